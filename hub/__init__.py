@@ -1,0 +1,1 @@
+"""The hub itself: composition root, ASGI application, doors, admin API and command line."""

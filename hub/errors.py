@@ -1,0 +1,130 @@
+"""The one table from error class to each door's form. Pure; a test walks the error tree and fails on a class without a row.
+
+A2A errors travel in JSON-RPC with HTTP 200, but for what concerns the HTTP request itself (surface.md 7).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from registry import errors
+from registry.errors import HubError
+from registry.judged import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one class of error looks on each door."""
+
+    status: int
+    """HTTP status on /v1 and /api; on the JSON-RPC doors only if `http` is set."""
+    a2a: int
+    """A2A JSON-RPC code (A2A 1.0 §5.4)."""
+    mcp: int
+    """MCP JSON-RPC code."""
+    openai: tuple[str, str | None]
+    """`type` and `code` of OpenAI's error object."""
+    reason: str
+    """A2A ErrorInfo reason, and the problem's title."""
+    http: bool = False
+    """The status applies on every door."""
+
+
+_BAD = ("invalid_request_error", None)
+_SERVER = ("server_error", None)
+
+TABLE: dict[type[HubError], Row] = {
+    HubError: Row(500, -32603, -32603, _SERVER, "INTERNAL"),
+    errors.CallerError: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),
+    errors.ParseFailed: Row(400, -32700, -32700, _BAD, "PARSE_ERROR"),
+    errors.InvalidRequest: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),
+    errors.InvalidParams: Row(400, -32602, -32602, _BAD, "INVALID_PARAMS"),
+    errors.MethodNotFound: Row(404, -32601, -32601, ("invalid_request_error", "unknown_url"), "METHOD_NOT_FOUND"),
+    errors.Unauthenticated: Row(
+        401, -32600, -32600, ("invalid_request_error", "invalid_api_key"), "UNAUTHENTICATED", http=True
+    ),
+    errors.NotFound: Row(404, -32001, -32602, ("invalid_request_error", "model_not_found"), "NOT_FOUND"),
+    errors.Conflict: Row(409, -32600, -32600, _BAD, "CONFLICT"),
+    errors.NotSupported: Row(400, -32004, -32601, _BAD, "UNSUPPORTED_OPERATION"),
+    errors.PushNotSupported: Row(400, -32003, -32601, _BAD, "PUSH_NOTIFICATION_NOT_SUPPORTED"),
+    errors.VersionNotSupported: Row(400, -32009, -32022, _BAD, "VERSION_NOT_SUPPORTED"),
+    errors.HostRefused: Row(421, -32600, -32600, _BAD, "HOST_REFUSED", http=True),
+    errors.OriginRefused: Row(403, -32600, -32600, _BAD, "ORIGIN_REFUSED", http=True),
+    errors.TooLarge: Row(413, -32600, -32600, _BAD, "TOO_LARGE", http=True),
+    errors.HeadersTooLarge: Row(431, -32600, -32600, _BAD, "HEADERS_TOO_LARGE", http=True),
+    errors.MediaTypeRefused: Row(415, -32600, -32600, _BAD, "MEDIA_TYPE_REFUSED", http=True),
+    errors.HttpMethodRefused: Row(405, -32600, -32600, _BAD, "METHOD_NOT_ALLOWED", http=True),
+    errors.BodyStalled: Row(408, -32600, -32600, _BAD, "BODY_STALLED", http=True),
+    errors.LimitError: Row(429, -32603, -32603, ("rate_limit_error", None), "LIMIT"),
+    errors.RateLimited: Row(
+        429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "RATE_LIMITED", http=True
+    ),
+    errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
+    errors.Overloaded: Row(503, -32603, -32603, _SERVER, "UNAVAILABLE", http=True),
+    errors.UpstreamError: Row(502, -32603, -32603, ("upstream_error", None), "UPSTREAM_ERROR"),
+    errors.UpstreamUnavailable: Row(
+        502, -32603, -32603, ("upstream_error", "upstream_unavailable"), "UPSTREAM_UNAVAILABLE"
+    ),
+    errors.UpstreamTimeout: Row(504, -32603, -32603, ("upstream_error", "upstream_timeout"), "UPSTREAM_TIMEOUT"),
+    errors.UpstreamInvalid: Row(502, -32006, -32603, ("upstream_error", "upstream_invalid"), "INVALID_AGENT_RESPONSE"),
+    errors.UpstreamRefused: Row(502, -32603, -32603, ("upstream_error", "upstream_refused"), "UPSTREAM_REFUSED"),
+    errors.AddressRefused: Row(502, -32603, -32603, ("upstream_error", "address_refused"), "ADDRESS_REFUSED"),
+}
+
+INTERNAL = HubError("The hub failed at this request; its log has the reason under the request id.")
+"""What a caller is told of a bug."""
+
+
+def row_of(error: HubError) -> Row:
+    """The row of the error's class or of its nearest parent."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
+def jsonrpc_status(error: HubError) -> int:
+    """The HTTP status that carries this error on an A2A door."""
+    row = row_of(error)
+    return row.status if row.http else 200
+
+
+def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
+    """Headers that belong to the error: `WWW-Authenticate`, `Retry-After`, `Allow`."""
+    if isinstance(error, errors.Unauthenticated):
+        return [(b"www-authenticate", b'Bearer realm="hubbub"')]
+    if isinstance(error, errors.RateLimited):
+        return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode())]
+    if isinstance(error, errors.HttpMethodRefused):
+        return [(b"allow", error.allow.encode())]
+    return []
+
+
+def a2a(error: HubError, request_id: str) -> JsonObject:
+    """A JSON-RPC `error` member for the A2A doors (A2A 1.0 §9.5: data is an array of typed objects)."""
+    row = row_of(error)
+    reason = "TASK_NOT_FOUND" if isinstance(error, errors.NotFound) and error.kind == "task" else row.reason
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "a2a-protocol.org",
+        "metadata": {"requestId": request_id},
+    }
+    return {"code": row.a2a, "message": error.text, "data": [info]}
+
+
+def mcp(error: HubError, request_id: str) -> JsonObject:
+    """A JSON-RPC `error` member for the MCP door."""
+    return {"code": row_of(error).mcp, "message": error.text, "data": {"requestId": request_id}}
+
+
+def openai(error: HubError, request_id: str) -> JsonObject:
+    """OpenAI's error object."""
+    kind, code = row_of(error).openai
+    param = error.member if isinstance(error, errors.InvalidRequest) else None
+    return {"error": {"message": f"{error.text} (request {request_id})", "type": kind, "param": param, "code": code}}
+
+
+def problem(error: HubError, request_id: str) -> JsonObject:
+    """An `application/problem+json` body (RFC 9457)."""
+    row = row_of(error)
+    title = row.reason.replace("_", " ").capitalize()
+    return {"type": "about:blank", "title": title, "status": row.status, "detail": error.text, "requestId": request_id}

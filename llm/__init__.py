@@ -1,0 +1,1 @@
+"""Models: providers, the tool loop and the one call of a model. Knows no MCP and no web framework."""

@@ -1,0 +1,1 @@
+"""Wire formats of the LLM doors, as pure functions."""

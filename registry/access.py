@@ -1,0 +1,97 @@
+"""Grants: who may call what. Pure; nothing is allowed that is not granted (surface.md 4)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+KINDS = frozenset({"tool", "prompt", "resource", "server", "agent", "model", "admin"})
+ADMIN_NAMES = frozenset({"keys", "agents", "mcp-servers", "models", "usage", "approvals", "policy", "metrics"})
+
+MEMO_SIZE = 4096
+"""Decisions remembered for each set of grants. More names than that are decided anew, so hostile names cost no memory."""
+
+
+class GrantInvalid(ValueError):
+    """A grant that does not read `kind:glob`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One `kind:glob`. `*` stands for any characters, everything else for itself, case-sensitively."""
+
+    kind: str
+    glob: str
+
+    @classmethod
+    def parse(cls, text: str) -> Grant:
+        """Read `kind:glob`.
+
+        Raises:
+            GrantInvalid: with a text that names what is wrong.
+        """
+        kind, colon, glob = text.partition(":")
+        if not colon or not glob:
+            raise GrantInvalid(f"grant {text!r} must read kind:glob, for example tool:github__* or model:*")
+        if kind not in KINDS:
+            raise GrantInvalid(f"grant {text!r}: kind must be one of {', '.join(sorted(KINDS))}")
+        if kind == "admin" and "*" not in glob and glob not in ADMIN_NAMES:
+            raise GrantInvalid(f"grant {text!r}: admin names are {', '.join(sorted(ADMIN_NAMES))}")
+        return cls(kind, glob)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.glob}"
+
+    def covers(self, other: Grant) -> bool:
+        """Whether everything that `other` allows is allowed by this grant too.
+
+        The other's `*` is matched as a character: only a `*` of ours can match it, so a yes is always true.
+        """
+        if self.kind == "server" and other.kind in {"tool", "prompt", "resource"}:
+            return _pattern(f"{self.glob}__*").fullmatch(other.glob) is not None
+        return self.kind == other.kind and _pattern(self.glob).fullmatch(other.glob) is not None
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", glob)), re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """A set of grants that answers questions, remembering its answers."""
+
+    grants: tuple[Grant, ...]
+    _patterns: dict[str, tuple[re.Pattern[str], ...]] = field(init=False, repr=False, compare=False)
+    _memo: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        patterns: dict[str, list[re.Pattern[str]]] = {}
+        for grant in self.grants:
+            patterns.setdefault(grant.kind, []).append(_pattern(grant.glob))
+            if grant.kind == "server":  # stands for the server's tools, prompts and resources
+                for kind in ("tool", "prompt", "resource"):
+                    patterns.setdefault(kind, []).append(_pattern(f"{grant.glob}__*"))
+        object.__setattr__(self, "_patterns", {kind: tuple(found) for kind, found in patterns.items()})
+
+    @classmethod
+    def parse(cls, texts: list[str] | tuple[str, ...]) -> Grants:
+        """Read a list of `kind:glob`; raises `GrantInvalid`."""
+        return cls(tuple(Grant.parse(text) for text in texts))
+
+    def allow(self, kind: str, name: str) -> bool:
+        """Whether `name` (the whole original name, `{server}__{tool}` for a tool) may be used."""
+        asked = (kind, name)
+        known = self._memo.get(asked)
+        if known is None:
+            known = any(pattern.fullmatch(name) for pattern in self._patterns.get(kind, ()))
+            if len(self._memo) < MEMO_SIZE:
+                self._memo[asked] = known
+        return known
+
+    def cover(self, other: Grants) -> bool:
+        """Whether a holder of these grants may hand out all of `other`."""
+        return all(any(mine.covers(theirs) for mine in self.grants) for theirs in other.grants)
+
+
+EVERYTHING = Grants(tuple(Grant(kind, "*") for kind in sorted(KINDS)))
+"""What the admin key and the hub itself hold."""

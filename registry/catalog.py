@@ -1,0 +1,28 @@
+"""The catalog: everything that can be called, as one immutable, numbered snapshot that is swapped whole. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from registry.entries import Agent, Model, QuarantinedTool, Server, Tool, Toolset
+
+_NONE: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """What exists at one moment. Entries that are switched off are not in it, so they look absent everywhere."""
+
+    number: int
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    toolsets: Mapping[str, Toolset] = field(default_factory=dict)
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    """By exposed name, ordered by server and then as the server listed them."""
+    quarantined: tuple[QuarantinedTool, ...] = ()
+    shadowed: frozenset[tuple[str, str]] = frozenset()
+    """(kind, name) of stored entries that the file's entry of the same name hides."""
+    switched_off: frozenset[tuple[str, str]] = frozenset()

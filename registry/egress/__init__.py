@@ -1,0 +1,1 @@
+"""The one guarded, pooled way out of the hub."""

@@ -1,0 +1,59 @@
+"""Server-sent events framing that survives any chunk boundary (WHATWG HTML, "Server-sent events"). Pure."""
+
+from __future__ import annotations
+
+import re
+
+_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""An event larger than this is not an event but an attack or a broken upstream; a file part of an agent fits."""
+
+
+class EventTooLarge(ValueError):
+    """An event grew over `MAX_EVENT_BYTES` without ending."""
+
+
+class Framer:
+    """Cut a byte stream into whole events. The events, joined with `rest`, are the stream, byte for byte."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take the next chunk and return the events it completes, each with its blank line.
+
+        Raises:
+            EventTooLarge: the unfinished event is over the bound.
+        """
+        held = self._held
+        scan_from = max(0, len(held) - 3)  # a blank line may have begun in the last three bytes
+        held += chunk
+        events: list[bytes] = []
+        start = 0
+        for match in _BLANK_LINE.finditer(held, scan_from):
+            # a carriage return at the very end may be the first half of "\r\n": wait for the next chunk
+            if match.end() == len(held) and held.endswith(b"\r"):
+                break
+            events.append(bytes(held[start : match.end()]))
+            start = match.end()
+        del held[:start]
+        if len(held) > MAX_EVENT_BYTES:
+            raise EventTooLarge
+        return events
+
+    @property
+    def rest(self) -> bytes:
+        """What has come of the event that is not finished."""
+        return bytes(self._held)
+
+
+def data_of(event: bytes) -> bytes:
+    """The event's data: its `data:` lines joined by line feeds; empty for a comment."""
+    lines = [
+        line[6:] if line.startswith(b"data: ") else line[5:] for line in _LINE.split(event) if line.startswith(b"data:")
+    ]
+    return lines[0] if len(lines) == 1 else b"\n".join(lines)

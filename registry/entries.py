@@ -1,0 +1,117 @@
+"""Entries: the agents, MCP servers, tools and models that can be called. Pure, frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Owner = Literal["file", "api"]
+"""Who declares the entry: hub.yaml (read-only elsewhere) or the admin API (stored in the database)."""
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """An A2A agent. `url` is its base; the card says which path serves which version."""
+
+    kind: ClassVar[str] = "agent"
+    name: str
+    url: str
+    headers: Headers = ()
+    owner: Owner = "file"
+    trusted: bool = True
+    """The operator wrote the URL; otherwise it passes the address guard."""
+    public_card: bool = False
+    unavailable: str | None = None
+    """Why this kind of agent cannot be called by this version; None: it can."""
+
+    @property
+    def grant_name(self) -> str:
+        """The name that grants match."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """An upstream MCP server, over Streamable HTTP (`url`) or stdio (`command`)."""
+
+    kind: ClassVar[str] = "server"
+    name: str
+    url: str | None = None
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Headers = ()
+    cwd: str | None = None
+    headers: Headers = ()
+    allowed_tools: tuple[str, ...] | None = None
+    """Globs over the server's own tool names; None: all."""
+    owner: Owner = "file"
+    trusted: bool = True
+    unavailable: str | None = None
+
+    @property
+    def grant_name(self) -> str:
+        """The name that grants match."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """One tool of one server, as its server described it."""
+
+    kind: ClassVar[str] = "tool"
+    server: str
+    name: str
+    """As the server calls it."""
+    exposed: str
+    """As `/mcp` calls it: `{server}__{tool}`, shortened if need be (surface.md 6)."""
+    grant_name: str
+    """`{server}__{name}`, never shortened."""
+    description: bytes
+    """The server's JSON object for this tool, unchanged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model name that clients use, and where it runs."""
+
+    kind: ClassVar[str] = "model"
+    name: str
+    """May end in `*`: a wildcard."""
+    provider: str
+    model: str
+    """The upstream name; for a wildcard `*` stands for what the `*` of the name matched."""
+    base_url: str | None = None
+    api_key: str | None = None
+    headers: Headers = ()
+    owner: Owner = "file"
+    trusted: bool = True
+    unavailable: str | None = None
+
+    @property
+    def grant_name(self) -> str:
+        """The name that grants match."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolset:
+    """A named bundle of tools across servers, served at `/mcp/{name}`."""
+
+    name: str
+    description: str | None = None
+    tools: tuple[str, ...] = ()
+    """Globs over `{server}__{tool}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedTool:
+    """A tool that its server described in a way that cannot be offered; the others are unharmed."""
+
+    server: str
+    name: str
+    reason: str
+
+
+Entry = Agent | Server | Tool | Model

@@ -1,0 +1,205 @@
+"""The error tree, sorted by whose fault it is. Knows no wire format: `hub/errors.py` maps each class to each door.
+
+    HubError
+    ├── CallerError      the request is wrong
+    ├── LimitError       the hub stopped it
+    └── UpstreamError    the other side failed
+
+An error holds fields and writes its own text, for the person who can act. The text may reach a caller, so it never
+holds an address, a credential or another exception's words; a bug is not wrapped and reaches the boundary as it is.
+"""
+
+from __future__ import annotations
+
+
+class HubError(Exception):
+    """Any outcome that a door has an answer for."""
+
+    @property
+    def text(self) -> str:
+        """One sentence for the caller."""
+        return str(self)
+
+
+class CallerError(HubError):
+    """The request is wrong; sending it again unchanged will not help."""
+
+
+class ParseFailed(CallerError):
+    """The body is not JSON, or is nested too deeply to be read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The body cannot be read as JSON: {reason}.")
+
+
+class InvalidRequest(CallerError):
+    """The body is JSON but not a valid request of this door; `member` names what is wrong, if one member is."""
+
+    def __init__(self, reason: str, *, member: str | None = None) -> None:
+        super().__init__(reason)
+        self.member = member
+
+
+class InvalidParams(InvalidRequest):
+    """The method is known and its parameters are wrong."""
+
+
+class MethodNotFound(CallerError):
+    """The door does not know this method."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"Method {method[:80]!r} is not known here.")
+        self.method = method
+
+
+class Unauthenticated(CallerError):
+    """No credential, or one that opens nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("A valid API key is needed: send 'Authorization: Bearer sk-…'.")
+
+
+class NotFound(CallerError):
+    """There is no such thing, or it is not the caller's: deliberately one answer (architecture.md 3.5)."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"No {kind} {name[:200]!r} here.")
+        self.kind = kind
+        self.name = name
+
+
+class Conflict(CallerError):
+    """The thing exists already, or is owned by the file."""
+
+
+class NotSupported(CallerError):
+    """A valid operation that this hub or this agent does not offer."""
+
+
+class PushNotSupported(NotSupported):
+    """Push notifications in any form (A2A 1.0 §3.3.4, -32003)."""
+
+    def __init__(self) -> None:
+        super().__init__("Push notifications are not supported here.")
+
+
+class VersionNotSupported(NotSupported):
+    """The agent does not speak the caller's protocol version (A2A 1.0 §3.6.2, -32009)."""
+
+    def __init__(self, requested: str, spoken: tuple[str, ...]) -> None:
+        super().__init__(f"Version {requested} is not spoken here; use {' or '.join(spoken) or 'another agent'}.")
+        self.requested = requested
+        self.spoken = spoken
+
+
+class HostRefused(CallerError):
+    """The Host header names no host of this hub."""
+
+    def __init__(self) -> None:
+        super().__init__("This host name is not served here; the operator sets it with hub.public_url.")
+
+
+class OriginRefused(CallerError):
+    """A browser's Origin that the operator did not allow."""
+
+    def __init__(self) -> None:
+        super().__init__("This Origin may not call the hub; the operator allows it with hub.allowed_origins.")
+
+
+class TooLarge(CallerError):
+    """The body is larger than the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than {limit_bytes} bytes.")
+        self.limit_bytes = limit_bytes
+
+
+class HeadersTooLarge(CallerError):
+    """The request's headers are larger than the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The headers are larger than {limit_bytes} bytes.")
+
+
+class MediaTypeRefused(CallerError):
+    """The body is not JSON by its own Content-Type."""
+
+    def __init__(self) -> None:
+        super().__init__("Send the body as application/json.")
+
+
+class HttpMethodRefused(CallerError):
+    """The path exists but not for this HTTP method."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"This path answers {allow} only.")
+        self.allow = allow
+
+
+class BodyStalled(CallerError):
+    """The caller stopped sending its body."""
+
+    def __init__(self) -> None:
+        super().__init__("The body did not arrive in time.")
+
+
+class LimitError(HubError):
+    """The hub stopped the call; later, or with less, it may work."""
+
+
+class RateLimited(LimitError):
+    """The key's requests for this minute are used up."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"The key's requests per minute are used up; try again in {retry_after_s:.0f} s.")
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRounds(LimitError):
+    """The tool loop reached its bound without an answer."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__(f"The model still asked for tools after {rounds} rounds.")
+        self.rounds = rounds
+
+
+class Overloaded(LimitError):
+    """The hub cannot decide safely at the moment, and so does not (fails closed)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class UpstreamError(HubError):
+    """The entry behind the hub failed. `entry` is its name in the hub, never its address."""
+
+    def __init__(self, entry: str, reason: str) -> None:
+        super().__init__(f"{entry}: {reason}")
+        self.entry = entry
+
+
+class UpstreamUnavailable(UpstreamError):
+    """It cannot be reached, or it is not running."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """It took longer than the deadline."""
+
+
+class UpstreamInvalid(UpstreamError):
+    """It answered something that is not its protocol."""
+
+
+class UpstreamRefused(UpstreamError):
+    """It refused the hub's own request or credential; `status` is the HTTP status it gave."""
+
+    def __init__(self, entry: str, status: int) -> None:
+        super().__init__(entry, f"the upstream refused the call (HTTP {status})")
+        self.status = status
+
+
+class AddressRefused(UpstreamError):
+    """A URL that a user or an upstream supplied leads to a network that the operator did not open."""
+
+    def __init__(self, entry: str) -> None:
+        super().__init__(entry, "its address is not public; the operator opens networks with hub.egress_allow")

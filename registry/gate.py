@@ -1,0 +1,166 @@
+"""The gate: every call of an agent, a tool or a model passes here, whatever door it came through.
+
+`admit` decides and reserves, `settle` records. Neither reads the database nor waits: what a decision needs is in the
+principal, and usage rows are written in batches off the path.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from registry.errors import NotFound, RateLimited
+from registry.identity import HUB, Principal
+
+Outcome = Literal["ok", "error", "cancelled"]
+
+MAX_LIMITED_KEYS = 100_000
+"""Keys whose pace is remembered. One forgotten by this bound was idle longest and starts anew with a full minute."""
+
+
+class Callee(Protocol):
+    """What the gate asks of an entry."""
+
+    @property
+    def kind(self) -> str:
+        """`agent`, `tool`, `server` or `model`."""
+
+    @property
+    def grant_name(self) -> str:
+        """The name that grants match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call used. None: not known, or not counted for this kind."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One call that ended, as usage records it."""
+
+    at: float
+    principal: str
+    key_name: str
+    kind: str
+    name: str
+    outcome: Outcome
+    duration_ms: float
+    usage: Usage
+    request_id: str
+
+
+class Permit:
+    """One admitted call. Enter it for the length of the call; leaving settles it, exactly once."""
+
+    __slots__ = ("_gate", "_settled", "_started", "entry_name", "kind", "principal", "request_id", "requests", "usage")
+
+    def __init__(self, gate: Gate, principal: Principal, kind: str, name: str, request_id: str) -> None:
+        self._gate = gate
+        self._started = time.monotonic()
+        self._settled = False
+        self.principal = principal
+        self.kind = kind
+        self.entry_name = name
+        self.request_id = request_id
+        self.usage = Usage()
+        """Set by the call when it learns what it used."""
+        self.requests = 0
+        """Upstream requests made under this permit."""
+
+    def use(self) -> None:
+        """Count one upstream request; the way out calls it."""
+        if self._settled:
+            raise RuntimeError(f"upstream request for {self.entry_name} after its permit was settled")
+        self.requests += 1
+
+    def settle(self, outcome: Outcome) -> None:
+        """Record how the call ended."""
+        if self._settled:
+            raise RuntimeError(f"the permit for {self.entry_name} was settled twice")
+        self._settled = True
+        self._gate.record(self, outcome, (time.monotonic() - self._started) * 1000)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.settle("ok")
+        else:
+            self.settle("error" if issubclass(kind, Exception) else "cancelled")
+
+    def estimate(self, *, input_tokens: int, output_tokens: int) -> None:
+        """Note an estimate of the usage, for a stream that ended before its usage came."""
+        self.usage = replace(self.usage, input_tokens=input_tokens, output_tokens=output_tokens, estimated=True)
+
+
+class Gate:
+    """Decides who may call what, and how often. One for a process."""
+
+    def __init__(self, record: Callable[[Settled], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._record = record
+        self._clock = clock
+        self._next_free: OrderedDict[str, float] = OrderedDict()
+
+    def admit(
+        self, principal: Principal, entry: Callee, *, request_id: str = "", within: Permit | None = None
+    ) -> Permit:
+        """Let `principal` call `entry`, or refuse.
+
+        `within` is the permit of the request that this call is part of (a tool call of a chat): its request has been
+        counted against the key's pace already.
+
+        Raises:
+            NotFound: not granted; the same answer as for what does not exist.
+            RateLimited: the key's requests per minute are used up.
+        """
+        if not principal.grants.allow(entry.kind, entry.grant_name):
+            raise NotFound(entry.kind, entry.grant_name)
+        if within is None and principal.requests_per_minute is not None:
+            self._pace(principal.id, principal.requests_per_minute)
+        return self._permit(principal, entry, within.request_id if within else request_id)
+
+    def _permit(self, principal: Principal, entry: Callee, request_id: str) -> Permit:
+        return Permit(self, principal, entry.kind, entry.grant_name, request_id)
+
+    def _pace(self, key: str, per_minute: int) -> None:
+        """Count one request: `per_minute` at once, then one every 60/`per_minute` seconds (GCRA, one number a key)."""
+        now = self._clock()
+        interval = 60.0 / per_minute
+        free_at = max(self._next_free.get(key, now), now)
+        wait = free_at - now - 60.0 + interval
+        if wait > 1e-6:
+            raise RateLimited(wait)
+        self._next_free[key] = free_at + interval
+        self._next_free.move_to_end(key)
+        if len(self._next_free) > MAX_LIMITED_KEYS:
+            self._next_free.popitem(last=False)
+
+    def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
+        """Hand a settled call to usage; the hub's own calls leave no row."""
+        if permit.principal is HUB:
+            return
+        self._record(
+            Settled(
+                at=time.time(),
+                principal=permit.principal.id,
+                key_name=permit.principal.name,
+                kind=permit.kind,
+                name=permit.entry_name,
+                outcome=outcome,
+                duration_ms=duration_ms,
+                usage=permit.usage,
+                request_id=permit.request_id,
+            )
+        )

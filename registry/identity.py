@@ -1,0 +1,44 @@
+"""Who calls. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry.access import EVERYTHING, Grants
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller as the gate sees it. `id` is immutable and never reused: owners are ids, not names (surface.md 4)."""
+
+    id: str
+    name: str
+    grants: Grants
+    requests_per_minute: int | None = None
+    """None: unlimited."""
+    expires_at: float | None = None
+    """Seconds since 1970; None: never."""
+    is_admin: bool = False
+    """Came with the admin key: URLs it writes count as the operator's own."""
+
+
+ADMIN_ID = "admin"
+HUB = Principal(id="hub", name="hub", grants=EVERYTHING)
+"""The hub acting for itself: cards, tool lists, probes. Its calls leave no usage row."""
+
+
+def admin() -> Principal:
+    """The holder of the admin key."""
+    return Principal(id=ADMIN_ID, name="admin", grants=EVERYTHING, is_admin=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySpec:
+    """What a new key may do."""
+
+    name: str
+    allow: tuple[str, ...]
+    requests_per_minute: int | None = None
+    expires_at: float | None = None
+    secret: str | None = None
+    """A key written in the file; None: made here."""

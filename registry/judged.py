@@ -1,0 +1,164 @@
+"""Read a hostile JSON body so that what was judged is what is sent (architecture.md 3.1). Pure.
+
+A body is read one object at a time, its members left as raw bytes. Every object that the hub looks into is written
+anew from what it read; everything else goes on as it came. A deciding member that stands twice, or under another
+spelling that an SDK would also accept (`task_id`, `TaskId` for `taskId`), is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from registry.errors import InvalidRequest, ParseFailed
+
+JsonObject = dict[str, Any]
+"""Decoded protocol JSON, where raw JSON is the point."""
+
+RawObject = dict[str, msgspec.Raw]
+"""One JSON object with its members still encoded."""
+
+MAX_DEPTH = 128
+"""Deeper bodies are refused: parsers behind the hub recurse, and no protocol nests this far."""
+
+_object = msgspec.json.Decoder(RawObject)
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+encode = msgspec.json.encode
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def decode(raw: bytes | msgspec.Raw) -> Any:
+    """Decode any JSON value.
+
+    Raises:
+        ParseFailed: it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ParseFailed(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return f"nested deeper than {MAX_DEPTH}"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return "malformed" if isinstance(error, msgspec.ValidationError) else str(error).removeprefix("JSON is ").lower()
+
+
+def read_object(raw: bytes | msgspec.Raw, what: str = "the body") -> RawObject:
+    """Read one object, members raw.
+
+    Raises:
+        ParseFailed: not JSON.
+        InvalidRequest: JSON, but not an object.
+    """
+    try:
+        return _object.decode(raw)
+    except msgspec.ValidationError:
+        raise InvalidRequest(f"{what} must be an object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ParseFailed(_reason(error)) from None
+
+
+def read_array(raw: msgspec.Raw, what: str) -> list[msgspec.Raw]:
+    """Read one array, items raw; raises `InvalidRequest` for anything else."""
+    try:
+        return _array.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest(f"{what} must be an array", member=what) from None
+
+
+def read_string(owner: RawObject, member: str) -> str | None:
+    """The string at `member`, None when absent or null; raises `InvalidRequest` for another type."""
+    raw = owner.get(member)
+    if raw is None:
+        return None
+    value = decode(raw)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(f"{member} must be a string", member=member)
+    return value
+
+
+def body(data: bytes, deciding: frozenset[str]) -> RawObject:
+    """Read a request body whose `deciding` members, wherever they stand in it, must stand once.
+
+    Raises:
+        ParseFailed: not JSON, not UTF-8, or deeper than `MAX_DEPTH`.
+        InvalidRequest: not an object, or a deciding member stands twice in one object.
+    """
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise ParseFailed("not UTF-8") from None
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check_depth(data)
+    top = read_object(data)
+    _check_duplicates(data, deciding)
+    return top
+
+
+def _check_depth(data: bytes) -> None:
+    depth = 0
+    for byte in _STRING.sub(b"", data):
+        if byte in b"{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ParseFailed(f"nested deeper than {MAX_DEPTH}")
+        elif byte in b"}]":
+            depth -= 1
+
+
+def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:
+    r"""Refuse a deciding member that stands twice in one object.
+
+    A member can only stand twice if its quoted name occurs twice, or once escaped (`"mod\u0065l"`). Few bodies do
+    either; only they are read again, by the slow parser that sees pairs.
+    """
+    if b"\\u" not in data and all(data.count(token) < 2 for token in _tokens(deciding)):
+        return
+
+    def pairs(found: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in found:
+            if name in seen and name in deciding:
+                raise InvalidRequest(f"{name} stands twice", member=name)
+            seen.add(name)
+
+    try:
+        json.loads(data, object_pairs_hook=pairs, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        raise ParseFailed("malformed") from None
+
+
+@lru_cache(maxsize=64)
+def _tokens(deciding: frozenset[str]) -> tuple[bytes, ...]:
+    return tuple(f'"{name}"'.encode() for name in deciding)
+
+
+def check_spelling(found: RawObject, deciding: frozenset[str]) -> None:
+    """Refuse members of `found` that an SDK might take for a deciding one.
+
+    Raises:
+        InvalidRequest: names the member and the spelling to use.
+    """
+    for name in found:
+        if name not in deciding:
+            meant = _folded(deciding).get(_fold(name))
+            if meant is not None:
+                raise InvalidRequest(f"{name[:80]!r} is not a member; write {meant!r}", member=name)
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
+
+
+@lru_cache(maxsize=64)
+def _folded(deciding: frozenset[str]) -> dict[str, str]:
+    return {_fold(name): name for name in deciding}

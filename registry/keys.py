@@ -1,0 +1,213 @@
+"""API keys: made, looked up through a bounded cache, revoked. A revoked key is refused at the next request."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+from sqlmodel import Session, col, select
+
+from registry.access import Grants
+from registry.db import Database
+from registry.errors import Conflict, NotFound, Overloaded
+from registry.identity import KeySpec, Principal, admin
+from registry.models import ApiKey, Change, Setting
+from registry.secrets import digest, new_api_key, new_id
+
+MAX_CACHED = 100_000
+"""Digests remembered, good and bad together: a flood of wrong keys costs this much memory and no more."""
+
+STALE_AFTER_S = 10.0
+"""A process that could not read changes for this long refuses: a key in its cache may be revoked (architecture.md 3.4)."""
+
+_ADMIN_DIGEST = "admin_key_sha256"
+
+
+class Keys:
+    """All keys of the hub. Cached lookups are synchronous; a miss reads the database."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._cache: OrderedDict[str, Principal | None] = OrderedDict()
+        self._version = 0
+        self._fresh_at = clock()
+
+    def cached(self, secret_digest: str) -> Principal | None:
+        """The principal if its key is known here; None: look it up.
+
+        Raises:
+            Overloaded: changes could not be read lately, so nothing cached is believed.
+        """
+        self._check_fresh()
+        return _unexpired(self._cache.get(secret_digest))
+
+    async def find(self, secret_digest: str) -> Principal | None:
+        """The principal of a key's SHA-256, from the cache or the database; None: no valid key."""
+        self._check_fresh()
+        while secret_digest not in self._cache:
+            version = self._version
+            found = await self._database.read(lambda session: _load(session, secret_digest))
+            if version == self._version:  # otherwise a key changed while we read: what we read may be old
+                self._cache[secret_digest] = found
+                if len(self._cache) > MAX_CACHED:
+                    self._cache.popitem(last=False)
+        return _unexpired(self._cache[secret_digest])
+
+    def _check_fresh(self) -> None:
+        if self._clock() - self._fresh_at > STALE_AFTER_S:
+            raise Overloaded("The hub cannot read its own key changes; try again shortly.")
+
+    def mark_fresh(self) -> None:
+        """Note that all changes up to now have been read."""
+        self._fresh_at = self._clock()
+
+    def forget(self) -> None:
+        """Drop all cached keys: one of them changed."""
+        self._version += 1
+        self._cache.clear()
+
+    async def create(self, spec: KeySpec) -> tuple[ApiKey, str]:
+        """Make a key; returns it and its secret, which is not kept.
+
+        Raises:
+            Conflict: a live key has this name.
+        """
+        secret = spec.secret or new_api_key()
+
+        def insert(session: Session) -> ApiKey:
+            if _live(session, spec.name) is not None:
+                raise Conflict(f"A key named {spec.name!r} exists; revoke it first.")
+            return _insert(session, spec, secret, owner="api")
+
+        made = await self._database.write(insert)
+        self.forget()
+        return made, secret
+
+    async def all_live(self) -> list[ApiKey]:
+        """All live keys by name; their secrets are not known."""
+        query = select(ApiKey).where(col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.name)
+        return await self._database.read(lambda session: list(session.exec(query).all()))
+
+    async def update(self, name: str, **members: object) -> ApiKey:
+        """Replace members of a key made here; raises `NotFound`, or `Conflict` for a key of the file."""
+
+        def change(session: Session) -> ApiKey:
+            key = _own(session, name)
+            for member, value in members.items():
+                setattr(key, member, value)
+            session.add(key)
+            session.add(Change(kind="key", name=key.id))
+            return key
+
+        changed = await self._database.write(change)
+        self.forget()
+        return changed
+
+    async def revoke(self, name: str) -> None:
+        """Revoke a key: refused at the next request here, within a second elsewhere; raises as `update`."""
+        await self.update(name, revoked_at=time.time())
+
+    async def follow_file(self, specs: list[KeySpec]) -> None:
+        """Make the file's keys exist and no others of the file's.
+
+        A changed secret is a new key with a new id: it inherits nothing of the old one (surface.md 4).
+        """
+
+        def follow(session: Session) -> None:
+            wanted = {digest(spec.secret or ""): spec for spec in specs}
+            query = select(ApiKey).where(ApiKey.owner == "file", col(ApiKey.revoked_at).is_(None))
+            for key in session.exec(query).all():
+                spec = wanted.get(key.digest)
+                if spec is None or spec.name != key.name:
+                    key.revoked_at = time.time()
+                    key.digest = f"revoked:{key.id}"  # the secret may come back, as another key
+                else:
+                    del wanted[key.digest]
+                    key.grants = msgspec.json.encode(spec.allow).decode()
+                    key.requests_per_minute = spec.requests_per_minute
+                    key.expires_at = spec.expires_at
+                session.add(key)
+            session.flush()
+            for spec in wanted.values():
+                _insert(session, spec, spec.secret or "", owner="file")
+            session.add(Change(kind="key", name="file"))
+
+        await self._database.write(follow)
+        self.forget()
+
+    async def follow_admin_key(self, configured: str | None) -> str | None:
+        """Store the admin key's SHA-256. Without a configured one, make one on first start and return it, once."""
+        secret = configured or new_api_key()
+
+        def store(session: Session) -> bool:
+            row = session.get(Setting, _ADMIN_DIGEST)
+            if row is None:
+                session.add(Setting(name=_ADMIN_DIGEST, value=digest(secret)))
+                return True
+            if configured is not None and row.value != digest(configured):
+                row.value = digest(configured)
+                session.add(row)
+            return False
+
+        made = await self._database.write(store)
+        self.forget()
+        return secret if made and configured is None else None
+
+
+def _load(session: Session, secret_digest: str) -> Principal | None:
+    row = session.get(Setting, _ADMIN_DIGEST)
+    if row is not None and row.value == secret_digest:
+        return admin()
+    key = session.exec(select(ApiKey).where(ApiKey.digest == secret_digest)).first()
+    if key is None or key.revoked_at is not None:
+        return None
+    return Principal(
+        id=key.id,
+        name=key.name,
+        grants=Grants.parse(grants_of(key)),
+        requests_per_minute=key.requests_per_minute,
+        expires_at=key.expires_at,
+    )
+
+
+def grants_of(key: ApiKey) -> tuple[str, ...]:
+    """The grants of a stored key."""
+    return msgspec.json.decode(key.grants, type=tuple[str, ...])
+
+
+def _unexpired(principal: Principal | None) -> Principal | None:
+    if principal is not None and principal.expires_at is not None and principal.expires_at <= time.time():
+        return None
+    return principal
+
+
+def _live(session: Session, name: str) -> ApiKey | None:
+    return session.exec(select(ApiKey).where(ApiKey.name == name, col(ApiKey.revoked_at).is_(None))).first()
+
+
+def _own(session: Session, name: str) -> ApiKey:
+    key = _live(session, name)
+    if key is None:
+        raise NotFound("key", name)
+    if key.owner == "file":
+        raise Conflict(f"The key {name!r} is declared in the file; change it there.")
+    return key
+
+
+def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiKey:
+    key = ApiKey(
+        id=new_id("key"),
+        name=spec.name,
+        digest=digest(secret),
+        grants=msgspec.json.encode(spec.allow).decode(),
+        requests_per_minute=spec.requests_per_minute,
+        expires_at=spec.expires_at,
+        created_at=time.time(),
+        owner=owner,
+    )
+    session.add(key)
+    session.add(Change(kind="key", name=key.id))
+    return key

@@ -1,0 +1,122 @@
+"""The tables. Children point to parents by value; owners are principal ids, never names."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class ApiKey(SQLModel, table=True):
+    """One API key. The secret is not here: only its SHA-256."""
+
+    __tablename__ = "api_keys"
+    id: str = Field(primary_key=True)
+    """The principal's id: random, never reused."""
+    name: str = Field(index=True)
+    digest: str = Field(unique=True)
+    grants: str
+    """JSON array of `kind:glob`."""
+    requests_per_minute: int | None = None
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    created_at: float
+    owner: str
+    """`file` or `api`, as `registry.entries.Owner`."""
+
+
+class StoredEntry(SQLModel, table=True):
+    """An agent, MCP server or model made through the API."""
+
+    __tablename__ = "entries"
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """The body as JSON, encrypted: it may hold upstream credentials."""
+    trusted: bool
+    """Written with the admin key, so its URL counts as the operator's own."""
+    created_at: float
+
+
+class SwitchedOff(SQLModel, table=True):
+    """An entry that is switched off, whoever owns it."""
+
+    __tablename__ = "switched_off"
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+
+
+class ListedTool(SQLModel, table=True):
+    """One tool of a server, as the server last listed it."""
+
+    __tablename__ = "listed_tools"
+    server: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    """As the server calls it."""
+    exposed: str
+    """As `/mcp` calls it."""
+    position: int
+    description: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    quarantined: str | None = None
+    """Why it is not offered; None: it is."""
+
+
+class OwnedTask(SQLModel, table=True):
+    """Whose an A2A task is. The row is there before the client sees the id."""
+
+    __tablename__ = "tasks"
+    agent: str = Field(primary_key=True)
+    task_id: str = Field(primary_key=True)
+    owner: str = Field(index=True)
+    context_id: str = Field(index=True)
+    state: str
+    created_at: float
+    updated_at: float
+
+
+class OwnedContext(SQLModel, table=True):
+    """Whose an A2A context is."""
+
+    __tablename__ = "contexts"
+    agent: str = Field(primary_key=True)
+    context_id: str = Field(primary_key=True)
+    owner: str
+    created_at: float
+
+
+class UsageRow(SQLModel, table=True):
+    """One call of any kind."""
+
+    __tablename__ = "usage"
+    id: int | None = Field(default=None, primary_key=True)
+    at: float = Field(index=True)
+    principal: str = Field(index=True)
+    key_name: str
+    kind: str
+    name: str
+    outcome: str
+    """`ok`, `error` or `cancelled`."""
+    duration_ms: float
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    estimated: bool = False
+    """The token counts were estimated: the stream ended before its usage came."""
+    request_id: str = ""
+
+
+class Change(SQLModel, table=True):
+    """What changed, written in the same transaction as the change (architecture.md 3.4)."""
+
+    __tablename__ = "changes"
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    """`key` or `catalog`."""
+    name: str
+
+
+class Setting(SQLModel, table=True):
+    """A single value the hub keeps for itself, such as the admin key's SHA-256."""
+
+    __tablename__ = "settings"
+    __table_args__ = (UniqueConstraint("name"),)
+    name: str = Field(primary_key=True)
+    value: str

@@ -1,0 +1,289 @@
+"""The registry: puts the catalog together from the file and the database, and swaps it whole when either changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+from sqlmodel import Session, col, delete, func, select
+
+from registry.access import Grant, Grants
+from registry.catalog import Catalog
+from registry.config import ConfigInvalid, Declared, stored_entry
+from registry.db import Database
+from registry.entries import Agent, Model, QuarantinedTool, Server, Tool
+from registry.errors import Conflict, NotFound
+from registry.judged import JsonObject
+from registry.keys import Keys
+from registry.models import Change, ListedTool, StoredEntry, SwitchedOff
+from registry.secrets import Sealer, SecretKeyInvalid
+
+logger = logging.getLogger(__name__)
+
+EntryKind = Literal["agent", "server", "model"]
+Listener = Callable[[Catalog, Catalog], None]
+"""Called in the event loop with the old and the new catalog, after the swap."""
+
+POLL_S = 0.2
+"""How often another process's changes are looked for: well within the second in which a revoked key must be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One tool as a server listed it. `quarantined` says why it is not offered; None: it is."""
+
+    name: str
+    exposed: str
+    description: bytes
+    quarantined: str | None = None
+
+
+@dataclass(slots=True)
+class _Stored:
+    """What the database holds, as the catalog needs it."""
+
+    entries: dict[tuple[str, str], Agent | Server | Model] = field(default_factory=dict)
+    switched_off: frozenset[tuple[str, str]] = frozenset()
+    tools: list[ListedTool] = field(default_factory=list)
+
+
+class Registry:
+    """Owns the current catalog; the only one who replaces it."""
+
+    def __init__(self, database: Database, sealer: Sealer, keys: Keys) -> None:
+        self.catalog = Catalog(number=0)
+        self.keys = keys
+        self._database = database
+        self._sealer = sealer
+        self._declared = Declared()
+        self._listeners: list[Listener] = []
+        self._rebuilding = asyncio.Lock()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` at each new catalog, for the life of the process."""
+        self._listeners.append(listener)
+
+    async def follow_file(self, declared: Declared) -> None:
+        """Make `declared` what the file says; requests under way keep the catalog they began with."""
+        await self.keys.follow_file(list(declared.keys))
+        self._declared = declared
+        await self._rebuild()
+
+    async def put(self, kind: EntryKind, name: str, body: JsonObject, *, trusted: bool) -> Agent | Server | Model:
+        """Store an entry made through the API; usable when this returns.
+
+        Raises:
+            InvalidRequest: the body says so.
+            Conflict: the name is taken, by the file or by a stored entry.
+        """
+        entry: Agent | Server | Model = stored_entry(kind, name, body, trusted=trusted)
+        if name in self._declared_of(kind) or (kind == "server" and name in self._declared.toolsets):
+            raise Conflict(f"The file declares a {kind} named {name!r}.")
+        sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
+
+        def insert(session: Session) -> None:
+            if session.get(StoredEntry, (kind, name)) is not None:
+                raise Conflict(f"A {kind} named {name!r} exists.")
+            session.add(StoredEntry(kind=kind, name=name, sealed=sealed, trusted=trusted, created_at=time.time()))
+            session.add(Change(kind="catalog", name=name))
+
+        await self._database.write(insert)
+        await self._rebuild()
+        return entry
+
+    async def replace(self, kind: EntryKind, name: str, body: JsonObject, *, trusted: bool) -> None:
+        """Replace a stored entry's body; raises `InvalidRequest`, `NotFound`, or `Conflict` for an entry of the file."""
+        stored_entry(kind, name, body, trusted=trusted)
+        sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
+
+        def update(session: Session) -> None:
+            row = self._own(session, kind, name)
+            row.sealed, row.trusted = sealed, trusted
+            session.add(row)
+            session.add(Change(kind="catalog", name=name))
+
+        await self._database.write(update)
+        await self._rebuild()
+
+    async def delete(self, kind: EntryKind, name: str) -> None:
+        """Remove a stored entry; raises `NotFound`, or `Conflict` for an entry of the file."""
+
+        def remove(session: Session) -> None:
+            session.delete(self._own(session, kind, name))
+            if kind == "server":
+                session.exec(delete(ListedTool).where(col(ListedTool.server) == name))
+            session.add(Change(kind="catalog", name=name))
+
+        await self._database.write(remove)
+        await self._rebuild()
+
+    async def body(self, kind: EntryKind, name: str) -> JsonObject | None:
+        """The stored body of an entry made through the API, secrets included; None: not stored here."""
+        row = await self._database.read(lambda session: session.get(StoredEntry, (kind, name)))
+        if row is None:
+            return None
+        found: JsonObject = msgspec.json.decode(self._sealer.open(row.sealed, about=f"{kind}/{name}"))
+        return found
+
+    async def switch(self, kind: EntryKind, name: str, *, on: bool) -> None:
+        """Switch an entry on or off, whoever owns it, at once and lastingly."""
+
+        def change(session: Session) -> None:
+            row = session.get(SwitchedOff, (kind, name))
+            if on and row is not None:
+                session.delete(row)
+            elif not on and row is None:
+                session.add(SwitchedOff(kind=kind, name=name))
+            session.add(Change(kind="catalog", name=name))
+
+        await self._database.write(change)
+        await self._rebuild()
+
+    async def set_listing(self, server: str, tools: Sequence[Listed]) -> None:
+        """Replace what `server` offers with `tools`, in their order."""
+        rows = [
+            ListedTool(
+                server=server,
+                name=tool.name,
+                exposed=tool.exposed,
+                position=position,
+                description=tool.description,
+                quarantined=tool.quarantined,
+            )
+            for position, tool in enumerate(tools)
+        ]
+        known = [row for row in (await self._read()).tools if row.server == server]
+        if [_facts(row) for row in known] == [_facts(row) for row in rows]:
+            return
+
+        def replace(session: Session) -> None:
+            session.exec(delete(ListedTool).where(col(ListedTool.server) == server))
+            session.add_all(rows)
+            session.add(Change(kind="catalog", name=server))
+
+        await self._database.write(replace)
+        await self._rebuild()
+
+    async def watch(self) -> None:
+        """Apply what other processes change, until cancelled."""
+        with self._database.engine.connect() as connection:
+            version = connection.exec_driver_sql("PRAGMA data_version").scalar()
+            seen = await self._last_change()
+            while True:
+                await asyncio.sleep(POLL_S)
+                now = connection.exec_driver_sql("PRAGMA data_version").scalar()
+                connection.rollback()
+                if now != version:
+                    seen = await self._apply(seen)
+                    version = now
+                self.keys.mark_fresh()
+
+    async def _last_change(self) -> int:
+        return await self._database.read(lambda session: session.exec(select(func.max(Change.id))).one() or 0)
+
+    async def _apply(self, seen: int) -> int:
+        def newer(session: Session) -> list[Change]:
+            return list(session.exec(select(Change).where(col(Change.id) > seen).order_by(col(Change.id))).all())
+
+        changes = await self._database.read(newer)
+        if any(change.kind == "key" for change in changes):
+            self.keys.forget()
+        if any(change.kind == "catalog" for change in changes):
+            await self._rebuild()
+        return max((change.id or 0 for change in changes), default=seen)
+
+    async def _rebuild(self) -> None:
+        async with self._rebuilding:
+            stored = await self._read()
+            old = self.catalog
+            self.catalog = assemble(old.number + 1, self._declared, stored)
+        for listener in self._listeners:
+            listener(old, self.catalog)
+
+    async def _read(self) -> _Stored:
+        def query(session: Session) -> tuple[list[StoredEntry], list[SwitchedOff], list[ListedTool]]:
+            tools = select(ListedTool).order_by(ListedTool.server, col(ListedTool.position))
+            return (
+                list(session.exec(select(StoredEntry)).all()),
+                list(session.exec(select(SwitchedOff)).all()),
+                list(session.exec(tools).all()),
+            )
+
+        rows, off, tools = await self._database.read(query)
+        entries: dict[tuple[str, str], Agent | Server | Model] = {}
+        for row in rows:
+            about = f"{row.kind}/{row.name}"
+            try:
+                body = msgspec.json.decode(self._sealer.open(row.sealed, about=about))
+                entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)
+            except (SecretKeyInvalid, ConfigInvalid) as error:
+                logger.error("stored entry cannot be used", extra={"entry": about, "reason": str(error)})  # noqa: TRY400
+        return _Stored(entries, frozenset((row.kind, row.name) for row in off), tools)
+
+    def _own(self, session: Session, kind: EntryKind, name: str) -> StoredEntry:
+        row = session.get(StoredEntry, (kind, name))
+        if row is None:
+            if name in self._declared_of(kind):
+                raise Conflict(f"The {kind} {name!r} is declared in the file; change it there.")
+            raise NotFound(kind, name)
+        return row
+
+    def _declared_of(self, kind: str) -> Mapping[str, object]:
+        declared: dict[str, Mapping[str, object]] = {
+            "agent": self._declared.agents,
+            "server": self._declared.servers,
+            "model": self._declared.models,
+        }
+        return declared[kind]
+
+
+def _facts(row: ListedTool) -> tuple[object, ...]:
+    return row.name, row.exposed, row.description, row.quarantined
+
+
+def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
+    """Put a catalog together: the file wins over a stored entry of the same name; what is switched off is left out."""
+    of_file = {
+        **{("agent", name): agent for name, agent in declared.agents.items()},
+        **{("server", name): server for name, server in declared.servers.items()},
+        **{("model", name): model for name, model in declared.models.items()},
+    }
+    on = {key: entry for key, entry in {**stored.entries, **of_file}.items() if key not in stored.switched_off}
+    servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
+    offered = [row for row in stored.tools if row.server in servers and _allowed(servers[row.server], row.name)]
+    return Catalog(
+        number=number,
+        agents={entry.name: entry for entry in on.values() if isinstance(entry, Agent)},
+        servers=servers,
+        models={entry.name: entry for entry in on.values() if isinstance(entry, Model)},
+        toolsets=declared.toolsets,
+        tools={row.exposed: _tool(row) for row in offered if row.quarantined is None},
+        quarantined=tuple(
+            QuarantinedTool(server=row.server, name=row.name, reason=row.quarantined)
+            for row in offered
+            if row.quarantined is not None
+        ),
+        shadowed=frozenset(stored.entries.keys() & of_file.keys()),
+        switched_off=stored.switched_off,
+    )
+
+
+def _allowed(server: Server, tool: str) -> bool:
+    if server.allowed_tools is None:
+        return True
+    return Grants(tuple(Grant("tool", glob) for glob in server.allowed_tools)).allow("tool", tool)
+
+
+def _tool(row: ListedTool) -> Tool:
+    return Tool(
+        server=row.server,
+        name=row.name,
+        exposed=row.exposed,
+        grant_name=f"{row.server}__{row.name}",
+        description=row.description,
+    )

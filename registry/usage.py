@@ -1,0 +1,105 @@
+"""Usage: one row for each call of any kind, written in batches off the path, bounded in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+from sqlmodel import Session, col, func, select
+
+from registry.db import Database
+from registry.gate import Settled
+from registry.models import UsageRow
+
+FLUSH_S = 0.5
+"""How long a row may wait in memory. kill -9 loses at most these."""
+
+MAX_BUFFERED = 50_000
+"""Rows held while the database cannot take them; the oldest are dropped and counted: calls never fail on logs."""
+
+DIMENSIONS = {
+    "key": UsageRow.key_name,
+    "principal": UsageRow.principal,
+    "kind": UsageRow.kind,
+    "name": UsageRow.name,
+    "outcome": UsageRow.outcome,
+}
+
+_INSERT = (
+    "INSERT INTO usage (at, principal, key_name, kind, name, outcome, duration_ms,"
+    " input_tokens, output_tokens, estimated, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class UsageLog:
+    """Takes settled calls and writes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows: deque[Settled] = deque(maxlen=MAX_BUFFERED)
+        self.dropped = 0
+        """Rows lost because the database could not take them in time."""
+
+    def record(self, settled: Settled) -> None:
+        """Take one row; never waits, never fails."""
+        if len(self._rows) == MAX_BUFFERED:
+            self.dropped += 1
+        self._rows.append(settled)
+
+    async def run(self) -> None:
+        """Write what has come, twice a second, until cancelled; then write the rest."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_S)
+                await self.flush()
+        finally:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that is buffered."""
+        if not self._rows:
+            return
+        rows = [
+            (
+                row.at,
+                row.principal,
+                row.key_name,
+                row.kind,
+                row.name,
+                row.outcome,
+                row.duration_ms,
+                row.usage.input_tokens,
+                row.usage.output_tokens,
+                row.usage.estimated,
+                row.request_id,
+            )
+            for row in self._rows
+        ]
+        self._rows.clear()
+
+        def insert(connection: Connection) -> None:
+            connection.exec_driver_sql(_INSERT, rows)
+
+        await self._database.append(insert)
+
+
+def summary(session: Session, by: Sequence[str], since: float | None, until: float | None) -> list[dict[str, object]]:
+    """Count calls, errors and tokens, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970)."""
+    groups = [col(DIMENSIONS[name]) for name in by]
+    query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
+        *groups,
+        func.count(),
+        func.sum(col(UsageRow.outcome) != "ok"),
+        func.sum(UsageRow.input_tokens),
+        func.sum(UsageRow.output_tokens),
+    )
+    if since is not None:
+        query = query.where(col(UsageRow.at) >= since)
+    if until is not None:
+        query = query.where(col(UsageRow.at) < until)
+    if groups:
+        query = query.group_by(*groups).order_by(*groups)
+    names = [*by, "calls", "errors", "input_tokens", "output_tokens"]
+    return [dict(zip(names, row, strict=True)) for row in session.exec(query).all()]
