@@ -6,13 +6,21 @@ client reads slowly. Inside `until_gone` the door's task is cancelled when the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from registry.identity import Principal
 
 Header = tuple[bytes, bytes]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiCall = tuple[MutableMapping[str, Any], Receive, Send]
+"""`scope`, `receive` and `send` of one ASGI call."""
+
+
+class ClientGone(Exception):
+    """The client left; nobody reads an answer any more."""
 
 
 class Exchange(Protocol):
@@ -27,9 +35,10 @@ class Exchange(Protocol):
     raw_headers: Sequence[Header]
     request_id: str
     principal: Principal
+    """Who calls. On a path that a door opened to everybody: `registry.identity.NOBODY`."""
 
     async def body(self) -> bytes:
-        """The whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`."""
+        """Read the whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`, `ClientGone`."""
 
     async def reply(
         self, status: int, body: bytes, *, media_type: bytes = b"application/json", headers: Sequence[Header] = ()
@@ -45,7 +54,10 @@ class Exchange(Protocol):
         """Send a piece of the stream as it is; waits while the client is slow."""
 
     def until_gone(self) -> AbstractAsyncContextManager[None]:
-        """Cancel what runs inside when the client leaves."""
+        """Cancel what runs inside when the client leaves; it then ends with `ClientGone`."""
+
+    def asgi(self) -> AsgiCall:
+        """Hand the exchange to an ASGI application of an SDK: a body that was read is replayed to it."""
 
     @property
     def started(self) -> bool:

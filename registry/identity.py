@@ -27,6 +27,10 @@ HUB = Principal(id="hub", name="hub", grants=EVERYTHING)
 """The hub acting for itself: cards, tool lists, probes. Its calls leave no usage row."""
 
 
+NOBODY = Principal(id="nobody", name="nobody", grants=Grants(()))
+"""Somebody without a key, on a path that is open to all."""
+
+
 def admin() -> Principal:
     """The holder of the admin key."""
     return Principal(id=ADMIN_ID, name="admin", grants=EVERYTHING, is_admin=True)

@@ -117,7 +117,7 @@ class Keys:
         """
 
         def follow(session: Session) -> None:
-            wanted = {digest(spec.secret or ""): spec for spec in specs}
+            wanted = {digest((spec.secret or "").encode()): spec for spec in specs}
             query = select(ApiKey).where(ApiKey.owner == "file", col(ApiKey.revoked_at).is_(None))
             for key in session.exec(query).all():
                 spec = wanted.get(key.digest)
@@ -145,10 +145,10 @@ class Keys:
         def store(session: Session) -> bool:
             row = session.get(Setting, _ADMIN_DIGEST)
             if row is None:
-                session.add(Setting(name=_ADMIN_DIGEST, value=digest(secret)))
+                session.add(Setting(name=_ADMIN_DIGEST, value=digest(secret.encode())))
                 return True
-            if configured is not None and row.value != digest(configured):
-                row.value = digest(configured)
+            if configured is not None and row.value != digest(configured.encode()):
+                row.value = digest(configured.encode())
                 session.add(row)
             return False
 
@@ -201,7 +201,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
     key = ApiKey(
         id=new_id("key"),
         name=spec.name,
-        digest=digest(secret),
+        digest=digest(secret.encode()),
         grants=msgspec.json.encode(spec.allow).decode(),
         requests_per_minute=spec.requests_per_minute,
         expires_at=spec.expires_at,

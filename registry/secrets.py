@@ -26,9 +26,9 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-def digest(secret: str) -> str:
+def digest(secret: bytes) -> str:
     """What is stored of a secret: its SHA-256 in hex. Enough for secrets of 256 random bits."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret).hexdigest()
 
 
 class Sealer:

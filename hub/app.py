@@ -1,0 +1,170 @@
+"""The ASGI application: Host, Origin, key and route of every request; the one boundary where failures become answers.
+
+Decides on `scope["path"]` and fails closed: a path without a route has no door, a door without a key answers nobody
+unless it opens that very path itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from hub import errors
+from hub.asgi import AsgiExchange, Limits
+from hub.auth import Authenticator
+from hub.exchange import ClientGone, Exchange, Header, Receive, Send
+from hub.hosts import Hosts
+from registry.errors import HeadersTooLarge, HostRefused, HubError, NotFound, OriginRefused, Overloaded
+from registry.judged import JsonObject, encode
+
+logger = logging.getLogger(__name__)
+
+Form = Callable[[HubError, str], JsonObject]
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+def jsonrpc(form: Form) -> Form:
+    """Wrap an error member for an answer to a request whose id is not known."""
+    return lambda error, request_id: {"jsonrpc": "2.0", "id": None, "error": form(error, request_id)}
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A handler and how it speaks of errors."""
+
+    handler: Handler
+    form: Form
+    is_open: Callable[[Exchange], bool] = lambda _exchange: False
+    """Whether this very request needs no key."""
+    media_type: bytes = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where paths lead: whole paths first, then the longest prefix."""
+
+    exact: Mapping[str, Door]
+    prefixes: tuple[tuple[str, Door], ...]
+
+    def find(self, path: str) -> Door | None:
+        """The door of a path; None: there is none."""
+        door = self.exact.get(path)
+        if door is None:
+            door = next((door for prefix, door in self.prefixes if path.startswith(prefix)), None)
+        return door
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the application needs once everything is open."""
+
+    routes: Routes
+    authenticator: Authenticator
+    hosts: Hosts
+    limits: Limits
+
+
+Opener = Callable[[], AbstractAsyncContextManager[House]]
+
+
+class App:
+    """The ASGI application. `open_house` is entered at start-up and left at shutdown."""
+
+    def __init__(self, open_house: Opener) -> None:
+        self._open = open_house
+        self._house: House | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            assert self._house is not None, "the server sends no request before start-up is complete"
+            await self._serve(self._house, scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._open() as self._house:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            logger.exception("the hub could not start or stop")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, house: House, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        request_id = "req_" + os.urandom(8).hex()
+        exchange = AsgiExchange(scope, receive, send, limits=house.limits, request_id=request_id)
+        door = house.routes.find(exchange.path)
+        try:
+            if not await _admit(house, exchange, door):
+                return
+            assert door is not None, "a path without a door is not admitted"
+            await door.handler(exchange)
+            await exchange.finish()
+        except ClientGone:
+            pass
+        except HubError as error:
+            await _refuse(exchange, door, error)
+        except Exception:  # the boundary: whatever a door did not foresee
+            logger.exception("request failed", extra={"request_id": request_id, "path": exchange.path})
+            if exchange.started:
+                raise  # the server cuts the connection: a half answer must not look whole
+            await _refuse(exchange, door, errors.INTERNAL)
+        finally:
+            exchange.stop()
+
+
+async def _admit(house: House, exchange: AsgiExchange, door: Door | None) -> bool:
+    """Check Host, Origin and key. False: a browser's preflight was answered and nothing is left to do."""
+    if sum(len(name) + len(value) for name, value in exchange.raw_headers) > house.limits.header_bytes:
+        raise HeadersTooLarge(house.limits.header_bytes)
+    if not house.hosts.serve(exchange.raw_headers):
+        raise HostRefused
+    origin = exchange.headers.get(b"origin")
+    if origin is not None:
+        if not house.hosts.allow(origin):
+            raise OriginRefused
+        exchange.extra += [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        if exchange.method == "OPTIONS":
+            await exchange.reply(204, b"", headers=_preflight(exchange))
+            return False
+    if door is None or not door.is_open(exchange):
+        exchange.principal = await house.authenticator.principal(exchange.headers)
+    if door is None:
+        raise NotFound("path", exchange.path)
+    return True
+
+
+def _preflight(exchange: AsgiExchange) -> list[Header]:
+    asked = exchange.headers.get(b"access-control-request-headers", b"authorization, content-type")
+    return [
+        (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
+        (b"access-control-allow-headers", asked),
+        (b"access-control-expose-headers", b"x-request-id, mcp-session-id, retry-after"),
+        (b"access-control-max-age", b"600"),
+    ]
+
+
+_NOWHERE_MEDIA_TYPE = b"application/problem+json"
+
+
+async def _refuse(exchange: AsgiExchange, door: Door | None, error: HubError) -> None:
+    """Answer an error in the door's own form."""
+    if exchange.started:
+        raise RuntimeError("a door raised after it had begun to answer") from error
+    if isinstance(error, Overloaded):
+        logger.error("refused: the hub cannot decide", extra={"reason": error.text})
+    form = door.form if door else errors.problem
+    await exchange.reply(
+        errors.row_of(error).status,
+        encode(form(error, exchange.request_id)),
+        media_type=door.media_type if door else _NOWHERE_MEDIA_TYPE,
+        headers=errors.extra_headers(error),
+    )

@@ -1,0 +1,36 @@
+"""Which Host and Origin headers are ours (surface.md 5): the defence against DNS rebinding and foreign pages. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from hub.exchange import Header
+
+_AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
+
+
+class Hosts:
+    """Knows the hub's own host names and the origins that may call it from a browser."""
+
+    def __init__(self, public_url: str, *, bound_to: str, allowed_origins: Iterable[str] = ()) -> None:
+        parts = urlsplit(public_url)
+        own = (parts.hostname or "").encode()
+        self._hosts = frozenset({own, b"[%s]" % own, *_LOOPBACK, *([b"0.0.0.0"] if bound_to == "0.0.0.0" else [])})  # noqa: S104
+        self._origins = frozenset(
+            {f"{parts.scheme}://{parts.netloc}".encode(), *(origin.encode() for origin in allowed_origins)}
+        )
+
+    def serve(self, headers: Sequence[Header]) -> bool:
+        """Whether the request's one Host header names this hub."""
+        found = [value for name, value in headers if name == b"host"]
+        if len(found) != 1:
+            return False
+        authority = _AUTHORITY.fullmatch(found[0])
+        return authority is not None and authority[1].lower() in self._hosts
+
+    def allow(self, origin: bytes) -> bool:
+        """Whether a page of `origin` may call the hub."""
+        return origin in self._origins
