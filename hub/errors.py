@@ -6,7 +6,7 @@ A2A errors travel in JSON-RPC with HTTP 200, but for what concerns the HTTP requ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry import errors
 from registry.errors import HubError
@@ -69,6 +69,10 @@ TABLE: dict[type[HubError], Row] = {
     errors.UpstreamTimeout: Row(504, -32603, -32603, ("upstream_error", "upstream_timeout"), "UPSTREAM_TIMEOUT"),
     errors.UpstreamInvalid: Row(502, -32006, -32603, ("upstream_error", "upstream_invalid"), "INVALID_AGENT_RESPONSE"),
     errors.UpstreamRefused: Row(502, -32603, -32603, ("upstream_error", "upstream_refused"), "UPSTREAM_REFUSED"),
+    errors.UpstreamLimited: Row(
+        429, -32603, -32603, ("rate_limit_error", "upstream_rate_limited"), "UPSTREAM_RATE_LIMITED"
+    ),
+    errors.UpstreamRejected: Row(400, -32603, -32603, ("invalid_request_error", None), "UPSTREAM_REJECTED"),
     errors.AddressRefused: Row(502, -32603, -32603, ("upstream_error", "address_refused"), "ADDRESS_REFUSED"),
 }
 
@@ -77,8 +81,9 @@ INTERNAL = HubError("The hub failed at this request; its log has the reason unde
 
 
 def row_of(error: HubError) -> Row:
-    """The row of the error's class or of its nearest parent."""
-    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    """The row of the error's class or of its nearest parent; a rejection keeps the status that the upstream gave."""
+    row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    return replace(row, status=error.status) if isinstance(error, errors.UpstreamRejected) else row
 
 
 def jsonrpc_status(error: HubError) -> int:
@@ -93,6 +98,8 @@ def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
         return [(b"www-authenticate", b'Bearer realm="hubbub"')]
     if isinstance(error, errors.RateLimited):
         return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode())]
+    if isinstance(error, errors.UpstreamLimited) and error.retry_after is not None:
+        return [(b"retry-after", error.retry_after.encode())]
     if isinstance(error, errors.HttpMethodRefused):
         return [(b"allow", error.allow.encode())]
     return []
@@ -118,6 +125,8 @@ def mcp(error: HubError, request_id: str) -> JsonObject:
 
 def openai(error: HubError, request_id: str) -> JsonObject:
     """OpenAI's error object."""
+    if isinstance(error, errors.UpstreamRejected):  # the provider's own words help its caller most
+        return {"error": error.detail}
     kind, code = row_of(error).openai
     param = error.member if isinstance(error, errors.InvalidRequest) else None
     return {"error": {"message": f"{error.text} (request {request_id})", "type": kind, "param": param, "code": code}}

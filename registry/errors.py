@@ -198,6 +198,26 @@ class UpstreamRefused(UpstreamError):
         self.status = status
 
 
+class UpstreamLimited(UpstreamError):
+    """It has had enough requests for now; `retry_after` is its own Retry-After header, None when it gave none."""
+
+    def __init__(self, entry: str, retry_after: str | None) -> None:
+        super().__init__(entry, "the upstream's rate limit is reached (HTTP 429)")
+        self.retry_after = retry_after
+
+
+class UpstreamRejected(UpstreamError):
+    """It understood the caller's request and found fault with it.
+
+    `detail` is its own error object, cleaned of addresses and credentials; `status` the HTTP status it gave.
+    """
+
+    def __init__(self, entry: str, status: int, detail: dict[str, object]) -> None:
+        super().__init__(entry, str(detail.get("message") or "the upstream rejected the request"))
+        self.status = status
+        self.detail = detail
+
+
 class AddressRefused(UpstreamError):
     """A URL that a user or an upstream supplied leads to a network that the operator did not open."""
 
