@@ -1,0 +1,186 @@
+"""The cases: what is sent, what must come back, and what it may cost. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.bench import upstream
+
+KEY = "sk-bench-00000000000000000000000000000"
+RPC_ID = "call-1"
+MCP_VERSION = "2026-07-28"
+
+HUB_YAML = """\
+hub:
+  database: sqlite:///{directory}/hub.db
+  public_url: http://127.0.0.1:{port}
+models:
+  bench: {{provider: openai, model: upstream-model, base_url: "http://127.0.0.1:{upstream}/v1", api_key: sk-upstream}}
+mcpServers:
+  bench: {{url: "http://127.0.0.1:{upstream}/mcp"}}
+agents:
+  bench: {{url: "http://127.0.0.1:{upstream}/a2a/bench"}}
+keys:
+  - name: bench
+    key: {key}
+    allow: ["tool:bench__*", "agent:bench", "model:bench"]
+    limits: {{requests_per_minute: 1000000000}}
+"""
+"""What the hub runs with: its defaults, a key with narrow grants, a limit that is counted and never reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One request, sent alike to the hub, to nginx and to the upstream."""
+
+    name: str
+    path: str
+    body: bytes
+    budget: float
+    """The hub's CPU a request, at most, in multiples of nginx's."""
+    check: Callable[[bytes], None]
+    """Raises when a body is not what it must be."""
+    key: str = KEY
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+    streamed: bool = False
+
+    def sent_headers(self) -> dict[str, str]:
+        """All headers but those that every HTTP client writes itself."""
+        return {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "Authorization": f"Bearer {self.key}",
+            **self.headers,
+        }
+
+
+def expect(found: Any, wanted: Any) -> None:
+    """Raise unless both are the same."""
+    if found != wanted:
+        raise ValueError(f"expected {str(wanted)[:300]} but got {str(found)[:300]}")
+
+
+def check_chat(body: bytes) -> None:
+    """The model may be called by either of its names; everything else is the upstream's."""
+    found = json.loads(body)
+    expect(found | {"model": None}, upstream.CHAT | {"model": None})
+
+
+def check_stream(body: bytes) -> None:
+    """All events in order, nothing beside them but the end and perhaps the usage."""
+    events = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ")]
+    expect(events[-1], b"[DONE]")
+    deltas = [choice["delta"] for event in events[:-1] for choice in json.loads(event)["choices"]]
+    expect("".join(delta["content"] for delta in deltas), "".join(f"word{n} " for n in range(upstream.EVENTS)))
+
+
+def rpc_result(body: bytes) -> Any:
+    """The result of a JSON-RPC answer to our id."""
+    found = json.loads(body)
+    expect(found.get("id"), RPC_ID)
+    if "result" not in found:
+        raise ValueError(f"no result but {body[:300]!r}")
+    return found["result"]
+
+
+def check_task(body: bytes) -> None:
+    """A completed task with the upstream's text."""
+    task = rpc_result(body)["task"]
+    expect(task["status"]["state"], "TASK_STATE_COMPLETED")
+    expect(task["artifacts"][0]["parts"], [{"text": upstream.TASK_TEXT}])
+
+
+def check_tool_result(body: bytes) -> None:
+    """The result as the upstream wrote it."""
+    found = rpc_result(body)
+    expect({name: found.get(name) for name in upstream.TOOL_RESULT}, upstream.TOOL_RESULT)
+
+
+def check_tool_list(body: bytes) -> None:
+    """All tools in one answer; the hub's names begin with the server's."""
+    found = rpc_result(body)
+    tools = [tool | {"name": tool["name"].removeprefix("bench__")} for tool in found["tools"]]
+    expect(tools, upstream.TOOL_LIST)
+
+
+def check_refusal(body: bytes) -> None:
+    """An error object."""
+    if "error" not in json.loads(body):
+        raise ValueError(f"no error but {body[:300]!r}")
+
+
+def rpc(method: str, params: dict[str, Any]) -> bytes:
+    """A JSON-RPC request."""
+    return upstream.encode({"jsonrpc": "2.0", "id": RPC_ID, "method": method, "params": params})
+
+
+def mcp(method: str, **params: Any) -> bytes:
+    """A request of MCP's revision 2026-07-28."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": MCP_VERSION,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
+    }
+    return rpc(method, params | {"_meta": meta})
+
+
+def mcp_headers(method: str, name: str | None = None) -> dict[str, str]:
+    """What the revision wants as headers."""
+    named = {"Mcp-Name": name} if name else {}
+    return {"MCP-Protocol-Version": MCP_VERSION, "Mcp-Method": method, **named}
+
+
+QUESTION = "Which of the records have to be ordered again this week, and from whom? " * 7
+CHAT_BODY = {"model": "bench", "messages": [{"role": "user", "content": QUESTION}]}
+CALLED = "bench__tool_007"
+MESSAGE = {"messageId": "6f1c9b1e-0000-4000-8000-000000000001", "role": "ROLE_USER", "parts": [{"text": QUESTION}]}
+
+CASES = (
+    Case(name="chat", path="/v1/chat/completions", body=upstream.encode(CHAT_BODY), budget=10, check=check_chat),
+    Case(
+        name="A2A SendMessage",
+        path="/a2a/bench",
+        body=rpc("SendMessage", {"message": MESSAGE}),
+        headers={"A2A-Version": "1.0"},
+        budget=8,
+        check=check_task,
+    ),
+    Case(
+        name="MCP tools/call",
+        path="/mcp",
+        body=mcp("tools/call", name=CALLED, arguments={"argument_0": "7", "argument_1": "today"}),
+        headers=mcp_headers("tools/call", CALLED),
+        budget=10,
+        check=check_tool_result,
+    ),
+    Case(
+        name="MCP tools/list of 500",
+        path="/mcp",
+        body=mcp("tools/list"),
+        headers=mcp_headers("tools/list"),
+        budget=2,
+        check=check_tool_list,
+    ),
+    Case(
+        name="refused key",
+        path="/v1/chat/completions",
+        body=upstream.encode(CHAT_BODY),
+        key=upstream.WRONG_KEY,
+        status=401,
+        budget=5,
+        check=check_refusal,
+    ),
+    Case(
+        name="chat stream of 50 events",
+        path="/v1/chat/completions",
+        body=upstream.encode(CHAT_BODY | {"stream": True}),
+        streamed=True,
+        budget=3.5,
+        check=check_stream,
+    ),
+)
+MEMORY_BUDGET_MB = 120

@@ -1,0 +1,59 @@
+"""Turns bench.json into the table of docs/benchmarks.md: `python -m tests.bench.tables bench.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HEAD = """\
+| case | hub µs/request | nginx µs/request | ratio (min-max) | budget | | hub req/s | p50 ms | p99 ms | nginx req/s |
+|---|---:|---:|---:|---:|---|---:|---:|---:|---:|"""
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The whole report: one row a case, then memory, start and where it was measured."""
+    rows = [HEAD, *(row(name, case) for name, case in report["cases"].items()), ""]
+    memory, start, about = report["memory_mb"], report["start_s"], report["about"]
+    rows += [
+        f"Memory of the hub: {memory['idle']:.0f} MB idle (at most {memory['budget']}: "
+        f"{verdict(memory['idle'] <= memory['budget'])}), {memory['after']:.0f} MB after the load. "
+        f"From start to the first answered chat: {start['again']:.2f} s, {start['first']:.2f} s with a new database.",
+        "",
+        f"{about['rounds']} rounds of {about['seconds']:g} s, {about['connections']} connections, {about['cpu']}, "
+        f"Linux {about['kernel']}, Python {about['python']}, nginx {about['nginx']}, "
+        f"commit {about['commit']}, {about['at'][:10]}.",
+    ]
+    return "\n".join(rows + slow_upstream(report))
+
+
+def row(name: str, case: dict[str, Any]) -> str:
+    """One case."""
+    hub, nginx, ratio = case["hub"], case["nginx"], case["ratio"]
+    return (
+        f"| {name} | {hub['cpu_us']['median']:,.0f} | {nginx['cpu_us']['median']:,.0f} "
+        f"| {ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f}) | {case['budget']:g} | {verdict(case['ok'])} "
+        f"| {hub['rps']:,.0f} | {hub['p50_ms']:.2f} | {hub['p99_ms']:.2f} | {nginx['rps']:,.0f} |"
+    )
+
+
+def verdict(holds: bool) -> str:
+    """What stands beside a budget."""
+    return "ok" if holds else "over"
+
+
+def slow_upstream(report: dict[str, Any]) -> list[str]:
+    """A warning for each case in which nginx waited for the upstream: its batches were smaller than under full load."""
+    waited = [
+        f"{name} ({case['nginx']['busy']:.0%} busy; upstream alone {case['upstream']['rps']:,.0f} req/s)"
+        for name, case in report["cases"].items()
+        if case["nginx"]["busy"] < 0.9 and "stream" not in name
+    ]
+    return (
+        ["", f"nginx was not at its limit, because upstream and load were, in: {'; '.join(waited)}."] if waited else []
+    )
+
+
+if __name__ == "__main__":
+    print(markdown(json.loads(Path(sys.argv[1]).read_text())))

@@ -1,0 +1,250 @@
+"""What the benchmark's proxies talk to: a model, an A2A agent and an MCP server on one port, with fixed answers.
+
+A bare asyncio protocol, because it must cost less than nginx does: no framework, no routing beyond the first bytes, no
+copy of a long answer. It reads just what it has to: the length, the key that is to be refused, and of JSON-RPC the id and
+the method. Not a peer for tests: it is tolerant where a real server is strict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from itertools import count
+from typing import Any
+
+import msgspec
+import uvloop
+
+EVENTS = 50
+EVENT_GAP_S = 0.001
+"""Far enough apart that no proxy can put two events into one write by luck."""
+TOOLS = 500
+WRONG_KEY = "sk-wrong-0000000000000000000000000000"
+TEXT = "The quick brown fox jumps over the lazy dog. " * 17
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def tool(number: int) -> dict[str, Any]:
+    """One tool of 400 to 800 bytes, as real ones are."""
+    properties = {
+        f"argument_{index}": {
+            "type": "string",
+            "description": f"What argument {index} of tool {number} means to its caller.",
+        }
+        for index in range(2 + number % 4)
+    }
+    return {
+        "name": f"tool_{number:03}",
+        "title": f"Tool {number}",
+        "description": f"Looks up record {number} of the warehouse and says where it is, how many are left and when more arrive.",
+        "inputSchema": {"type": "object", "properties": properties, "required": ["argument_0"]},
+    }
+
+
+CHAT = {
+    "id": "chatcmpl-bench",
+    "object": "chat.completion",
+    "created": 1_760_000_000,
+    "model": "upstream-model",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": TEXT}, "logprobs": None, "finish_reason": "stop"}
+    ],
+    "usage": {"prompt_tokens": 160, "completion_tokens": 180, "total_tokens": 340},
+    "system_fingerprint": "fp_bench",
+}
+TOOL_LIST = [tool(number) for number in range(TOOLS)]
+TOOL_RESULT = {
+    "resultType": "complete",
+    "content": [{"type": "text", "text": "Record 7 is in aisle 12; 31 are left; more arrive on Tuesday."}],
+    "structuredContent": {"aisle": 12, "left": 31, "next": "Tuesday"},
+    "isError": False,
+}
+REFUSAL = {
+    "error": {"message": "Incorrect API key provided.", "type": "invalid_request_error", "code": "invalid_api_key"}
+}
+DISCOVERED = {
+    "resultType": "complete",
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {"tools": {}},
+    "ttlMs": 3_600_000,
+    "cacheScope": "public",
+    "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "bench", "version": "1"}},
+}
+LISTED = {"resultType": "complete", "tools": TOOL_LIST, "ttlMs": 3_600_000, "cacheScope": "public"}
+
+
+def chunk(delta: dict[str, str] | None, **more: Any) -> bytes:
+    """One event of a chat stream, framed as HTTP chunk; no `delta`: the event that only tells the usage."""
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
+    event = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1_760_000_000}
+    return framed(b"data: " + encode(event | {"model": "upstream-model", "choices": choices} | more) + b"\n\n")
+
+
+def framed(data: bytes) -> bytes:
+    """An HTTP/1.1 chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+OK_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
+    """A whole HTTP answer."""
+    return b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+CHAT_ANSWER = answer(encode(CHAT))
+REFUSAL_ANSWER = answer(encode(REFUSAL), b"401 Unauthorized")
+NOT_FOUND = answer(b"{}", b"404 Not Found")
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+    b"x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n"  # nginx passes such an answer on as it comes
+)
+STREAM_EVENTS = [chunk({"content": f"word{number} "}) for number in range(EVENTS)]
+STREAM_USAGE = chunk(None, usage=CHAT["usage"])
+STREAM_END = framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+# What stands before and behind the JSON-RPC id.
+RPC_HEAD = b'{"jsonrpc":"2.0","id":%b,"result":'
+MCP_RESULTS = {
+    "tools/call": encode(TOOL_RESULT) + b"}",
+    "tools/list": encode(LISTED) + b"}",
+    "server/discover": encode(DISCOVERED) + b"}",
+}
+TASK_TEXT = TEXT[:450]
+TASK = encode(
+    {
+        "task": {
+            "id": "TASK",
+            "contextId": "CONTEXT",
+            "status": {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-11-22T10:00:00Z"},
+            "artifacts": [{"artifactId": "answer", "name": "answer", "parts": [{"text": TASK_TEXT}]}],
+        }
+    }
+)
+TASK_RESULT = TASK.replace(b"TASK", b"%b", 1).replace(b"CONTEXT", b"%b", 1) + b"}"
+UNKNOWN_METHOD = b'{"jsonrpc":"2.0","id":%b,"error":{"code":-32601,"message":"Method not found"}}'
+
+
+class Call(msgspec.Struct):
+    """What is read of a JSON-RPC request."""
+
+    method: str = ""
+    id: msgspec.Raw = msgspec.Raw(b"null")
+
+
+read_call = msgspec.json.Decoder(Call).decode
+find_length = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE).search
+numbers = count(1)
+
+
+def agent_card(port: int) -> bytes:
+    """The agent's card, A2A 1.0."""
+    return encode(
+        {
+            "name": "Bench agent",
+            "description": "Answers at once",
+            "version": "1",
+            "supportedInterfaces": [
+                {"url": f"http://127.0.0.1:{port}/a2a/bench", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+            ],
+            "capabilities": {"streaming": False, "pushNotifications": False},
+            "defaultInputModes": ["text/plain"],
+            "defaultOutputModes": ["text/plain"],
+            "skills": [{"id": "answer", "name": "Answer", "description": "Answers", "tags": ["bench"]}],
+        }
+    )
+
+
+def fresh_id(kind: int) -> bytes:
+    """An id that was never given before, as long as a UUID."""
+    return b"%08x-0000-4000-8000-%012x" % (kind, next(numbers))
+
+
+def mcp_answer(body: bytes) -> tuple[bytes, ...]:
+    """Answer one MCP request of revision 2026-07-28."""
+    call = read_call(body)
+    result = MCP_RESULTS.get(call.method)
+    if result is None:
+        return (answer(UNKNOWN_METHOD % bytes(call.id), b"404 Not Found"),)
+    opening = RPC_HEAD % bytes(call.id)
+    return (OK_HEAD % (len(opening) + len(result)) + opening, result)
+
+
+def a2a_answer(body: bytes) -> bytes:
+    """Answer one A2A 1.0 request: every message makes a task that is completed at once."""
+    call = read_call(body)
+    if call.method != "SendMessage":
+        return answer(UNKNOWN_METHOD % bytes(call.id))
+    return answer(RPC_HEAD % bytes(call.id) + TASK_RESULT % (fresh_id(1), fresh_id(2)))
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; requests come one after the other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, card: bytes) -> None:
+        self._loop = loop
+        self._card = answer(card)
+        self._read = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self._write = transport.write
+
+    def data_received(self, data: bytes) -> None:
+        self._read = data = self._read + data if self._read else data
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return
+        length = find_length(data, 0, end)
+        if length is None:
+            self._read = b""
+            card_asked = data.startswith(b"GET") and b"agent-card.json" in data
+            self._write(self._card if card_asked else NOT_FOUND)
+        elif len(data) >= end + int(length[1]):
+            self._read = b""
+            self._answer(data[:end], data[end:])
+
+    def _answer(self, head: bytes, body: bytes) -> None:
+        if head.startswith(b"POST /mcp"):
+            for part in mcp_answer(body):  # the list is too long to be joined with its head each time
+                self._write(part)
+        elif head.startswith(b"POST /a2a/"):
+            self._write(a2a_answer(body))
+        elif not head.startswith(b"POST /v1/chat/completions"):
+            self._write(NOT_FOUND)
+        elif WRONG_KEY.encode() in head:
+            self._write(REFUSAL_ANSWER)
+        elif b'"stream":true' in body:
+            self._write(STREAM_HEAD)
+            self._stream(0, b'"include_usage":true' in body)
+        else:
+            self._write(CHAT_ANSWER)
+
+    def _stream(self, sent: int, tell_usage: bool) -> None:
+        if sent < EVENTS:
+            self._write(STREAM_EVENTS[sent])
+            self._loop.call_later(EVENT_GAP_S, self._stream, sent + 1, tell_usage)
+            return
+        if tell_usage:
+            self._write(STREAM_USAGE)
+        self._write(STREAM_END)
+
+
+async def serve() -> None:
+    """Serve on a free port, told as the first line of the output."""
+    loop = asyncio.get_running_loop()
+    card = bytearray()
+    server = await loop.create_server(lambda: Upstream(loop, bytes(card)), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    card += agent_card(port)
+    print(port, flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())
