@@ -1,30 +1,469 @@
-"""hub.yaml: read whole, every fault reported with file and line, turned into entries. Pure: text in, values out."""
+"""hub.yaml: read whole, every fault reported with file and line, turned into entries. Pure: text in, values out.
+
+What the surface promises and this version cannot do yet is read, told in a notice, and refused when it is called.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.entries import Agent, Model, Server, Toolset
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from registry.entries import Agent, Headers, Model, Owner, Server, Toolset
+from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.judged import JsonObject
+from registry.shapes import (
+    CLIENT_ONLY,
+    AgentShape,
+    FileShape,
+    HubShape,
+    KeyShape,
+    ModelShape,
+    ServerShape,
+    Shape,
+    explain,
+    nearest,
+    without_nulls,
+)
+from registry.source import Fault, Path, Source, dotted, parse
+
+__all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "name_fault", "read", "stored_entry"]
+
+RESERVED = frozenset({"agent", "hub", "sse"})
+"""Path segments and prefixes with a meaning of their own (surface.md 6)."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_MODEL_NAME = re.compile(r"[^\s*\x00-\x1f\x7f]{0,255}\*?")
+_FILE_ONLY = ("command", "args", "env", "envFile", "cwd", "openapi")
+"""Members that start processes or read files: the operator's file alone may hold them (surface.md 5)."""
 
 
 class ConfigInvalid(Exception):
-    """The file cannot be used; `faults` says everything that is wrong with it."""
+    """The file cannot be used; `faults` says everything that is wrong with it, its text is all of them, one a line."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds and deadlines of the hub (surface.md 7)."""
+
+    body_bytes: int = 32 * 1024 * 1024
+    header_bytes: int = 64 * 1024
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    agent_first_byte_s: float = 3600.0
+    stream_idle_s: float = 3600.0
+    keep_alive_s: float = 15.0
+    drain_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """What `hub:` says. Networks are in CIDR form."""
+
+    public_url: str | None = None
+    """Without a slash at its end; None: from --host and --port."""
+    database: str = "sqlite:///hubbub.db"
+    valkey: str | None = field(default=None, repr=False)
+    admin_key: str | None = field(default=None, repr=False)
+    grpc_port: int | None = None
+    egress_allow: tuple[str, ...] = ()
+    egress_proxy: str | None = field(default=None, repr=False)
+    trusted_proxies: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """What a valid file says."""
 
+    hub: HubSettings = HubSettings()
     agents: dict[str, Agent] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     keys: tuple[KeySpec, ...] = ()
+    notices: tuple[Fault, ...] = ()
+    """What the hub leaves out or cannot do yet, though the file is valid."""
+
+
+def read(
+    text: str,
+    *,
+    file: str,
+    environ: Mapping[str, str],
+    read_file: Callable[[str], str],
+    providers: Collection[str] = (),
+) -> Declared:
+    """Read hub.yaml.
+
+    `file` names it in faults; `read_file` reads another file by a path relative to it and raises OSError or ValueError.
+    `providers` are the names that `provider` may have; empty: any.
+
+    Raises:
+        ConfigInvalid: with every fault found.
+    """
+    source = parse(text, file)
+    source.substitute(environ.get)
+    reading = _Reading(source, read_file, providers)
+    shape = reading.shape()
+    declared = reading.declared(shape) if shape is not None else Declared()
+    if source.faults:
+        raise ConfigInvalid(tuple(sorted(set(source.faults), key=lambda fault: (fault.line, fault.text))))
+    return declared
+
+
+def name_fault(name: str) -> str | None:
+    """Say why a server, toolset or agent cannot have this name (surface.md 6); None: it can.
+
+    A trailing `_` is refused too: with it `a___b` could be a tool of `a` or of `a_`, and a grant could reach either.
+    """
+    if name in RESERVED:
+        return f"the name {name!r} is reserved"
+    if _NAME.fullmatch(name) and "__" not in name and not name.endswith("_"):
+        return None
+    better = re.sub(r"_{2,}", "_", re.sub(r"[^a-z0-9_-]+", "-", name.lower())).strip("-_")[:32].rstrip("-_")
+    hint = f", did you mean {better!r}" if better and name_fault(better) is None else ""
+    return f"a name has at most 32 of a-z 0-9 _ -, begins with a letter, has no __ and no _ at its end{hint}"
+
+
+def model_name_fault(name: str) -> str | None:
+    """Say why a model cannot have this name; None: it can."""
+    if not name or not _MODEL_NAME.fullmatch(name):
+        return "a model's name has at most 256 characters, no blanks, and a * at its end only"
+    if name.startswith("agent/"):
+        return "names under agent/ are those of agents"
+    return None
+
+
+class _Reading:
+    """One file being read: collects faults in its source, and notices."""
+
+    def __init__(self, source: Source, read_file: Callable[[str], str], providers: Collection[str]) -> None:
+        self.source = source
+        self._providers = providers
+        self.notices: list[Fault] = []
+        self._read_file = read_file
+
+    def fault(self, path: Path, text: str) -> None:
+        self.source.faults.append(self.source.fault(path, f"{dotted(path)}: {text}"))
+
+    def notice(self, path: Path, text: str) -> None:
+        self.notices.append(self.source.fault(path, f"{dotted(path)}: {text}"))
+
+    def shape(self) -> FileShape | None:
+        """Validate the whole; None: it could not be read, and the faults say why."""
+        value = self.source.value
+        if value is None:
+            value = {}
+        if isinstance(value, dict):
+            value = self._without_client_only(without_nulls(value, ()))
+        try:
+            return FileShape.model_validate(value)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=True):
+                path, text = explain(detail)
+                if path not in self.source.unset:
+                    self.fault(path, text)
+            return None
+
+    def _without_client_only(self, value: JsonObject) -> JsonObject:
+        servers = value.get("mcpServers")
+        if not isinstance(servers, dict):
+            return value
+        kept = {}
+        for name, server in servers.items():
+            kept[name] = server
+            if not isinstance(server, dict):
+                continue
+            for member in sorted(CLIENT_ONLY & server.keys()):
+                self.notice(("mcpServers", name, member), "is for clients only and ignored")
+            kept[name] = {member: item for member, item in server.items() if member not in CLIENT_ONLY}
+        return {**value, "mcpServers": kept}
+
+    def declared(self, shape: FileShape) -> Declared:
+        """Turn a valid shape into entries."""
+        self._check_names(shape)
+        self._check_secrets(shape)
+        for member in ("valkey", "grpc_port"):
+            if getattr(shape.hub, member) is not None:
+                self.notice(("hub", member), "is not used by this version")
+        return Declared(
+            hub=_settings(shape.hub),
+            agents={name: self._entry("agents", name, agent) for name, agent in shape.agents.items()},
+            servers={
+                name: self._entry("mcpServers", name, server)
+                for name, server in shape.mcp_servers.items()
+                if not self._is_disabled(name, server)
+            },
+            models={name: self._entry("models", name, model) for name, model in shape.models.items()},
+            toolsets={
+                name: Toolset(name=name, description=toolset.description, tools=tuple(toolset.tools))
+                for name, toolset in shape.toolsets.items()
+            },
+            keys=tuple(self._key_specs(shape)),
+            notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
+        )
+
+    def _check_names(self, shape: FileShape) -> None:
+        for section, names in (
+            ("mcpServers", shape.mcp_servers),
+            ("toolsets", shape.toolsets),
+            ("agents", shape.agents),
+        ):
+            for name in names:
+                if text := name_fault(name):
+                    self.fault((section, name), text)
+        for name, model in shape.models.items():
+            if text := model_name_fault(name):
+                self.fault(("models", name), text)
+            if model.provider is not None and self._providers and model.provider not in self._providers:
+                text = f"{model.provider!r} is not a provider{nearest(model.provider, list(self._providers))}"
+                self.fault(("models", name, "provider"), text)
+        for name in shape.toolsets.keys() & shape.mcp_servers.keys():
+            line = self.source.line(("mcpServers", name))
+            self.fault(
+                ("toolsets", name), f"an MCP server has this name too, in line {line}; both are served at /mcp/{name}"
+            )
+
+    def _check_secrets(self, shape: FileShape) -> None:
+        names: dict[str, int] = {}
+        secrets = {shape.hub.admin_key: "hub.admin_key"} if shape.hub.admin_key else {}
+        for at, key in enumerate(shape.keys):
+            if key.name in names:
+                self.fault(("keys", at, "name"), f"{key.name} stands twice, first in line {names[key.name]}")
+            names.setdefault(key.name, self.source.line(("keys", at, "name")))
+            if key.key in secrets:
+                self.fault(("keys", at, "key"), f"is the same as {secrets[key.key]}")
+            secrets.setdefault(key.key, f"that of {key.name}")
+
+    def _is_disabled(self, name: str, server: ServerShape) -> bool:
+        if server.disabled:
+            self.notice(("mcpServers", name), "is disabled and left out")
+        return server.disabled
+
+    def _entry(self, section: str, name: str, shape: Any) -> Any:
+        path = (section, name)
+        try:
+            entry = _ENTRIES[section](name, shape, self._env(path, shape), "file", True)
+        except ValueError as error:
+            self.fault(path, str(error))
+            return None
+        if entry.unavailable is not None:
+            self.notice(path, f"{entry.unavailable}; calls are refused")
+        elif section == "models" and shape.fallbacks:
+            self.notice(
+                (*path, "fallbacks"), "this version does not fall back: a failed call is answered with its failure"
+            )
+        return entry
+
+    def _env(self, path: Path, shape: Shape) -> dict[str, str]:
+        """The environment of an MCP server: `env` over what its `envFile` holds."""
+        if not isinstance(shape, ServerShape):
+            return {}
+        if shape.env_file is None:
+            return shape.env
+        try:
+            found = dotenv_values(stream=io.StringIO(self._read_file(shape.env_file)), interpolate=False)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+            self.fault((*path, "envFile"), f"cannot be read: {reason}")
+            return shape.env
+        return {**{name: value for name, value in found.items() if value is not None}, **shape.env}
+
+    def _key_specs(self, shape: FileShape) -> Iterator[KeySpec]:
+        for at, key in enumerate(shape.keys):
+            if key.budget is not None:
+                text = (
+                    f"this version cannot keep a budget, so the key {key.name} is left out; it works without its budget"
+                )
+                self.notice(("keys", at, "budget"), text)
+            else:
+                yield _key_spec(key)
+
+
+def _settings(hub: HubShape) -> HubSettings:
+    plain = hub.model_dump(exclude={"egress_allow", "trusted_proxies", "allowed_origins", "secret_keys", "limits"})
+    return HubSettings(
+        **plain,
+        egress_allow=tuple(hub.egress_allow),
+        trusted_proxies=tuple(hub.trusted_proxies),
+        allowed_origins=tuple(hub.allowed_origins),
+        secret_keys=tuple(hub.secret_keys),
+        limits=Limits(**hub.limits.model_dump()),
+    )
+
+
+def _key_spec(key: KeyShape) -> KeySpec:
+    return KeySpec(
+        name=key.name,
+        allow=tuple(key.allow),
+        requests_per_minute=key.limits.requests_per_minute,
+        expires_at=key.expires_at.timestamp() if key.expires_at else None,
+        secret=key.key,
+    )
+
+
+def _headers(headers: dict[str, str]) -> Headers:
+    return tuple(headers.items())
+
+
+def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
+    own = {"instructions", "tools", "delegates"} & shape.model_fields_set
+    unavailable = None
+    if shape.model is not None:
+        if shape.url is not None or shape.bridge is not None:
+            raise ValueError("has model, which makes an agent here, and url or bridge, which reach one elsewhere")
+        unavailable = "agents made here cannot be called in this version"
+    elif own:
+        raise ValueError(f"{', '.join(sorted(own))} belong to an agent made here, which needs model")
+    elif shape.bridge is not None:
+        unavailable = f"the bridge to {shape.bridge} is not in this version"
+    elif shape.assistant is not None:
+        raise ValueError("assistant belongs to a bridge")
+    elif shape.url is None:
+        raise ValueError("needs url (an A2A agent), bridge (a platform) or model (an agent made here)")
+    return Agent(
+        name=name,
+        url=shape.url or "",
+        headers=_headers(shape.headers),
+        owner=owner,
+        trusted=trusted,
+        public_card=shape.card == "public",
+        unavailable=unavailable,
+    )
+
+
+def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, trusted: bool) -> Server:
+    if text := _transport_fault(shape):
+        raise ValueError(text)
+    unavailable = None
+    if shape.openapi is not None:
+        unavailable = "tools made from an OpenAPI document are not in this version"
+    elif shape.auth is not None:
+        unavailable = f"auth of type {shape.auth.type} is not in this version"
+    elif shape.type == "sse":
+        unavailable = "the HTTP+SSE transport of MCP 2024-11-05 is not spoken; use the server's Streamable HTTP address"
+    elif shape.disabled:
+        unavailable = "it is disabled"
+    return Server(
+        name=name,
+        url=shape.url,
+        command=shape.command,
+        args=tuple(shape.args),
+        env=_headers(env),
+        cwd=shape.cwd,
+        headers=_headers(shape.headers),
+        allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
+        owner=owner,
+        trusted=trusted,
+        unavailable=unavailable,
+    )
+
+
+def _transport_fault(shape: ServerShape) -> str | None:
+    if shape.command is None and shape.url is None and shape.openapi is None:
+        return "needs url (Streamable HTTP) or command (stdio)"
+    if shape.command is not None and (shape.url is not None or shape.openapi is not None):
+        return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
+    if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
+        return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
+    process = {"args", "cwd", "env", "env_file"} & shape.model_fields_set
+    if shape.command is None and any(getattr(shape, member) for member in process):
+        return "args, cwd, env and envFile belong to a server with command"
+    if shape.url is None and shape.headers:
+        return "headers belong to a server with url"
+    return None
+
+
+def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Model:
+    if shape.deployments and shape.provider is not None:
+        raise ValueError("has provider and deployments; each deployment names its own provider")
+    provider = shape.deployments[0].provider if shape.deployments else shape.provider
+    if provider is None:
+        raise ValueError("provider is missing")
+    upstream = shape.model or ("*" if name.endswith("*") else name)
+    if "*" in upstream and not name.endswith("*"):
+        raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
+    return Model(
+        name=name,
+        provider=provider,
+        model=upstream,
+        base_url=shape.base_url,
+        api_key=shape.api_key,
+        headers=_headers(shape.headers),
+        owner=owner,
+        trusted=trusted,
+        unavailable="several deployments of one model are not in this version" if shape.deployments else None,
+    )
+
+
+_ENTRIES: dict[str, Callable[[str, Any, dict[str, str], Owner, bool], Agent | Server | Model]] = {
+    "agents": _agent,
+    "mcpServers": _server,
+    "models": _model,
+}
+_SECTIONS: dict[str, tuple[str, type[Shape]]] = {
+    "agent": ("agents", AgentShape),
+    "server": ("mcpServers", ServerShape),
+    "model": ("models", ModelShape),
+}
 
 
 def stored_entry(kind: str, name: str, body: JsonObject, *, trusted: bool) -> Any:
-    """Read a body."""
-    return {"agent": Agent, "server": Server, "model": Model}[kind](name=name, owner="api", trusted=trusted, **body)
+    """Read a body of the admin API as the entry `name`; `kind` is `agent`, `server` or `model`.
+
+    A `name` in the body is not looked at. `trusted` says that the admin key wrote it.
+
+    Raises:
+        InvalidRequest: names every member that is wrong, or that only the file may hold.
+    """
+    section, of_shape = _SECTIONS[kind]
+    if text := model_name_fault(name) if kind == "model" else name_fault(name):
+        raise InvalidRequest(f"name: {text}", member="name")
+    members = {member: item for member, item in body.items() if member != "name"}
+    for member in _FILE_ONLY:
+        if kind == "server" and member in members:
+            raise InvalidRequest(
+                f"{member} stands in hub.yaml only: it starts a process or reads a file", member=member
+            )
+    for member, item in members.items():
+        if _has_variable(item):
+            raise InvalidRequest(f"{member}: ${{…}} is read in hub.yaml only", member=member)
+    if kind == "server":
+        members = {member: item for member, item in members.items() if member not in CLIENT_ONLY}
+    try:
+        shape = of_shape.model_validate(without_nulls(members, (section, name)))
+        return _ENTRIES[section](name, shape, {}, "api", trusted)
+    except ValidationError as error:
+        raise _refusal(error, (section, name)) from None
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def _refusal(error: ValidationError, at: Path) -> InvalidRequest:
+    texts, first = [], None
+    for detail in error.errors(include_url=False, include_context=True):
+        path, text = explain({**detail, "loc": (*at, *detail["loc"])})
+        first = first or next(iter(detail["loc"]), None)
+        texts.append(f"{dotted(path[2:])}: {text}" if path[2:] else text)
+    return InvalidRequest("; ".join(texts), member=None if first is None else str(first))
+
+
+def _has_variable(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_variable(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_variable(item) for item in value)
+    return isinstance(value, str) and "${" in value
