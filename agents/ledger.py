@@ -1,0 +1,126 @@
+"""The ledger: whose every task and context is, written before the client sees the id, checked on every operation.
+
+Knows nothing of HTTP or of the wire's shapes. Ownership never changes, so what is cached is true for ever; a miss
+reads the database. "Unknown" and "not yours" are one answer (A2A 1.0 §13.1).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agents.wire import Request, Sighting
+from registry.errors import NotFound, UpstreamInvalid
+from registry.models import OwnedTask
+from registry.ownership import FINAL_STATES, Claim, Listing, Ownership
+
+T = TypeVar("T")
+
+MAX_CACHED = 20_000
+"""Tasks, and contexts, remembered in memory: some 10 MB. Older ones cost one read of the database."""
+
+SUBMITTED = "TASK_STATE_SUBMITTED"
+"""What a task is when nothing was said of it yet."""
+
+
+@dataclass(slots=True)
+class _Known:
+    owner: str
+    context_id: str
+    state: str
+    at: float
+
+
+class Ledger:
+    """Owners of tasks and contexts. One for a process; safe to use from several tasks."""
+
+    def __init__(self, ownership: Ownership) -> None:
+        self._ownership = ownership
+        self._tasks: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._contexts: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    async def check(self, agent: str, owner: str, request: Request) -> None:
+        """Let a request pass whose tasks are all `owner`'s, and make a context that is new to the agent `owner`'s.
+
+        Raises:
+            NotFound: a task is unknown or not the owner's, or the context is someone else's.
+        """
+        if request.task_id is not None:
+            await self._require(agent, owner, request.task_id)
+        for task_id in request.reference_task_ids:
+            await self._require(agent, owner, task_id)
+        context_id = request.context_id
+        if context_id is not None and not await self._claim_context(agent, owner, context_id):
+            raise NotFound("context", context_id)
+
+    async def record(self, agent: str, owner: str, seen: Sighting, *, context_id: str | None = None) -> None:
+        """Note what an answer shows, before it is shown. `context_id` is the request's, for answers that name none.
+
+        Raises:
+            UpstreamInvalid: the task or the context is someone else's; the answer must not be shown.
+        """
+        context_id = seen.context_id or context_id
+        known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
+        if known is None and seen.task_id is not None:
+            fits = await self._claim_task(agent, owner, seen, context_id)
+        else:
+            fits = (known is None or known.owner == owner) and (
+                context_id is None or await self._claim_context(agent, owner, context_id)
+            )
+        if not fits:
+            raise UpstreamInvalid(agent, "it answered with a task of somebody else")
+        if known is not None and seen.task_id is not None and seen.state is not None:
+            self._advance(agent, seen.task_id, known, seen.state, seen.at)
+
+    async def page(self, listing: Listing) -> tuple[list[OwnedTask], int]:
+        """One page of an owner's tasks; as `Ownership.list_tasks`."""
+        return await self._ownership.list_tasks(listing)
+
+    async def _require(self, agent: str, owner: str, task_id: str) -> None:
+        known = self._tasks.get((agent, task_id))
+        if known is None:
+            row = await self._ownership.find_task(agent, task_id)
+            if row is not None:
+                known = _Known(row.owner, row.context_id, row.state, row.updated_at)
+                _keep(self._tasks, (agent, task_id), known)
+        if known is None or known.owner != owner:
+            raise NotFound("task", task_id)
+
+    async def _claim_context(self, agent: str, owner: str, context_id: str) -> bool:
+        known = self._contexts.get((agent, context_id))
+        if known is not None:
+            return known == owner
+        claim = Claim(agent=agent, owner=owner, context_id=context_id, at=time.time())
+        if not await self._ownership.claim(claim):
+            return False
+        _keep(self._contexts, (agent, context_id), owner)
+        return True
+
+    async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None) -> bool:
+        task_id = seen.task_id
+        state, at = seen.state or SUBMITTED, seen.at or time.time()
+        claim = Claim(agent=agent, owner=owner, context_id=context_id, task_id=task_id, state=state, at=at)
+        if task_id is None or not await self._ownership.claim(claim):
+            return False
+        _keep(self._tasks, (agent, task_id), _Known(owner, context_id or "", state, at))
+        if context_id:
+            _keep(self._contexts, (agent, context_id), owner)
+        return True
+
+    def _advance(self, agent: str, task_id: str, known: _Known, state: str, at: float | None) -> None:
+        if known.state in FINAL_STATES or (state == known.state and (at is None or at <= known.at)):
+            return
+        known.state, known.at = state, at or time.time()
+        self._ownership.advance_later(
+            Claim(
+                agent=agent, owner=known.owner, context_id=known.context_id, task_id=task_id, state=state, at=known.at
+            )
+        )
+
+
+def _keep(cache: OrderedDict[tuple[str, str], T], key: tuple[str, str], value: T) -> None:
+    cache[key] = value
+    if len(cache) > MAX_CACHED:
+        cache.popitem(last=False)

@@ -1,0 +1,355 @@
+"""A2A JSON-RPC as the hub reads and writes it: requests of 1.0 and 0.3, and the ids and states in answers. Pure.
+
+Knows nothing of owners, connections or cards. A request is read so that what was judged is what is sent
+(architecture.md 3.1); an answer is read tolerantly, and only for what the ledger keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from urllib.parse import parse_qs
+
+import msgspec
+
+from registry import judged
+from registry.entries import Headers
+from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, PushNotSupported, VersionNotSupported
+from registry.judged import RawObject
+
+Dialect = Literal["1.0", "0.3"]
+
+Operation = Literal["send", "stream", "get", "list", "cancel", "subscribe", "extended_card", "push"]
+
+METHODS: Final[dict[str, tuple[Dialect, Operation]]] = {
+    "SendMessage": ("1.0", "send"),
+    "SendStreamingMessage": ("1.0", "stream"),
+    "GetTask": ("1.0", "get"),
+    "ListTasks": ("1.0", "list"),
+    "CancelTask": ("1.0", "cancel"),
+    "SubscribeToTask": ("1.0", "subscribe"),
+    "GetExtendedAgentCard": ("1.0", "extended_card"),
+    "CreateTaskPushNotificationConfig": ("1.0", "push"),
+    "GetTaskPushNotificationConfig": ("1.0", "push"),
+    "ListTaskPushNotificationConfigs": ("1.0", "push"),
+    "DeleteTaskPushNotificationConfig": ("1.0", "push"),
+    "message/send": ("0.3", "send"),
+    "message/stream": ("0.3", "stream"),
+    "tasks/get": ("0.3", "get"),
+    "tasks/cancel": ("0.3", "cancel"),
+    "tasks/resubscribe": ("0.3", "subscribe"),
+    "agent/getAuthenticatedExtendedCard": ("0.3", "extended_card"),
+    "tasks/pushNotificationConfig/set": ("0.3", "push"),
+    "tasks/pushNotificationConfig/get": ("0.3", "push"),
+    "tasks/pushNotificationConfig/list": ("0.3", "push"),
+    "tasks/pushNotificationConfig/delete": ("0.3", "push"),
+}
+"""Every method of both dialects (A2A 1.0 §9.4, A2A 0.3 §7): the method's name decides the dialect."""
+
+STREAMING: Final = frozenset({"stream", "subscribe"})
+
+MAX_ID = 512
+"""Characters of a task or context id. Known agents need 73; ids are kept, so their size must end somewhere."""
+
+_ENVELOPE = frozenset({"jsonrpc", "id", "method", "params"})
+_PUSH = frozenset({"pushNotificationConfig", "taskPushNotificationConfig", "pushNotification"})
+_SEND_PARAMS = frozenset({"message", "configuration", "tenant"}) | _PUSH
+_MESSAGE = frozenset({"taskId", "contextId", "referenceTaskIds"})
+_TASK_PARAMS = frozenset({"id", "tenant"})
+_LIST_PARAMS = frozenset(
+    {
+        "tenant",
+        "contextId",
+        "status",
+        "pageSize",
+        "pageToken",
+        "historyLength",
+        "statusTimestampAfter",
+        "includeArtifacts",
+    }
+)
+_OTHER_NAMES_OF_A_TASK = frozenset({"name", "taskId"})
+"""What drafts of the protocol called the task's id: refused, so that no agent reads another task than the judged one."""
+_DECIDING = _ENVELOPE | _SEND_PARAMS | _MESSAGE | _TASK_PARAMS | _LIST_PARAMS
+_NO_ID = frozenset({b"{", b"[", b"t", b"f"})
+"""How values begin that cannot be a request's id."""
+NULL: Final = msgspec.Raw(b"null")
+
+EXTENSIONS_HEADER: Final[dict[Dialect, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A JSON-RPC request whose parameters have not been looked at."""
+
+    id: msgspec.Raw
+    """As the caller wrote it: type and value go back unchanged (clients compare with `===`)."""
+    method: str
+    dialect: Dialect
+    operation: Operation | None
+    """None: neither dialect has the method."""
+    params: msgspec.Raw | None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the caller expects an event stream."""
+        return self.operation in STREAMING
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that may be judged: its deciding members read, its parameters ready to be written anew."""
+
+    envelope: Envelope
+    params: RawObject | None
+    task_id: str | None = None
+    """The task it is about, or whose conversation it goes on with."""
+    context_id: str | None = None
+    reference_task_ids: tuple[str, ...] = ()
+
+    def encode(self, tenant: str | None) -> bytes:
+        """Write the request for an upstream; `tenant` is the one that the upstream's card asks for."""
+        body: dict[str, object] = {"jsonrpc": "2.0", "id": self.envelope.id, "method": self.envelope.method}
+        if self.params is not None:
+            body["params"] = {**self.params, "tenant": tenant} if tenant else self.params
+        return judged.encode(body)
+
+
+def read_envelope(data: bytes) -> Envelope:
+    """Read the outer object of a request.
+
+    Raises:
+        ParseFailed: not JSON.
+        InvalidRequest: not one JSON-RPC 2.0 request (a batch is none), or a deciding member stands twice.
+    """
+    top = judged.body(data, _DECIDING)
+    judged.check_spelling(top, _ENVELOPE)
+    if judged.read_string(top, "jsonrpc") != "2.0":
+        raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
+    request_id = top.get("id", NULL)
+    if bytes(request_id)[:1] in _NO_ID:
+        raise InvalidRequest("id must be a string, a number or null", member="id")
+    method = judged.read_string(top, "method")
+    if method is None:
+        raise InvalidRequest("method is missing", member="method")
+    known = METHODS.get(method)
+    dialect: Dialect = known[0] if known else "0.3" if "/" in method else "1.0"
+    return Envelope(request_id, method, dialect, known and known[1], top.get("params"))
+
+
+def check_version(dialect: Dialect, headers: Mapping[bytes, bytes], query: bytes) -> None:
+    """Refuse a request whose A2A-Version is of another major than its method (A2A 1.0 §3.6).
+
+    The version may be a header or a query parameter. Absent is fine: the method's name says it.
+
+    Raises:
+        VersionNotSupported: names both dialects, since the other methods are there.
+    """
+    given = headers.get(b"a2a-version", b"").decode("latin-1").strip()
+    if not given and query:
+        given = parse_qs(query.decode("latin-1")).get("A2A-Version", [""])[0].strip()
+    if given and given.partition(".")[0] != dialect.partition(".")[0]:
+        raise VersionNotSupported(f"{given[:20]!r} of method names of {dialect}", ("1.0", "0.3"))
+
+
+def read_request(envelope: Envelope) -> Request:
+    """Read the members that decide, and make every object on the path to them ready to be written anew.
+
+    Raises:
+        MethodNotFound: neither dialect has the method.
+        PushNotSupported: a push notification method, or a push configuration inside.
+        InvalidRequest: a deciding member is missing, of the wrong type or spelt otherwise.
+    """
+    match envelope.operation:
+        case None:
+            raise MethodNotFound(envelope.method)
+        case "push":
+            raise PushNotSupported
+        case "send" | "stream":
+            return _read_send(envelope)
+        case "list":
+            return Request(envelope, _read_params(envelope, _LIST_PARAMS))
+        case "extended_card":
+            params = _read_params(envelope, _TASK_PARAMS) if envelope.params is not None else {}
+            return Request(envelope, params if envelope.dialect == "1.0" else None)
+        case _:
+            params = _read_params(envelope, _TASK_PARAMS)
+            for name in _OTHER_NAMES_OF_A_TASK & params.keys():
+                raise InvalidParams(f"{name} is not a member; write 'id'", member=name)
+            task_id = _take_id(params, "id")
+            if task_id is None:
+                raise InvalidParams("id is missing", member="id")
+            return Request(envelope, params, task_id)
+
+
+def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
+    params = _read_object(envelope.params, "params")
+    judged.check_spelling(params, deciding)
+    tenant = params.pop("tenant", NULL)
+    if judged.decode(tenant):  # the hub's cards name none; the upstream's own is put in on the way
+        raise InvalidParams("tenant is not used here", member="tenant")
+    return params
+
+
+def _read_send(envelope: Envelope) -> Request:
+    params = _read_params(envelope, _SEND_PARAMS)
+    _refuse_push(params)
+    if "configuration" in params:
+        configuration = params.pop("configuration")
+        if configuration != NULL:
+            written = _read_object(configuration, "configuration")
+            judged.check_spelling(written, _PUSH)
+            _refuse_push(written)
+            params["configuration"] = msgspec.Raw(judged.encode(written))
+    message = _read_object(params.get("message"), "message")
+    judged.check_spelling(message, _MESSAGE)
+    task_id = _take_id(message, "taskId")
+    context_id = _take_id(message, "contextId")
+    references = _take_references(message)
+    params["message"] = msgspec.Raw(judged.encode(message))
+    return Request(envelope, params, task_id, context_id, references)
+
+
+def _read_object(raw: msgspec.Raw | None, what: str) -> RawObject:
+    if raw is None:
+        raise InvalidParams(f"{what} is missing", member=what)
+    try:
+        return judged.read_object(raw, what)
+    except InvalidRequest as error:
+        raise InvalidParams(error.text, member=what) from None
+
+
+def _refuse_push(owner: RawObject) -> None:
+    for name in _PUSH & owner.keys():
+        if owner.pop(name) != NULL:
+            raise PushNotSupported
+
+
+def _take_id(owner: RawObject, member: str) -> str | None:
+    """Read an id and write it anew; an empty one is an absent one (proto3), and is left out."""
+    value = judged.read_string(owner, member)
+    if not value:
+        owner.pop(member, None)
+        return None
+    if len(value) > MAX_ID:
+        raise InvalidParams(f"{member} is longer than {MAX_ID} characters", member=member)
+    owner[member] = msgspec.Raw(judged.encode(value))
+    return value
+
+
+def _take_references(message: RawObject) -> tuple[str, ...]:
+    raw = message.pop("referenceTaskIds", NULL)
+    value = judged.decode(raw)
+    if not value:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise InvalidParams("referenceTaskIds must be an array of task ids", member="referenceTaskIds")
+    message["referenceTaskIds"] = msgspec.Raw(judged.encode(value))
+    return tuple(value)
+
+
+def forwarded_headers(dialect: Dialect, headers: Mapping[bytes, bytes]) -> Headers:
+    """Pick what goes on of a caller's headers: requested extensions and the trace, nothing else (never credentials)."""
+    extensions = headers.get(b"a2a-extensions") or headers.get(b"x-a2a-extensions")
+    picked = [(EXTENSIONS_HEADER[dialect], extensions)] if extensions else []
+    picked += [(name.decode(), headers[name]) for name in (b"traceparent", b"tracestate") if name in headers]
+    return tuple((name, value.decode("latin-1")) for name, value in picked)
+
+
+class _Status(msgspec.Struct, gc=False):
+    state: str | None = None
+    timestamp: Any = None
+
+
+class _Body(msgspec.Struct, rename="camel"):
+    """A Task, a Message or an update, as far as the ledger needs it."""
+
+    id: str | None = None
+    kind: str | None = None
+    task_id: str | None = None
+    context_id: str | None = None
+    status: _Status | None = None
+
+
+class _Result(_Body, rename="camel"):
+    """What either dialect answers: 1.0 wraps (`{"task": …}`), 0.3 says `kind`, some agents do neither."""
+
+    task: _Body | None = None
+    message: _Body | None = None
+    status_update: _Body | None = None
+    artifact_update: _Body | None = None
+
+
+class _Answer(msgspec.Struct):
+    id: msgspec.Raw = NULL
+    result: _Result | None = None
+    error: msgspec.Raw = NULL
+
+
+_answer = msgspec.json.Decoder(_Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What an answer shows of a task. All None: it shows none."""
+
+    task_id: str | None = None
+    context_id: str | None = None
+    state: str | None = None
+    """Always a 1.0 name, `TASK_STATE_…`."""
+    at: float | None = None
+    """When the state was reached by the agent's clock, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON-RPC response of an upstream."""
+
+    id: msgspec.Raw
+    seen: Sighting | None
+    """None: it is an error."""
+
+
+def read_answer(data: bytes) -> Answer | None:
+    """Read a response or the data of a stream's event; None: it is not a JSON-RPC response of A2A."""
+    try:
+        answer = _answer.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if answer.error != NULL:
+        return Answer(answer.id, None)
+    if answer.result is None:
+        return None
+    result = answer.result
+    body = result.task or result.message or result.status_update or result.artifact_update or result
+    is_task = body is result.task or body.kind == "task"
+    task_id = (body.id or body.task_id) if is_task else (body.task_id or body.id)
+    if max(len(task_id or ""), len(body.context_id or "")) > MAX_ID:
+        return None
+    status = body.status
+    if status is None or status.state is None:
+        return Answer(answer.id, Sighting(task_id, body.context_id))
+    return Answer(answer.id, Sighting(task_id, body.context_id, state_name(status.state), seconds_of(status.timestamp)))
+
+
+def shows_state(event: bytes) -> bool:
+    """Whether a stream's event may hold a state: the cheap question before the event is parsed."""
+    return b'"state"' in event
+
+
+def state_name(state: str) -> str:
+    """A state by its 1.0 name, whatever the dialect (`input-required` is `TASK_STATE_INPUT_REQUIRED`)."""
+    return state if state.startswith("TASK_STATE_") else f"TASK_STATE_{state.upper().replace('-', '_')}"
+
+
+def seconds_of(timestamp: object) -> float | None:
+    """Read an RFC 3339 timestamp; None for anything else. One without a zone is taken as UTC (fasta2a writes such)."""
+    if not isinstance(timestamp, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(timestamp)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
