@@ -109,8 +109,10 @@ STREAM_EVENTS = [chunk({"content": f"word{number} "}) for number in range(EVENTS
 STREAM_USAGE = chunk(None, usage=CHAT["usage"])
 STREAM_END = framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
-# What stands before and behind the JSON-RPC id.
+JOINED = 64 * 1024
+"""Shorter answers are cheaper in one write, longer ones without the copy."""
 RPC_HEAD = b'{"jsonrpc":"2.0","id":%b,"result":'
+"""What stands before and behind a JSON-RPC id."""
 MCP_RESULTS = {
     "tools/call": encode(TOOL_RESULT) + b"}",
     "tools/list": encode(LISTED) + b"}",
@@ -173,7 +175,8 @@ def mcp_answer(body: bytes) -> tuple[bytes, ...]:
     if result is None:
         return (answer(UNKNOWN_METHOD % bytes(call.id), b"404 Not Found"),)
     opening = RPC_HEAD % bytes(call.id)
-    return (OK_HEAD % (len(opening) + len(result)) + opening, result)
+    head = OK_HEAD % (len(opening) + len(result)) + opening
+    return (head + result,) if len(result) < JOINED else (head, result)
 
 
 def a2a_answer(body: bytes) -> bytes:
@@ -211,7 +214,7 @@ class Upstream(asyncio.Protocol):
 
     def _answer(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"POST /mcp"):
-            for part in mcp_answer(body):  # the list is too long to be joined with its head each time
+            for part in mcp_answer(body):
                 self._write(part)
         elif head.startswith(b"POST /a2a/"):
             self._write(a2a_answer(body))
