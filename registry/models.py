@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, LargeBinary, UniqueConstraint
+from sqlalchemy import Column, LargeBinary
 from sqlmodel import Field, SQLModel
 
 
@@ -117,6 +117,5 @@ class Setting(SQLModel, table=True):
     """A single value the hub keeps for itself, such as the admin key's SHA-256."""
 
     __tablename__ = "settings"
-    __table_args__ = (UniqueConstraint("name"),)
     name: str = Field(primary_key=True)
     value: str
