@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. Everything they need beyond Python and make they install in .venv.
+PYTHON ?= python3
+PORT ?= 4000
+BIN := .venv/bin
+
+.PHONY: setup demo test check bench tables format clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q hub agents mcp_bridge llm registry
+	touch $@
+
+demo: setup
+	$(BIN)/python -m examples.demo --port $(PORT) $(if $(ONCE),--once)
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/codespell
+	$(MAKE) test
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+tables: setup
+	$(BIN)/python -m tests.tables
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist .foreign

@@ -1,0 +1,32 @@
+"""What an admin route asks of its caller, and where it finds the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from hub.services import Services
+from registry.errors import NotFound
+from registry.identity import Principal
+
+
+def _services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+ServicesNow = Annotated[Services, Depends(_services)]
+
+
+def needs(collection: str) -> Callable[[Request], Principal]:
+    """A dependency: the caller, who must hold `admin:{collection}`; others get the answer of an absent path."""
+
+    def caller(request: Request) -> Principal:
+        principal: Principal = request.scope["principal"]
+        if not principal.grants.allow("admin", collection):
+            raise NotFound("path", request.scope["path"])
+        return principal
+
+    return caller

@@ -1,0 +1,60 @@
+"""The admin REST API (surface.md 5): one shape for every collection, errors as problem+json, OpenAPI at /docs.
+
+Imported at the first request that needs it: FastAPI costs more to import than the rest of the hub.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from hub import errors
+from hub.api import entries, keys, usage
+from hub.api.docs import page
+from hub.services import Services
+from registry.errors import HubError, InvalidRequest, NotFound
+
+PROBLEM = "application/problem+json"
+
+
+def api(services: Services) -> FastAPI:
+    """Build the application for `services`."""
+    app = FastAPI(
+        title="Hubbub",
+        version="1",
+        description="Registry of agents, MCP servers, models and keys. Send 'Authorization: Bearer sk-…'.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for router in (keys.router, *entries.routers(), usage.router):
+        app.include_router(router, prefix="/api")
+    app.add_exception_handler(HubError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(404, _answer_nowhere)
+    app.add_exception_handler(405, _answer_nowhere)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return HTMLResponse(page(app.openapi()))
+
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HubError), "registered for hub errors only"
+    headers = {name.decode(): value.decode() for name, value in errors.extra_headers(error)}
+    body = errors.problem(error, request.scope["request_id"])
+    return JSONResponse(body, errors.row_of(error).status, headers, media_type=PROBLEM)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError), "registered for these only"
+    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
+    return await _answer(request, InvalidRequest("; ".join(faults)))
+
+
+async def _answer_nowhere(request: Request, _error: Exception) -> Response:
+    return await _answer(request, NotFound("path", request.scope["path"]))

@@ -1,0 +1,123 @@
+"""`/api/agents`, `/api/mcp-servers`, `/api/models`: the same five calls for each kind of entry.
+
+Bodies are the maps of hub.yaml plus `name`. What the file declares is shown and can be switched off, but not changed.
+Secrets go in and never come out.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query
+
+from hub.api.access import ServicesNow, needs
+from hub.services import Services
+from registry.entries import Agent, Model, Server
+from registry.errors import Conflict, InvalidRequest, NotFound
+from registry.identity import Principal
+from registry.judged import JsonObject
+from registry.registry import EntryKind
+
+JsonBody = Annotated[dict[str, Any], Body()]
+
+EXAMPLES: dict[EntryKind, JsonObject] = {
+    "agent": {"name": "research", "url": "https://agents.example/research"},
+    "server": {"name": "late", "url": "https://tools.example/mcp"},
+    "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
+}
+
+
+def routers() -> list[APIRouter]:
+    """One router for each kind."""
+    return [_router("agent", "agents"), _router("server", "mcp-servers"), _router("model", "models")]
+
+
+def _router(kind: EntryKind, collection: str) -> APIRouter:
+    router = APIRouter(prefix=f"/{collection}", tags=[collection])
+    caller_of = Annotated[Principal, Depends(needs(collection))]
+    example = {"examples": [EXAMPLES[kind]]}
+
+    @router.post("", status_code=201, openapi_extra={"requestBody": {"content": {"application/json": example}}})
+    async def create(body: JsonBody, caller: caller_of, services: ServicesNow) -> JsonObject:
+        name = body.pop("name", None)
+        if not isinstance(name, str):
+            raise InvalidRequest("name is missing", member="name")
+        entry = await services.registry.put(kind, name, body, trusted=caller.is_admin)
+        if kind == "server":
+            await services.greet(name)
+        return _public(services, kind, entry)
+
+    @router.get("")
+    async def listed(
+        _caller: caller_of,
+        services: ServicesNow,
+        after: str = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> JsonObject:
+        entries = services.registry.all_of(kind)
+        names = sorted(name for name in entries if name > after)
+        items = [_public(services, kind, entries[name]) for name in names[:limit]]
+        return {"items": items, "next": names[limit - 1] if len(names) > limit else None}
+
+    @router.get("/{name:path}")
+    async def one(name: str, _caller: caller_of, services: ServicesNow) -> JsonObject:
+        return _public(services, kind, _find(services, kind, name))
+
+    @router.patch("/{name:path}")
+    async def change(name: str, body: JsonBody, caller: caller_of, services: ServicesNow) -> JsonObject:
+        return await _change(services, (kind, name), body, caller)
+
+    @router.delete("/{name:path}", status_code=204)
+    async def remove(name: str, _caller: caller_of, services: ServicesNow) -> None:
+        await services.registry.delete(kind, name)
+
+    return router
+
+
+async def _change(services: Services, key: tuple[EntryKind, str], body: JsonObject, caller: Principal) -> JsonObject:
+    kind, name = key
+    entry = _find(services, kind, name)
+    disabled = body.pop("disabled", None)
+    if disabled is not None and not isinstance(disabled, bool):
+        raise InvalidRequest("disabled must be true or false", member="disabled")
+    if body:
+        stored = await services.registry.body(kind, name)
+        if stored is None or entry.owner == "file":
+            raise Conflict(f"The {kind} {name!r} is declared in the file; change it there.")
+        await services.registry.replace(kind, name, {**stored, **body}, trusted=caller.is_admin)
+    if disabled is not None:
+        await services.registry.switch(kind, name, on=not disabled)
+    if kind == "server" and not disabled:
+        await services.greet(name)
+    return _public(services, kind, _find(services, kind, name))
+
+
+def _find(services: Services, kind: EntryKind, name: str) -> Agent | Server | Model:
+    found = services.registry.all_of(kind).get(name)
+    if found is None:
+        raise NotFound(kind, name)
+    return found
+
+
+def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) -> JsonObject:
+    """An entry as the API shows it: no header values, no keys, no environment."""
+    catalog = services.registry.catalog
+    shown: JsonObject = {
+        "name": entry.name,
+        "owner": entry.owner,
+        "disabled": (kind, entry.name) in catalog.switched_off,
+        "shadowed": (kind, entry.name) in catalog.shadowed,
+        "unavailable": entry.unavailable,
+        "headers": sorted(name for name, _ in entry.headers),
+    }
+    if isinstance(entry, Model):
+        shown |= {"provider": entry.provider, "model": entry.model, "base_url": entry.base_url}
+    elif isinstance(entry, Server):
+        shown |= {"url": entry.url, "command": entry.command, "tools": _tools(catalog.tools, entry.name)}
+        shown["quarantined"] = {tool.name: tool.reason for tool in catalog.quarantined if tool.server == entry.name}
+    else:
+        shown["url"] = entry.url
+    return shown
+
+
+def _tools(tools: Mapping[str, Any], server: str) -> list[str]:
+    return [exposed for exposed, tool in tools.items() if tool.server == server]

@@ -1,0 +1,150 @@
+"""`/api/keys`: made, listed, changed, revoked. A secret is shown once, in the answer that made it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from hub.api.access import ServicesNow, needs
+from registry.access import GrantInvalid, Grants
+from registry.errors import InvalidRequest, NotFound
+from registry.identity import KeySpec, Principal
+from registry.keys import grants_of
+from registry.models import ApiKey
+
+router = APIRouter(prefix="/keys", tags=["keys"])
+Caller = Annotated[Principal, Depends(needs("keys"))]
+
+
+class Limits(BaseModel):
+    """How much a key may do."""
+
+    model_config = ConfigDict(extra="forbid")
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class NewKey(BaseModel):
+    """A key to make."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=100)
+    allow: list[str] = Field(max_length=1000)
+    limits: Limits = Limits()
+    expires_at: AwareDatetime | None = None
+
+
+class ChangedKey(BaseModel):
+    """What to change of a key; absent members stay."""
+
+    model_config = ConfigDict(extra="forbid")
+    allow: list[str] | None = Field(default=None, max_length=1000)
+    limits: Limits | None = None
+    expires_at: AwareDatetime | None = None
+
+
+class PublicKey(BaseModel):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    allow: list[str]
+    limits: Limits
+    expires_at: datetime | None
+    created_at: datetime
+    owner: str
+
+
+class MadeKey(PublicKey):
+    """A key just made, with its secret, once."""
+
+    key: str
+
+
+class KeyPage(BaseModel):
+    """Some keys; `next` continues the list as `after`."""
+
+    items: list[PublicKey]
+    next: str | None
+
+
+@router.post("", status_code=201)
+async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey:
+    """Make a key. Nobody can make one that holds more than they hold."""
+    made, secret = await services.keys.create(
+        KeySpec(
+            name=body.name,
+            allow=_granted(caller, body.allow),
+            requests_per_minute=body.limits.requests_per_minute,
+            expires_at=body.expires_at.timestamp() if body.expires_at else None,
+        )
+    )
+    return MadeKey(key=secret, **_public(made).model_dump())
+
+
+@router.get("")
+async def listed(
+    _caller: Caller,
+    services: ServicesNow,
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> KeyPage:
+    """List live keys by name."""
+    keys = [key for key in await services.keys.all_live() if key.name > after]
+    return KeyPage(
+        items=[_public(key) for key in keys[:limit]], next=keys[limit - 1].name if len(keys) > limit else None
+    )
+
+
+@router.get("/{name}")
+async def one(name: str, _caller: Caller, services: ServicesNow) -> PublicKey:
+    """Show a key."""
+    found = next((key for key in await services.keys.all_live() if key.name == name), None)
+    if found is None:
+        raise NotFound("key", name)
+    return _public(found)
+
+
+@router.patch("/{name}")
+async def change(name: str, body: ChangedKey, caller: Caller, services: ServicesNow) -> PublicKey:
+    """Change what a key may do, from the next request on."""
+    members: dict[str, object] = {}
+    if body.allow is not None:
+        members["grants"] = msgspec.json.encode(_granted(caller, body.allow)).decode()
+    if body.limits is not None:
+        members["requests_per_minute"] = body.limits.requests_per_minute
+    if "expires_at" in body.model_fields_set:
+        members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
+    return _public(await services.keys.update(name, **members))
+
+
+@router.delete("/{name}", status_code=204)
+async def revoke(name: str, _caller: Caller, services: ServicesNow) -> None:
+    """Revoke a key: refused at the next request."""
+    await services.keys.revoke(name)
+
+
+def _granted(caller: Principal, allow: list[str]) -> tuple[str, ...]:
+    try:
+        wanted = Grants.parse(allow)
+    except GrantInvalid as error:
+        raise InvalidRequest(str(error), member="allow") from None
+    beyond = [str(grant) for grant in wanted.grants if not caller.grants.cover(Grants((grant,)))]
+    if beyond:
+        raise InvalidRequest(f"you do not hold {', '.join(beyond)} yourself", member="allow")
+    return tuple(allow)
+
+
+def _public(key: ApiKey) -> PublicKey:
+    return PublicKey(
+        id=key.id,
+        name=key.name,
+        allow=list(grants_of(key)),
+        limits=Limits(requests_per_minute=key.requests_per_minute),
+        expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,
+        created_at=datetime.fromtimestamp(key.created_at, UTC),
+        owner=key.owner,
+    )

@@ -1,0 +1,123 @@
+"""`hubbub serve`: one process, one event loop, one application. Owns the server's settings and what it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+
+from hub.app import App, House
+from hub.asgi import Limits
+from hub.auth import Authenticator
+from hub.hosts import Hosts
+from hub.routes import routes
+from hub.services import MakeGate, Services, open_services
+from hub.settings import environment, watch
+from registry.config import ConfigInvalid, Declared
+from registry.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+IDLE_CONNECTION_S = 75
+"""Kept-alive connections of clients; longer than the 60 s of common load balancers, so that they close first."""
+
+
+@asynccontextmanager
+async def open_house(
+    declared: Declared, *, public_url: str, bound_to: str, make_gate: MakeGate = Gate
+) -> AsyncIterator[tuple[House, Services]]:
+    """Open the services and hang the doors."""
+    async with (
+        open_services(declared, public_url=public_url, environment=environment(), make_gate=make_gate) as services,
+        routes(services) as found,
+    ):
+        limits = declared.hub.limits
+        house = House(
+            routes=found,
+            authenticator=Authenticator(services.keys),
+            hosts=Hosts(public_url, bound_to=bound_to, allowed_origins=declared.hub.allowed_origins),
+            limits=Limits(
+                body_bytes=limits.body_bytes,
+                header_bytes=limits.header_bytes,
+                keep_alive_s=limits.keep_alive_s,
+                stream_idle_s=limits.stream_idle_s,
+            ),
+        )
+        yield house, services
+
+
+def server(app: App, *, host: str, port: int, drain_s: float, trusted_proxies: tuple[str, ...] = ()) -> uvicorn.Server:
+    """Make the HTTP server around the application."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop" if sys.platform != "win32" else "asyncio",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
+            timeout_keep_alive=IDLE_CONNECTION_S,
+            timeout_graceful_shutdown=round(drain_s),
+            backlog=2048,
+        )
+    )
+
+
+def serve(declared: Declared, config_path: Path | None, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; then let running requests end within the drain time."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    public_url = declared.hub.public_url or f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[House]:
+        async with (
+            open_house(declared, public_url=public_url, bound_to=host) as (house, services),
+            asyncio.TaskGroup() as tasks,
+        ):
+            watching = tasks.create_task(follow(services, config_path)) if config_path else None
+            welcome(services, host, port)
+            yield house
+            if watching is not None:
+                watching.cancel()
+
+    server(
+        App(opener),
+        host=host,
+        port=port,
+        drain_s=declared.hub.limits.drain_s,
+        trusted_proxies=declared.hub.trusted_proxies,
+    ).run()
+
+
+async def follow(services: Services, config_path: Path) -> None:
+    """Apply changes of the file: a valid one whole, an invalid one not at all."""
+    async for change in watch(config_path):
+        if isinstance(change, ConfigInvalid):
+            logger.error("hub.yaml was changed and cannot be used; the old state goes on\n%s", change)
+            continue
+        if change.hub != services.declared.hub:
+            logger.warning("hub.yaml: changes under hub: take effect at the next start")
+        await services.registry.follow_file(change)
+        logger.info("hub.yaml was changed and applied", extra={"catalog": services.registry.catalog.number})
+
+
+def welcome(services: Services, host: str, port: int) -> None:
+    """Print where the hub is, the admin key if it is new, and the next thing to type."""
+    lines = [f"Hubbub serves on http://{host}:{port} as {services.public_url}"]
+    if services.made_admin_key is not None:
+        lines.append(f"Admin key, shown this once: {services.made_admin_key}")
+    if not services.registry.catalog.models and not services.registry.catalog.agents:
+        lines.append("Nothing is registered yet: write hub.yaml and see `hubbub check`.")
+    lines.append("Next: hubbub keys create me --allow 'model:*' --allow 'tool:*' --allow 'agent:*'")
+    print("\n".join(lines), flush=True)  # noqa: T201  # the command's answer to its user

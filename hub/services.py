@@ -1,0 +1,104 @@
+"""The composition root: opens every long-lived part in order of dependency and closes in reverse. Nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from registry.schema import migrate
+
+from registry.config import Declared
+from registry.db import Database, open_database
+from registry.egress.guard import Guard
+from registry.egress.http import Deadlines, Egress
+from registry.gate import Gate, Settled
+from registry.keys import Keys
+from registry.registry import Registry
+from registry.secrets import Sealer, key_file, read_keys
+from registry.usage import UsageLog
+
+logger = logging.getLogger(__name__)
+
+MakeGate = Callable[[Callable[[Settled], None]], Gate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything a door may need, open."""
+
+    declared: Declared
+    """The file as it was at start: what `hub:` says holds until the next start."""
+    public_url: str
+    database: Database
+    keys: Keys
+    registry: Registry
+    gate: Gate
+    egress: Egress
+    usage: UsageLog
+    made_admin_key: str | None
+    """The admin key in clear, if it was made just now; never again."""
+
+
+@asynccontextmanager
+async def open_services(
+    declared: Declared,
+    *,
+    public_url: str,
+    environment: Mapping[str, str],
+    make_gate: MakeGate = Gate,
+) -> AsyncIterator[Services]:
+    """Open the hub's parts for what the file declares.
+
+    `environment` holds the variables that provider rows may name for their keys.
+    """
+    hub = declared.hub
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(hub.database))
+        await asyncio.to_thread(migrate, database.engine)
+        keys = Keys(database)
+        usage = UsageLog(database)
+        egress = Egress(
+            Deadlines(
+                connect_s=hub.limits.connect_s,
+                first_byte_s=hub.limits.first_byte_s,
+                agent_first_byte_s=hub.limits.agent_first_byte_s,
+                stream_idle_s=hub.limits.stream_idle_s,
+            ),
+            guard=Guard(tuple(ip_network(network) for network in hub.egress_allow)),
+            proxy=hub.egress_proxy,
+        )
+        stack.push_async_callback(egress.aclose)
+        registry = Registry(database, sealer(declared), keys)
+        made_admin_key = await keys.follow_admin_key(hub.admin_key)
+        await registry.follow_file(declared)
+        background = await stack.enter_async_context(asyncio.TaskGroup())
+        running = [background.create_task(usage.run()), background.create_task(registry.watch())]
+        stack.callback(_cancel, running)
+        yield Services(
+            declared=declared,
+            public_url=public_url,
+            database=database,
+            keys=keys,
+            registry=registry,
+            gate=make_gate(usage.record),
+            egress=egress,
+            usage=usage,
+            made_admin_key=made_admin_key,
+        )
+
+
+def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def sealer(declared: Declared) -> Sealer:
+    """The sealer of stored secrets: keys of the file, or a 0600 file beside the database."""
+    if declared.hub.secret_keys:
+        return Sealer(read_keys(list(declared.hub.secret_keys)))
+    return Sealer(key_file(Path(declared.hub.database.removeprefix("sqlite:///")).with_suffix(".secret")))

@@ -1,0 +1,135 @@
+"""Fixtures for everybody: a real hub, served on a free port in the test's own event loop, behind a recording gate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import textwrap
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from hub.app import App, House
+from hub.serve import open_house, server
+from hub.services import Services
+from registry.config import Declared, read
+from registry.identity import KeySpec
+from tests.recording import RecordingGate
+
+ADMIN_KEY = "sk-admin-of-the-test-suite-0000000000"
+
+
+@dataclass
+class Hub:
+    """A hub under test."""
+
+    url: str
+    services: Services
+    gate: RecordingGate
+
+    async def key(self, *allow: str, **members: object) -> str:
+        """Make a key with these grants and return its secret."""
+        name = f"key-{len(await self.services.keys.all_live())}"
+        _, secret = await self.services.keys.create(KeySpec(name=name, allow=allow, **members))
+        return secret
+
+    def http(self, secret: str | None = None) -> httpx.AsyncClient:
+        """A plain HTTP client towards the hub."""
+        headers = {"authorization": f"Bearer {secret}"} if secret else {}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+
+class Embedded(uvicorn.Server):
+    """A server inside the test's event loop: signals stay with pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def served(app: object, sock: socket.socket | None = None) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port; yields its URL."""
+    sock = sock or free_socket()
+    host, port = sock.getsockname()[:2]
+    config = uvicorn.Config(app, ws="none", log_config=None, lifespan="auto", timeout_graceful_shutdown=1)
+    async with run(Embedded(config), sock):
+        yield f"http://{host}:{port}"
+
+
+def free_socket() -> socket.socket:
+    """A listening socket on a free loopback port."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    return sock
+
+
+@asynccontextmanager
+async def run(uvicorn_server: uvicorn.Server, sock: socket.socket) -> AsyncIterator[None]:
+    """Run a server on a bound socket until the block ends."""
+    serving = asyncio.create_task(uvicorn_server.serve([sock]))
+    try:
+        while not uvicorn_server.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0)
+        yield
+    finally:
+        uvicorn_server.should_exit = True
+        await serving
+        sock.close()
+
+
+OpenHub = Callable[..., contextlib.AbstractAsyncContextManager[Hub]]
+
+
+@asynccontextmanager
+async def open_hub(directory: Path, yaml: str = "", *, environ: dict[str, str] | None = None) -> AsyncIterator[Hub]:
+    """Serve a real hub for this hub.yaml; at the end, every permit it gave must have been settled once."""
+    sock = free_socket()
+    port = sock.getsockname()[1]
+    declared: Declared = read(
+        with_hub_section(directory, yaml), file="hub.yaml", environ=environ or {}, read_file=Path.read_text
+    )
+    opened: list[Services] = []
+    gates: list[RecordingGate] = []
+
+    def make_gate(record: Callable[..., None]) -> RecordingGate:
+        gates.append(RecordingGate(record))
+        return gates[-1]
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[House]:
+        async with open_house(
+            declared, public_url=f"http://127.0.0.1:{port}", bound_to="127.0.0.1", make_gate=make_gate
+        ) as (house, services):
+            opened.append(services)
+            yield house
+
+    real = server(App(opener), host="127.0.0.1", port=port, drain_s=2)
+    embedded = Embedded(real.config)
+    async with run(embedded, sock):
+        yield Hub(f"http://127.0.0.1:{port}", opened[0], gates[0])
+    gates[0].check()
+
+
+def with_hub_section(directory: Path, yaml: str) -> str:
+    """Add the hub's own section, with a database in `directory`, to a hub.yaml without one."""
+    text = textwrap.dedent(yaml)
+    if "\nhub:" in f"\n{text}":
+        return text
+    return f"hub:\n  database: sqlite:///{directory}/hubbub.db\n  admin_key: {ADMIN_KEY}\n{text}"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> OpenHub:
+    """`async with hub(yaml) as running:` serves a hub."""
+    return lambda yaml="", **options: open_hub(tmp_path, yaml, **options)

@@ -1,0 +1,39 @@
+"""The recording gate: the real one, whose permits are watched (issue: one gate).
+
+Every upstream request must happen under a permit that is open, and every permit must be settled exactly once, also on
+cancel, cut and exception. The way out refuses requests without an open permit; this gate finds the permits left open.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from registry.gate import Gate, Outcome, Permit, Settled
+
+
+class RecordingGate(Gate):
+    """Remembers all permits of one hub."""
+
+    def __init__(self, record: Any) -> None:
+        super().__init__(record)
+        self.permits: list[Permit] = []
+        self.settled: list[Settled] = []
+        self.outcomes: dict[int, list[Outcome]] = {}
+
+    def _permit(self, *args: Any) -> Permit:
+        permit = super()._permit(*args)
+        self.permits.append(permit)
+        return permit
+
+    def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
+        self.outcomes.setdefault(id(permit), []).append(outcome)
+        super().record(permit, outcome, duration_ms)
+
+    def check(self) -> None:
+        """Fail unless every permit was settled exactly once."""
+        wrong = {
+            f"{permit.kind}:{permit.entry_name}": self.outcomes.get(id(permit), [])
+            for permit in self.permits
+            if len(self.outcomes.get(id(permit), [])) != 1
+        }
+        assert not wrong, f"permits not settled exactly once: {wrong}"
