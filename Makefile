@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 4000
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench tables format clean
+.PHONY: setup demo test check bench tables lock format clean
 
 setup: .venv/ready
 
@@ -35,6 +35,10 @@ bench: setup
 
 tables: setup
 	$(BIN)/python -m tests.tables
+
+lock: # after a change of dependencies; needs pip-tools
+	pip-compile --quiet --upgrade --extra demo --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
 format: setup
 	$(BIN)/ruff check --fix .
