@@ -1,0 +1,86 @@
+"""Reads the usage off a stream of chat completion chunks that goes by as bytes. Pure; the hot path of a stream."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from llm.wire.chat import usage_of
+from registry.egress.sse import EventTooLarge, Framer, data_of
+from registry.gate import Usage
+
+_WITH_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_WITH_ERROR = re.compile(rb'"error"\s*:\s*["{]')
+_END = b"[DONE]"
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[msgspec.Raw] | None = None
+    error: msgspec.Raw | None = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk)
+
+
+class UsageTap:
+    """Passes a stream on, whole events only, and notes what it used.
+
+    `withhold`: swallow the event that holds nothing but the usage; the caller did not ask for it.
+    """
+
+    __slots__ = ("_framer", "_framing", "_tail", "_withhold", "error", "events", "usage")
+
+    def __init__(self, *, withhold: bool) -> None:
+        self._framer = Framer()
+        self._framing = False
+        self._withhold = withhold
+        self._tail = b""
+        self.usage: Usage | None = None
+        self.events = 0
+        """About as many as tokens came."""
+        self.error: msgspec.Raw | None = None
+        """The error event with which the provider ended the stream; it is not passed on."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take what came and return what may go on, perhaps nothing.
+
+        Raises:
+            EventTooLarge: this is no event stream.
+        """
+        if not self._framing and chunk.endswith(b"\n\n") and b'"usage"' not in chunk and b'"error"' not in chunk:
+            self.events += 1
+            self._tail = chunk
+            return chunk
+        events = self._framer.feed(chunk)
+        self._framing = bool(self._framer.rest)
+        passed = b"".join([event for event in events if self._passes(event)])
+        if passed:
+            self._tail = passed
+        return passed
+
+    def _passes(self, event: bytes) -> bool:
+        if self.error is not None:
+            return False
+        self.events += 1
+        with_usage = _WITH_USAGE.search(event) is not None
+        if not with_usage and _WITH_ERROR.search(event) is None:
+            return True
+        data = data_of(event)
+        try:
+            chunk = _chunk.decode(data)
+            usage = usage_of(data) if with_usage else None
+        except ValueError:
+            return True
+        if chunk.error is not None and bytes(chunk.error) != b"null":
+            self.error = chunk.error
+            return False
+        self.usage = usage or self.usage
+        return not (self._withhold and usage is not None and not chunk.choices)
+
+    def ended(self) -> bool:
+        """Whether the stream said that it was complete. Call it when no more bytes come."""
+        return self.usage is not None or _END in self._tail[-64:] or _END in self._framer.rest
+
+
+__all__ = ["EventTooLarge", "UsageTap"]
