@@ -1,0 +1,74 @@
+"""What commands share: the --config option, errors as one line for the person who can act, and the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from hub.settings import find, load
+from registry.config import ConfigInvalid, Declared
+from registry.db import Database, DatabaseUnsupported, open_database, open_engine
+from registry.errors import HubError
+from registry.schema import DatabaseUnavailable, SchemaNewer, migrate
+from registry.secrets import SecretKeyInvalid
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def config_option(command: Command) -> Command:
+    """Add `--config`."""
+    return click.option(
+        "--config", type=click.Path(path_type=Path), help="The file to use; default: ./hub.yaml if there is one."
+    )(command)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn failures that the user can mend into their text and exit status 1. Bugs keep their trace."""
+    try:
+        yield
+    except ConfigInvalid as error:
+        click.echo(str(error), err=True)
+        raise click.ClickException(f"{_faults(len(error.faults))}; nothing was done.") from None
+    except (DatabaseUnavailable, DatabaseUnsupported, SchemaNewer, SecretKeyInvalid, HubError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _faults(count: int) -> str:
+    return "1 fault" if count == 1 else f"{count} faults"
+
+
+def declared_by(config: Path | None) -> Declared:
+    """What the file declares; its notices go to stderr."""
+    declared = load(find(config))
+    for notice in declared.notices:
+        click.echo(f"note: {notice}", err=True)
+    return declared
+
+
+def migrate_database(declared: Declared) -> None:
+    """Bring the database to head, on a connection of its own."""
+    engine = open_engine(declared.hub.database)
+    try:
+        migrate(engine)
+    finally:
+        engine.dispose()
+
+
+@asynccontextmanager
+async def database_of(declared: Declared) -> AsyncIterator[Database]:
+    """Open the database that the file names, at head."""
+    migrate_database(declared)
+    async with open_database(declared.hub.database) as database:
+        yield database
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Lay out rows in columns."""
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
+    return "\n".join(line.rstrip() for line in lines)

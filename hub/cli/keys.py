@@ -1,0 +1,123 @@
+"""`hubbub keys`: works on the database, whether the hub runs or not; a running hub follows within a second."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from hub.cli.common import config_option, database_of, declared_by, table, told
+from registry.access import GrantInvalid, Grants
+from registry.config import Declared
+from registry.identity import KeySpec
+from registry.keys import Keys, grants_of
+from registry.models import ApiKey
+from registry.shapes import check_key_name
+
+
+@click.group("keys")
+def keys_command() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys_command.command("create")
+@click.argument("name")
+@click.argument("grants", nargs=-1, metavar="")
+@click.option(
+    "--allow", multiple=True, metavar="GRANT ...", help="What the key may call, such as tool:github__* or model:*."
+)
+@click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
+@click.option("--expires-at", metavar="TIME", help="When it ends, such as 2030-01-31T00:00:00Z; default: never.")
+@config_option
+def _create(
+    name: str,
+    grants: tuple[str, ...],
+    allow: tuple[str, ...],
+    requests_per_minute: int | None,
+    expires_at: str | None,
+    config: Path | None,
+) -> None:
+    """Make the key NAME and print its secret, this once."""
+    spec = KeySpec(
+        name=_name(name),
+        allow=_grants((*allow, *grants)),
+        requests_per_minute=requests_per_minute,
+        expires_at=_time(expires_at),
+    )
+    with told():
+        secret = asyncio.run(_made(declared_by(config), spec))
+    click.echo("The key's secret, shown this once:", err=True)
+    click.echo(secret)
+
+
+def _name(name: str) -> str:
+    try:
+        return check_key_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="NAME") from None
+
+
+def _grants(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if not texts:
+        raise click.UsageError("A key needs at least one grant: --allow 'model:*'")
+    try:
+        Grants.parse(texts)
+    except GrantInvalid as error:
+        raise click.BadParameter(str(error), param_hint="--allow") from None
+    return texts
+
+
+def _time(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter("write it like 2030-01-31T00:00:00Z", param_hint="--expires-at") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+async def _made(declared: Declared, spec: KeySpec) -> str:
+    async with database_of(declared) as database:
+        _, secret = await Keys(database).create(spec)
+    return secret
+
+
+@keys_command.command("list")
+@config_option
+def _list(config: Path | None) -> None:
+    """List live keys, without their secrets."""
+    with told():
+        keys = asyncio.run(_all(declared_by(config)))
+    rows = [(key.name, " ".join(grants_of(key)), _pace(key), _day(key.expires_at), key.owner) for key in keys]
+    click.echo(table(("NAME", "ALLOW", "LIMIT", "EXPIRES", "MADE IN"), rows) if rows else "No keys.")
+
+
+async def _all(declared: Declared) -> list[ApiKey]:
+    async with database_of(declared) as database:
+        return await Keys(database).all_live()
+
+
+def _pace(key: ApiKey) -> str:
+    return f"{key.requests_per_minute}/min" if key.requests_per_minute else "-"
+
+
+def _day(moment: float | None) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "-"
+
+
+@keys_command.command("revoke")
+@click.argument("name")
+@config_option
+def _revoke(name: str, config: Path | None) -> None:
+    """Revoke the key NAME: a running hub refuses it within a second."""
+    with told():
+        asyncio.run(_revoked(declared_by(config), name))
+    click.echo(f"{name} is revoked.")
+
+
+async def _revoked(declared: Declared, name: str) -> None:
+    async with database_of(declared) as database:
+        await Keys(database).revoke(name)

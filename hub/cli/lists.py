@@ -1,0 +1,116 @@
+"""`hubbub agents|mcp|models|tools list`: what the file and the database hold; changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+import msgspec
+
+from hub.cli.common import config_option, database_of, declared_by, table, told
+from hub.services import sealer
+from registry.config import Declared
+from registry.entries import Agent, Model, Server
+from registry.keys import Keys
+from registry.registry import EntryKind, Registry
+
+
+@click.group("agents")
+def agents_command() -> None:
+    """Agents."""
+
+
+@click.group("mcp")
+def mcp_command() -> None:
+    """MCP servers."""
+
+
+@click.group("models")
+def models_command() -> None:
+    """Models."""
+
+
+@click.group("tools")
+def tools_command() -> None:
+    """Tools of MCP servers."""
+
+
+async def _registry(declared: Declared) -> Registry:
+    async with database_of(declared) as database:
+        registry = Registry(database, sealer(declared), Keys(database))
+        await registry.show(declared)
+        return registry
+
+
+def _read(config: Path | None) -> Registry:
+    with told():
+        return asyncio.run(_registry(declared_by(config)))
+
+
+def _rows(registry: Registry, kind: EntryKind) -> list[tuple[str, ...]]:
+    return [
+        (name, _where(entry), entry.owner, _state(registry, kind, entry))
+        for name, entry in sorted(registry.all_of(kind).items())
+    ]
+
+
+def _where(entry: Agent | Server | Model) -> str:
+    if isinstance(entry, Model):
+        return f"{entry.provider}: {entry.model}"
+    if isinstance(entry, Server) and entry.command is not None:
+        return " ".join((entry.command, *entry.args))
+    return entry.url or "-"
+
+
+def _state(registry: Registry, kind: EntryKind, entry: Agent | Server | Model) -> str:
+    key = (kind, entry.name)
+    if key in registry.catalog.switched_off:
+        return "switched off"
+    if entry.unavailable is not None:
+        return f"unavailable: {entry.unavailable}"
+    return "hides a stored one" if key in registry.catalog.shadowed else "-"
+
+
+def _show(config: Path | None, kind: EntryKind, what: str, head: str) -> None:
+    rows = _rows(_read(config), kind)
+    click.echo(table(("NAME", head, "MADE IN", "STATE"), rows) if rows else f"No {what}.")
+
+
+@agents_command.command("list")
+@config_option
+def _agents(config: Path | None) -> None:
+    """List agents."""
+    _show(config, "agent", "agents", "ADDRESS")
+
+
+@mcp_command.command("list")
+@config_option
+def _servers(config: Path | None) -> None:
+    """List MCP servers."""
+    _show(config, "server", "MCP servers", "ADDRESS OR COMMAND")
+
+
+@models_command.command("list")
+@config_option
+def _models(config: Path | None) -> None:
+    """List models."""
+    _show(config, "model", "models", "PROVIDER AND MODEL")
+
+
+@tools_command.command("list")
+@config_option
+def _tools(config: Path | None) -> None:
+    """List tools, as their servers last listed them to a running hub."""
+    catalog = _read(config).catalog
+    rows = [(tool.exposed, tool.server, _summary(tool.description)) for tool in catalog.tools.values()]
+    rows += [(found.name, found.server, f"not offered: {found.reason}") for found in catalog.quarantined]
+    click.echo(
+        table(("NAME", "SERVER", "DESCRIPTION"), rows) if rows else "No tools: servers list theirs when the hub runs."
+    )
+
+
+def _summary(description: bytes) -> str:
+    text = msgspec.json.decode(description).get("description")
+    lines = text.strip().splitlines() if isinstance(text, str) else []
+    return lines[0][:80] if lines else ""

@@ -1,0 +1,235 @@
+"""LiteLLM's config.yaml as hub.yaml sections. Pure: text in, sections and notes out.
+
+What narrows or guards there and has no counterpart here is never dropped in silence: it is a note.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hub.cli.mcp_json import valid_name
+from registry.config import ConfigInvalid
+from registry.judged import JsonObject
+from registry.source import parse
+
+PROVIDERS = {
+    "azure": "azure",
+    "azure_ai": "azure",
+    "cerebras": "cerebras",
+    "anthropic": "anthropic",
+    "dashscope": "dashscope",
+    "deepinfra": "deepinfra",
+    "deepseek": "deepseek",
+    "fireworks_ai": "fireworks",
+    "gemini": "gemini",
+    "groq": "groq",
+    "hosted_vllm": "vllm",
+    "huggingface": "huggingface",
+    "lm_studio": "lmstudio",
+    "mistral": "mistral",
+    "moonshot": "moonshot",
+    "nebius": "nebius",
+    "nvidia_nim": "nvidia",
+    "ollama": "ollama",
+    "ollama_chat": "ollama",
+    "openai": "openai",
+    "openrouter": "openrouter",
+    "perplexity": "perplexity",
+    "sambanova": "sambanova",
+    "together_ai": "together",
+    "xai": "xai",
+}
+"""LiteLLM's provider prefixes and this hub's names for the same services."""
+
+_MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "weight"}
+_SERVER_PARAMS = {
+    "url",
+    "transport",
+    "command",
+    "args",
+    "env",
+    "auth_type",
+    "auth_value",
+    "authentication_token",
+    "static_headers",
+    "allowed_tools",
+    "description",
+    "mcp_info",
+    "alias",
+}
+_AUTH_HEADERS = {
+    "bearer_token": ("Authorization", "Bearer "),
+    "token": ("Authorization", "token "),
+    "basic": ("Authorization", "Basic "),
+    "authorization": ("Authorization", ""),
+    "api_key": ("X-API-Key", ""),
+}
+_UNDERSTOOD = {
+    "model_list",
+    "mcp_servers",
+    "agents",
+    "agent_list",
+    "general_settings",
+    "litellm_settings",
+    "router_settings",
+}
+
+
+def sections(text: str, file: str) -> tuple[dict[str, object], list[str]]:
+    """Read models, MCP servers, agents and the master key; answer the sections and what was left out.
+
+    Raises:
+        ConfigInvalid: it is not YAML.
+    """
+    source = parse(text, file)
+    if source.faults:
+        raise ConfigInvalid(tuple(source.faults))
+    top = _variables(_map(source.value))
+    reading = _Reading()
+    found = {
+        "hub": reading.hub(_map(top.get("general_settings"))),
+        "models": reading.models(_list(top.get("model_list")), _fallbacks(top)),
+        "mcpServers": reading.servers(_map(top.get("mcp_servers"))),
+        "agents": reading.agents([*_list(top.get("agents")), *_list(top.get("agent_list"))]),
+    }
+    reading.left_out("litellm_settings", _map(top.get("litellm_settings")), {"fallbacks"})
+    reading.left_out("router_settings", _map(top.get("router_settings")), {"fallbacks"})
+    reading.left_out("", top, _UNDERSTOOD)
+    return {name: members for name, members in found.items() if members}, reading.notes
+
+
+class _Reading:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def left_out(self, owner: str, members: JsonObject, understood: set[str]) -> None:
+        names = ", ".join(sorted(members.keys() - understood))
+        if names:
+            self.notes.append(f"{owner + ': ' if owner else ''}{names} left out: no counterpart here")
+
+    def hub(self, settings: JsonObject) -> JsonObject:
+        self.left_out("general_settings", settings, {"master_key"})
+        key = settings.get("master_key")
+        return {"admin_key": key} if isinstance(key, str) else {}
+
+    def models(self, items: list[Any], fallbacks: dict[str, list[str]]) -> JsonObject:
+        """Read `model_list`: items of one name are deployments of one model."""
+        deployments: dict[str, list[JsonObject]] = {}
+        for item in items:
+            name, params = _map(item).get("model_name"), _map(_map(item).get("litellm_params"))
+            found = self._deployment(str(name), params)
+            if found is not None:
+                deployments.setdefault(str(name), []).append(found)
+        models: JsonObject = {}
+        for name, found_here in deployments.items():
+            models[name] = found_here[0] if len(found_here) == 1 else {"deployments": found_here}
+            if len(found_here) == 1:
+                found_here[0].pop("weight", None)
+            if name in fallbacks:
+                models[name]["fallbacks"] = fallbacks[name]
+        return models
+
+    def _deployment(self, name: str, params: JsonObject) -> JsonObject | None:
+        model = str(params.get("model") or "")
+        prefix, slash, rest = model.partition("/")
+        if params.get("custom_llm_provider"):
+            prefix, rest = str(params["custom_llm_provider"]), model.removeprefix(f"{params['custom_llm_provider']}/")
+        elif not slash:
+            prefix, rest = "openai", model
+        if prefix not in PROVIDERS or not rest:
+            self.notes.append(f"model {name}: {model or 'no model'} left out: its provider is not in this version")
+            return None
+        self.left_out(f"model {name}", params, _MODEL_PARAMS)
+        found: JsonObject = {"provider": PROVIDERS[prefix], "model": rest}
+        if prefix == "openai" and params.get("api_base"):
+            found["provider"] = "openai_compatible"
+        for theirs, ours in (("api_base", "base_url"), ("api_key", "api_key"), ("weight", "weight")):
+            if params.get(theirs) is not None:
+                found[ours] = params[theirs]
+        return found
+
+    def servers(self, servers: JsonObject) -> JsonObject:
+        """Read `mcp_servers`."""
+        found: JsonObject = {}
+        for name, given in servers.items():
+            server = _map(given)
+            if server.get("spec_path") or not (server.get("url") or server.get("command")):
+                self.notes.append(f"MCP server {name} left out: it has neither url nor command alone")
+                continue
+            guards = {"disallowed_tools", "allowed_params"} & server.keys()
+            if any(server[member] for member in guards):
+                self.notes.append(
+                    f"MCP server {name} left out: {', '.join(sorted(guards))} narrows it there and cannot here"
+                )
+                continue
+            ours = valid_name(name)
+            if ours != name:
+                self.notes.append(f"MCP server {name!r} is called {ours} here")
+            self.left_out(f"MCP server {name}", server, _SERVER_PARAMS)
+            found[ours] = self._server(name, server)
+        return found
+
+    def _server(self, name: str, server: JsonObject) -> JsonObject:
+        found = {member: server[member] for member in ("command", "args", "env", "url") if server.get(member)}
+        if server.get("url") and server.get("transport", "sse") == "sse":
+            self.notes.append(
+                f"MCP server {name}: HTTP+SSE (transport: sse) is not spoken; it is asked over Streamable HTTP"
+            )
+        headers = dict(_map(server.get("static_headers")))
+        kind, value = server.get("auth_type"), server.get("auth_value") or server.get("authentication_token")
+        if kind in _AUTH_HEADERS and isinstance(value, str):
+            header, before = _AUTH_HEADERS[kind]
+            headers[header] = before + value
+        elif kind not in {None, "none"}:
+            self.notes.append(f"MCP server {name}: auth_type {kind} has no counterpart in this version")
+        if headers:
+            found["headers"] = headers
+        if server.get("allowed_tools"):
+            found["allowed_tools"] = server["allowed_tools"]
+        return found
+
+    def agents(self, items: list[Any]) -> JsonObject:
+        """Read `agents`."""
+        found: JsonObject = {}
+        for item in items:
+            agent = _map(item)
+            name, url = agent.get("agent_name"), _map(agent.get("agent_card_params")).get("url")
+            bridged = _map(agent.get("litellm_params")).get("custom_llm_provider")
+            if not isinstance(name, str) or not isinstance(url, str) or bridged or agent.get("enabled") is False:
+                self.notes.append(f"agent {name} left out: it is off, has no url, or is bridged by {bridged}")
+                continue
+            ours = valid_name(name)
+            if ours != name:
+                self.notes.append(f"agent {name!r} is called {ours} here")
+            headers = _map(agent.get("static_headers"))
+            found[ours] = {"url": url, "headers": headers} if headers else {"url": url}
+            self.left_out(f"agent {name}", agent, {"agent_name", "agent_card_params", "static_headers", "enabled"})
+        return found
+
+
+def _fallbacks(top: JsonObject) -> dict[str, list[str]]:
+    rules = [
+        rule
+        for section in ("litellm_settings", "router_settings")
+        for rule in _list(_map(top.get(section)).get("fallbacks"))
+    ]
+    return {name: [str(other) for other in _list(others)] for rule in rules for name, others in _map(rule).items()}
+
+
+def _map(value: Any) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _variables(value: Any) -> Any:
+    """Turn `os.environ/NAME` into `${NAME}`."""
+    if isinstance(value, dict):
+        return {name: _variables(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_variables(item) for item in value]
+    if isinstance(value, str) and value.startswith("os.environ/"):
+        return f"${{{value.removeprefix('os.environ/')}}}"
+    return value
