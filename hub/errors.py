@@ -39,6 +39,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.CallerError: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),
     errors.ParseFailed: Row(400, -32700, -32700, _BAD, "PARSE_ERROR"),
     errors.InvalidRequest: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),
+    errors.HeaderMismatch: Row(400, -32600, -32020, _BAD, "HEADER_MISMATCH"),
     errors.InvalidParams: Row(400, -32602, -32602, _BAD, "INVALID_PARAMS"),
     errors.MethodNotFound: Row(404, -32601, -32601, ("invalid_request_error", "unknown_url"), "METHOD_NOT_FOUND"),
     errors.Unauthenticated: Row(
@@ -120,7 +121,10 @@ def a2a(error: HubError, request_id: str) -> JsonObject:
 
 def mcp(error: HubError, request_id: str) -> JsonObject:
     """A JSON-RPC `error` member for the MCP door."""
-    return {"code": row_of(error).mcp, "message": error.text, "data": {"requestId": request_id}}
+    data: JsonObject = {"requestId": request_id}
+    if isinstance(error, errors.VersionNotSupported):  # clients choose another version by it (2026-07-28, Versioning)
+        data |= {"supported": list(error.spoken), "requested": error.requested}
+    return {"code": row_of(error).mcp, "message": error.text, "data": data}
 
 
 def openai(error: HubError, request_id: str) -> JsonObject:

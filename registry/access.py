@@ -8,8 +8,19 @@ from dataclasses import dataclass, field
 KINDS = frozenset({"tool", "prompt", "resource", "server", "agent", "model", "admin"})
 ADMIN_NAMES = frozenset({"keys", "agents", "mcp-servers", "models", "usage", "approvals", "policy", "metrics"})
 
+OF_SERVERS = frozenset({"tool", "prompt", "resource"})
+"""What a grant for a server stands for too."""
+
+SEPARATOR = "__"
+"""Between a server's name, which has no such thing in it and no `_` at its end (surface.md 6), and the thing's own."""
+
+MAX_GRANT_CHARS = 300
+MAX_STARS = 8
+"""In one grant. Matching costs the name's length to this power in the worst case, and nobody needs more."""
+
 MEMO_SIZE = 4096
-"""Decisions remembered for each set of grants. More names than that are decided anew, so hostile names cost no memory."""
+MEMO_CHARS = 256
+"""Decisions remembered for each set of grants. More or longer names are decided anew: hostile names cost no memory."""
 
 
 class GrantInvalid(ValueError):
@@ -35,6 +46,8 @@ class Grant:
             raise GrantInvalid(f"grant {text!r} must read kind:glob, for example tool:github__* or model:*")
         if kind not in KINDS:
             raise GrantInvalid(f"grant {text!r}: kind must be one of {', '.join(sorted(KINDS))}")
+        if len(text) > MAX_GRANT_CHARS or glob.count("*") > MAX_STARS:
+            raise GrantInvalid(f"grant {text[:40]!r}… has more than {MAX_GRANT_CHARS} characters or {MAX_STARS} *")
         if kind == "admin" and "*" not in glob and glob not in ADMIN_NAMES:
             raise GrantInvalid(f"grant {text!r}: admin names are {', '.join(sorted(ADMIN_NAMES))}")
         return cls(kind, glob)
@@ -47,13 +60,28 @@ class Grant:
 
         The other's `*` is matched as a character: only a `*` of ours can match it, so a yes is always true.
         """
-        if self.kind == "server" and other.kind in {"tool", "prompt", "resource"}:
-            return _pattern(f"{self.glob}__*").fullmatch(other.glob) is not None
+        if self.kind == "server" and other.kind in OF_SERVERS:
+            server, mark, _ = other.glob.partition(SEPARATOR)
+            # a `*` in the server's part may stand for more than that part, so only `server:*` covers it
+            return self.glob == "*" or (
+                bool(mark) and "*" not in server and _pattern(self.glob).fullmatch(server) is not None
+            )
         return self.kind == other.kind and _pattern(self.glob).fullmatch(other.glob) is not None
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", glob)), re.DOTALL)
+
+
+def _may_begin(grant: Grant, kind: str, prefix: str) -> bool:
+    if grant.kind == kind:
+        glob = grant.glob
+    elif grant.kind == "server" and kind in {"tool", "prompt", "resource"}:
+        glob = f"{grant.glob}__*"
+    else:
+        return False
+    head, star, _ = glob.partition("*")
+    return head.startswith(prefix) or (bool(star) and prefix.startswith(head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +96,6 @@ class Grants:
         patterns: dict[str, list[re.Pattern[str]]] = {}
         for grant in self.grants:
             patterns.setdefault(grant.kind, []).append(_pattern(grant.glob))
-            if grant.kind == "server":  # stands for the server's tools, prompts and resources
-                for kind in ("tool", "prompt", "resource"):
-                    patterns.setdefault(kind, []).append(_pattern(f"{grant.glob}__*"))
         object.__setattr__(self, "_patterns", {kind: tuple(found) for kind, found in patterns.items()})
 
     @classmethod
@@ -83,10 +108,20 @@ class Grants:
         asked = (kind, name)
         known = self._memo.get(asked)
         if known is None:
-            known = any(pattern.fullmatch(name) for pattern in self._patterns.get(kind, ()))
-            if len(self._memo) < MEMO_SIZE:
+            known = self._decide(kind, name)
+            if len(self._memo) < MEMO_SIZE and len(name) <= MEMO_CHARS:
                 self._memo[asked] = known
         return known
+
+    def _decide(self, kind: str, name: str) -> bool:
+        if any(pattern.fullmatch(name) for pattern in self._patterns.get(kind, ())):
+            return True
+        server, mark, _ = name.partition(SEPARATOR)
+        return kind in OF_SERVERS and bool(mark) and self.allow("server", server)
+
+    def reach(self, kind: str, prefix: str) -> bool:
+        """Whether some name that begins with `prefix` may be allowed, now or later."""
+        return any(_may_begin(grant, kind, prefix) for grant in self.grants)
 
     def cover(self, other: Grants) -> bool:
         """Whether a holder of these grants may hand out all of `other`."""

@@ -44,6 +44,14 @@ class InvalidParams(InvalidRequest):
     """The method is known and its parameters are wrong."""
 
 
+class HeaderMismatch(InvalidRequest):
+    """A header says something else than the body (MCP 2026-07-28, -32020): a proxy would route on the wrong one."""
+
+    def __init__(self, header: str) -> None:
+        super().__init__(f"The {header} header must stand once and say what the body says.")
+        self.header = header
+
+
 class MethodNotFound(CallerError):
     """The door does not know this method."""
 

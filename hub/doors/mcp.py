@@ -1,0 +1,181 @@
+"""The MCP door: `/mcp`, `/mcp/{server}`, `/mcp/{toolset}`, both eras of the protocol on the same paths.
+
+Decides per request which era a client speaks (mcp.md 1.3) and answers in its form. The tools, and who may use them,
+are `mcp_bridge`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hub import errors
+from hub.exchange import Exchange
+from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.fastlane import Caller, FastLane, read_body, read_message
+from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
+from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
+from registry.judged import RawObject, decode
+
+if TYPE_CHECKING:
+    from mcp_bridge.server import LegacyServer
+
+PREFIX = "/mcp"
+LOAD_S = 30.0
+"""How long loading the SDK may take on a slow machine, once."""
+
+_NO_ID = b"null"
+_LEGACY = frozenset(version.encode() for version in LEGACY)
+_META_VERSION = f'"{META_VERSION}"'.encode()
+
+
+class McpDoor:
+    """One MCP server to its clients, made of all servers behind the hub."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._lane = FastLane(dispatch)
+        self._legacy_wanted = asyncio.Event()
+        self._legacy_ready = asyncio.Event()
+        self._legacy: LegacyServer | None = None
+
+    async def run(self, *, warm: bool = False) -> None:
+        """Hold the sessions of older clients until cancelled; the SDK is loaded for the first, or now if `warm`."""
+        if not warm:
+            await self._legacy_wanted.wait()
+        server = await asyncio.to_thread(_load)
+        self._legacy = server.LegacyServer(self._dispatch, error_form=errors.mcp)
+        await self._legacy.run(self._legacy_ready)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        path = exchange.path.removeprefix(PREFIX).strip("/")
+        version = exchange.headers.get(b"mcp-protocol-version", b"").strip(b" \t")
+        is_legacy = version in _LEGACY or (not version and b"mcp-session-id" in exchange.headers)
+        try:
+            self._dispatch.view(exchange.principal, path)
+            if exchange.method != "POST":
+                if not is_legacy or exchange.method not in {"GET", "DELETE"}:
+                    raise HttpMethodRefused("POST")
+                await self._serve_legacy(exchange, path)
+                return
+            top = read_body(await exchange.body())
+        except HubError as error:
+            await _refuse(exchange, error, _NO_ID)
+            return
+        if is_legacy or (not version and _META_VERSION not in bytes(top.get("params", b""))):
+            await self._serve_legacy(exchange, path)
+        else:
+            await self._serve_modern(exchange, path, top)
+
+    async def _serve_modern(self, exchange: Exchange, path: str, top: RawObject) -> None:
+        request_id = top.get("id")
+        if request_id is None:
+            await exchange.reply(202, b"")
+            return
+        answer = _Answering(exchange, bytes(request_id))
+        try:
+            _check_id(request_id)
+        except HubError as error:
+            await _refuse(exchange, error, _NO_ID)
+            return
+        try:
+            message = read_message(top, exchange.raw_headers)
+            caller = Caller(
+                principal=exchange.principal,
+                path=path,
+                headers=exchange.raw_headers,
+                request_id=exchange.request_id,
+                listener=answer,
+            )
+            if message.method == "tools/call":
+                async with exchange.until_gone():
+                    result = await self._lane.answer(message, caller)
+            else:
+                result = await self._lane.answer(message, caller)
+        except HubError as error:
+            await answer.refuse(error)
+        else:
+            await answer.give(result)
+
+    async def _serve_legacy(self, exchange: Exchange, path: str) -> None:
+        self._legacy_wanted.set()
+        try:
+            async with asyncio.timeout(LOAD_S):
+                await self._legacy_ready.wait()
+        except TimeoutError:
+            await _refuse(exchange, Overloaded("The hub is still starting; try again."), _NO_ID)
+            return
+        assert self._legacy is not None
+        from mcp_bridge.server import LegacyCaller  # noqa: PLC0415 - loads the SDK; loaded by `run` before
+
+        caller = LegacyCaller(exchange.principal, path, exchange.request_id)
+        scope, receive, send = exchange.asgi()
+        await self._legacy.serve(caller, scope, receive, send)
+
+
+class _Answering:
+    """One modern request's answer: JSON, or an event stream once the upstream says something before its result."""
+
+    def __init__(self, exchange: Exchange, request_id: bytes) -> None:
+        self._exchange = exchange
+        self._id = request_id
+
+    async def opened(self) -> None:
+        """As `Listener.opened`."""
+        await self._exchange.start(200)
+
+    async def notified(self, message: bytes) -> None:
+        """As `Listener.notified`."""
+        await self._exchange.write(_event(message))
+
+    async def give(self, result: bytes | Answer) -> None:
+        """Answer with a result, or with the upstream's own error."""
+        if isinstance(result, Answer):
+            assert result.error is not None, "the lane encodes results"
+            await self._end(HTTP_STATUS.get(result.error_code, 200), error_message(self._id, result.error))
+        else:
+            await self._end(200, result_message(self._id, result))
+
+    async def refuse(self, error: HubError) -> None:
+        """Answer with an error of the hub's."""
+        if self._exchange.started:
+            await self._end(200, error_message(self._id, errors.mcp(error, self._exchange.request_id)))
+        else:
+            await _refuse(self._exchange, error, self._id)
+
+    async def _end(self, status: int, message: bytes) -> None:
+        if self._exchange.started:
+            await self._exchange.write(_event(message))
+        else:
+            await self._exchange.reply(status, message)
+
+
+def _event(message: bytes) -> bytes:
+    """Frame a message; raw line ends in JSON stand between its tokens only, and would end the data."""
+    return b"event: message\ndata: %b\n\n" % message.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _check_id(request_id: msgspec.Raw) -> None:
+    """Refuse an id that is neither string nor integer; null is not one (2026-07-28, Base Protocol, Requests)."""
+    value = decode(request_id)
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise InvalidRequest("id must be a string or an integer", member="id")
+
+
+async def _refuse(exchange: Exchange, error: HubError, request_id: bytes) -> None:
+    row = errors.row_of(error)
+    status = row.status if row.http else HTTP_STATUS.get(row.mcp, 200)
+    if isinstance(error, NotFound) and error.kind == "server":
+        status = 404  # the path leads nowhere
+    message = error_message(request_id, errors.mcp(error, exchange.request_id))
+    await exchange.reply(status, message, headers=errors.extra_headers(error))
+
+
+def _load() -> ModuleType:
+    from mcp_bridge import server  # noqa: PLC0415 - loads the SDK, which costs a second
+
+    return server

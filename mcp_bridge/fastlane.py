@@ -1,0 +1,200 @@
+"""MCP 2026-07-28 towards clients, in own code on bytes: one request in, the result's bytes out.
+
+Checks headers against body, the envelope, the version; then lists from the view or calls through dispatch. Knows no
+HTTP server: the door reads and answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from mcp_bridge import headers as mirrored
+from mcp_bridge.dispatch import Call, Dispatch, check_arguments
+from mcp_bridge.modern import Listener
+from mcp_bridge.views import TTL_MS, View
+from mcp_bridge.wire import (
+    HUB,
+    META_CAPABILITIES,
+    META_SERVER,
+    META_VERSION,
+    MODERN,
+    Answer,
+    as_modern,
+)
+from registry import judged
+from registry.entries import Tool
+from registry.errors import HeaderMismatch, InvalidParams, InvalidRequest, MethodNotFound, NotFound, VersionNotSupported
+from registry.identity import Principal
+from registry.judged import RawObject, decode, encode, read_object
+
+DECIDING = frozenset({"method", "params", "arguments", "_meta"})
+"""Members that must stand once wherever they stand. `name` is looked at apart: it may well occur in several objects."""
+
+_NAME = frozenset({"name"})
+_TOP = frozenset({"method", "params", "id"})
+_PARAMS = frozenset({"name", "arguments", "_meta", "cursor"})
+_ROUTING = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
+_DISCOVER = encode(
+    {
+        "resultType": "complete",
+        "supportedVersions": [MODERN],
+        "capabilities": {"tools": {}},
+        "ttlMs": TTL_MS,
+        "cacheScope": "private",
+        "_meta": {META_SERVER: HUB},
+    }
+)
+
+
+def read_body(data: bytes) -> RawObject:
+    """Read a posted message of either revision, what decides in it standing once and spelt right.
+
+    Raises:
+        ParseFailed, InvalidRequest: it is not one JSON-RPC message.
+    """
+    top = judged.body(data, DECIDING)
+    judged.check_spelling(top, _TOP)
+    params = top.get("params")
+    if params is None:
+        return top
+    found = _read_params(params)
+    judged.check_spelling(found, _PARAMS)
+    inner = sum(bytes(found[name]).count(b'"name"') for name in ("arguments", "_meta") if name in found)
+    if bytes(params).count(b'"name"') - inner > 1:
+        judged.body(data, DECIDING | _NAME)
+    return top
+
+
+def _read_params(raw: msgspec.Raw | None) -> RawObject:
+    if raw is None:
+        return {}
+    try:
+        return read_object(raw, "params")
+    except InvalidRequest as error:
+        raise InvalidParams(error.text, member="params") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A 2026-07-28 request, its headers checked."""
+
+    method: str
+    params: RawObject
+    meta: RawObject
+
+
+def read_message(top: RawObject, headers: Sequence[tuple[bytes, bytes]]) -> Message:
+    """Check a request's envelope and the headers that mirror it.
+
+    Raises:
+        InvalidRequest, InvalidParams: no JSON-RPC request, or no envelope.
+        HeaderMismatch: a header is missing, stands twice, or says something else than the body.
+        VersionNotSupported: the version is none that is spoken here.
+    """
+    method = _method(top)
+    params = _read_params(top.get("params"))
+    try:
+        meta = read_object(params.pop("_meta"), "params._meta")
+        version, _ = decode(meta[META_VERSION]), meta[META_CAPABILITIES]
+    except (KeyError, InvalidRequest):
+        raise InvalidParams(f"params._meta must hold {META_VERSION} and {META_CAPABILITIES}", member="_meta") from None
+    said = _once(headers)
+    _mirror(said, b"mcp-protocol-version", version)
+    _mirror(said, b"mcp-method", method)
+    if method == "tools/call":
+        _mirror(said, b"mcp-name", judged.read_string(params, "name"))
+    if version != MODERN:
+        raise VersionNotSupported(version, (MODERN,))
+    return Message(method, params, meta)
+
+
+def _method(top: RawObject) -> str:
+    if bytes(top.get("jsonrpc", b"")) != b'"2.0"':
+        raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
+    method = judged.read_string(top, "method")
+    if method is None:
+        raise InvalidRequest("method is missing", member="method")
+    return method
+
+
+def _once(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    said: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _ROUTING:
+            if name in said:
+                raise HeaderMismatch(name.decode())
+            said[name] = value.decode("latin-1").strip(" \t")
+    return said
+
+
+def _mirror(said: Mapping[bytes, str], header: bytes, value: object) -> None:
+    text = said.get(header)
+    if text is None or value is None or mirrored.decode_header(text) != value:
+        raise HeaderMismatch(header.decode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a message, where, and who is told what an upstream says meanwhile."""
+
+    principal: Principal
+    path: str
+    headers: Sequence[tuple[bytes, bytes]]
+    request_id: str
+    listener: Listener
+
+
+class FastLane:
+    """Answers requests of 2026-07-28."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+
+    async def answer(self, message: Message, caller: Caller) -> bytes | Answer:
+        """Return the encoded result, or an upstream's answer that is an error; raises `HubError` of any kind."""
+        view = self._dispatch.view(caller.principal, caller.path)
+        if message.method == "tools/call":
+            return await self._call(view, message, caller)
+        if message.method == "tools/list":
+            if bytes(message.params.get("cursor", b"null")) != b"null":
+                raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
+            return view.modern_list
+        if message.method == "server/discover":
+            return _DISCOVER
+        raise MethodNotFound(message.method)
+
+    async def _call(self, view: View, message: Message, caller: Caller) -> bytes | Answer:
+        params = dict(message.params)
+        name = judged.read_string(params, "name")
+        assert name is not None, "its header was compared with it"
+        tool = view.tools.get(name)
+        if tool is None:
+            raise NotFound("tool", name)
+        del params["name"]
+        arguments = check_arguments(params.pop("arguments", None))
+        _check_parameters(tool, arguments, caller.headers)
+        answer = await self._dispatch.call_tool(
+            caller.principal,
+            tool,
+            Call(arguments=arguments, params=params, meta=message.meta),
+            request_id=caller.request_id,
+            listener=caller.listener,
+        )
+        if answer.result is None:
+            return answer
+        return encode(as_modern(answer.result))
+
+
+def _check_parameters(tool: Tool, arguments: msgspec.Raw | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    if not mirrored.annotated(tool.description):
+        return
+    given = [(name, value) for name, value in headers if name.startswith(b"mcp-param-")]
+    said = dict(given)
+    twice = next((name for name, _ in given if sum(name == other for other, _ in given) > 1), None)
+    schema = decode(tool.description)["inputSchema"]
+    wrong = mirrored.mismatch(schema, decode(arguments) if arguments is not None else {}, said)
+    if twice is not None or wrong is not None:
+        raise HeaderMismatch(twice.decode() if twice is not None else str(wrong))

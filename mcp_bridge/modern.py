@@ -1,0 +1,148 @@
+"""One 2026-07-28 request to an HTTP upstream: a POST through egress, its answer read off JSON or an event stream.
+
+Stateless: no session, no connection of its own. Knows neither names nor grants.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from mcp_bridge.wire import (
+    HUB,
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_VERSION,
+    MODERN,
+    Answer,
+    Request,
+    read_answer,
+    request_message,
+)
+from registry.egress.http import Egress, Incoming, OpenPermit, Outgoing
+from registry.egress.sse import EventTooLarge, Framer, data_of
+from registry.entries import Server
+from registry.errors import (
+    InvalidRequest,
+    ParseFailed,
+    UpstreamInvalid,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from registry.judged import RawObject, encode
+
+PROBE_S = 10.0
+"""How long `server/discover` may take."""
+
+_ENVELOPE: RawObject = {
+    META_VERSION: msgspec.Raw(encode(MODERN)),
+    META_CLIENT: msgspec.Raw(encode(HUB)),
+    # reverse requests have no way back through the hub yet, so it declares nothing that would bring one
+    META_CAPABILITIES: msgspec.Raw(b"{}"),
+}
+
+
+class Listener(Protocol):
+    """Who is told what an upstream says before it answers."""
+
+    async def opened(self) -> None:
+        """The upstream answers with a stream: its end may be far away."""
+
+    async def notified(self, message: bytes) -> None:
+        """A notification came, as JSON-RPC."""
+
+
+class NotModern(Exception):
+    """The upstream does not speak 2026-07-28; nothing was executed."""
+
+
+def envelope(request: Request) -> RawObject:
+    """The params of a request with the hub's own envelope in place of the caller's."""
+    return {**request.params, "_meta": msgspec.Raw(encode({**request.meta, **_ENVELOPE}))}
+
+
+async def post(
+    egress: Egress, server: Server, *, permit: OpenPermit, request: Request, listener: Listener | None = None
+) -> Answer:
+    """Send one request and return how it was answered.
+
+    Raises:
+        NotModern: the upstream is older, or became so; nothing was executed.
+        UpstreamError: no answer, or none that is MCP.
+    """
+    assert server.url is not None
+    headers = (
+        ("accept", "application/json, text/event-stream"),
+        ("content-type", "application/json"),
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", request.method),
+        *request.headers,
+        *server.headers,
+    )
+    outgoing = Outgoing(
+        url=server.url, headers=headers, body=request_message(request.method, envelope(request)), trusted=server.trusted
+    )
+    async with egress.send(permit, outgoing) as incoming:
+        _check_status(incoming, permit.entry_name)
+        try:
+            if incoming.media_type == "text/event-stream":
+                return await _read_stream(incoming, permit.entry_name, listener)
+            answer = read_answer(await incoming.read())
+        except (ParseFailed, InvalidRequest, EventTooLarge):
+            if incoming.status in {
+                400,
+                404,
+                405,
+                406,
+                415,
+            }:  # how servers of older revisions refuse what they don't know
+                raise NotModern from None
+            raise UpstreamInvalid(permit.entry_name, "its answer is not MCP") from None
+        if answer is None:
+            raise UpstreamInvalid(permit.entry_name, "it answered with a notification")
+        if answer.error is not None and answer.error_code == -32022:
+            raise NotModern
+        return answer
+
+
+def _check_status(incoming: Incoming, entry: str) -> None:
+    status = incoming.status
+    if status in {401, 403}:
+        raise UpstreamRefused(entry, status)
+    if status == 429:
+        raise UpstreamLimited(entry, incoming.header("retry-after"))
+    if status >= 500 and incoming.media_type != "application/json":
+        raise UpstreamUnavailable(entry, f"it failed (HTTP {status})")
+    if status in {202, 204} or 300 <= status < 400:
+        raise UpstreamInvalid(entry, f"it did not answer the request (HTTP {status})")
+
+
+async def _read_stream(incoming: Incoming, entry: str, listener: Listener | None) -> Answer:
+    framer = Framer()
+    if listener is not None:
+        await listener.opened()
+    async for chunk in incoming.chunks():
+        for event in framer.feed(chunk):
+            message = data_of(event)
+            answer = read_answer(message) if message else None
+            if answer is not None:
+                return answer
+            if message and listener is not None:
+                await listener.notified(message)
+    raise UpstreamInvalid(entry, "its stream ended without an answer")
+
+
+async def is_modern(egress: Egress, server: Server, permit: OpenPermit) -> bool:
+    """Ask an HTTP server whether it speaks 2026-07-28.
+
+    Raises:
+        UpstreamError: it cannot be asked; that says nothing about what it speaks.
+    """
+    try:
+        answer = await post(egress, server, permit=permit, request=Request(method="server/discover"))
+        supported = (answer.result or {}).get("supportedVersions")
+        return supported is not None and MODERN in msgspec.json.decode(supported, type=list[str])
+    except (NotModern, msgspec.DecodeError):
+        return False

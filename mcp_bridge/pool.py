@@ -1,0 +1,202 @@
+"""The upstreams of the MCP bridge, one for each server of the catalog, following its changes.
+
+An upstream hides how its server is reached: 2026-07-28 over HTTP needs no connection; older HTTP servers and stdio
+servers have an owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mcp_bridge import modern
+from mcp_bridge.modern import Listener, NotModern
+from mcp_bridge.owner import DRAIN_S, Owner
+from mcp_bridge.wire import META_PREFIX, Answer, Request
+from registry.catalog import Catalog
+from registry.egress.http import Egress
+from registry.entries import Server
+from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
+from registry.gate import Gate, Permit
+from registry.identity import HUB
+from registry.judged import RawObject, decode, encode
+from registry.registry import Registry
+
+if TYPE_CHECKING:
+    from mcp_bridge.connection import Connection, Events
+
+STARTS_AT_ONCE = 4
+"""Connections opened at the same time: more Python or Node children starting together starve one another."""
+
+STDIO_IDLE_S = 900.0
+HTTP_IDLE_S = 300.0
+
+
+class Upstream:
+    """One server, ready to be asked."""
+
+    def __init__(self, server: Server, owner: Owner, *, gate: Gate, egress: Egress) -> None:
+        self.server = server
+        self.owner = owner
+        self._gate = gate
+        self._egress = egress
+        self._is_modern: bool | None = False if server.command is not None else None
+        self._probing = asyncio.Lock()
+        self._calls: set[asyncio.Timeout] = set()
+
+    async def request(self, request: Request, permit: Permit, *, listener: Listener | None = None) -> Answer:
+        """Ask the server, in the revision that it speaks.
+
+        Raises:
+            UpstreamError: no answer, or the server was switched off meanwhile.
+        """
+        try:
+            async with asyncio.timeout(None) as call:
+                self._calls.add(call)
+                try:
+                    return await self._request(request, permit, listener)
+                finally:
+                    self._calls.discard(call)
+        except TimeoutError:
+            raise UpstreamUnavailable(permit.entry_name, "it was switched off") from None
+
+    async def ready(self) -> None:
+        """Connect if that is needed, so that a deadline after it is the server's own; raises `UpstreamError`."""
+        if not await self._speaks_modern():
+            await self.owner.connection()
+
+    async def _request(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
+        for _ in range(2):
+            if not await self._speaks_modern():
+                return await self._owned(request, permit)
+            try:
+                return await modern.post(self._egress, self.server, permit=permit, request=request, listener=listener)
+            except NotModern:  # replaced by an older one since it was probed; ask again
+                self._is_modern = None
+        raise UpstreamInvalid(permit.entry_name, "it does not settle on a protocol version")
+
+    async def _speaks_modern(self) -> bool:
+        if self._is_modern is None:
+            async with self._probing:
+                if self._is_modern is None:
+                    self._is_modern = await self._probe()
+        return self._is_modern
+
+    async def _probe(self) -> bool:
+        with self._gate.admit(HUB, self.server) as permit:
+            try:
+                async with asyncio.timeout(modern.PROBE_S):
+                    return await modern.is_modern(self._egress, self.server, permit)
+            except TimeoutError:
+                raise UpstreamTimeout(self.server.name, "it did not say in time which version it speaks") from None
+
+    async def _owned(self, request: Request, permit: Permit) -> Answer:
+        from mcp_bridge.connection import UpstreamFault  # noqa: PLC0415 - loads the SDK, which costs a second
+
+        try:
+            connection = await self.owner.connection()
+            params = modern.envelope(request) if connection.is_modern else _without_envelope(request)
+            sent = {name: decode(raw) for name, raw in params.items()}
+            result = await self.owner.request(request.method, sent, permit)
+        except UpstreamFault as fault:
+            return Answer(error=msgspec.Raw(encode(fault.error)))
+        except UpstreamUnavailable:
+            if self.server.command is None:
+                self._is_modern = None  # it may come back as another
+            raise
+        return Answer(result={name: msgspec.Raw(encode(value)) for name, value in result.items()})
+
+    async def stop(self, *, drain_s: float) -> None:
+        """End the connection; without `drain_s` the calls under way end now."""
+        if not drain_s:
+            now = asyncio.get_running_loop().time()
+            for call in self._calls:
+                if not call.expired():
+                    call.reschedule(now)
+        await self.owner.stop(drain_s=drain_s)
+
+
+def _without_envelope(request: Request) -> RawObject:
+    """Older servers know no envelope; progress of a shared connection cannot be told apart, so none is asked for."""
+    kept = {
+        name: raw for name, raw in request.meta.items() if not name.startswith(META_PREFIX) and name != "progressToken"
+    }
+    return {**request.params, "_meta": msgspec.Raw(encode(kept))} if kept else request.params
+
+
+class Pool:
+    """One upstream for each server; a changed server gets a new one, the others are untouched."""
+
+    def __init__(self, registry: Registry, *, gate: Gate, egress: Egress, environment: Mapping[str, str]) -> None:
+        """`environment` is the hub's own; stdio servers see the harmless part of it."""
+        self._gate = gate
+        self._egress = egress
+        self._environment = environment
+        self._upstreams: dict[str, Upstream] = {}
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.tools_changed: Callable[[str], None] = lambda _server: None
+        """Called with a server's name when it says that its tools changed."""
+        registry.subscribe(self._follow)
+
+    def upstream(self, server: Server) -> Upstream:
+        """The upstream of a server of the current catalog."""
+        upstream = self._upstreams.get(server.name)
+        if upstream is None or upstream.server != server:
+            if self._closed:
+                raise UpstreamUnavailable(server.name, "the hub is stopping")
+            if upstream is not None:
+                self._stop(upstream, DRAIN_S)
+            upstream = self._upstreams[server.name] = Upstream(
+                server, self._owner(server), gate=self._gate, egress=self._egress
+            )
+        return upstream
+
+    async def aclose(self) -> None:
+        """End every connection and child."""
+        self._closed = True
+        for upstream in self._upstreams.values():
+            self._stop(upstream, 0.0)
+        self._upstreams.clear()
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
+    def _owner(self, server: Server) -> Owner:
+        def open_connection(events: Events) -> AbstractAsyncContextManager[Connection]:
+            return self._open(server, events)
+
+        return Owner(
+            server.name,
+            open_connection,
+            idle_s=STDIO_IDLE_S if server.command is not None else HTTP_IDLE_S,
+            starting=self._starting,
+            tools_changed=lambda: self.tools_changed(server.name),
+        )
+
+    @asynccontextmanager
+    async def _open(self, server: Server, events: Events) -> AsyncIterator[Connection]:
+        from mcp_bridge.connection import connect  # noqa: PLC0415 - loads the SDK, which costs a second
+
+        with self._gate.admit(HUB, server) as permit:
+            async with connect(
+                server, egress=self._egress, environment=self._environment, permit=permit, events=events
+            ) as connection:
+                yield connection
+
+    def _follow(self, old: Catalog, new: Catalog) -> None:
+        """Let go of servers that are gone or switched off, now, and of changed ones when their calls are done."""
+        for name, upstream in list(self._upstreams.items()):
+            server = new.servers.get(name)
+            if server != upstream.server:
+                del self._upstreams[name]
+                self._stop(upstream, 0.0 if server is None else DRAIN_S)
+
+    def _stop(self, upstream: Upstream, drain_s: float) -> None:
+        task = asyncio.get_running_loop().create_task(upstream.stop(drain_s=drain_s))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)

@@ -1,0 +1,128 @@
+"""MCP 2025-11-25 and older towards clients, sessions included, by the SDK's low-level server as an ASGI application.
+
+Imports the SDK: itself imported when the first such client comes. Results are relayed as they came: a middleware
+answers before the SDK would validate and sieve them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from mcp import MCPError
+from mcp.server import Server
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+
+from mcp_bridge.dispatch import Call, Dispatch, check_arguments, check_complete
+from mcp_bridge.wire import HUB, as_legacy
+from registry.errors import HubError, InvalidParams
+from registry.identity import Principal
+from registry.judged import JsonObject, decode, encode
+
+MAX_SESSIONS = 10_000
+SESSION_IDLE_S = 1800.0
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""The hub has measured the body before; the SDK's own 4 MiB must not undercut it."""
+
+_CALLER = "hubbub.caller"
+_ACCEPT = (b"accept", b"application/json, text/event-stream")
+
+AsgiMessage = MutableMapping[str, Any]
+ErrorForm = Callable[[HubError, str], JsonObject]
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyCaller:
+    """Who sent a request, and where."""
+
+    principal: Principal
+    path: str
+    request_id: str
+
+
+class LegacyServer:
+    """Serves older clients. `run` must be running while it is called."""
+
+    def __init__(self, dispatch: Dispatch, *, error_form: ErrorForm) -> None:
+        self._dispatch = dispatch
+        self._error_form = error_form
+        server: Server[Any] = Server(
+            HUB["name"], version=HUB["version"], on_list_tools=_never_list, on_call_tool=_never_call
+        )
+        server.middleware[:] = [self._answer]
+        self._manager = StreamableHTTPSessionManager(
+            server,
+            json_response=True,  # nothing is told before the result yet, and clients that take JSON only are served
+            session_idle_timeout=SESSION_IDLE_S,
+            max_request_body_size=MAX_BODY_BYTES,
+            max_sessions=MAX_SESSIONS,
+        )
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Hold the sessions until cancelled; sets `ready` when requests may come."""
+        async with self._manager.run():
+            ready.set()
+            await asyncio.Event().wait()
+
+    async def serve(
+        self,
+        caller: LegacyCaller,
+        scope: AsgiMessage,
+        receive: Callable[[], Awaitable[AsgiMessage]],
+        send: Callable[[AsgiMessage], Awaitable[None]],
+    ) -> None:
+        """Answer one ASGI request of an authenticated caller; a session answers the principal that opened it alone."""
+        # the SDK compares the user of each request with the one that opened the session
+        user = AuthenticatedUser(AccessToken(token="", client_id=caller.principal.id, scopes=[]))
+        headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+        inner = {**scope, "headers": [*headers, _ACCEPT], "user": user, _CALLER: caller}
+        await self._manager.handle_request(inner, receive, send)
+
+    async def _answer(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+        if ctx.method not in {"tools/list", "tools/call"}:
+            return await call_next(ctx)
+        caller: LegacyCaller = ctx.request.scope[_CALLER]
+        try:
+            if ctx.method == "tools/list":
+                return decode(self._dispatch.view(caller.principal, caller.path).legacy_list)
+            return await self._call(caller, ctx.params or {})
+        except HubError as error:
+            raise MCPError(**self._error_form(error, caller.request_id)) from None
+
+    async def _call(self, caller: LegacyCaller, params: JsonObject) -> JsonObject:
+        members = {name: msgspec.Raw(encode(value)) for name, value in params.items()}
+        name = params.get("name")
+        if not isinstance(name, str):
+            raise InvalidParams("name must be a string", member="name")
+        tool = self._dispatch.tool(caller.principal, name, path=caller.path)
+        del members["name"]
+        members.pop("_meta", None)
+        meta = params.get("_meta")
+        call = Call(
+            arguments=check_arguments(members.pop("arguments", None)),
+            params=members,
+            meta={key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {},
+        )
+        answer = await self._dispatch.call_tool(caller.principal, tool, call, request_id=caller.request_id)
+        if answer.result is None:
+            assert answer.error is not None
+            error = decode(answer.error)
+            raise MCPError(answer.error_code, answer.error_text, error.get("data"))
+        check_complete(answer, tool)
+        return {member: decode(raw) for member, raw in as_legacy(answer.result).items()}
+
+
+async def _never_list(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+    """Stand for the capability; the middleware answers."""
+    raise NotImplementedError
+
+
+async def _never_call(context: Any, params: CallToolRequestParams) -> CallToolResult:
+    """Stand for the capability; the middleware answers."""
+    raise NotImplementedError
