@@ -23,6 +23,8 @@ from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
 
+PROBLEM = b"application/problem+json"
+
 Form = Callable[[HubError, str], JsonObject]
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -152,9 +154,6 @@ def _preflight(exchange: AsgiExchange) -> list[Header]:
     ]
 
 
-_NOWHERE_MEDIA_TYPE = b"application/problem+json"
-
-
 async def _refuse(exchange: AsgiExchange, door: Door | None, error: HubError) -> None:
     """Answer an error in the door's own form."""
     if exchange.started:
@@ -165,6 +164,6 @@ async def _refuse(exchange: AsgiExchange, door: Door | None, error: HubError) ->
     await exchange.reply(
         errors.row_of(error).status,
         encode(form(error, exchange.request_id)),
-        media_type=door.media_type if door else _NOWHERE_MEDIA_TYPE,
+        media_type=door.media_type if door else PROBLEM,
         headers=errors.extra_headers(error),
     )

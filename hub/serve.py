@@ -77,6 +77,7 @@ def server(app: App, *, host: str, port: int, drain_s: float, trusted_proxies: t
 def serve(declared: Declared, config_path: Path | None, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; then let running requests end within the drain time."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     public_url = declared.hub.public_url or f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
 
     @asynccontextmanager

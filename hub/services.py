@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from registry.schema import migrate
-
 from registry.config import Declared
 from registry.db import Database, open_database
 from registry.egress.guard import Guard
@@ -19,6 +17,7 @@ from registry.egress.http import Deadlines, Egress
 from registry.gate import Gate, Settled
 from registry.keys import Keys
 from registry.registry import Registry
+from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
 from registry.usage import UsageLog
 

@@ -18,6 +18,7 @@ import uvicorn
 from hub.app import App, House
 from hub.serve import open_house, server
 from hub.services import Services
+from llm.providers.table import NAMES
 from registry.config import Declared, read
 from registry.identity import KeySpec
 from tests.recording import RecordingGate
@@ -97,7 +98,11 @@ async def open_hub(directory: Path, yaml: str = "", *, environ: dict[str, str] |
     sock = free_socket()
     port = sock.getsockname()[1]
     declared: Declared = read(
-        with_hub_section(directory, yaml), file="hub.yaml", environ=environ or {}, read_file=Path.read_text
+        with_hub_section(directory, yaml),
+        file="hub.yaml",
+        environ=environ or {},
+        read_file=lambda name: (directory / name).read_text(),
+        providers=NAMES,
     )
     opened: list[Services] = []
     gates: list[RecordingGate] = []

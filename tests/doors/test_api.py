@@ -1,0 +1,179 @@
+"""The admin API, over HTTP against a real hub."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.conftest import ADMIN_KEY, Hub, OpenHub
+
+YAML = """
+agents:
+  research: {url: "http://127.0.0.1:9"}
+models:
+  offline: {provider: offline}
+"""
+
+
+@pytest.fixture
+async def running(hub: OpenHub) -> AsyncIterator[Hub]:
+    async with hub(YAML) as running:
+        yield running
+
+
+@pytest.fixture
+async def admin(running: Hub) -> AsyncIterator[httpx.AsyncClient]:
+    async with running.http(ADMIN_KEY) as client:
+        yield client
+
+
+async def test_a_secret_is_shown_when_it_is_made_and_never_again(admin: httpx.AsyncClient) -> None:
+    made = await admin.post("/api/keys", json={"name": "rita", "allow": ["model:*"]})
+    assert made.status_code == 201
+    secret = made.json()["key"]
+    assert secret.startswith("sk-")
+    for path in ("/api/keys", "/api/keys/rita"):
+        shown = await admin.get(path)
+        assert shown.status_code == 200
+        assert secret not in shown.text
+
+
+async def test_a_revoked_key_is_refused_at_the_next_request(running: Hub, admin: httpx.AsyncClient) -> None:
+    secret = (await admin.post("/api/keys", json={"name": "rita", "allow": ["admin:usage"]})).json()["key"]
+    async with running.http(secret) as rita:
+        assert (await rita.get("/api/usage")).status_code == 200
+        assert (await admin.delete("/api/keys/rita")).status_code == 204
+        refused = await rita.get("/api/usage")
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_key_made_anew_under_an_old_name_is_another_principal(admin: httpx.AsyncClient) -> None:
+    first = (await admin.post("/api/keys", json={"name": "rita", "allow": []})).json()
+    await admin.delete("/api/keys/rita")
+    second = (await admin.post("/api/keys", json={"name": "rita", "allow": []})).json()
+    assert first["id"] != second["id"]
+
+
+async def test_nobody_makes_a_key_that_holds_more_than_they_hold(running: Hub) -> None:
+    secret = await running.key("admin:keys", "tool:github__*")
+    async with running.http(secret) as clerk:
+        within = await clerk.post("/api/keys", json={"name": "a", "allow": ["tool:github__list_*"]})
+        beyond = await clerk.post("/api/keys", json={"name": "b", "allow": ["tool:*"]})
+        raised = await clerk.patch("/api/keys/a", json={"allow": ["admin:models"]})
+    assert within.status_code == 201
+    assert beyond.status_code == 400
+    assert "tool:*" in beyond.json()["detail"]
+    assert raised.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/api/keys", "/api/agents", "/api/models", "/api/mcp-servers", "/api/usage"])
+async def test_a_collection_without_its_grant_looks_like_no_path(running: Hub, path: str) -> None:
+    secret = await running.key("tool:*", "model:*", "agent:*")
+    async with running.http(secret) as caller:
+        forbidden, absent = await caller.get(path), await caller.get("/api/nothing")
+    assert forbidden.status_code == absent.status_code == 404
+    assert forbidden.json()["title"] == absent.json()["title"]
+    assert forbidden.headers["content-type"] == "application/problem+json"
+
+
+async def test_what_the_file_owns_can_be_switched_off_but_not_changed(running: Hub, admin: httpx.AsyncClient) -> None:
+    changed = await admin.patch("/api/agents/research", json={"url": "http://127.0.0.1:10"})
+    assert changed.status_code == 409
+    off = await admin.patch("/api/agents/research", json={"disabled": True})
+    assert off.json()["disabled"] is True
+    assert "research" not in running.services.registry.catalog.agents
+    on = await admin.patch("/api/agents/research", json={"disabled": False})
+    assert on.json()["disabled"] is False
+    assert "research" in running.services.registry.catalog.agents
+
+
+async def test_an_entrys_credentials_never_come_out(running: Hub, admin: httpx.AsyncClient) -> None:
+    body = {"name": "late", "url": "http://127.0.0.1:9", "headers": {"Authorization": "Bearer hunter2hunter2"}}
+    made = await admin.post("/api/agents", json=body)
+    assert made.status_code == 201
+    for path in ("/api/agents", "/api/agents/late"):
+        shown = await admin.get(path)
+        assert "Authorization" in shown.text
+        assert "hunter2" not in shown.text
+    stored = running.services.database.engine.raw_connection()
+    try:
+        dump = "\n".join(stored.driver_connection.iterdump())
+    finally:
+        stored.close()
+    assert b"hunter2".hex().upper() not in dump
+    assert "hunter2" not in dump
+
+
+@pytest.mark.parametrize("member", ["command", "args", "env", "envFile", "cwd"])
+async def test_a_command_line_cannot_be_registered_over_the_api(admin: httpx.AsyncClient, member: str) -> None:
+    body = {"name": "evil", "url": "http://127.0.0.1:9/mcp", member: "/bin/sh"}
+    refused = await admin.post("/api/mcp-servers", json=body)
+    assert refused.status_code == 400
+    assert member in refused.json()["detail"]
+
+
+async def test_variables_of_the_environment_cannot_be_read_over_the_api(admin: httpx.AsyncClient) -> None:
+    refused = await admin.post("/api/agents", json={"name": "a", "url": "http://${HOME}"})
+    assert refused.status_code == 400
+
+
+async def test_faults_of_a_body_are_named_and_nothing_is_stored(admin: httpx.AsyncClient) -> None:
+    for body in ({"name": "Not A Name", "url": "http://x"}, {"name": "a", "uri": "http://x"}, {"url": "http://x"}):
+        refused = await admin.post("/api/agents", json=body)
+        assert refused.status_code == 400, body
+        assert refused.json()["detail"]
+    assert [item["name"] for item in (await admin.get("/api/agents")).json()["items"]] == ["research"]
+
+
+async def test_a_page_names_where_the_next_one_begins(admin: httpx.AsyncClient) -> None:
+    for name in ("a", "b", "c"):
+        await admin.post("/api/keys", json={"name": name, "allow": []})
+    first = (await admin.get("/api/keys", params={"limit": 2})).json()
+    rest = (await admin.get("/api/keys", params={"limit": 2, "after": first["next"]})).json()
+    assert [key["name"] for key in first["items"] + rest["items"]] == ["a", "b", "c"]
+    assert rest["next"] is None
+
+
+async def test_an_expired_key_is_refused(running: Hub, admin: httpx.AsyncClient) -> None:
+    body = {"name": "past", "allow": ["admin:usage"], "expires_at": "2020-01-01T00:00:00Z"}
+    secret = (await admin.post("/api/keys", json=body)).json()["key"]
+    async with running.http(secret) as caller:
+        assert (await caller.get("/api/usage")).status_code == 401
+
+
+async def test_the_descriptions_page_loads_nothing_from_elsewhere(running: Hub) -> None:
+    async with running.http() as anybody:
+        page = await anybody.get("/docs")
+        described = await anybody.get("/openapi.json")
+    assert page.status_code == described.status_code == 200
+    assert "src=" not in page.text
+    assert "/api/keys" in described.json()["paths"]
+
+
+async def test_an_admin_body_over_the_limit_is_refused_unread(running: Hub) -> None:
+    async with running.http(ADMIN_KEY) as admin:
+        refused = await admin.post("/api/keys", content=b"x" * (33 << 20), headers={"content-type": "application/json"})
+    assert refused.status_code == 413
+
+
+async def test_a_key_with_the_admin_grants_sees_usage_by_dimension(running: Hub, admin: httpx.AsyncClient) -> None:
+    answer = await admin.get("/api/usage", params={"by": "kind,name", "from": "2020-01-01T00:00:00Z"})
+    assert answer.json() == {"items": [], "next": None}
+    unknown = await admin.get("/api/usage", params={"by": "colour"})
+    assert unknown.status_code == 400
+
+
+async def test_many_keys_made_at_once_are_all_there(running: Hub) -> None:
+    secrets = await asyncio.gather(*(running.services.keys.create(spec) for spec in _specs(50)))
+    assert len({secret for _, secret in secrets}) == 50
+    assert len(await running.services.keys.all_live()) == 50
+
+
+def _specs(count: int) -> list:
+    from registry.identity import KeySpec
+
+    return [KeySpec(name=f"k{number}", allow=()) for number in range(count)]

@@ -1,0 +1,54 @@
+"""The error table: every class has a row, and every row fits every door."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from hub import errors as table
+from registry import errors
+from registry.errors import HubError
+
+
+def classes() -> list[type[HubError]]:
+    return [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, HubError)]
+
+
+@pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
+def test_every_error_class_has_its_own_row(kind: type[HubError]) -> None:
+    assert kind in table.TABLE
+
+
+def test_an_unknown_model_is_named_in_openais_form() -> None:
+    body = table.openai(errors.NotFound("model", "gpt-9"), "req_1")
+    assert body["error"]["code"] == "model_not_found"
+    assert "gpt-9" in body["error"]["message"]
+    assert "req_1" in body["error"]["message"]
+
+
+def test_a_missing_task_and_a_missing_agent_differ_only_in_reason() -> None:
+    task = table.a2a(errors.NotFound("task", "t1"), "req_1")
+    assert task["code"] == -32001
+    assert task["data"][0]["reason"] == "TASK_NOT_FOUND"
+
+
+def test_a_rate_limit_says_when_to_come_back() -> None:
+    assert table.extra_headers(errors.RateLimited(2.1)) == [(b"retry-after", b"3")]
+    assert table.jsonrpc_status(errors.RateLimited(2.1)) == 429
+
+
+def test_errors_about_the_call_itself_travel_with_http_200_on_the_a2a_doors() -> None:
+    assert table.jsonrpc_status(errors.InvalidRequest("x")) == 200
+    assert table.jsonrpc_status(errors.UpstreamUnavailable("research", "down")) == 200
+
+
+def test_no_stack_or_cause_reaches_a_caller() -> None:
+    try:
+        try:
+            raise ValueError("postgres://user:password@db")
+        except ValueError as cause:
+            raise errors.UpstreamUnavailable("research", "it cannot be reached") from cause
+    except HubError as error:
+        shown = str(table.problem(error, "r")) + str(table.a2a(error, "r")) + str(table.openai(error, "r"))
+    assert "password" not in shown
