@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 import registry.models  # noqa: F401  # registers the tables
@@ -22,6 +23,13 @@ class SchemaNewer(Exception):
         super().__init__(f"The database has schema {revision}, which this version does not know; run the newer hub.")
 
 
+class DatabaseUnavailable(Exception):
+    """The database cannot be opened or written."""
+
+    def __init__(self, engine: Engine, reason: str) -> None:
+        super().__init__(f"The database {engine.url.render_as_string(hide_password=True)} cannot be used: {reason}.")
+
+
 def revision_of(connection: Connection) -> str | None:
     """The revision of the database's schema; None: it has none yet."""
     if not inspect(connection).has_table("alembic_version"):
@@ -35,7 +43,15 @@ def migrate(engine: Engine) -> None:
 
     Raises:
         SchemaNewer: the schema is of a revision that this version does not have.
+        DatabaseUnavailable: it cannot be opened, written, or is not a database.
     """
+    try:
+        _migrate(engine)
+    except DBAPIError as error:
+        raise DatabaseUnavailable(engine, str(error.orig)) from error
+
+
+def _migrate(engine: Engine) -> None:
     with engine.connect().execution_options(reading=True) as connection:
         if revision_of(connection) == HEAD:
             return
