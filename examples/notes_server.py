@@ -9,7 +9,7 @@ import argparse
 
 from mcp.server.mcpserver import MCPServer
 
-server = MCPServer("notes")
+server = MCPServer("notes", log_level="WARNING")
 _notes: list[str] = []
 
 

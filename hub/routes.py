@@ -6,34 +6,65 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from agents.call import AgentCaller
-from agents.discovery import Discovery
-from agents.ledger import Ledger
 from hub import errors
 from hub.app import PROBLEM, Door, Routes, jsonrpc
 from hub.doors.a2a import A2ADoor
 from hub.doors.admin import AdminDoor
+from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.doors.health import HealthDoor
+from hub.doors.mcp import McpDoor
+from hub.exchange import Exchange
 from hub.services import Services
-from registry.ownership import Ownership
+from registry.errors import MethodNotFound
 
 
 @asynccontextmanager
 async def routes(services: Services) -> AsyncIterator[Routes]:
-    """Hang the doors."""
-    health = HealthDoor(services.database)
+    """Hang the doors, and keep the one that holds sessions running."""
+    mcp = McpDoor(services.tools)
+    async with asyncio.TaskGroup() as background:
+        sessions = background.create_task(mcp.run(warm=bool(services.registry.catalog.servers)))
+        yield _routes(services, mcp)
+        sessions.cancel()
+
+
+def _routes(services: Services, mcp: McpDoor) -> Routes:
+    registry = services.registry
+    a2a = A2ADoor(services.agents, registry=registry, gate=services.gate)
+    a2a_door = Door(a2a, jsonrpc(errors.a2a), is_open=a2a.is_open)
+    mcp_door = Door(mcp, jsonrpc(errors.mcp))
+    chat_door = Door(ChatDoor(services.chat), errors.openai)
+    models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai)
     admin = AdminDoor(services)
     admin_door = Door(admin, errors.problem, is_open=admin.is_open, media_type=PROBLEM)
-    live = Door(health.live, errors.problem, is_open=lambda _exchange: True, media_type=PROBLEM)
-    ready = Door(health.ready, errors.problem, is_open=lambda _exchange: True, media_type=PROBLEM)
-    discovery = Discovery(services.egress, gate=services.gate, public_url=services.public_url)
-    caller = AgentCaller(services.egress, discovery=discovery, ledger=Ledger(Ownership(services.database)))
-    a2a = A2ADoor(caller, registry=services.registry, gate=services.gate)
-    a2a_door = Door(a2a, jsonrpc(errors.a2a), is_open=a2a.is_open)
-    async with asyncio.TaskGroup() as tasks:
-        finding = tasks.create_task(discovery.run())
-        yield Routes(
-            exact={"/livez": live, "/readyz": ready, "/docs": admin_door, "/openapi.json": admin_door},
-            prefixes=(("/api/", admin_door), ("/a2a/", a2a_door)),
-        )
-        finding.cancel()
+    health = HealthDoor(services.database)
+    live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
+    ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
+    openai_doors = {"/chat/completions": chat_door, "/models": models_door}
+    return Routes(
+        exact={
+            **openai_doors,
+            **{f"/v1{path}": door for path, door in openai_doors.items()},
+            "/mcp": mcp_door,
+            "/livez": live_door,
+            "/readyz": ready_door,
+            "/docs": admin_door,
+            "/openapi.json": admin_door,
+        },
+        prefixes=(
+            ("/a2a/", a2a_door),
+            ("/mcp/", mcp_door),
+            ("/v1/models/", models_door),
+            ("/models/", models_door),
+            ("/v1/", Door(_nowhere, errors.openai)),
+            ("/api/", admin_door),
+        ),
+    )
+
+
+def _to_all(_exchange: Exchange) -> bool:
+    return True
+
+
+async def _nowhere(exchange: Exchange) -> None:
+    raise MethodNotFound(exchange.path)

@@ -10,18 +10,33 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from agents.call import AgentCaller
+from agents.discovery import Discovery
+from agents.ledger import Ledger
+from llm.providers.offline import Offline
+from llm.providers.openai import OpenAICompatible
+from llm.providers.table import OFFLINE, TABLE
+from llm.run import Chat
+from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.pool import Pool
+from mcp_bridge.sync import Sync
 from registry.config import Declared
 from registry.db import Database, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
+from registry.errors import HubError
 from registry.gate import Gate, Settled
 from registry.keys import Keys
+from registry.ownership import Ownership
 from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
 from registry.usage import UsageLog
 
 logger = logging.getLogger(__name__)
+
+GREETING_S = 10.0
+"""How long registering a server waits for its tool list."""
 
 MakeGate = Callable[[Callable[[Settled], None]], Gate]
 
@@ -39,8 +54,23 @@ class Services:
     gate: Gate
     egress: Egress
     usage: UsageLog
+    agents: AgentCaller
+    tools: Dispatch
+    chat: Chat
+    sync: Sync
     made_admin_key: str | None
     """The admin key in clear, if it was made just now; never again."""
+
+    async def greet(self, server: str) -> None:
+        """List a server that was just registered, so that its tools are usable when the caller hears of it.
+
+        One that does not answer in time is registered all the same, and listed when it answers.
+        """
+        try:
+            async with asyncio.timeout(GREETING_S):
+                await self.sync.refresh(server)
+        except (TimeoutError, HubError) as error:
+            logger.warning("new server not listed yet", extra={"server": server, "reason": str(error) or "no answer"})
 
 
 @asynccontextmanager
@@ -74,19 +104,38 @@ async def open_services(
         stack.push_async_callback(egress.aclose)
         registry = Registry(database, sealer(declared), keys)
         made_admin_key = await keys.follow_admin_key(hub.admin_key)
+        gate = make_gate(usage.record)
+        discovery = Discovery(egress, gate=gate, public_url=public_url)
+        pool = Pool(registry, gate=gate, egress=egress, environment=environment)
+        sync = Sync(registry, gate=gate, pool=pool)
+        dispatch = Dispatch(registry, gate=gate, pool=pool)
+        compatible = OpenAICompatible(egress, keys=environment)
         await registry.follow_file(declared)
+        stack.push_async_callback(usage.flush)
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        running = [background.create_task(usage.run()), background.create_task(registry.watch())]
+        running = [background.create_task(part.run()) for part in (usage, discovery, sync)]
+        running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)
+        stack.push_async_callback(pool.aclose)
         yield Services(
             declared=declared,
             public_url=public_url,
             database=database,
             keys=keys,
             registry=registry,
-            gate=make_gate(usage.record),
+            gate=gate,
             egress=egress,
             usage=usage,
+            agents=AgentCaller(egress, discovery=discovery, ledger=Ledger(Ownership(database))),
+            tools=dispatch,
+            chat=Chat(
+                lambda: registry.catalog,
+                gate=gate,
+                providers={**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()},
+                tools=dispatch,
+                public_url=public_url,
+            ),
+            sync=sync,
             made_admin_key=made_admin_key,
         )
 

@@ -30,14 +30,18 @@ class AdminDoor:
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one request of the API."""
-        if self._app is None:
-            async with self._building:
-                self._app = self._app or await asyncio.to_thread(_build, self._services)
+        app = self._app or await self._built()
         if exchange.method in {"POST", "PATCH", "PUT"}:
             await exchange.body()  # bounded here; the application gets it replayed
         scope, receive, send = exchange.asgi()
 
-        await self._app({**scope, "principal": exchange.principal, "request_id": exchange.request_id}, receive, send)
+        await app({**scope, "principal": exchange.principal, "request_id": exchange.request_id}, receive, send)
+
+    async def _built(self) -> AsgiApp:
+        async with self._building:
+            if self._app is None:
+                self._app = await asyncio.to_thread(_build, self._services)
+            return self._app
 
 
 def _build(services: Services) -> AsgiApp:
