@@ -137,7 +137,7 @@ def hub(directory: Path, core: int, settings: tuple[Path, int]) -> Iterator[tupl
             start_s = seconds_until_answered(process, port, first.path, first.body, first.sent_headers())
             yield Target("hub", port, process.pid), start_s
         except Void as reason:
-            raise Void(f"hub: {reason}\n{log.read_text()[-3000:]}") from None
+            raise Void(f"{reason}\nThe log of the hub ends with:\n{log.read_text()[-2000:]}") from None
 
 
 def compare(directory: Path, core: int, targets: list[Target], *, rounds: int, seconds: float) -> dict[str, Any]:
