@@ -10,8 +10,9 @@ from llm.ports import Provider, Sink, ToolExecutor
 from llm.rounds import Caller, LoopLimits, Rounds, offered
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
-from llm.wire.tap import EventTooLarge, UsageTap
+from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
+from registry.egress.sse import EventTooLarge
 from registry.entries import Model
 from registry.gate import Gate
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from registry.judged import JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class OfferedTool:
+class OfferedTool(Protocol):
     """A tool of the hub as a model is told of it."""
 
-    server: str
-    name: str
-    """As its server calls it."""
-    exposed: str
-    """As the model calls it, and as `ToolExecutor.call` takes it."""
-    description: str
-    input_schema: JsonObject
+    @property
+    def server(self) -> str:
+        """The name of its server."""
+
+    @property
+    def name(self) -> str:
+        """As its server calls it."""
+
+    @property
+    def exposed(self) -> str:
+        """As the model calls it, and as `ToolExecutor.call` takes it."""
+
+    @property
+    def description(self) -> str:
+        """For the model."""
+
+    @property
+    def input_schema(self) -> JsonObject:
+        """JSON Schema of its arguments."""
 
 
 @dataclass(frozen=True, slots=True)

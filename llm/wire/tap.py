@@ -7,19 +7,23 @@ import re
 import msgspec
 
 from llm.wire.chat import usage_of
-from registry.egress.sse import EventTooLarge, Framer, data_of
+from registry.egress.sse import Framer, data_of
 from registry.gate import Usage
 
 _WITH_USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_WITH_ERROR = re.compile(rb'"error"\s*:\s*["{]')
+_WITH_ERROR = re.compile(rb'"error"\s*:\s*(?!null|\s)')
 _END = b"[DONE]"
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NULL  # not `Raw | None`: that decodes null and nothing else
 
 
+_UNREADABLE = msgspec.Raw(b"{}")
 _chunk = msgspec.json.Decoder(_Chunk)
 
 
@@ -64,15 +68,16 @@ class UsageTap:
             return False
         self.events += 1
         with_usage = _WITH_USAGE.search(event) is not None
-        if not with_usage and _WITH_ERROR.search(event) is None:
+        with_error = _WITH_ERROR.search(event) is not None
+        if not with_usage and not with_error:
             return True
         data = data_of(event)
         try:
             chunk = _chunk.decode(data)
             usage = usage_of(data) if with_usage else None
         except ValueError:
-            return True
-        if chunk.error is not None and bytes(chunk.error) != b"null":
+            chunk, usage = _Chunk(error=_UNREADABLE if with_error else _NULL), None
+        if bytes(chunk.error) != b"null":
             self.error = chunk.error
             return False
         self.usage = usage or self.usage
@@ -81,6 +86,3 @@ class UsageTap:
     def ended(self) -> bool:
         """Whether the stream said that it was complete. Call it when no more bytes come."""
         return self.usage is not None or _END in self._tail[-64:] or _END in self._framer.rest
-
-
-__all__ = ["EventTooLarge", "UsageTap"]
