@@ -43,7 +43,7 @@ def open_engine(address: str) -> Engine:
     Raises:
         DatabaseUnsupported: the address is not SQLite's.
     """
-    if not address.startswith("sqlite:///"):
+    if not address.startswith("sqlite:///") or address.removeprefix("sqlite:///") in {"", ":memory:"}:
         raise DatabaseUnsupported(
             "hub.database: this version keeps its data in SQLite; write sqlite:///path/to/file.db"
         )
@@ -91,6 +91,10 @@ class Database:
 
         return await asyncio.get_running_loop().run_in_executor(self._reader, run)
 
+    async def ping(self) -> None:
+        """Read something; raises whatever is wrong with the database."""
+        await self.read(lambda session: session.connection().exec_driver_sql("SELECT 1"))
+
     async def write(self, change: Callable[[Session], T]) -> T:
         """Run `change` as one atomic part of the next commit; return its answer when it is committed."""
 
@@ -115,6 +119,8 @@ class Database:
         self._wake.set()
 
     async def _submit(self, change: Callable[[Connection], T], *, atomic: bool) -> T:
+        if self._closing:  # the writer may have ended: nobody would ever answer
+            raise RuntimeError("the database is closed")
         while len(self._pending) >= MAX_PENDING:
             self._room.clear()
             await self._room.wait()
@@ -178,11 +184,12 @@ async def open_database(address: str) -> AsyncIterator[Database]:
     database = Database(open_engine(address))
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(database.run_writer())
+            writer = tasks.create_task(database.run_writer())
             try:
                 yield database
             finally:
                 database.close()
+                await asyncio.wait([writer])  # here: a group that is left by an error cancels its tasks
     finally:
         database.dispose()
 

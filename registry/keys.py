@@ -114,6 +114,9 @@ class Keys:
         """Make the file's keys exist and no others of the file's.
 
         A changed secret is a new key with a new id: it inherits nothing of the old one (surface.md 4).
+
+        Raises:
+            Conflict: a key of the file has the secret of a key made here, live or revoked.
         """
 
         def follow(session: Session) -> None:
@@ -131,7 +134,9 @@ class Keys:
                     key.expires_at = spec.expires_at
                 session.add(key)
             session.flush()
-            for spec in wanted.values():
+            for secret_digest, spec in wanted.items():
+                if session.exec(select(ApiKey).where(ApiKey.digest == secret_digest)).first() is not None:
+                    raise Conflict(f"The file's key {spec.name!r} has the secret of another key; write a new one.")
                 _insert(session, spec, spec.secret or "", owner="file")
             session.add(Change(kind="key", name="file"))
 
@@ -185,7 +190,9 @@ def _unexpired(principal: Principal | None) -> Principal | None:
 
 
 def _live(session: Session, name: str) -> ApiKey | None:
-    return session.exec(select(ApiKey).where(ApiKey.name == name, col(ApiKey.revoked_at).is_(None))).first()
+    """The live key of this name; one made here before one of the file, which hides it but must not protect it."""
+    query = select(ApiKey).where(ApiKey.name == name, col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.owner)
+    return session.exec(query).first()
 
 
 def _own(session: Session, name: str) -> ApiKey:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, delete, func, select
 
 from registry.access import Grant, Grants
 from registry.catalog import Catalog
-from registry.config import ConfigInvalid, Declared, stored_entry
+from registry.config import Declared, stored_entry
 from registry.db import Database
 from registry.entries import Agent, Model, QuarantinedTool, Server, Tool
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.judged import JsonObject
 from registry.keys import Keys
 from registry.models import Change, ListedTool, StoredEntry, SwitchedOff
@@ -61,6 +62,9 @@ class Registry:
         self._database = database
         self._sealer = sealer
         self._declared = Declared()
+        self._seen = -1
+        """The last row of `changes` that was applied; -1: nothing was read yet."""
+        self._all: dict[tuple[str, str], Agent | Server | Model] = {}
         self._listeners: list[Listener] = []
         self._rebuilding = asyncio.Lock()
 
@@ -70,7 +74,14 @@ class Registry:
 
     async def follow_file(self, declared: Declared) -> None:
         """Make `declared` what the file says; requests under way keep the catalog they began with."""
+        if self._seen < 0:  # before anything is read: `watch` goes on from here
+            self._seen = await self._last_change()
         await self.keys.follow_file(list(declared.keys))
+        self._declared = declared
+        await self._rebuild()
+
+    async def show(self, declared: Declared) -> None:
+        """Put the catalog together for looking at it: as `follow_file`, but nothing is written."""
         self._declared = declared
         await self._rebuild()
 
@@ -82,7 +93,7 @@ class Registry:
             Conflict: the name is taken, by the file or by a stored entry.
         """
         entry: Agent | Server | Model = stored_entry(kind, name, body, trusted=trusted)
-        if name in self._declared_of(kind) or (kind == "server" and name in self._declared.toolsets):
+        if (kind, name) in declared_entries(self._declared) or (kind == "server" and name in self._declared.toolsets):
             raise Conflict(f"The file declares a {kind} named {name!r}.")
         sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
 
@@ -121,6 +132,10 @@ class Registry:
 
         await self._database.write(remove)
         await self._rebuild()
+
+    def all_of(self, kind: EntryKind) -> dict[str, Agent | Server | Model]:
+        """All entries of a kind by name, those switched off included."""
+        return {name: entry for (of_kind, name), entry in self._all.items() if of_kind == kind}
 
     async def body(self, kind: EntryKind, name: str) -> JsonObject | None:
         """The stored body of an entry made through the API, secrets included; None: not stored here."""
@@ -170,37 +185,44 @@ class Registry:
         await self._rebuild()
 
     async def watch(self) -> None:
-        """Apply what other processes change, until cancelled."""
-        with self._database.engine.connect() as connection:
-            version = connection.exec_driver_sql("PRAGMA data_version").scalar()
-            seen = await self._last_change()
+        """Apply what other processes change, until cancelled.
+
+        While changes cannot be read, keys grow stale and are refused in the end (architecture.md 3.4).
+        """
+        # reading: otherwise each look would take the write lock, and wait for it in the event loop
+        with self._database.engine.connect().execution_options(reading=True) as connection:
+            version: object = None  # a change between the first read of the database and now must be seen too
             while True:
+                try:
+                    now = connection.exec_driver_sql("PRAGMA data_version").scalar()
+                    connection.rollback()
+                    if now != version:
+                        await self._apply()
+                        version = now
+                    self.keys.mark_fresh()
+                except DBAPIError as error:
+                    logger.warning("changes cannot be read", extra={"reason": str(error.orig)})
                 await asyncio.sleep(POLL_S)
-                now = connection.exec_driver_sql("PRAGMA data_version").scalar()
-                connection.rollback()
-                if now != version:
-                    seen = await self._apply(seen)
-                    version = now
-                self.keys.mark_fresh()
 
     async def _last_change(self) -> int:
         return await self._database.read(lambda session: session.exec(select(func.max(Change.id))).one() or 0)
 
-    async def _apply(self, seen: int) -> int:
+    async def _apply(self) -> None:
         def newer(session: Session) -> list[Change]:
-            return list(session.exec(select(Change).where(col(Change.id) > seen).order_by(col(Change.id))).all())
+            return list(session.exec(select(Change).where(col(Change.id) > self._seen).order_by(col(Change.id))).all())
 
         changes = await self._database.read(newer)
         if any(change.kind == "key" for change in changes):
             self.keys.forget()
         if any(change.kind == "catalog" for change in changes):
             await self._rebuild()
-        return max((change.id or 0 for change in changes), default=seen)
+        self._seen = max((change.id or 0 for change in changes), default=self._seen)
 
     async def _rebuild(self) -> None:
         async with self._rebuilding:
             stored = await self._read()
             old = self.catalog
+            self._all = {**stored.entries, **declared_entries(self._declared)}
             self.catalog = assemble(old.number + 1, self._declared, stored)
         for listener in self._listeners:
             listener(old, self.catalog)
@@ -221,38 +243,35 @@ class Registry:
             try:
                 body = msgspec.json.decode(self._sealer.open(row.sealed, about=about))
                 entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)
-            except (SecretKeyInvalid, ConfigInvalid) as error:
+            except (SecretKeyInvalid, InvalidRequest) as error:
                 logger.error("stored entry cannot be used", extra={"entry": about, "reason": str(error)})  # noqa: TRY400
         return _Stored(entries, frozenset((row.kind, row.name) for row in off), tools)
 
     def _own(self, session: Session, kind: EntryKind, name: str) -> StoredEntry:
         row = session.get(StoredEntry, (kind, name))
         if row is None:
-            if name in self._declared_of(kind):
+            if (kind, name) in declared_entries(self._declared):
                 raise Conflict(f"The {kind} {name!r} is declared in the file; change it there.")
             raise NotFound(kind, name)
         return row
-
-    def _declared_of(self, kind: str) -> Mapping[str, object]:
-        declared: dict[str, Mapping[str, object]] = {
-            "agent": self._declared.agents,
-            "server": self._declared.servers,
-            "model": self._declared.models,
-        }
-        return declared[kind]
 
 
 def _facts(row: ListedTool) -> tuple[object, ...]:
     return row.name, row.exposed, row.description, row.quarantined
 
 
-def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
-    """Put a catalog together: the file wins over a stored entry of the same name; what is switched off is left out."""
-    of_file = {
+def declared_entries(declared: Declared) -> dict[tuple[str, str], Agent | Server | Model]:
+    """The file's entries by kind and name."""
+    return {
         **{("agent", name): agent for name, agent in declared.agents.items()},
         **{("server", name): server for name, server in declared.servers.items()},
         **{("model", name): model for name, model in declared.models.items()},
     }
+
+
+def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
+    """Put a catalog together: the file wins over a stored entry of the same name; what is switched off is left out."""
+    of_file = declared_entries(declared)
     on = {key: entry for key, entry in {**stored.entries, **of_file}.items() if key not in stored.switched_off}
     servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
     offered = [row for row in stored.tools if row.server in servers and _allowed(servers[row.server], row.name)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 KEY_BYTES = 32
@@ -56,7 +58,7 @@ class Sealer:
         for cipher in self._ring:
             try:
                 return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], about.encode())
-            except InvalidTag:
+            except (InvalidTag, ValueError):  # ValueError: cut so short that its nonce is not whole
                 continue
         raise SecretKeyInvalid(f"no key of hub.secret_keys opens what is stored for {about!r}")
 
@@ -78,16 +80,28 @@ def key_file(path: Path) -> list[bytes]:
     Raises:
         SecretKeyInvalid: the file can be read by others, or does not hold a key.
     """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(handle, "wb") as file:
-            file.write(base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)))
+    if not path.exists():
+        _make_key_file(path)
     if path.stat().st_mode & 0o077:
         raise SecretKeyInvalid(f"{path} can be read by others: chmod 600 {path}")
-    key = base64.urlsafe_b64decode(path.read_bytes())
+    try:
+        key = base64.urlsafe_b64decode(path.read_bytes())
+    except ValueError:
+        key = b""
     if len(key) != KEY_BYTES:
         raise SecretKeyInvalid(f"{path} does not hold a key")
     return [key]
+
+
+def _make_key_file(path: Path) -> None:
+    """Make the file whole or not at all: of several processes that start together, one makes it, all read it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)))
+            file.flush()
+            os.fsync(file.fileno())  # what it seals is lost without it
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)  # the counterpart of mkstemp

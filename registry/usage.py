@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, func, select
 
 from registry.db import Database
 from registry.gate import Settled
 from registry.models import UsageRow
+
+logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.5
 """How long a row may wait in memory. kill -9 loses at most these."""
@@ -58,31 +61,36 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write everything that is buffered."""
-        if not self._rows:
+        """Write everything that is buffered; what the database cannot take now stays for the next time."""
+        rows = list(self._rows)
+        if not rows:
             return
-        rows = [
-            (
-                row.at,
-                row.principal,
-                row.key_name,
-                row.kind,
-                row.name,
-                row.outcome,
-                row.duration_ms,
-                row.usage.input_tokens,
-                row.usage.output_tokens,
-                row.usage.estimated,
-                row.request_id,
-            )
-            for row in self._rows
-        ]
         self._rows.clear()
+        try:
+            await self._database.append(lambda connection: connection.exec_driver_sql(_INSERT, [*map(_values, rows)]))
+        except DBAPIError as error:
+            room = MAX_BUFFERED - len(self._rows)
+            self.dropped += max(0, len(rows) - room)
+            self._rows.extendleft(reversed(rows[-room:] if room else []))
+            logger.warning(
+                "usage cannot be written, trying again", extra={"reason": str(error.orig), "rows": len(rows)}
+            )
 
-        def insert(connection: Connection) -> None:
-            connection.exec_driver_sql(_INSERT, rows)
 
-        await self._database.append(insert)
+def _values(row: Settled) -> tuple[object, ...]:
+    return (
+        row.at,
+        row.principal,
+        row.key_name,
+        row.kind,
+        row.name,
+        row.outcome,
+        row.duration_ms,
+        row.usage.input_tokens,
+        row.usage.output_tokens,
+        row.usage.estimated,
+        row.request_id,
+    )
 
 
 def summary(session: Session, by: Sequence[str], since: float | None, until: float | None) -> list[dict[str, object]]:

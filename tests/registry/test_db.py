@@ -1,0 +1,137 @@
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, select
+
+from registry import db
+from registry.db import Database, DatabaseUnsupported, execute, open_database, open_engine
+from registry.models import Setting
+
+
+def insert(name: str, value: str = "x"):
+    return lambda connection: execute(connection, "INSERT INTO settings VALUES (?, ?)", (name, value))
+
+
+async def names(database: Database) -> set[str]:
+    return set(await database.read(lambda session: session.exec(select(Setting.name)).all()))
+
+
+@pytest.mark.parametrize("address", ["postgresql://h/d", "sqlite://", "sqlite:///", "sqlite:///:memory:", "hub.db"])
+def test_a_database_that_is_no_sqlite_file_is_refused(address: str) -> None:
+    with pytest.raises(DatabaseUnsupported):
+        open_engine(address)
+
+
+async def test_the_write_ahead_log_and_foreign_keys_are_on(database: Database) -> None:
+    async def pragma(name: str) -> object:
+        return await database.read(lambda session: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar())
+
+    assert await pragma("journal_mode") == "wal"
+    assert await pragma("foreign_keys") == 1
+
+
+async def test_a_write_is_there_when_it_returns(database: Database, address: str) -> None:
+    await database.append(insert("a"))
+    async with open_database(address) as other:
+        assert await names(other) == {"a"}
+
+
+async def test_a_failed_write_is_told_to_its_caller_only(database: Database) -> None:
+    await database.append(insert("a"))
+    outcomes = await asyncio.gather(
+        database.append(insert("b")), database.append(insert("a")), database.append(insert("c")), return_exceptions=True
+    )
+    assert [isinstance(outcome, sqlite3.IntegrityError) for outcome in outcomes] == [False, True, False]
+    assert await names(database) == {"a", "b", "c"}
+
+
+async def test_a_write_that_fails_halfway_leaves_nothing_behind(database: Database) -> None:
+    def half(session: Session) -> None:
+        session.add(Setting(name="half", value="x"))
+        session.flush()
+        raise LookupError
+
+    whole, failed = await asyncio.gather(database.append(insert("whole")), database.write(half), return_exceptions=True)
+    assert not isinstance(whole, Exception)
+    assert isinstance(failed, LookupError)
+    assert await names(database) == {"whole"}
+
+
+async def test_what_is_pending_is_written_when_the_block_is_left(address: str) -> None:
+    async with open_database(address) as database:
+        for number in range(100):
+            database.append_later(insert(f"n{number}"))
+    async with open_database(address) as database:
+        assert len(await names(database)) == 100
+
+
+async def test_what_is_pending_is_written_also_when_the_block_is_left_by_an_error(address: str) -> None:
+    async def fail() -> None:
+        async with open_database(address) as database:
+            database.append_later(insert("a"))
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup):
+        await fail()
+    async with open_database(address) as database:
+        assert await names(database) == {"a"}
+
+
+async def test_what_is_pending_is_written_also_when_the_task_is_cancelled(address: str) -> None:
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        async with open_database(address) as database:
+            database.append_later(insert("a"))
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with open_database(address) as database:
+        assert await names(database) == {"a"}
+
+
+async def test_a_write_after_the_end_is_refused_and_does_not_wait_for_ever(address: str) -> None:
+    async with open_database(address) as database:
+        pass
+    async with asyncio.timeout(5):
+        with pytest.raises(RuntimeError, match="closed"):
+            await database.append(insert("a"))
+
+
+async def test_rows_beyond_the_bound_are_dropped_and_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "MAX_PENDING", 3)
+    for number in range(5):
+        database.append_later(insert(f"n{number}"))
+    assert database.dropped == 2
+    await database.append(insert("waits for room"))
+    assert len(await names(database)) == 4
+
+
+async def test_two_processes_write_in_turn(database: Database, address: str) -> None:
+    async with open_database(address) as other:
+        await asyncio.gather(*(each.append(insert(f"{n}")) for n, each in enumerate([database, other] * 20)))
+        assert len(await names(other)) == 40
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others(database: Database) -> None:
+    task = asyncio.create_task(database.append(insert("left")))
+    other = asyncio.create_task(database.append(insert("stays")))
+    await asyncio.sleep(0)
+    task.cancel()
+    await other
+    assert "stays" in await names(database)
+
+
+async def test_the_database_survives_as_one_file(address: str) -> None:
+    async with open_database(address) as database:
+        await database.append(insert("a"))
+    assert [path.name for path in Path(address.removeprefix("sqlite:///")).parent.glob("hub.db*")] == ["hub.db"]

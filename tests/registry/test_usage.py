@@ -1,0 +1,88 @@
+import asyncio
+import sqlite3
+
+import pytest
+
+from registry import usage as usage_module
+from registry.db import Database
+from registry.gate import Settled, Usage
+from registry.usage import UsageLog, summary
+
+
+def row(name: str = "gpt-4o", *, at: float = 100.0, outcome: str = "ok", **tokens: int) -> Settled:
+    return Settled(
+        at=at,
+        principal="key_1",
+        key_name="rita",
+        kind="model",
+        name=name,
+        outcome=outcome,
+        duration_ms=1.5,
+        usage=Usage(**tokens),
+        request_id="r",
+    )
+
+
+async def total(database: Database, by: tuple[str, ...] = (), since: float | None = None, until: float | None = None):
+    return await database.read(lambda session: summary(session, by, since, until))
+
+
+async def test_rows_are_counted_by_what_is_asked(database: Database) -> None:
+    log = UsageLog(database)
+    log.record(row(input_tokens=1, output_tokens=2))
+    log.record(row(input_tokens=10, output_tokens=20, outcome="error"))
+    log.record(row("claude"))
+    await log.flush()
+    assert await total(database, ("name",)) == [
+        {"name": "claude", "calls": 1, "errors": 0, "input_tokens": None, "output_tokens": None},
+        {"name": "gpt-4o", "calls": 2, "errors": 1, "input_tokens": 11, "output_tokens": 22},
+    ]
+    assert (await total(database, ("key", "kind")))[0]["calls"] == 3
+
+
+async def test_a_period_holds_its_start_and_not_its_end(database: Database) -> None:
+    log = UsageLog(database)
+    for at in (1.0, 2.0, 3.0):
+        log.record(row(at=at))
+    await log.flush()
+    assert (await total(database, since=1.0, until=3.0))[0]["calls"] == 2
+
+
+async def test_what_is_buffered_is_written_when_the_log_is_stopped(database: Database) -> None:
+    log = UsageLog(database)
+    running = asyncio.create_task(log.run())
+    await asyncio.sleep(0)
+    log.record(row())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await total(database))[0]["calls"] == 1
+
+
+async def test_a_database_that_cannot_be_written_costs_no_row_and_no_call(
+    database: Database, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = UsageLog(database)
+    await database.append(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=0"))
+    other = sqlite3.connect(address.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    log.record(row())
+    await log.flush()
+    log.record(row("later"))
+    other.execute("COMMIT")
+    other.close()
+    await log.flush()
+    assert [found["name"] for found in await total(database, ("name",))] == ["gpt-4o", "later"]
+    assert log.dropped == 0
+
+
+async def test_rows_beyond_the_bound_push_out_the_oldest_and_are_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "MAX_BUFFERED", 3)
+    log = UsageLog(database)
+    for number in range(5):
+        log.record(row(f"m{number}"))
+    await log.flush()
+    assert [found["name"] for found in await total(database, ("name",))] == ["m2", "m3", "m4"]
+    assert log.dropped == 2
