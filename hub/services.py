@@ -20,7 +20,7 @@ from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.pool import Pool
 from mcp_bridge.sync import Sync
-from registry.config import Declared
+from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
@@ -91,16 +91,7 @@ async def open_services(
         await asyncio.to_thread(migrate, database.engine)
         keys = Keys(database)
         usage = UsageLog(database)
-        egress = Egress(
-            Deadlines(
-                connect_s=hub.limits.connect_s,
-                first_byte_s=hub.limits.first_byte_s,
-                agent_first_byte_s=hub.limits.agent_first_byte_s,
-                stream_idle_s=hub.limits.stream_idle_s,
-            ),
-            guard=Guard(tuple(ip_network(network) for network in hub.egress_allow)),
-            proxy=hub.egress_proxy,
-        )
+        egress = _way_out(hub)
         stack.push_async_callback(egress.aclose)
         registry = Registry(database, sealer(declared), keys)
         made_admin_key = await keys.follow_admin_key(hub.admin_key)
@@ -138,6 +129,21 @@ async def open_services(
             sync=sync,
             made_admin_key=made_admin_key,
         )
+
+
+def _way_out(hub: HubSettings) -> Egress:
+    limits = hub.limits
+    return Egress(
+        Deadlines(
+            connect_s=limits.connect_s,
+            first_byte_s=limits.first_byte_s,
+            agent_first_byte_s=limits.agent_first_byte_s,
+            stream_idle_s=limits.stream_idle_s,
+        ),
+        guard=Guard(tuple(ip_network(network) for network in hub.egress_allow)),
+        proxy=hub.egress_proxy,
+        max_answer_bytes=limits.body_bytes,
+    )
 
 
 def _cancel(tasks: list[asyncio.Task[None]]) -> None:
