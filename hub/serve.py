@@ -19,6 +19,7 @@ from hub.routes import routes
 from hub.services import MakeGate, Services, open_services
 from hub.settings import environment, watch
 from registry.config import ConfigInvalid, Declared
+from registry.errors import HubError
 from registry.gate import Gate
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,11 @@ async def follow(services: Services, config_path: Path) -> None:
             continue
         if change.hub != services.declared.hub:
             logger.warning("hub.yaml: changes under hub: take effect at the next start")
-        await services.registry.follow_file(change)
+        try:
+            await services.registry.follow_file(change)
+        except HubError as error:
+            logger.error("hub.yaml was changed and cannot be applied; the old state goes on\n%s", error.text)  # noqa: TRY400
+            continue
         logger.info("hub.yaml was changed and applied", extra={"catalog": services.registry.catalog.number})
 
 

@@ -70,6 +70,24 @@ class OpenAICompatible:
                 raise UpstreamInvalid(model.name, f"its answer is not {expected}")
             yield incoming
 
+    async def probe(self, permit: Permit, model: Model) -> None:
+        """Ask the service what models it has: it can be reached and takes the hub's key. Costs nothing.
+
+        Raises as `call`. A service without such a list passes: it was reached.
+        """
+        row = row_of(model)
+        base_url = base_url_of(model, row)
+        key = self._key_of(model, row)
+        outgoing = Outgoing(
+            url=f"{base_url.rstrip('/')}/models",
+            method="GET",
+            headers=_headers(model, row, key),
+            trusted=model.trusted or model.base_url is None,
+        )
+        async with self._egress.send(permit, outgoing) as incoming:
+            if incoming.status >= 500 or incoming.status in {401, 402, 403}:
+                raise await failure(model, incoming, secrets=_secrets(model, base_url, key))
+
     def _key_of(self, model: Model, row: Row) -> str | None:
         if model.api_key is not None or row.key_variable is None:
             return model.api_key
