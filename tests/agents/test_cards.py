@@ -1,0 +1,200 @@
+"""Cards: read tolerantly, built anew, accepted by both generations of clients."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from a2a.client.card_resolver import parse_agent_card
+from a2a.compat.v0_3.types import AgentCard as OldCard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import cards
+from agents.cards import Interface
+
+ADDRESS = "https://hub.example/a2a/echo/"
+UPSTREAM = "http://agent.internal:9000"
+
+
+def published(members: Any, configured: str = UPSTREAM) -> dict[str, Any]:
+    card = cards.card_of(members)
+    assert card is not None
+    return cards.publish(card, configured=configured, address=ADDRESS)
+
+
+def hostile(leak: str) -> dict[str, Any]:
+    """A card with an address in every member that the protocol knows, and in some that it does not."""
+    return {
+        "name": f"Echo {leak}",
+        "description": f"See {leak}/docs, or ask ({leak}).",
+        "version": leak,
+        "url": leak,
+        "protocolVersion": "0.3.0",
+        "preferredTransport": "JSONRPC",
+        "additionalInterfaces": [{"url": f"{leak}/grpc", "transport": "GRPC"}],
+        "supportedInterfaces": [
+            {"url": f"{leak}/rpc", "protocolBinding": "jsonrpc", "protocolVersion": "1.0", "tenant": leak},
+            {"url": f"{leak}/rest", "protocolBinding": "HTTP+JSON", "protocolVersion": "1.0"},
+        ],
+        "provider": {"organization": f"Us {leak}", "url": f"{leak}/about", "more": leak},
+        "iconUrl": f"{leak}/icon.png",
+        "documentationUrl": f"{leak}/docs",
+        "capabilities": {
+            "streaming": True,
+            "pushNotifications": True,
+            "extensions": [
+                {"uri": f"{leak}/ext", "description": "dropped"},
+                {
+                    "uri": "urn:kept",
+                    "description": f"at {leak}",
+                    "required": True,
+                    "params": {leak: [{"deep": {"er": leak, "n": 2**60}}], "upper": leak.upper()},
+                },
+            ],
+            "more": leak,
+        },
+        "securitySchemes": {"oauth": {"type": "oauth2", "flows": {"implicit": {"authorizationUrl": leak}}}},
+        "security": [{leak: [leak]}],
+        "securityRequirements": [{"schemes": {"oauth": {"list": [leak]}}}],
+        "defaultInputModes": ["text/plain", leak],
+        "defaultOutputModes": [leak],
+        "skills": [
+            {
+                "id": leak,
+                "name": leak,
+                "description": leak,
+                "tags": [leak],
+                "examples": [leak],
+                "inputModes": [leak],
+                "outputModes": [leak],
+                "security": [{"oauth": [leak]}],
+                "more": leak,
+            }
+        ],
+        "signatures": [{"protected": leak, "signature": leak}],
+        "supportsAuthenticatedExtendedCard": True,
+        "unknown": {"deep": [leak]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("leak", "host"),
+    [
+        (UPSTREAM, "agent.internal"),
+        ("http://10.1.2.3:9000", "10.1.2.3"),
+        ("http://localhost:9000", "localhost:9000"),
+        ("http://agent:9000", "agent:9000"),
+        ("http://agent", "//agent"),
+        ("http://user:pw@agent.internal:9000", "agent.internal"),
+        ("http://[fd00::1]:9000", "fd00::1"),
+        ("http%3A%2F%2Fagent.internal%3A9000", "agent.internal"),
+    ],
+)
+def test_no_upstream_address_survives_in_any_member(leak: str, host: str) -> None:
+    text = json.dumps(published(hostile(leak), configured=leak if "://" in leak else UPSTREAM)).lower()
+    assert host not in text
+    assert "urn:kept" in text
+    assert str(2**60) in text
+
+
+def test_address_of_an_interface_is_an_upstream_address_too() -> None:
+    text = json.dumps(published(hostile("http://elsewhere.internal:1"), configured=UPSTREAM))
+    assert "elsewhere.internal" not in text
+
+
+def test_words_that_look_like_the_host_stay() -> None:
+    card = published(
+        {"name": "agent", "description": "An agent: it helps.", "url": "http://agent:9000"}, "http://agent:9000"
+    )
+    assert (card["name"], card["description"]) == ("agent", "An agent: it helps.")
+
+
+@pytest.mark.parametrize("members", [hostile(UPSTREAM), {"name": "Bare", "url": UPSTREAM}])
+def test_clients_of_both_generations_accept_the_card(members: Any) -> None:
+    card = published(members)
+    old = OldCard.model_validate(card)
+    assert (old.url, old.capabilities.push_notifications) == (ADDRESS, False)
+    new = parse_agent_card(json.loads(json.dumps(card)))
+    assert {one.url for one in new.supported_interfaces} == {ADDRESS}
+    assert not new.capabilities.push_notifications
+    assert new.security_schemes["hubbub"].http_auth_security_scheme.scheme == "bearer"
+    assert not new.signatures
+
+
+@pytest.mark.parametrize(
+    ("members", "spoken"),
+    [
+        ({"url": "http://a.example/"}, {"0.3": "http://a.example/"}),
+        ({"url": "http://a.example/", "preferredTransport": "GRPC"}, {}),
+        (
+            {
+                "url": "http://a.example/g",
+                "preferredTransport": "GRPC",
+                "additionalInterfaces": [{"url": "http://a.example/j", "transport": "JSONRPC"}],
+            },
+            {"0.3": "http://a.example/j"},
+        ),
+        ({"supportedInterfaces": [{"url": "http://a.example/", "protocolBinding": "jsonrpc"}]}, {"1.0": "http://a.example/"}),
+        (
+            {"protocolVersion": "0.3.0", "supportedInterfaces": [{"url": "http://a.example/", "protocolBinding": "JSONRPC"}]},
+            {"0.3": "http://a.example/"},
+        ),
+        ({"supportedInterfaces": [{"url": 7, "protocolBinding": "JSONRPC"}, "x", None]}, {}),
+        ({"supportedInterfaces": [{"url": "http://[bad", "protocolBinding": "JSONRPC"}]}, {}),
+    ],
+)  # fmt: skip
+def test_interfaces_are_read_tolerantly(members: Any, spoken: dict[str, str]) -> None:
+    card = cards.card_of({"name": "A", **members})
+    assert card is not None
+    assert {version: one.url for version, one in card.interfaces.items()} == spoken
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"name":1,"url":"x"}', b'{"name":"a"}', b"<html>", b"[" * 100000]
+)
+def test_what_is_not_a_card_is_none(data: bytes) -> None:
+    assert cards.read_card(data) is None
+
+
+def test_only_what_the_agent_speaks_is_published() -> None:
+    new = published({"name": "A", "supportedInterfaces": [{"url": f"{UPSTREAM}/", "protocolBinding": "JSONRPC"}]})
+    assert [one["protocolVersion"] for one in new["supportedInterfaces"]] == ["1.0"]
+    assert not {"url", "protocolVersion", "preferredTransport"} & new.keys()
+
+
+@pytest.mark.parametrize(
+    ("configured", "named", "called"),
+    [
+        ("http://a.example/base", "http://a.example/rpc", "http://a.example/rpc"),
+        ("http://a.example/base", "http://a.example/", "http://a.example/"),
+        ("http://a.example:81", "http://localhost:9999/rpc?x=1", "http://a.example:81/rpc?x=1"),
+        ("https://a.example/base", "http://localhost:9999/", "https://a.example/base"),
+        ("https://a.example/base?assistant_id=7", "http://localhost", "https://a.example/base?assistant_id=7"),
+        ("https://a.example", "https://evil.example//other.example/x", "https://a.example//other.example/x"),
+    ],
+)
+def test_origin_is_the_operators_and_path_the_cards(configured: str, named: str, called: str) -> None:
+    assert cards.endpoint(configured, Interface(named)) == called
+
+
+def test_card_lies_below_the_configured_url() -> None:
+    assert (
+        cards.card_url("http://a.example/b/?q=1", "/.well-known/x.json") == "http://a.example/b/.well-known/x.json?q=1"
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+MEMBERS = sorted(hostile("x"))
+
+
+@given(odd=st.dictionaries(st.sampled_from(MEMBERS), JSON))
+def test_card_with_members_of_any_type_is_published_or_none(odd: Any) -> None:
+    card = cards.card_of({**hostile(UPSTREAM), **odd})
+    if card is not None:
+        parse_agent_card(json.loads(json.dumps(cards.publish(card, configured=UPSTREAM, address=ADDRESS))))

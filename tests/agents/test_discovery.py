@@ -1,0 +1,177 @@
+"""Cards: found, kept, renewed, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from agents.discovery import Discovery
+from registry.egress.http import Egress
+from registry.entries import Agent
+from registry.errors import UpstreamError, UpstreamUnavailable
+from registry.gate import Settled
+from tests.conftest import served
+from tests.peers.a2a_agent import reply, simple_card
+from tests.recording import RecordingGate
+
+
+@dataclass
+class Cards:
+    """A server of one card that does what the test says."""
+
+    url: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+    path: str = "/.well-known/agent-card.json"
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        given = dict(scope["headers"]).get(b"if-none-match")
+        self.asked.append((scope["path"], given and given.decode()))
+        await self.open.wait()
+        if scope["path"] != self.path:
+            await reply(send, {}, status=404)
+        elif given is not None and given.decode() == self.headers.get("etag"):
+            await reply(send, b"", status=304, headers=self.headers)
+        else:
+            await reply(send, self.body or simple_card()(self.url), status=self.status, headers=self.headers)
+
+
+@dataclass
+class Bench:
+    discovery: Discovery
+    cards: Cards
+    entry: Agent
+    gate: RecordingGate
+    now: float = 0.0
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with opened() as bench:
+        yield bench
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Bench]:
+    settled: list[Settled] = []
+    gate = RecordingGate(settled.append)
+    cards = Cards()
+    cards.open.set()
+    egress = Egress()
+    async with served(cards) as cards.url:
+        bench: Bench
+        discovery = Discovery(egress, gate=gate, public_url="http://hub/", clock=lambda: bench.now)
+        bench = Bench(discovery, cards, Agent(name="a", url=cards.url), gate)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(discovery.run())
+            await asyncio.sleep(0)
+            yield bench
+            running.cancel()
+    await egress.aclose()
+    gate.check()
+    assert not settled, "the hub's own calls leave no usage"
+
+
+async def renewed(bench: Bench) -> None:
+    """Ask, and wait until what that started has ended."""
+    await bench.discovery.find(bench.entry)
+    for _, task in list(bench.discovery._fetching.values()):
+        await task
+
+
+async def test_many_who_wait_cause_one_fetch(bench: Bench) -> None:
+    bench.cards.open.clear()
+    waiting = [asyncio.create_task(bench.discovery.find(bench.entry)) for _ in range(20)]
+    waiting[0].cancel()
+    bench.cards.open.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert len({id(one) for one in found[1:]}) == 1
+    assert len(bench.cards.asked) == 1
+
+
+async def test_card_is_renewed_by_its_etag_when_its_age_is_over(bench: Bench) -> None:
+    bench.cards.headers = {"etag": '"v1"', "cache-control": "public, max-age=60"}
+    await renewed(bench)
+    bench.now = 59.0
+    await renewed(bench)
+    assert len(bench.cards.asked) == 1
+    bench.now = 61.0
+    await renewed(bench)
+    assert bench.cards.asked[1] == ("/.well-known/agent-card.json", '"v1"')
+    bench.now = 120.0
+    await renewed(bench)
+    assert len(bench.cards.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "fresh", "over"), [("max-age=1", 29, 31), ("max-age=999999", 3599, 3601), ("", 299, 301)]
+)
+async def test_age_of_a_card_stays_within_bounds(bench: Bench, stated: str, fresh: int, over: int) -> None:
+    bench.cards.headers = {"cache-control": stated}
+    await renewed(bench)
+    bench.now = fresh
+    await renewed(bench)
+    assert len(bench.cards.asked) == 1
+    bench.now = over
+    await renewed(bench)
+    assert len(bench.cards.asked) == 2
+
+
+async def test_old_card_serves_while_renewing_fails(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    first = await bench.discovery.find(bench.entry)
+    for status, body in ((500, {}), (200, b"<html>"), (404, {}), (401, {})):
+        bench.cards.status, bench.cards.body = status, body
+        bench.now += 3601
+        await renewed(bench)
+        again = await bench.discovery.find(bench.entry)
+        assert again.published == first.published
+    assert "could not be renewed" in caplog.text
+
+
+async def test_new_card_replaces_the_old_one(bench: Bench) -> None:
+    first = await bench.discovery.find(bench.entry)
+    bench.cards.body = {**simple_card()(bench.cards.url), "name": "Other"}
+    bench.now = 3601
+    await renewed(bench)
+    again = await bench.discovery.find(bench.entry)
+    assert again.published is not None
+    assert first.published is not None
+    assert again.published.etag != first.published.etag
+    assert b'"Other"' in again.published.body
+
+
+async def test_changed_entry_is_asked_anew(bench: Bench) -> None:
+    await bench.discovery.find(bench.entry)
+    other = Agent(name="a", url=bench.cards.url, headers=(("x-new", "1"),))
+    found = await bench.discovery.find(other)
+    assert ("x-new", "1") in found.route("1.0").headers
+    assert len(bench.cards.asked) == 2
+
+
+async def test_card_at_the_old_place_is_found(bench: Bench) -> None:
+    bench.cards.path = "/.well-known/agent.json"
+    found = await bench.discovery.find(bench.entry)
+    assert found.published is not None
+    assert [path for path, _ in bench.cards.asked] == ["/.well-known/agent-card.json", "/.well-known/agent.json"]
+
+
+async def test_card_that_is_too_large_is_refused(bench: Bench) -> None:
+    bench.cards.body = {**simple_card()(bench.cards.url), "description": "x" * (1024 * 1024)}
+    with pytest.raises(UpstreamError):
+        await bench.discovery.find(bench.entry)
+
+
+async def test_agent_that_is_down_is_asked_again_at_once(bench: Bench) -> None:
+    down = Agent(name="a", url="http://127.0.0.1:9")
+    with pytest.raises(UpstreamUnavailable):
+        await bench.discovery.find(down)
+    assert (await bench.discovery.find(bench.entry)).published is not None

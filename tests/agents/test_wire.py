@@ -1,0 +1,155 @@
+"""Reading and writing A2A JSON-RPC, without a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import wire
+from registry.errors import HubError, InvalidParams, InvalidRequest, MethodNotFound, PushNotSupported
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def read(method: str, params: Any) -> wire.Request:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return wire.read_request(wire.read_envelope(json.dumps(body).encode()))
+
+
+def test_what_was_judged_is_what_is_sent() -> None:
+    request = read(
+        "SendMessage",
+        {
+            "tenant": "",
+            "message": {"messageId": "m", "taskId": "t", "contextId": "c", "referenceTaskIds": ["r"], "x": [1.5]},
+            "configuration": {"historyLength": 2, "pushNotificationConfig": None},
+        },
+    )
+    assert (request.task_id, request.context_id, request.reference_task_ids) == ("t", "c", ("r",))
+    sent = json.loads(request.encode("acme"))
+    assert sent == {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "SendMessage",
+        "params": {
+            "message": {"messageId": "m", "taskId": "t", "contextId": "c", "referenceTaskIds": ["r"], "x": [1.5]},
+            "configuration": {"historyLength": 2},
+            "tenant": "acme",
+        },
+    }
+
+
+@given(parts=JSON, metadata=JSON)
+def test_members_that_decide_nothing_go_on_as_they_came(parts: Any, metadata: Any) -> None:
+    message = {"parts": parts, "metadata": metadata}
+    body = {"jsonrpc": "2.0", "id": "i", "method": "message/send", "params": {"message": message}}
+    try:
+        request = wire.read_request(wire.read_envelope(json.dumps(body).encode()))
+    except HubError:
+        return  # a text may spell a deciding member
+    assert json.loads(request.encode(None)) == body
+
+
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    with pytest.raises(HubError):
+        wire.read_envelope(data)
+    wire.read_answer(data)
+
+
+@given(value=JSON)
+def test_any_json_as_a_result_is_read_or_refused(value: Any) -> None:
+    wire.read_answer(json.dumps({"id": 1, "result": value}).encode())
+
+
+@given(params=JSON, method=st.sampled_from(sorted(wire.METHODS)))
+def test_any_json_as_parameters_is_read_or_refused(params: Any, method: str) -> None:
+    with contextlib.suppress(HubError):
+        read(method, params)
+
+
+def test_empty_ids_are_absent_ids() -> None:
+    request = read("SendMessage", {"message": {"taskId": "", "contextId": None, "referenceTaskIds": []}})
+    assert (request.task_id, request.context_id, request.reference_task_ids) == (None, None, ())
+    assert json.loads(request.encode(None))["params"] == {"message": {}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"taskId": 1},
+        {"contextId": ["c"]},
+        {"taskId": "x" * (wire.MAX_ID + 1)},
+        {"referenceTaskIds": "t"},
+        {"referenceTaskIds": [""]},
+        {"referenceTaskIds": [{"id": "t"}]},
+        {"task-id": "t"},
+    ],
+)
+def test_ids_of_wrong_shape_are_refused(message: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        read("SendMessage", {"message": message})
+
+
+@pytest.mark.parametrize("place", ["params", "configuration"])
+@pytest.mark.parametrize("member", ["pushNotificationConfig", "taskPushNotificationConfig", "pushNotification"])
+def test_push_configuration_is_found_wherever_it_stands(place: str, member: str) -> None:
+    config = {member: {"url": "https://a.example"}}
+    params = {"message": {}, **config} if place == "params" else {"message": {}, "configuration": config}
+    with pytest.raises(PushNotSupported):
+        read("message/send", params)
+
+
+def test_tenant_of_a_caller_is_refused() -> None:
+    for method, params in (("GetTask", {"id": "t"}), ("ListTasks", {}), ("GetExtendedAgentCard", {})):
+        with pytest.raises(InvalidParams):
+            read(method, {**params, "tenant": "other"})
+
+
+def test_method_of_neither_dialect_is_not_found() -> None:
+    for method in ("tasks/list", "tasks/sendSubscribe", "sendMessage", "Dance"):
+        with pytest.raises(MethodNotFound):
+            read(method, {})
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({"task": {"id": "t", "contextId": "c", "status": {"state": "TASK_STATE_WORKING"}}}, ("t", "c", "WORKING")),
+        ({"kind": "task", "id": "t", "contextId": "c", "status": {"state": "input-required"}}, ("t", "c", "INPUT_REQUIRED")),
+        ({"id": "t", "contextId": "c", "status": {"state": "completed"}}, ("t", "c", "COMPLETED")),
+        ({"message": {"messageId": "m", "contextId": "c"}}, (None, "c", None)),
+        ({"kind": "message", "messageId": "m", "contextId": "c", "taskId": "t"}, ("t", "c", None)),
+        ({"statusUpdate": {"taskId": "t", "contextId": "c", "status": {"state": "TASK_STATE_FAILED"}}}, ("t", "c", "FAILED")),
+        ({"kind": "status-update", "taskId": "t", "contextId": "c", "status": {"state": "working"}}, ("t", "c", "WORKING")),
+        ({"artifactUpdate": {"taskId": "t", "contextId": "c", "artifact": {}}}, ("t", "c", None)),
+        ({"kind": "artifact-update", "taskId": "t", "contextId": "c", "artifact": {}}, ("t", "c", None)),
+    ],
+)  # fmt: skip
+def test_ids_and_state_are_seen_in_every_shape(result: Any, expected: tuple[str | None, ...]) -> None:
+    answer = wire.read_answer(json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode())
+    assert answer is not None
+    assert answer.seen is not None
+    state = answer.seen.state and answer.seen.state.removeprefix("TASK_STATE_")
+    assert (answer.seen.task_id, answer.seen.context_id, state) == expected
+
+
+def test_timestamps_without_a_zone_are_read_as_utc() -> None:
+    assert wire.seconds_of("1970-01-01T00:00:10") == wire.seconds_of("1970-01-01T00:00:10Z") == 10
+    assert wire.seconds_of("yesterday") is None
+    assert wire.seconds_of(12) is None
+
+
+def test_only_extensions_and_the_trace_of_a_callers_headers_go_on() -> None:
+    headers = {b"authorization": b"x", b"cookie": b"y", b"a2a-extensions": b"urn:e", b"tracestate": b"s", b"host": b"h"}
+    assert wire.forwarded_headers("0.3", headers) == (("x-a2a-extensions", "urn:e"), ("tracestate", "s"))
+    assert wire.forwarded_headers("1.0", {}) == ()
