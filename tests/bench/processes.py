@@ -32,6 +32,15 @@ def cpu_us(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_US
 
 
+def core_us(core: int) -> float:
+    """CPU time that the core has spent on anything up to now, in microseconds."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in line.split()[1:9])
+            return (user + nice + system + irq + softirq + steal) * TICK_US
+    raise Void(f"core {core} is not in /proc/stat")
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory of the process in MB (10^6 bytes)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -19,7 +19,17 @@ from statistics import median
 from typing import Any
 
 from tests.bench.cases import CASES, HUB_YAML, KEY, MEMORY_BUDGET_MB, Case
-from tests.bench.processes import Void, ask, cpu_us, free_port, only_child, rss_mb, running, seconds_until_answered
+from tests.bench.processes import (
+    Void,
+    ask,
+    core_us,
+    cpu_us,
+    free_port,
+    only_child,
+    rss_mb,
+    running,
+    seconds_until_answered,
+)
 
 HERE = Path(__file__).parent
 CONNECTIONS = 16
@@ -35,6 +45,7 @@ class Target:
     name: str
     port: int
     pid: int
+    core: int
 
 
 def measure(directory: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
@@ -85,7 +96,6 @@ def about(rounds: int, seconds: float, nginx_command: str) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "nginx": nginx_version.strip().rsplit("/", 1)[-1],
-        "load_before": os.getloadavg()[0],
         "rounds": rounds,
         "seconds": seconds,
         "connections": CONNECTIONS,
@@ -98,7 +108,7 @@ def upstream(directory: Path, core: int) -> Iterator[Target]:
     command = [sys.executable, "-m", "tests.bench.upstream"]
     with running(core, command, directory / "upstream.log", subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield Target("upstream", int(process.stdout.readline() or 0), process.pid)
+        yield Target("upstream", int(process.stdout.readline() or 0), process.pid, core)
         process.stdout.close()
 
 
@@ -114,7 +124,7 @@ def nginx(directory: Path, core: int, command: str, upstream_port: int) -> Itera
     with running(core, [command, "-c", str(path), "-e", "stderr"], directory / "nginx.log") as process:
         first = CASES[0]
         seconds_until_answered(process, port, first.path, first.body, first.sent_headers())
-        yield Target("nginx", port, only_child(process.pid))
+        yield Target("nginx", port, only_child(process.pid), core)
 
 
 def write_settings(directory: Path, upstream_port: int) -> tuple[Path, int]:
@@ -135,7 +145,7 @@ def hub(directory: Path, core: int, settings: tuple[Path, int]) -> Iterator[tupl
         first = CASES[0]
         try:
             start_s = seconds_until_answered(process, port, first.path, first.body, first.sent_headers())
-            yield Target("hub", port, process.pid), start_s
+            yield Target("hub", port, process.pid, core), start_s
         except Void as reason:
             raise Void(f"{reason}\nThe log of the hub ends with:\n{log.read_text()[-2000:]}") from None
 
@@ -221,11 +231,13 @@ def load(core: int, case: Case, target: Target, request: Path, seconds: float) -
         url = f"http://127.0.0.1:{target.port}{case.path}"
         options = ["-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}", "-s", str(HERE / "load.lua")]
         command = ["wrk", *options, url, "--", str(request)]
-    cpu_before = cpu_us(target.pid)
+    began, core_before, cpu_before = time.perf_counter(), core_us(target.core), cpu_us(target.pid)
     output = subprocess.run(["taskset", "-c", str(core), *command], capture_output=True, text=True, check=False)
     if target.name == "hub":
         time.sleep(SETTLE_S)
     cpu = cpu_us(target.pid) - cpu_before
+    foreign = core_us(target.core) - core_before - cpu
+    took_us = (time.perf_counter() - began) * 1e6
     if output.returncode:
         raise Void(f"{case.name}: the load failed: {output.stderr[-2000:]}")
     figures: dict[str, float] = json.loads(output.stdout.strip().splitlines()[-1])
@@ -238,6 +250,7 @@ def load(core: int, case: Case, target: Target, request: Path, seconds: float) -
     return {
         "cpu_us": cpu / requests,
         "busy": cpu / 1e6 / figures["seconds"],
+        "foreign": max(0.0, foreign / took_us),
         "rps": requests / figures["seconds"],
         "p50_ms": figures["p50_ms"],
         "p99_ms": figures["p99_ms"],
@@ -250,7 +263,9 @@ def summed_up(case: Case, taken: dict[str, list[dict[str, float]]]) -> dict[str,
     summary: dict[str, Any] = {"budget": case.budget}
     for target, rounds in taken.items():
         measured = rounds[1:] or rounds
-        figures = {name: median([one[name] for one in measured]) for name in ("busy", "rps", "p50_ms", "p99_ms")}
+        figures = {
+            name: median([one[name] for one in measured]) for name in ("busy", "foreign", "rps", "p50_ms", "p99_ms")
+        }
         figures["cpu_us"] = spread([one["cpu_us"] for one in measured])
         figures["answered"] = sum(one["requests"] for one in rounds)
         summary[target] = figures

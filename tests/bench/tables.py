@@ -25,7 +25,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"Linux {about['kernel']}, Python {about['python']}, nginx {about['nginx']}, "
         f"commit {about['commit']}, {about['at'][:10]}.",
     ]
-    return "\n".join(rows + slow_upstream(report))
+    return "\n".join(rows + disturbed(report) + slow_upstream(report))
 
 
 def row(name: str, case: dict[str, Any]) -> str:
@@ -41,6 +41,12 @@ def row(name: str, case: dict[str, Any]) -> str:
 def verdict(holds: bool) -> str:
     """What stands beside a budget."""
     return "ok" if holds else "over"
+
+
+def disturbed(report: dict[str, Any]) -> list[str]:
+    """A warning when others worked on the proxies' core: they empty its caches, which costs the hub more than nginx."""
+    foreign = max(case[target]["foreign"] for case in report["cases"].values() for target in ("nginx", "hub"))
+    return ["", f"Other processes took up to {foreign:.0%} of the core: not for comparison."] if foreign > 0.1 else []
 
 
 def slow_upstream(report: dict[str, Any]) -> list[str]:
