@@ -72,7 +72,8 @@ _LIST_PARAMS = frozenset(
 )
 _OTHER_NAMES_OF_A_TASK = frozenset({"name", "taskId"})
 """What drafts of the protocol called the task's id: refused, so that no agent reads another task than the judged one."""
-_DECIDING = _ENVELOPE | _SEND_PARAMS | _MESSAGE | _TASK_PARAMS | _LIST_PARAMS
+_DECIDING = (_ENVELOPE | _SEND_PARAMS | _MESSAGE | _TASK_PARAMS) - {"jsonrpc"}
+"""Refused when they stand twice. Parameters of ListTasks go nowhere: it is answered here."""
 _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 """How values begin that cannot be a request's id."""
 NULL: Final = msgspec.Raw(b"null")
