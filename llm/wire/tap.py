@@ -15,6 +15,13 @@ _WITH_ERROR = re.compile(rb'"error"\s*:\s*(?!null|\s)')
 _END = b"[DONE]"
 
 
+def _is_notable(text: bytes) -> bool:
+    """Whether usage or an error may be in there; the plain searches spare most chunks the patterns."""
+    return (b'"usage"' in text and _WITH_USAGE.search(text) is not None) or (
+        b'"error"' in text and _WITH_ERROR.search(text) is not None
+    )
+
+
 _NULL = msgspec.Raw(b"null")
 
 
@@ -52,7 +59,7 @@ class UsageTap:
         Raises:
             EventTooLarge: this is no event stream.
         """
-        if not self._framing and chunk.endswith(b"\n\n") and b'"usage"' not in chunk and b'"error"' not in chunk:
+        if not self._framing and chunk.endswith(b"\n\n") and not _is_notable(chunk):
             self.events += 1
             self._tail = chunk
             return chunk
