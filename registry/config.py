@@ -118,7 +118,7 @@ def read(
     source.substitute(environ.get)
     reading = _Reading(source, read_file, providers)
     shape = reading.shape()
-    declared = reading.declared(shape) if shape is not None else Declared()
+    declared = reading.declared(shape)
     if source.faults:
         raise ConfigInvalid(tuple(sorted(set(source.faults), key=lambda fault: (fault.line, fault.text))))
     return declared
@@ -131,11 +131,15 @@ def name_fault(name: str) -> str | None:
     """
     if name in RESERVED:
         return f"the name {name!r} is reserved"
-    if _NAME.fullmatch(name) and "__" not in name and not name.endswith("_"):
+    if _is_name(name):
         return None
     better = re.sub(r"_{2,}", "_", re.sub(r"[^a-z0-9_-]+", "-", name.lower())).strip("-_")[:32].rstrip("-_")
-    hint = f", did you mean {better!r}" if better and name_fault(better) is None else ""
+    hint = f", did you mean {better!r}" if _is_name(better) and better not in RESERVED else ""
     return f"a name has at most 32 of a-z 0-9 _ -, begins with a letter, has no __ and no _ at its end{hint}"
+
+
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and "__" not in name and not name.endswith("_")
 
 
 def model_name_fault(name: str) -> str | None:
@@ -162,21 +166,23 @@ class _Reading:
     def notice(self, path: Path, text: str) -> None:
         self.notices.append(self.source.fault(path, f"{dotted(path)}: {text}"))
 
-    def shape(self) -> FileShape | None:
-        """Validate the whole; None: it could not be read, and the faults say why."""
-        value = self.source.value
-        if value is None:
-            value = {}
-        if isinstance(value, dict):
-            value = self._without_client_only(without_nulls(value, ()))
-        try:
-            return FileShape.model_validate(value)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=True):
-                path, text = explain(detail)
-                if path not in self.source.unset:
-                    self.fault(path, text)
-            return None
+    def shape(self) -> FileShape:
+        """Validate the whole. What is wrong becomes a fault and is left out, so that the rest is looked at too."""
+        value = {} if self.source.value is None else self.source.value
+        if not isinstance(value, dict):
+            self.fault((), "must be a map")
+            return FileShape()
+        value = self._without_client_only(without_nulls(value, ()))
+        self._check_names(value)
+        while True:
+            try:
+                return FileShape.model_validate(value)
+            except ValidationError as error:
+                for detail in error.errors(include_url=False, include_context=True):
+                    path, text = explain(detail)
+                    if path not in self.source.unset:
+                        self.fault(path, text)
+                    _leave_out(value, path)
 
     def _without_client_only(self, value: JsonObject) -> JsonObject:
         servers = value.get("mcpServers")
@@ -194,7 +200,7 @@ class _Reading:
 
     def declared(self, shape: FileShape) -> Declared:
         """Turn a valid shape into entries."""
-        self._check_names(shape)
+        self._check_providers(shape)
         self._check_secrets(shape)
         for member in ("valkey", "grpc_port"):
             if getattr(shape.hub, member) is not None:
@@ -216,26 +222,26 @@ class _Reading:
             notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
         )
 
-    def _check_names(self, shape: FileShape) -> None:
-        for section, names in (
-            ("mcpServers", shape.mcp_servers),
-            ("toolsets", shape.toolsets),
-            ("agents", shape.agents),
-        ):
-            for name in names:
+    def _check_names(self, value: JsonObject) -> None:
+        names = {section: found if isinstance(found, dict) else {} for section, found in value.items()}
+        for section in ("mcpServers", "toolsets", "agents"):
+            for name in names.get(section, ()):
                 if text := name_fault(name):
                     self.fault((section, name), text)
-        for name, model in shape.models.items():
+        for name in names.get("models", ()):
             if text := model_name_fault(name):
                 self.fault(("models", name), text)
-            if model.provider is not None and self._providers and model.provider not in self._providers:
-                text = f"{model.provider!r} is not a provider{nearest(model.provider, list(self._providers))}"
-                self.fault(("models", name, "provider"), text)
-        for name in shape.toolsets.keys() & shape.mcp_servers.keys():
+        for name in names.get("toolsets", {}).keys() & names.get("mcpServers", {}).keys():
             line = self.source.line(("mcpServers", name))
             self.fault(
                 ("toolsets", name), f"an MCP server has this name too, in line {line}; both are served at /mcp/{name}"
             )
+
+    def _check_providers(self, shape: FileShape) -> None:
+        for name, model in shape.models.items():
+            if model.provider is not None and self._providers and model.provider not in self._providers:
+                text = f"{model.provider!r} is not a provider{nearest(model.provider, list(self._providers))}"
+                self.fault(("models", name, "provider"), text)
 
     def _check_secrets(self, shape: FileShape) -> None:
         names: dict[str, int] = {}
@@ -291,6 +297,15 @@ class _Reading:
                 self.notice(("keys", at, "budget"), text)
             else:
                 yield _key_spec(key)
+
+
+def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:
+    """Remove the entry at `path`, or the whole section where entries have no names of their own."""
+    section = value.get(str(path[0]))
+    if len(path) > 1 and isinstance(section, dict) and path[0] != "hub":
+        section.pop(str(path[1]), None)
+    else:
+        value.pop(str(path[0]), None)
 
 
 def _settings(hub: HubShape) -> HubSettings:

@@ -305,7 +305,7 @@ def explain(detail: ErrorDetails) -> tuple[tuple[str | int, ...], str]:
     """Say what pydantic found, for the person who wrote it: where, and what with the nearest known spelling."""
     path, kind = detail["loc"], detail["type"]
     if kind == "extra_forbidden":
-        return path[:-1], f"unknown key {path[-1]!r}{nearest(str(path[-1]), known_members(path[:-1]))}"
+        return path, f"unknown key{nearest(str(path[-1]), known_members(path[:-1]))}"
     if kind == "missing":
         return path[:-1], f"{path[-1]} is missing"
     if kind == "literal_error":

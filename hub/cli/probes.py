@@ -43,7 +43,8 @@ async def examine(declared: Declared) -> list[Finding]:
         return [("database", str(error))]
     logging.getLogger().addHandler(logging.NullHandler())  # what is wrong is said in the findings
     async with _asking(declared) as (registry, ask):
-        entries = [entry for kind in ("agent", "server", "model") for entry in registry.all_of(kind).values()]
+        catalog = registry.catalog
+        entries = [*catalog.agents.values(), *catalog.servers.values(), *catalog.models.values()]  # none switched off
         faults = await asyncio.gather(*(_fault(entry, ask) for entry in entries))
     return [("database", None), *zip(map(_title, entries), faults, strict=True)]
 
