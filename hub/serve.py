@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,6 +94,8 @@ def serve(declared: Declared, config_path: Path | None, *, host: str, port: int)
             if watching is not None:
                 watching.cancel()
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # the server drains first, and then raises the signal again
     server(
         App(opener),
         host=host,
@@ -100,6 +103,10 @@ def serve(declared: Declared, config_path: Path | None, *, host: str, port: int)
         drain_s=declared.hub.limits.drain_s,
         trusted_proxies=declared.hub.trusted_proxies,
     ).run()
+
+
+def _end(_number: int, _frame: object) -> None:
+    sys.exit(0)
 
 
 async def follow(services: Services, config_path: Path) -> None:

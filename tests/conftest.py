@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import shutil
 import socket
+import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -20,7 +24,9 @@ from hub.serve import open_house, server
 from hub.services import Services
 from llm.providers.table import NAMES
 from registry.config import Declared, read
+from registry.db import open_engine
 from registry.identity import KeySpec
+from registry.schema import migrate
 from tests.recording import RecordingGate
 
 ADMIN_KEY = "sk-admin-of-the-test-suite-0000000000"
@@ -129,9 +135,22 @@ async def open_hub(directory: Path, yaml: str = "", *, environ: dict[str, str] |
 def with_hub_section(directory: Path, yaml: str) -> str:
     """Add the hub's own section, with a database in `directory`, to a hub.yaml without one."""
     text = textwrap.dedent(yaml)
+    if not (directory / "hubbub.db").exists():
+        shutil.copy(_empty_database(), directory / "hubbub.db")
     if "\nhub:" in f"\n{text}":
         return text
     return f"hub:\n  database: sqlite:///{directory}/hubbub.db\n  admin_key: {ADMIN_KEY}\n{text}"
+
+
+@cache
+def _empty_database() -> Path:
+    """A database whose schema is at head, made once for each test process: migrating costs more than most tests."""
+    path = Path(tempfile.mkdtemp(prefix="hubbub-tests-")) / "empty.db"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    engine = open_engine(f"sqlite:///{path}")
+    migrate(engine)
+    engine.dispose()
+    return path
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""A hub that is stopped, killed or changed from outside, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.peers.a2a_agent import sdk_agent
+from tests.peers.openai_upstream import Turn, openai_upstream
+from tests.processes import hub_process, hubbub
+
+
+def yaml(model_url: str = "http://127.0.0.1:9", agent_url: str = "http://127.0.0.1:9") -> str:
+    return (
+        f"models:\n  up: {{provider: openai_compatible, base_url: {model_url}}}\n  offline: {{provider: offline}}\n"
+        f"agents:\n  echo: {{url: {agent_url}}}\n"
+    )
+
+
+async def first_event(lines: AsyncIterator[str]) -> str:
+    async for line in lines:
+        if line:
+            return line
+    raise AssertionError("the stream ended before its first event")
+
+
+async def test_sigterm_lets_a_running_stream_end_whole(tmp_path: Path) -> None:
+    held = asyncio.Event()
+    async with (
+        openai_upstream(Turn("one two three", hold_last=held)) as upstream,
+        hub_process(tmp_path, yaml(upstream.url)) as hub,
+        hub.http(await hub.key("app", "model:*")) as http,
+    ):
+        body = {"model": "up", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.aiter_lines()
+            events = [await first_event(lines)]
+            hub.send(signal.SIGTERM)
+            held.set()
+            events += [line async for line in lines if line]
+        assert events[-1] == "data: [DONE]"
+        async with asyncio.timeout(30):
+            assert await hub.child.wait() == 0
+    rows = sqlite3.connect(tmp_path / "hubbub.db").execute("SELECT kind, name, outcome FROM usage").fetchall()
+    assert rows == [("model", "up", "ok")]
+
+
+async def test_kill_9_loses_no_key_no_task_and_no_database(tmp_path: Path) -> None:
+    async with sdk_agent() as agent:
+        async with hub_process(tmp_path, yaml(agent_url=agent.url)) as hub:
+            secret = await hub.key("app", "agent:*")
+            async with hub.http(secret) as http:
+                sent = await http.post("/a2a/echo", json=rpc("SendMessage", message("ask")))
+                task_id = sent.json()["result"]["task"]["id"]
+            hub.send(signal.SIGKILL)
+            await hub.child.wait()
+        async with hub_process(tmp_path, yaml(agent_url=agent.url)) as hub:
+            async with hub.http(secret) as http:
+                again = await http.post("/a2a/echo", json=rpc("GetTask", {"id": task_id}))
+            async with hub.http(await hub.key("other", "agent:*")) as other:
+                refused = await other.post("/a2a/echo", json=rpc("GetTask", {"id": task_id}))
+    assert again.json()["result"]["id"] == task_id
+    assert refused.json()["error"]["code"] == -32001
+    assert sqlite3.connect(tmp_path / "hubbub.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_key_revoked_by_the_command_line_is_refused_by_the_running_hub(tmp_path: Path) -> None:
+    async with hub_process(tmp_path, yaml()) as hub:
+        code, printed = await hubbub("keys", "create", "rita", "--allow", "model:*", directory=tmp_path)
+        assert code == 0, printed
+        secret = next(word for word in printed.split() if word.startswith("sk-"))
+        async with hub.http(secret) as rita:
+            assert (await rita.get("/v1/models")).status_code == 200
+            code, printed = await hubbub("keys", "revoke", "rita", directory=tmp_path)
+            assert code == 0, printed
+            async with asyncio.timeout(10):  # within a second on a quiet machine: the poll is every 200 ms
+                while (await rita.get("/v1/models")).status_code != 401:
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_valid_edit_is_applied_and_an_invalid_one_refused_whole(tmp_path: Path) -> None:
+    async with hub_process(tmp_path, yaml()) as hub, hub.http(await hub.key("app", "model:*")) as http:
+        file = tmp_path / "hub.yaml"
+        valid = file.read_text()
+        file.write_text(valid + "  new: {url: http://127.0.0.1:9}\nmodells: {}\n")
+        await hub.said("modells")
+        assert "old state goes on" in "".join(hub.lines)
+        assert await models(http) == ["offline", "up"]
+        file.write_text(valid.replace("  offline:", "  offline2: {provider: offline}\n  offline:"))
+        await hub.said("changed and applied")
+        assert await models(http) == ["offline", "offline2", "up"]
+
+
+async def test_an_edit_drops_no_request(tmp_path: Path) -> None:
+    held = asyncio.Event()
+    async with (
+        openai_upstream(Turn("one two three", hold_last=held)) as upstream,
+        hub_process(tmp_path, yaml(upstream.url)) as hub,
+        hub.http(await hub.key("app", "model:*")) as http,
+    ):
+        body = {"model": "up", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.aiter_lines()
+            await first_event(lines)
+            file = tmp_path / "hub.yaml"
+            file.write_text(file.read_text().replace("  up:", "  renamed:"))
+            await hub.said("changed and applied")
+            held.set()
+            assert [line async for line in lines if line][-1] == "data: [DONE]"
+        gone = await http.post("/v1/chat/completions", json=body)
+    assert gone.status_code == 404
+
+
+async def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+    async with hub_process(tmp_path, yaml()) as hub:
+        code, printed = await hubbub("serve", "--port", hub.url.rpartition(":")[2], directory=tmp_path)
+    assert code != 0
+    assert "address already in use" in printed
+    assert "Traceback" not in printed
+
+
+async def models(http: httpx.AsyncClient) -> list[str]:
+    return sorted(model["id"] for model in (await http.get("/v1/models")).json()["data"])
+
+
+def rpc(method: str, params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
+def message(text: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads('{"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": ""}]}}')
+    made["message"]["parts"][0]["text"] = text
+    return made
