@@ -99,7 +99,7 @@ class AgentCaller:
         """
         route = await self._prepare(permit, entry, request)
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
-            if incoming.status == 200 and incoming.media_type != "application/json":
+            if incoming.status == 200 and not incoming.media_type.endswith("json"):
                 events = self._events(permit, entry, request, incoming)
             else:  # an error before the stream, or an agent that answers whole
                 events = self._whole(permit, entry, request, await _read(incoming, entry, request))
@@ -154,7 +154,7 @@ class AgentCaller:
             if passed:
                 yield passed[0] if len(passed) == 1 else b"".join(passed)
         rest = framer.rest.strip()
-        if rest:  # some agents leave out the last blank line; half an event is no event
+        if data_of(rest):  # some agents leave out the last blank line; half an event is no event
             if wire.read_answer(data_of(rest)) is None:
                 raise UpstreamInvalid(entry.name, "its stream was cut short")
             begun = await self._note(permit, entry, request, rest)

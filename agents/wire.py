@@ -146,13 +146,13 @@ def check_version(dialect: Dialect, headers: Mapping[bytes, bytes], query: bytes
     The version may be a header or a query parameter. Absent is fine: the method's name says it.
 
     Raises:
-        VersionNotSupported: names both dialects, since the other methods are there.
+        VersionNotSupported: names the dialect that has the method.
     """
     given = headers.get(b"a2a-version", b"").decode("latin-1").strip()
     if not given and query:
         given = parse_qs(query.decode("latin-1")).get("A2A-Version", [""])[0].strip()
     if given and given.partition(".")[0] != dialect.partition(".")[0]:
-        raise VersionNotSupported(f"{given[:20]!r} of method names of {dialect}", ("1.0", "0.3"))
+        raise VersionNotSupported(given[:20], (dialect,))
 
 
 def read_request(envelope: Envelope) -> Request:

@@ -108,6 +108,73 @@ async def test_stream_that_is_left_goes_on_and_can_be_subscribed_to(hub: OpenHub
         rest = [event async for event in subscription]
         assert rest[-1].status_update.status.state == TaskState.TASK_STATE_COMPLETED
         assert agent.echo.finished.is_set()
+        assert not [one for one in agent.calls if "ancel" in one.json["method"]]
+
+
+async def test_stream_that_is_left_is_closed_at_the_agent_and_nothing_more(hub: OpenHub) -> None:
+    closed = asyncio.Event()
+
+    async def answer(seen: Any, send: Any) -> None:
+        await start(send)
+        result = {"task": task("1", "TASK_STATE_WORKING")}
+        await write(send, b"data: " + json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n\n")
+        await seen.gone.wait()
+        closed.set()
+
+    async with (
+        rough_agent(answer, simple_card()) as agent,
+        hub(yaml(agent.url)) as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        async with http.stream("POST", "/a2a/echo", json=rpc("SendStreamingMessage", said("x"))) as streamed:
+            await anext(streamed.aiter_bytes())
+        async with asyncio.timeout(10):
+            await closed.wait()
+        assert [one.json["method"] for one in agent.calls] == ["SendStreamingMessage"]
+
+
+async def test_list_shows_what_the_ledger_knows_of_a_task_that_the_agent_lost(hub: OpenHub) -> None:
+    async def answer(seen: Any, send: Any) -> None:
+        if seen.json["method"] == "SendMessage":
+            await reply(send, {"jsonrpc": "2.0", "id": 1, "result": {"task": task("1")}})
+        else:
+            await reply(send, {"jsonrpc": "2.0", "id": 1, "error": {"code": -32001, "message": "lost"}})
+
+    async with (
+        rough_agent(answer, simple_card()) as agent,
+        hub(yaml(agent.url)) as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        await http.post("/a2a/echo", json=rpc("SendMessage", said("x")))
+        listed = (await http.post("/a2a/echo", json=rpc("ListTasks", {}))).json()["result"]
+        assert listed["tasks"] == [
+            {
+                "id": "1",
+                "contextId": "c",
+                "status": {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-01-01T00:00:00.000Z"},
+            }
+        ]
+
+
+@pytest.mark.parametrize(
+    ("tail", "events"),
+    [(b"", 1), (b": bye", 1), (b"data: {}", 2), (b"data: DONE\n\n", 2), (b"event: end\n\n", 1)],
+    ids=["nothing", "comment", "half", "garbage", "no data"],
+)
+async def test_odd_ends_of_streams(hub: OpenHub, tail: bytes, events: int) -> None:
+    async def answer(seen: Any, send: Any) -> None:
+        await start(send)
+        result = {"kind": "task", "id": "1", "contextId": "c", "status": {"state": "working"}}
+        await write(send, b"data: " + json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\r\n\r\n")
+        await send({"type": "http.response.body", "body": tail})
+
+    async with (
+        rough_agent(answer, simple_card()) as agent,
+        hub(yaml(agent.url)) as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        answered = await http.post("/a2a/echo", json=rpc("message/stream", said("x")))
+        assert answered.text.count("data: ") == events
 
 
 async def test_direct_message_passes_and_its_context_is_the_callers(hub: OpenHub) -> None:

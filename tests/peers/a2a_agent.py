@@ -32,6 +32,8 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: bytes
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the other side has closed the connection; rough agents only."""
 
     @property
     def json(self) -> Any:
@@ -161,8 +163,21 @@ async def rough_agent(answer: Answer, card: Any = None) -> AsyncIterator[Peer]:
         while (message := await receive()).get("more_body"):
             pass
         assert message["type"] == "http.request"
+        one = peer.seen[-1]
+
+        async def watch() -> None:
+            await receive()
+            one.gone.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await respond(scope, one, send)
+        finally:
+            watching.cancel()
+
+    async def respond(scope: Any, one: Seen, send: Any) -> None:
         if scope["method"] == "POST":
-            await answer(peer.seen[-1], send)
+            await answer(one, send)
         elif card is not None and scope["path"].endswith("/.well-known/agent-card.json"):
             await reply(send, card)
         else:
