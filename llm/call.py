@@ -23,14 +23,17 @@ BYTES_PER_TOKEN = 4
 class ModelCall:
     """One call under way. However it ends, its permit learns what the provider said it used, else an estimate."""
 
-    __slots__ = ("_answer", "_input_bytes", "_model", "output_tokens", "permit", "usage")
+    __slots__ = ("_answer", "_input_bytes", "_model", "_provider", "output_tokens", "permit", "usage")
 
-    def __init__(self, permit: Permit, model: Model, *, answer: ModelAnswer, input_bytes: int) -> None:
+    def __init__(
+        self, permit: Permit, model: Model, *, provider: Provider, answer: ModelAnswer, input_bytes: int
+    ) -> None:
         self.permit = permit
         self.usage: Usage | None = None
         self.output_tokens = 0
         """What came so far, estimated."""
         self._model = model
+        self._provider = provider
         self._answer = answer
         self._input_bytes = input_bytes
 
@@ -47,6 +50,14 @@ class ModelCall:
         except ValueError:
             raise UpstreamInvalid(self._model.name, "its answer is not a JSON object") from None
         return data
+
+    def reported(self, error: msgspec.Raw) -> HubError:
+        """The error with which the provider ended its stream, in its own words but without the hub's secrets."""
+        secrets = self._provider.secrets(self._model)
+        detail = error_detail(b'{"error":' + bytes(error) + b"}", secrets=secrets)
+        if detail is None:
+            return UpstreamInvalid(self._model.name, "it reported an error in its stream")
+        return UpstreamRejected(self._model.name, 502, detail)
 
     def meter(self) -> None:
         """Hand the permit what is known of the usage."""
@@ -82,7 +93,7 @@ class Models:
             known = ", ".join(sorted(self._providers))
             raise UpstreamUnavailable(model.name, f"provider {model.provider!r} is not known; known are {known}")
         async with provider.call(permit, model, body=body, stream=stream) as answer:
-            call = ModelCall(permit, model, answer=answer, input_bytes=len(body))
+            call = ModelCall(permit, model, provider=provider, answer=answer, input_bytes=len(body))
             try:
                 yield call
             finally:
@@ -103,12 +114,3 @@ def cut_short(model: Model) -> UpstreamInvalid:
 def not_a_stream(model: Model) -> UpstreamInvalid:
     """The error of an answer that should be an event stream and is something else."""
     return UpstreamInvalid(model.name, "its answer is not an event stream")
-
-
-def reported(model: Model, error: msgspec.Raw) -> HubError:
-    """The error with which a provider ended a stream, in its own words but without the hub's secrets."""
-    secrets = [text for text in (model.api_key, model.base_url) if text]
-    detail = error_detail(b'{"error":' + bytes(error) + b"}", secrets=secrets)
-    if detail is None:
-        return UpstreamInvalid(model.name, "it reported an error in its stream")
-    return UpstreamRejected(model.name, 502, detail)

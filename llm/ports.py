@@ -44,6 +44,9 @@ class Provider(Protocol):
     ) -> AbstractAsyncContextManager[ModelAnswer]:
         """Send one chat completions request whose `model` is already the upstream's; entering raises `UpstreamError`."""
 
+    def secrets(self, model: Model) -> Sequence[str]:
+        """What no text of the provider may show to a caller: the model's key and address."""
+
 
 class Sink(Protocol):
     """Where the answer goes: the part of `hub.exchange.Exchange` that `llm` uses."""

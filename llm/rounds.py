@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from llm import results
-from llm.call import ModelCall, Models, asks_usage, cut_short, not_a_stream, reported
+from llm.call import ModelCall, Models, asks_usage, cut_short, not_a_stream
 from llm.loop import CallModel, Finished, Sent, Step, conversation
 from llm.ports import Sink, ToolExecutor
 from llm.stream import Fold
@@ -171,7 +171,7 @@ class Rounds:
         except ValueError:
             raise UpstreamInvalid(self._model.name, "an event of its stream is not a JSON object") from None
         if chunk.get("error"):
-            raise reported(self._model, msgspec.Raw(msgspec.json.encode(chunk["error"])))
+            raise call.reported(msgspec.Raw(msgspec.json.encode(chunk["error"])))
         delta = fold.feed(chunk)
         voice.system_fingerprint = fold.system_fingerprint
         await voice.say(delta if delta or voice.speaking else {"content": ""})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from llm import router
-from llm.call import ModelCall, Models, asks_usage, cut_short, not_a_stream, reported
+from llm.call import ModelCall, Models, asks_usage, cut_short, not_a_stream
 from llm.ports import Provider, Sink, ToolExecutor
 from llm.rounds import Caller, LoopLimits, Rounds, offered
 from llm.wire import chat
@@ -83,6 +83,6 @@ async def _relay(call: ModelCall, model: Model, sink: Sink, *, withhold: bool) -
     finally:
         call.usage, call.output_tokens = tap.usage, tap.events
     if tap.error is not None:
-        raise reported(model, tap.error)
+        raise call.reported(tap.error)
     if not tap.ended():
         raise cut_short(model)

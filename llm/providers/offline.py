@@ -53,6 +53,10 @@ class Offline:
             )
         yield OfflineAnswer(request, messages, digest=hashlib.sha256(body).hexdigest()[:24])
 
+    def secrets(self, _model: Model) -> Sequence[str]:
+        """It has none (llm.ports.Provider)."""
+        return ()
+
 
 class OfflineAnswer:
     """One answer, as a whole or as a stream."""

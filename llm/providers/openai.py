@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -64,7 +64,7 @@ class OpenAICompatible:
         )
         async with self._egress.send(permit, outgoing) as incoming:
             if incoming.status != 200:
-                raise await failure(model, incoming, secrets=_secrets(model, base_url, key))
+                raise await failure(model, incoming, secrets=self.secrets(model))
             expected = "text/event-stream" if stream else "application/json"
             if incoming.media_type != expected:
                 raise UpstreamInvalid(model.name, f"its answer is not {expected}")
@@ -86,7 +86,15 @@ class OpenAICompatible:
         )
         async with self._egress.send(permit, outgoing) as incoming:
             if incoming.status >= 500 or incoming.status in {401, 402, 403}:
-                raise await failure(model, incoming, secrets=_secrets(model, base_url, key))
+                raise await failure(model, incoming, secrets=self.secrets(model))
+
+    def secrets(self, model: Model) -> Sequence[str]:
+        """What no text of the provider may show: the key, the address, and what else the operator sends along."""
+        row = row_of(model)
+        base_url = base_url_of(model, row)
+        host = base_url.partition("://")[2].partition("/")[0]
+        values = (value for _, value in model.headers if len(value) >= MIN_SECRET)
+        return [text for text in (self._key_of(model, row), base_url, host, *values) if text]
 
     def _key_of(self, model: Model, row: Row) -> str | None:
         if model.api_key is not None or row.key_variable is None:
@@ -126,14 +134,7 @@ def _headers(model: Model, row: Row, key: str | None) -> Headers:
     return (*headers, *model.headers)
 
 
-def _secrets(model: Model, base_url: str, key: str | None) -> list[str]:
-    """What no error text may show: the key, the address, and what else the operator sends along."""
-    host = base_url.partition("://")[2].partition("/")[0]
-    values = (value for _, value in model.headers if len(value) >= MIN_SECRET)
-    return [text for text in (key, base_url, host, *values) if text]
-
-
-async def failure(model: Model, incoming: Incoming, *, secrets: list[str]) -> UpstreamError:
+async def failure(model: Model, incoming: Incoming, *, secrets: Sequence[str]) -> UpstreamError:
     """Turn a provider's answer that is not 200 into the hub's error."""
     status = incoming.status
     if status == 429:
@@ -148,7 +149,7 @@ async def failure(model: Model, incoming: Incoming, *, secrets: list[str]) -> Up
     return UpstreamRefused(model.name, status)
 
 
-def error_detail(raw: bytes | msgspec.Raw, *, secrets: list[str]) -> dict[str, object] | None:
+def error_detail(raw: bytes | msgspec.Raw, *, secrets: Sequence[str]) -> dict[str, object] | None:
     """The provider's error in OpenAI's form, without addresses and `secrets`; None: this is no error of a provider."""
     try:
         found = decode(raw)
@@ -171,12 +172,12 @@ def error_detail(raw: bytes | msgspec.Raw, *, secrets: list[str]) -> dict[str, o
     }
 
 
-def _small(error: JsonObject, name: str, secrets: list[str]) -> object:
+def _small(error: JsonObject, name: str, secrets: Sequence[str]) -> object:
     value = error.get(name)
     return _clean(value, secrets) if isinstance(value, str) else value if isinstance(value, int) else None
 
 
-def _clean(text: str, secrets: list[str]) -> str:
+def _clean(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "…")
     return _ADDRESS.sub("…", text)[:MAX_ERROR_TEXT]

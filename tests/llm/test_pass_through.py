@@ -174,16 +174,23 @@ async def test_stream_cut_in_the_middle_ends_with_an_error_and_an_estimate(desk:
                 pass
 
 
-async def test_error_in_a_stream_is_told_without_the_key(desk: Any) -> None:
-    error = sse(
-        {"error": {"message": "overloaded at http://10.0.0.1/x with sk-upstream-secret", "type": "server_error"}}
-    )
-    async with desk(Turn(raw=(chunk({"model": "x"}, {"content": "one"}), error))) as d:
-        stream = await d.client.chat.completions.create(model="m", messages=ASK, stream=True)
+@pytest.mark.parametrize(("model", "key"), [("m", "sk-upstream-secret"), ("w/x", "sk-environment-key")])
+@pytest.mark.parametrize("tools", [[], [{"type": "mcp", "server_url": "hub"}]])
+async def test_error_in_a_stream_is_told_without_key_and_address(desk: Any, model: str, key: str, tools: Any) -> None:
+    async with desk(Turn()) as d:
+        d.workshop.add("s", "t", lambda: "")
+        host = d.upstream.url.removeprefix("http://").removesuffix("/v1")
+        error = sse(
+            {"error": {"message": f"overloaded at http://10.0.0.1/x and {host} with {key}", "type": "server_error"}}
+        )
+        d.upstream.turns[0].raw = (chunk({"model": "x"}, {"content": "one"}), error)
+        stream = await d.client.chat.completions.create(
+            model=model, messages=ASK, stream=True, **({"tools": tools} if tools else {})
+        )
         with pytest.raises(openai.APIError) as caught:
             async for _ in stream:
                 pass
-        assert caught.value.message == "overloaded at … with …"
+        assert caught.value.message == "overloaded at … and … with …"
 
 
 async def test_client_that_leaves_cancels_the_generation(desk: Any) -> None:
