@@ -182,16 +182,14 @@ def _attempt(connection: Connection, pending: _Pending) -> Any:
 async def open_database(address: str) -> AsyncIterator[Database]:
     """Open the database and its writer; on leaving, everything pending is committed."""
     database = Database(open_engine(address))
+    writer = asyncio.create_task(database.run_writer())  # not in a group: it must outlive an error or cancellation here
     try:
-        async with asyncio.TaskGroup() as tasks:
-            writer = tasks.create_task(database.run_writer())
-            try:
-                yield database
-            finally:
-                database.close()
-                await asyncio.wait([writer])  # here: a group that is left by an error cancels its tasks
+        yield database
     finally:
+        database.close()
+        await asyncio.wait([writer])
         database.dispose()
+    writer.result()
 
 
 def execute(connection: Connection, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:

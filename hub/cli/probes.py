@@ -44,7 +44,11 @@ async def examine(declared: Declared) -> list[Finding]:
     logging.getLogger().addHandler(logging.NullHandler())  # what is wrong is said in the findings
     async with _asking(declared) as (registry, ask):
         catalog = registry.catalog
-        entries = [*catalog.agents.values(), *catalog.servers.values(), *catalog.models.values()]  # none switched off
+        entries: list[Agent | Server | Model] = [
+            *catalog.agents.values(),
+            *catalog.servers.values(),
+            *catalog.models.values(),
+        ]  # none switched off
         faults = await asyncio.gather(*(_fault(entry, ask) for entry in entries))
     return [("database", None), *zip(map(_title, entries), faults, strict=True)]
 

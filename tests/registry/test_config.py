@@ -77,7 +77,7 @@ hub:
   admin_key: ${NOT_SET}
 models:
   gpt-4o:
-    provder: openai
+    providr: openai
 agents:
   Research:
     url: ftp://x
@@ -90,7 +90,7 @@ keys:
     assert found[0] == "hub.yaml:1: hubb: unknown key, did you mean 'hub'"
     assert "hub.yaml:3: hub.grpc_port: must be a whole number" in found
     assert "hub.yaml:4: hub.admin_key: the environment variable NOT_SET is not set" in found
-    assert "hub.yaml:7: models.gpt-4o.provder: unknown key, did you mean 'provider'" in found
+    assert "hub.yaml:7: models.gpt-4o.providr: unknown key, did you mean 'provider'" in found
     assert "hub.yaml:10: agents.Research.url: must be an http:// or https:// address" in found
     assert "hub.yaml:13: keys.0.key: needs at least 20 characters" in found
     assert any(line.startswith("hub.yaml:14: keys.0.allow.0: grant 'tols:*': kind must be one of") for line in found)
@@ -109,7 +109,7 @@ def test_a_member_that_stands_twice_is_told_with_both_lines() -> None:
         ("mcpServers: {a: {allowedTools: [x], url: 'http://x'}}", "allowedTools", "allowed_tools"),
         ("mcp_servers: {}", "mcp_servers", "mcpServers"),
         ("hub: {limits: {body_byte: 1}}", "body_byte", "body_bytes"),
-        ("models: {a: {deployments: [{provider: x, wieght: 1}]}}", "wieght", "weight"),
+        ("models: {a: {deployments: [{provider: x, weigh_t: 1}]}}", "weigh_t", "weight"),
         ("keys: [{name: a, key: 12345678901234567890x, allows: []}]", "allows", "allow"),
         ("toolsets: {a: {tool: []}}", "tool", "tools"),
     ],

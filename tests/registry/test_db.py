@@ -73,7 +73,7 @@ async def test_what_is_pending_is_written_also_when_the_block_is_left_by_an_erro
             database.append_later(insert("a"))
             raise LookupError
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(LookupError):
         await fail()
     async with open_database(address) as database:
         assert await names(database) == {"a"}

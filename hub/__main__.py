@@ -1,0 +1,5 @@
+"""`python -m hub` is `hubbub`."""
+
+from hub.cli import main
+
+main(prog_name="hubbub")

@@ -1,0 +1,298 @@
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from hub.cli import COMMANDS, main
+from hub.cli.imports import extend
+from hub.settings import load
+from registry.config import ConfigInvalid
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"alembic", "cryptography", "fastapi", "mcp", "pydantic", "sqlalchemy", "sqlmodel", "uvicorn", "yaml"}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here: Path) -> Run:
+    return lambda *arguments: CliRunner().invoke(main, arguments)
+
+
+def in_a_process(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hub", *arguments]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy(here: Path) -> None:
+    code = (
+        "import sys; from hub.cli import main; main(['--help'], standalone_mode=False); print('modules', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Usage:" in done.stdout
+    assert HEAVY & set(done.stdout.rpartition("\nmodules")[2].split()) == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_help_names_has_help(run: Run, name: str) -> None:
+    assert run(name, "--help").exit_code == 0
+
+
+def test_an_unknown_command_is_told(run: Run) -> None:
+    assert "No such command" in run("srve").output
+
+
+def test_more_than_one_worker_is_refused(run: Run) -> None:
+    done = run("serve", "--workers", "2")
+    assert done.exit_code == 1
+    assert "one process" in done.output
+
+
+def test_serve_tells_a_database_that_cannot_be_used_in_one_line(run: Run, here: Path) -> None:
+    (here / "hub.yaml").write_text("hub: {database: sqlite:///nowhere/hub.db}")
+    done = run("serve")
+    assert done.exit_code == 1
+    assert done.output == "Error: The database sqlite:///nowhere/hub.db cannot be used: unable to open database file.\n"
+
+
+def test_check_counts_what_a_valid_file_declares(run: Run, here: Path) -> None:
+    (here / "hub.yaml").write_text("models: {a: {provider: offline}}\nhub: {grpc_port: 4001}")
+    done = run("check")
+    assert done.exit_code == 0
+    assert done.output == (
+        "note: hub.yaml:2: hub.grpc_port: is not used by this version\n"
+        "hub.yaml is valid: 0 agents, 0 MCP servers, 1 models, 0 toolsets, 0 keys.\n"
+    )
+
+
+def test_check_prints_every_fault_and_fails(run: Run, here: Path) -> None:
+    (here / "other.yaml").write_text("modls: {}\nagents: {A: {url: x}}")
+    done = run("check", "--config", "other.yaml")
+    assert done.exit_code == 1
+    assert [line.partition(": ")[0] for line in done.output.splitlines()] == [
+        "other.yaml:1",
+        "other.yaml:2",
+        "other.yaml:2",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("check",), ("check", "--config", "absent.yaml"), ("keys", "list", "--config", "x")]
+)
+def test_a_file_that_is_not_there_is_told(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_a_key_is_made_listed_and_revoked(run: Run) -> None:
+    made = run("keys", "create", "rita", "--allow", "model:*", "tool:a__*", "--requests-per-minute", "3")
+    assert made.exit_code == 0, made.output
+    assert made.stdout.startswith("sk-")
+    listed = run("keys", "list")
+    assert "rita" in listed.output
+    assert "model:* tool:a__*" in listed.output
+    assert "3/min" in listed.output
+    assert made.stdout.strip() not in listed.output
+    assert run("keys", "revoke", "rita").output == "rita is revoked.\n"
+    assert run("keys", "list").output == "No keys.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("create", "rita"), "at least one grant"),
+        (("create", "rita", "--allow", "tols:*"), "kind must be one of"),
+        (("create", "a/b", "--allow", "model:*"), "a key's name"),
+        (("create", "rita", "--allow", "model:*", "--expires-at", "soon"), "2030-01-31"),
+        (("revoke", "nobody"), "No key 'nobody' here."),
+    ],
+)
+def test_a_key_command_that_cannot_be_done_is_told(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    done = run("keys", *arguments)
+    assert done.exit_code != 0
+    assert said in done.output
+
+
+def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -> None:
+    (here / "hub.yaml").write_text(
+        "agents: {a: {url: 'http://x.example'}, b: {model: m}}\n"
+        "mcpServers: {s: {command: npx, args: [-y, server]}}\n"
+        "models: {m: {provider: offline}}\n"
+    )
+    agents = run("agents", "list").output
+    assert "http://x.example" in agents
+    assert "unavailable: agents made here" in agents
+    assert "npx -y server" in run("mcp", "list").output
+    assert "offline: m" in run("models", "list").output
+    assert run("tools", "list").output.endswith("No tools: servers list theirs when the hub runs.\n")
+
+
+def test_migrate_says_where_the_schema_is(run: Run, here: Path) -> None:
+    assert run("migrate").output == "The database's schema is at 0001.\n"
+    assert (here / "hubbub.db").exists()
+
+
+def test_cursors_file_comes_in_as_it_is(run: Run, here: Path) -> None:
+    servers = {"time": {"command": "uvx", "args": ["mcp-server-time"]}, "My Tools": {"url": "https://x.example/mcp"}}
+    (here / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    done = run("import", "mcp.json")
+    assert yaml.safe_load(done.stdout) == {"mcpServers": {"time": servers["time"], "my-tools": servers["My Tools"]}}
+    assert "'My Tools' is called my-tools here" in done.stderr
+
+
+def test_vs_codes_file_comes_in_with_its_inputs_as_variables(run: Run, here: Path) -> None:
+    (here / "mcp.json").write_text("""{
+    // comments and trailing commas are usual there
+\t"inputs": [{"type": "promptString", "id": "gh-token", "description": "GitHub token", "password": true},
+               {"id": "region", "default": "eu"}],
+    "servers": {
+        "github": {"type": "http", "url": "https://x.example/mcp?a=//b", /* here too */
+                   "headers": {"Authorization": "Bearer ${input:gh-token}", "Region": "${input:region}"}, "dev": {},},
+    },
+}""")
+    done = run("import", "mcp.json", "--write")
+    assert done.exit_code == 0, done.output
+    assert "the environment variable GH_TOKEN: set it" in done.stderr
+    written = yaml.safe_load((here / "hub.yaml").read_text())["mcpServers"]["github"]
+    assert written["headers"] == {"Authorization": "Bearer ${GH_TOKEN}", "Region": "${REGION:-eu}"}
+    assert written["url"] == "https://x.example/mcp?a=//b"
+    assert "dev" not in written
+
+
+def test_what_is_imported_is_valid(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "config.yaml").write_text("""
+model_list:
+  - model_name: gpt-4o
+    litellm_params: {model: azure/eu-4o, api_base: "https://eu.example/openai/v1", api_key: os.environ/AZ, rpm: 6, weight: 2}
+  - model_name: gpt-4o
+    litellm_params: {model: gpt-4o, api_key: os.environ/OPENAI}
+  - model_name: "groq/*"
+    litellm_params: {model: "groq/*"}
+  - model_name: local
+    litellm_params: {model: openai/llama, api_base: "http://127.0.0.1:8000/v1", api_key: none}
+  - model_name: nova
+    litellm_params: {model: bedrock/nova}
+litellm_settings: {fallbacks: [{local: [gpt-4o]}], cache: true}
+general_settings: {master_key: os.environ/MASTER, database_url: os.environ/DB}
+mcp_servers:
+  github_mcp: {url: "https://x.example/mcp", transport: http, auth_type: bearer_token, auth_value: os.environ/PAT}
+  local_fs: {transport: stdio, command: npx, args: [-y, fs], env: {A: b}}
+  narrow: {url: "https://x.example/mcp", disallowed_tools: [delete]}
+agents:
+  - {agent_name: My-Agent, agent_card_params: {url: "http://127.0.0.1:9999/"}}
+guardrails: []
+""")
+    for name in ("AZ", "OPENAI", "PAT"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("MASTER", "m" * 20)
+    done = run("import", "litellm", "config.yaml", "--write")
+    assert done.exit_code == 0, done.output
+    for left_out in ("rpm", "bedrock/nova", "cache", "database_url", "disallowed_tools", "guardrails"):
+        assert left_out in done.stderr
+    declared = load(here / "hub.yaml")
+    assert set(declared.models) == {"gpt-4o", "groq/*", "local"}
+    assert (declared.models["groq/*"].provider, declared.models["groq/*"].model) == ("groq", "*")
+    assert declared.models["local"].provider == "openai_compatible"
+    assert declared.servers["github_mcp"].headers == (("Authorization", "Bearer x"),)
+    assert declared.servers["local_fs"].command == "npx"
+    assert declared.agents["my-agent"].url == "http://127.0.0.1:9999/"
+    assert "narrow" not in declared.servers
+    assert declared.hub.admin_key == "m" * 20
+
+
+def test_a_written_file_keeps_its_lines_comments_and_mode(run: Run, here: Path) -> None:
+    old = "# mine\nmcpServers:\n    a: {command: x}  # kept\n\n# about models\nmodels: {}\n"
+    (here / "hub.yaml").write_text(old)
+    (here / "hub.yaml").chmod(0o640)
+    (here / "mcp.json").write_text('{"mcpServers": {"b": {"command": "y"}}}')
+    assert run("import", "mcp.json", "--write").exit_code == 0
+    assert (here / "hub.yaml").read_text() == (
+        "# mine\nmcpServers:\n    a: {command: x}  # kept\n    b:\n      command: y\n\n# about models\nmodels: {}\n"
+    )
+    assert (here / "hub.yaml").stat().st_mode & 0o777 == 0o640
+    again = run("import", "mcp.json", "--write")
+    assert again.exit_code == 1
+    assert "mcpServers.b is there already" in again.output
+
+
+@pytest.mark.parametrize("text", ["mcpServers: {a: {command: x}}\n", "{mcpServers: {}}", "mcpServers:\n", "a: ["])
+def test_a_file_that_cannot_be_extended_by_lines_is_left_alone(text: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        extend(text, {"mcpServers": {"b": {"command": "y"}}}, "hub.yaml")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"mcpServers": []}', "[" * 100_000])
+def test_what_is_no_mcp_json_is_told(run: Run, here: Path, content: str) -> None:
+    (here / "mcp.json").write_text(content)
+    done = run("import", "mcp.json")
+    assert done.exit_code == 1
+    assert "mcp.json:1: " in done.output
+
+
+def test_doctor_tells_what_answers_and_what_does_not(run: Run, here: Path) -> None:
+    (here / "hub.yaml").write_text(
+        "models: {m: {provider: offline}}\n"
+        "agents: {gone: {url: 'http://127.0.0.1:9'}}\n"
+        "mcpServers: {none: {command: /nonexistent/server}}\n"
+    )
+    done = run("doctor")
+    assert done.exit_code == 1
+    assert done.output.splitlines() == [
+        "ok    installation",
+        "ok    database",
+        "FAIL  agent gone: it cannot be reached",
+        "FAIL  MCP server none: its command does not exist",
+        "ok    model m",
+    ]
+
+
+def test_doctor_is_content_when_everything_answers(run: Run, here: Path) -> None:
+    (here / "hub.yaml").write_text(
+        f"mcpServers: {{time: {{command: '{sys.executable}', args: [-m, mcp_server_time, --local-timezone, UTC]}}}}"
+    )
+    done = run("doctor")
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("ok    MCP server time\n")
+    assert "time__get_current_time" in run("tools", "list").output
+
+
+def test_doctor_tells_a_distribution_that_has_taken_one_of_the_packages(here: Path) -> None:
+    site = here / "site"
+    (site / "llm").mkdir(parents=True)
+    (site / "llm/__init__.py").touch()
+    (site / "llm-0.1.dist-info").mkdir()
+    (site / "llm-0.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: llm\nVersion: 0.1\n")
+    (site / "llm-0.1.dist-info/RECORD").write_text("llm/__init__.py,,\nllm-0.1.dist-info/METADATA,,\n")
+    paths = [str(site), str(ROOT), sysconfig.get_path("purelib")]
+    done = in_a_process("doctor", cwd=here, PYTHONPATH=os.pathsep.join(paths))
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAIL  installation: llm belongs to llm, not to hubbub alone")
