@@ -63,7 +63,7 @@ def read_body(data: bytes) -> RawObject:
     found = _read_params(params)
     judged.check_spelling(found, _PARAMS)
     inner = sum(bytes(found[name]).count(b'"name"') for name in ("arguments", "_meta") if name in found)
-    if bytes(params).count(b'"name"') - inner > 1:
+    if bytes(params).count(b'"name"') - inner > 1 or b"\\u" in data:  # an escape may spell it too
         judged.body(data, DECIDING | _NAME)
     return top
 

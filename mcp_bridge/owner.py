@@ -143,7 +143,7 @@ class Owner:
             raise UpstreamUnavailable(self._name, "it was switched off or replaced")
         if loop.time() < self._not_before:
             raise UpstreamUnavailable(self._name, "it failed several times and is left alone for a moment")
-        live = self._live = _Live(loop.create_future(), used_at=loop.time())
+        live = self._live = _Live(loop.create_future())
         live.ready.add_done_callback(_retrieve)
         live.task = loop.create_task(self._run(live), name=f"connection to {self._name}")
         self._tasks.add(live.task)
@@ -164,6 +164,7 @@ class Owner:
                     connection = await stack.enter_async_context(opening)
                 deadline.cancel()
                 self.starts += 1
+                live.used_at = asyncio.get_running_loop().time()
                 live.ready.set_result(connection)
                 logger.info("upstream connected", extra={"server": self._name})
                 await self._wait(live)
@@ -199,6 +200,8 @@ class Owner:
             self._live = None
         live.leave_at = asyncio.get_running_loop().time() + drain_s
         live.changed.set()
+        if not live.ready.done() and live.task is not None:
+            live.task.cancel()  # still starting; nobody's call would be drained
 
     def _finished(self, live: _Live, failure: HubError) -> None:
         if self._live is live:

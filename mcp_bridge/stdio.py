@@ -44,17 +44,19 @@ async def stdio_transport(
         OSError: it cannot be started.
     """
     assert server.command is not None
-    process = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: _Protocol(on_end),
         server.command,
         *server.args,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        limit=MAX_LINE_BYTES,
         env={name: environment[name] for name in INHERITED if name in environment} | dict(server.env),
         cwd=server.cwd,
         start_new_session=True,
     )
+    process = asyncio.subprocess.Process(transport, protocol, loop)
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     pumps = [
@@ -66,7 +68,7 @@ async def stdio_transport(
         yield read_stream, write_stream
     finally:
         try:
-            await asyncio.shield(_end(process))
+            await asyncio.shield(_end(process, protocol))
         finally:
             kill_group(process.pid, signal.SIGKILL)
             for pump in pumps:
@@ -74,6 +76,27 @@ async def stdio_transport(
             await asyncio.gather(*pumps, return_exceptions=True)
             for stream in (incoming, read_stream, write_stream, outgoing):
                 stream.close()
+
+
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells when the child has ended: its descendants may hold its pipes, so that no end of file would."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        super().__init__(limit=MAX_LINE_BYTES, loop=asyncio.get_running_loop())
+        self._on_end = on_end
+        self._group = 0
+        self.exited = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._group = transport.get_pid()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+        kill_group(self._group, signal.SIGKILL)
+        self._on_end()
 
 
 async def _read(process: asyncio.subprocess.Process, incoming: Any, on_end: Callable[[], None]) -> None:
@@ -114,24 +137,27 @@ async def _log_errors(process: asyncio.subprocess.Process, server: Server) -> No
                 )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, protocol: _Protocol) -> None:
     """Close stdin, then SIGTERM, then SIGKILL, each for the whole group."""
     assert process.stdin is not None
     with suppress(ConnectionError, RuntimeError):
         process.stdin.close()
-    if not await _ended(process):
+    if not await _ended(protocol):
         kill_group(process.pid, signal.SIGTERM)
-        if not await _ended(process):
+        if not await _ended(protocol):
             kill_group(process.pid, signal.SIGKILL)
-            await _ended(process)
+            await _ended(protocol)
 
 
-async def _ended(process: asyncio.subprocess.Process) -> bool:
-    """Whether the child itself ends within the grace; its descendants may still hold the pipes."""
+async def _ended(protocol: _Protocol) -> bool:
+    """Whether the child itself ends within the grace.
+
+    Not `process.wait()`: that would also wait for descendants that hold the child's pipes.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(GRACE_S):
-            await process.wait()
-    return process.returncode is not None
+            await protocol.exited.wait()
+    return protocol.exited.is_set()
 
 
 def kill_group(group: int, signal_number: signal.Signals) -> None:
