@@ -92,7 +92,7 @@ class Ledger:
         known = self._contexts.get((agent, context_id))
         if known is not None:
             return known == owner
-        claim = Claim(agent=agent, owner=owner, context_id=context_id, at=time.time())
+        claim = Claim(agent, owner, context_id, None, "", 0.0)
         if not await self._ownership.claim(claim):
             return False
         _keep(self._contexts, (agent, context_id), owner)
@@ -101,7 +101,7 @@ class Ledger:
     async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None) -> bool:
         task_id = seen.task_id
         state, at = seen.state or SUBMITTED, seen.at or time.time()
-        claim = Claim(agent=agent, owner=owner, context_id=context_id, task_id=task_id, state=state, at=at)
+        claim = Claim(agent, owner, context_id, task_id, state, at)
         if task_id is None or not await self._ownership.claim(claim):
             return False
         _keep(self._tasks, (agent, task_id), _Known(owner, context_id or "", state, at))
@@ -113,11 +113,7 @@ class Ledger:
         if known.state in FINAL_STATES or (state == known.state and (at is None or at <= known.at)):
             return
         known.state, known.at = state, at or time.time()
-        self._ownership.advance_later(
-            Claim(
-                agent=agent, owner=known.owner, context_id=known.context_id, task_id=task_id, state=state, at=known.at
-            )
-        )
+        self._ownership.advance_later(Claim(agent, known.owner, known.context_id, task_id, state, known.at))
 
 
 def _keep(cache: OrderedDict[tuple[str, str], T], key: tuple[str, str], value: T) -> None:

@@ -85,7 +85,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("agent", "task_id"),
     )
     with op.batch_alter_table("tasks") as batch_op:
-        batch_op.create_index(batch_op.f("ix_tasks_context_id"), ["context_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_tasks_owner"), ["owner"], unique=False)
 
     op.create_table(
