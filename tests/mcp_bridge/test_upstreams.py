@@ -62,7 +62,7 @@ async def with_child(tmp_path: Path, more: str = "") -> AsyncIterator[McpHub]:
 async def call(hub: McpHub, name: str, **arguments: Any) -> Any:
     caller = admin()
     with hub.gate.admit(caller, hub.services.registry.catalog.tools[name]) as permit:
-        result = await hub.bridge.dispatch.call(caller, name, arguments=arguments, within=permit)
+        result = await hub.dispatch.call(caller, name, arguments=arguments, within=permit)
     return result["content"][0]["text"]
 
 
@@ -87,13 +87,13 @@ async def test_many_callers_share_one_child(tmp_path: Path) -> None:
     async with with_child(tmp_path) as hub:
         found = await asyncio.gather(*(pids(hub) for _ in range(10)))
         assert len({pid for pid, _ in found}) == 1
-        assert hub.bridge.pool.upstream(hub.services.registry.catalog.servers["child"]).owner.starts == 1
+        assert hub.upstream("child").owner.starts == 1
 
 
 async def test_a_killed_child_is_started_again_at_the_next_call(tmp_path: Path) -> None:
     async with with_child(tmp_path) as hub:
         child, grandchild = await pids(hub)
-        connection = hub.bridge.pool.upstream(hub.services.registry.catalog.servers["child"]).owner
+        connection = hub.upstream("child").owner
         os.kill(child, signal.SIGKILL)
         async with asyncio.timeout(10):
             while connection.is_connected:
@@ -144,7 +144,7 @@ async def test_switching_a_server_off_ends_its_calls_and_its_child(tmp_path: Pat
             await running
         await gone(*found)
         with pytest.raises(NotFound):
-            hub.bridge.dispatch.tool(admin(), "peer__wait")
+            hub.dispatch.tool(admin(), "peer__wait")
 
 
 async def test_a_lost_session_is_opened_again_and_the_call_made_once(tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ mcpServers:
             assert all(tool.reason for tool in catalog.quarantined)
             for name, reason in (("dead", "cannot be reached"), ("missing", "does not exist"), ("quits", "ended")):
                 with pytest.raises(UpstreamError, match=reason):
-                    await hub.bridge.sync.refresh(name)
+                    await hub.sync.refresh(name)
             with pytest.raises(NotFound):
-                await hub.bridge.sync.refresh("unknown")
+                await hub.sync.refresh("unknown")
 
 
 async def test_a_failed_fetch_does_not_replace_a_good_listing(tmp_path: Path) -> None:
@@ -227,12 +227,12 @@ async def test_a_failed_fetch_does_not_replace_a_good_listing(tmp_path: Path) ->
         await hub.listed("peer__t")
         answers[0] = None
         with pytest.raises(UpstreamError):
-            await hub.bridge.sync.refresh("peer")
+            await hub.sync.refresh("peer")
         assert "peer__t" in hub.services.registry.catalog.tools
         answers[0] = []
-        await hub.bridge.sync.refresh("peer")
+        await hub.sync.refresh("peer")
         assert "peer__t" in hub.services.registry.catalog.tools
-        await hub.bridge.sync.refresh("peer")
+        await hub.sync.refresh("peer")
         assert "peer__t" not in hub.services.registry.catalog.tools
 
 
@@ -251,20 +251,20 @@ async def test_all_pages_are_listed_and_a_repeated_cursor_ends_them(tmp_path: Pa
         open_mcp_hub(tmp_path, f"mcpServers: {{peer: {{url: {peer.url}}}}}\n") as hub,
     ):
         await hub.listed("peer__one", "peer__two", "peer__three")
-        assert await hub.bridge.sync.refresh("peer") == 3
+        assert await hub.sync.refresh("peer") == 3
 
 
 async def test_a_server_added_later_is_usable_after_a_refresh(tmp_path: Path) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path) as hub:
         await hub.services.registry.put("server", "late", {"url": peer.url}, trusted=True)
-        assert await hub.bridge.sync.refresh("late") == 4
+        assert await hub.sync.refresh("late") == 5
         assert await call(hub, "late__echo") == "{}"
 
 
 async def test_a_server_that_only_fails_is_left_alone_for_growing_times(tmp_path: Path) -> None:
     yaml = 'mcpServers: {quits: {command: "false"}}\n'
     async with open_mcp_hub(tmp_path, yaml) as hub:
-        upstream = hub.bridge.pool.upstream(hub.services.registry.catalog.servers["quits"])
+        upstream = hub.upstream("quits")
         reasons = []
         for _ in range(4):
             with pytest.raises(UpstreamUnavailable) as caught:

@@ -1,34 +1,21 @@
-"""A hub with nothing but the MCP door, its bridge in reach of the test."""
+"""The real hub as the MCP tests use it: the bridge in reach, the official client towards it, modern messages by hand."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from hub import errors
-from hub.app import App, Door, House, Routes, jsonrpc
-from hub.asgi import Limits
-from hub.auth import Authenticator
-from hub.doors.mcp import McpDoor
-from hub.hosts import Hosts
-from hub.serve import server
-from hub.services import Services, open_services
-from hub.settings import environment
-from llm.providers.table import NAMES
-from mcp_bridge.bridge import Bridge, open_bridge
-from registry.config import read
-from registry.identity import KeySpec
-from tests.conftest import Embedded, free_socket, run, with_hub_section
-from tests.recording import RecordingGate
+from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.pool import Upstream
+from mcp_bridge.sync import Sync
+from tests.conftest import Hub, open_hub
 
 MODERN = "2026-07-28"
 META = {
@@ -38,21 +25,19 @@ META = {
 }
 
 
-@dataclass
-class McpHub:
-    url: str
-    services: Services
-    bridge: Bridge
-    gate: RecordingGate
+class McpHub(Hub):
+    """A hub under test."""
 
-    async def key(self, *allow: str) -> str:
-        name = f"key-{len(await self.services.keys.all_live())}"
-        _, secret = await self.services.keys.create(KeySpec(name=name, allow=allow))
-        return secret
+    @property
+    def dispatch(self) -> Dispatch:
+        return self.services.tools
 
-    def http(self, secret: str) -> httpx.AsyncClient:
-        headers = {"authorization": f"Bearer {secret}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+    @property
+    def sync(self) -> Sync:
+        return self.services.sync
+
+    def upstream(self, name: str) -> Upstream:
+        return self.dispatch._pool.upstream(self.services.registry.catalog.servers[name])
 
     async def listed(self, *names: str) -> None:
         """Wait until tools of these exposed names are in the catalog."""
@@ -70,6 +55,13 @@ class McpHub:
             yield client
 
 
+@asynccontextmanager
+async def open_mcp_hub(directory: Path, yaml: str = "") -> AsyncIterator[McpHub]:
+    """Serve it; at the end every permit must have been settled once."""
+    async with open_hub(directory, yaml) as hub:
+        yield McpHub(hub.url, hub.services, hub.gate)
+
+
 def message(method: str, params: dict[str, Any] | None = None, *, request_id: Any = 1) -> dict[str, Any]:
     """A modern request."""
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": {**(params or {}), "_meta": META}}
@@ -84,51 +76,3 @@ def headers(method: str, name: str | None = None) -> dict[str, str]:
         "content-type": "application/json",
     }
     return found | ({"mcp-name": name} if name is not None else {})
-
-
-@asynccontextmanager
-async def open_mcp_hub(
-    directory: Path, yaml: str = "", *, environ: dict[str, str] | None = None
-) -> AsyncIterator[McpHub]:
-    """Serve it; at the end every permit must have been settled once."""
-    sock = free_socket()
-    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    declared = read(
-        with_hub_section(directory, yaml),
-        file="hub.yaml",
-        environ=environ or {},
-        read_file=lambda name: (directory / name).read_text(),
-        providers=NAMES,
-    )
-    hubs: list[McpHub] = []
-    gates: list[RecordingGate] = []
-
-    def make_gate(record: Any) -> RecordingGate:
-        gates.append(RecordingGate(record))
-        return gates[-1]
-
-    @asynccontextmanager
-    async def opener() -> AsyncIterator[House]:
-        async with (
-            open_services(declared, public_url=url, environment={}, make_gate=make_gate) as services,
-            open_bridge(
-                services.registry, gate=services.gate, egress=services.egress, environment=environment()
-            ) as bridge,
-            asyncio.TaskGroup() as tasks,
-        ):
-            door = McpDoor(bridge.dispatch)
-            legacy = tasks.create_task(door.run())
-            hubs.append(McpHub(url, services, bridge, gates[0]))
-            hung = Door(door, jsonrpc(errors.mcp))
-            yield House(
-                routes=Routes(exact={"/mcp": hung}, prefixes=(("/mcp/", hung),)),
-                authenticator=Authenticator(services.keys),
-                hosts=Hosts(url, bound_to="127.0.0.1", allowed_origins=[]),
-                limits=Limits(),
-            )
-            legacy.cancel()
-
-    real = server(App(opener), host="127.0.0.1", port=0, drain_s=2)
-    async with run(Embedded(real.config), sock):
-        yield hubs[0]
-    gates[0].check()

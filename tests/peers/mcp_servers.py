@@ -37,7 +37,7 @@ class Peer:
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "region", "fail")) -> Server[Any]:
+def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "tell", "region", "fail")) -> Server[Any]:
     async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
         schemas = {"region": REGION}
         return t.ListToolsResult(
@@ -47,7 +47,9 @@ def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "region"
     async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> t.CallToolResult:
         arguments = params.arguments or {}
         peer.calls.append((params.name, arguments))
-        if params.name == "wait":
+        if params.name == "tell":
+            await ctx.session.report_progress(1)
+        if params.name in {"wait", "tell"}:
             peer.waiting.set()
             try:
                 await peer.release.wait()
