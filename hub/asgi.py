@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from hub.exchange import AsgiCall, ClientGone, Header, Receive, Send
+from registry.deadline import Deadline
 from registry.errors import BodyStalled, MediaTypeRefused, TooLarge
 from registry.identity import NOBODY, Principal
 
@@ -92,23 +93,22 @@ class AsgiExchange:
         return self._body
 
     async def _read(self) -> bytes:
-        loop = asyncio.get_running_loop()
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(BODY_STALL_S) as deadline:
+            with Deadline(BODY_STALL_S) as deadline:
                 while True:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     chunk: bytes = message.get("body", b"")
                     if not message.get("more_body"):
-                        return chunk if not chunks else b"".join([*chunks, chunk])
+                        return b"".join([*chunks, chunk]) if chunks else chunk
                     chunks.append(chunk)
                     size += len(chunk)
                     if size > self._limits.body_bytes:
                         raise TooLarge(self._limits.body_bytes)
-                    deadline.reschedule(loop.time() + BODY_STALL_S)
+                    deadline.extend()
         except TimeoutError:
             raise BodyStalled from None
 

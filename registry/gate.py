@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from registry.errors import NotFound, RateLimited
 from registry.identity import HUB, Principal
@@ -43,9 +43,8 @@ class Usage:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """One call that ended, as usage records it."""
+class Settled(NamedTuple):
+    """One call that ended, as usage records it. A tuple: made for every call."""
 
     at: float
     principal: str

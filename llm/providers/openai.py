@@ -61,6 +61,7 @@ class OpenAICompatible:
             headers=_headers(model, row, key),
             body=body,
             trusted=model.trusted or model.base_url is None,
+            may_stream=stream,
         )
         async with self._egress.send(permit, outgoing) as incoming:
             if incoming.status != 200:

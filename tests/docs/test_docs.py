@@ -1,0 +1,118 @@
+"""Every block of the README and the docs runs, or is read by what reads it in life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm.providers.table import NAMES
+from registry.config import read
+from tests.conftest import OpenHub
+from tests.peers.a2a_agent import sdk_agent
+from tests.processes import hubbub
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    page: Path
+    language: str
+    text: str
+
+
+BLOCKS = [Block(page, *found) for page in PAGES for found in FENCE.findall(page.read_text())]
+
+
+def blocks(language: str, page: Path | None = None) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language and page in {None, block.page}]
+
+
+def named(block: Block) -> str:
+    return f"{block.page.name}-{block.text[:20]!r}"
+
+
+def test_every_language_of_a_block_is_tested() -> None:
+    assert {block.language for block in BLOCKS} <= {"bash", "console", "json", "python", "text", "yaml"}
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=named)
+def test_every_hub_yaml_of_the_docs_is_valid(block: Block) -> None:
+    read(block.text, file="hub.yaml", environ={}, read_file=lambda _name: "", providers=NAMES)
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=named)
+def test_every_json_of_the_docs_is_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("block", blocks("console"), ids=named)
+async def test_the_commands_of_the_docs_work(block: Block, tmp_path: Path) -> None:
+    page = next(found for found in blocks("yaml") if found.page == block.page)
+    declared = {**yaml.safe_load(page.text), "hub": {"database": f"sqlite:///{tmp_path}/hubbub.db"}}
+    (tmp_path / "hub.yaml").write_text(yaml.safe_dump(declared))
+    for line in block.text.splitlines():
+        program, *words = shlex.split(line.removeprefix("$ "))
+        assert program == "hubbub"
+        if words == ["serve"]:
+            continue  # what it does is what all the other tests are about
+        code, printed = await hubbub(*words, directory=tmp_path)
+        assert code == 0, f"{line}\n{printed}"
+
+
+@pytest.mark.parametrize("block", blocks("bash"), ids=named)
+def test_the_make_commands_of_the_docs_exist(block: Block) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = re.findall(r"^make (\w+)", block.text, re.MULTILINE)
+    assert set(used) <= targets
+    assert used or block.text.startswith("curl "), "a bash block is make or curl; another is tested by nobody"
+
+
+async def run(*command: str) -> str:
+    child = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await child.communicate()
+    assert child.returncode == 0, printed.decode()
+    return printed.decode()
+
+
+async def test_the_readmes_snippets_work_as_they_stand(hub: OpenHub) -> None:
+    """The Python and the curl of the README, with nothing but the address and the key changed."""
+    [page] = [block for block in blocks("yaml") if block.page.name == "README.md"]
+    [python] = blocks("python", page.page)
+    [curl] = [block for block in blocks("bash", page.page) if block.text.startswith("curl")]
+    async with sdk_agent() as agent:
+        declared = yaml.safe_load(page.text)
+        declared["agents"]["research"]["url"] = agent.url
+        declared["mcpServers"]["time"] = {"command": sys.executable, "args": ["-m", "mcp_server_time"]}
+        async with hub(yaml.safe_dump(declared)) as running:
+            await running.services.sync.refresh("time")
+            key = await running.key("agent:*", "tool:*", "model:*")
+
+            def adapted(text: str) -> str:
+                return text.replace("http://127.0.0.1:4000", running.url).replace("sk-…", key)
+
+            assert "What is new?" in await run(sys.executable, "-c", adapted(python.text))
+            answer = json.loads(await run("curl", "-sS", *shlex.split(adapted(curl.text).replace("\\\n", " "))[1:]))
+    [call] = answer["hub"]["tool_calls"]
+    assert (call["server"], call["tool"]) == ("time", "get_current_time")
+    assert "Europe/Berlin" in answer["choices"][0]["message"]["content"]
