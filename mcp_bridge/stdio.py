@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from mcp.client._transport import TransportStreams
@@ -89,8 +89,8 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._group = transport.get_pid()
+        # not isinstance: uvloop's transport is none of asyncio's classes
+        self._group = cast("asyncio.SubprocessTransport", transport).get_pid()
 
     def process_exited(self) -> None:
         super().process_exited()
@@ -161,6 +161,7 @@ async def _ended(protocol: _Protocol) -> bool:
 
 
 def kill_group(group: int, signal_number: signal.Signals) -> None:
-    """Send a signal to what is left of a process group."""
+    """Send a signal to what is left of a child's process group; never to the hub's own."""
+    assert group > 1, "0 would be the hub's own group, 1 is nobody's child"
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal_number)

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+import uvloop
 
 from hub.app import App, House
 from hub.serve import open_house, server
@@ -151,6 +152,11 @@ def _empty_database() -> Path:
     migrate(engine)
     engine.dispose()
     return path
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the hub runs on in life."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
