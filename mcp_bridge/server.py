@@ -35,23 +35,28 @@ _ACCEPT = (b"accept", b"application/json, text/event-stream")
 
 AsgiMessage = MutableMapping[str, Any]
 ErrorForm = Callable[[HubError, str], JsonObject]
+HttpForm = Callable[[HubError], tuple[int, list[tuple[bytes, bytes]]] | None]
+"""HTTP status and headers of an error that concerns the HTTP request too; None: it travels with 200."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LegacyCaller:
     """Who sent a request, and where."""
 
     principal: Principal
     path: str
     request_id: str
+    failure: HubError | None = None
+    """Why the request is refused."""
 
 
 class LegacyServer:
     """Serves older clients. `run` must be running while it is called."""
 
-    def __init__(self, dispatch: Dispatch, *, error_form: ErrorForm) -> None:
+    def __init__(self, dispatch: Dispatch, *, error_form: ErrorForm, http_form: HttpForm) -> None:
         self._dispatch = dispatch
         self._error_form = error_form
+        self._http_form = http_form
         server: Server[Any] = Server(
             HUB["name"], version=HUB["version"], on_list_tools=_never_list, on_call_tool=_never_call
         )
@@ -82,7 +87,15 @@ class LegacyServer:
         user = AuthenticatedUser(AccessToken(token="", client_id=caller.principal.id, scopes=[]))
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
         inner = {**scope, "headers": [*headers, _ACCEPT], "user": user, _CALLER: caller}
-        await self._manager.handle_request(inner, receive, send)
+
+        async def answer(message: AsgiMessage) -> None:
+            if message["type"] == "http.response.start" and caller.failure is not None:
+                form = self._http_form(caller.failure)
+                if form is not None:
+                    message = {**message, "status": form[0], "headers": [*message["headers"], *form[1]]}
+            await send(message)
+
+        await self._manager.handle_request(inner, receive, answer)
 
     async def _answer(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
         if ctx.method not in {"tools/list", "tools/call"}:
@@ -93,6 +106,7 @@ class LegacyServer:
                 return decode(self._dispatch.view(caller.principal, caller.path).legacy_list)
             return await self._call(caller, ctx.params or {})
         except HubError as error:
+            caller.failure = error
             raise MCPError(**self._error_form(error, caller.request_id)) from None
 
     async def _call(self, caller: LegacyCaller, params: JsonObject) -> JsonObject:
@@ -118,11 +132,11 @@ class LegacyServer:
         return {member: decode(raw) for member, raw in as_legacy(answer.result).items()}
 
 
-async def _never_list(context: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+async def _never_list(_context: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:
     """Stand for the capability; the middleware answers."""
     raise NotImplementedError
 
 
-async def _never_call(context: Any, params: CallToolRequestParams) -> CallToolResult:
+async def _never_call(_context: Any, _params: CallToolRequestParams) -> CallToolResult:
     """Stand for the capability; the middleware answers."""
     raise NotImplementedError

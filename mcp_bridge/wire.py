@@ -20,7 +20,6 @@ META_VERSION = META_PREFIX + "protocolVersion"
 META_CAPABILITIES = META_PREFIX + "clientCapabilities"
 META_CLIENT = META_PREFIX + "clientInfo"
 META_SERVER = META_PREFIX + "serverInfo"
-META_LOG_LEVEL = META_PREFIX + "logLevel"
 
 HUB: JsonObject = {"name": "hubbub", "version": "0.1.0"}
 """How the hub names itself, as a server and as a client. Self-reported: nobody may decide by it."""

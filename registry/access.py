@@ -100,8 +100,13 @@ class Grants:
     grants: tuple[Grant, ...]
     _globs: dict[str, list[str]] = field(init=False, repr=False, compare=False)
     _memo: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return self._hash  # a key of caches: each lookup would else hash every grant anew
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.grants))
         globs: dict[str, list[str]] = {}
         for grant in self.grants:
             globs.setdefault(grant.kind, []).append(grant.glob)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hub import errors
-from hub.exchange import Exchange
+from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.fastlane import Caller, FastLane, read_body, read_message
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
@@ -47,7 +47,7 @@ class McpDoor:
         if not warm:
             await self._legacy_wanted.wait()
         server = await asyncio.to_thread(_load)
-        self._legacy = server.LegacyServer(self._dispatch, error_form=errors.mcp)
+        self._legacy = server.LegacyServer(self._dispatch, error_form=errors.mcp, http_form=_http_form)
         await self._legacy.run(self._legacy_ready)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -164,6 +164,11 @@ def _check_id(request_id: msgspec.Raw) -> None:
     value = decode(request_id)
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InvalidRequest("id must be a string or an integer", member="id")
+
+
+def _http_form(error: HubError) -> tuple[int, list[Header]] | None:
+    row = errors.row_of(error)
+    return (row.status, errors.extra_headers(error)) if row.http else None
 
 
 async def _refuse(exchange: Exchange, error: HubError, request_id: bytes) -> None:

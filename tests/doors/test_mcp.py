@@ -239,29 +239,46 @@ async def test_notifications_are_taken_and_other_http_methods_are_not(tmp_path: 
                 assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-async def test_a_session_answers_the_principal_that_opened_it_alone(tmp_path: Path) -> None:
-    async with open_mcp_hub(tmp_path) as hub:
-        hello = {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2025-11-25",
-                "capabilities": {},
-                "clientInfo": {"name": "t", "version": "1"},
-            },
-        }
-        async with hub.http(await hub.key("tool:*")) as alice, hub.http(await hub.key("tool:*")) as bob:
-            opened = await alice.post("/mcp", json=hello, headers={"accept": "application/json"})
-            assert (opened.status_code, opened.json()["result"]["protocolVersion"]) == (200, "2025-11-25")
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+
+
+async def test_a_key_over_its_pace_gets_429_in_either_era(tmp_path: Path) -> None:
+    async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
+        await hub.listed("peer__echo")
+        async with hub.http(await hub.key("tool:*", requests_per_minute=1)) as http:
+            assert (await http.post("/mcp", json=ECHO, headers=CALL)).status_code == 200
+            opened = await http.post("/mcp", json=HELLO)
             session = {"mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
-            await alice.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=session)
-            ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-            assert (await alice.post("/mcp", json=ping, headers=session)).json()["result"] == {}
-            assert (await bob.post("/mcp", json=ping, headers=session)).status_code == 404
-            assert (await bob.delete("/mcp", headers=session)).status_code == 404
-            assert (await alice.delete("/mcp", headers=session)).status_code == 200
-            assert (await alice.post("/mcp", json=ping, headers=session)).status_code == 404
+            await http.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=session)
+            for given in (CALL, session):
+                refused = await http.post("/mcp", json=ECHO, headers=given)
+                assert refused.status_code == 429
+                assert int(refused.headers["retry-after"]) > 0
+                assert refused.json()["error"]["code"] == -32603
+        assert len(peer.calls) == 1
+
+
+async def test_a_session_answers_the_principal_that_opened_it_alone(tmp_path: Path) -> None:
+    async with (
+        open_mcp_hub(tmp_path) as hub,
+        hub.http(await hub.key("tool:*")) as alice,
+        hub.http(await hub.key("tool:*")) as bob,
+    ):
+        opened = await alice.post("/mcp", json=HELLO, headers={"accept": "application/json"})
+        assert (opened.status_code, opened.json()["result"]["protocolVersion"]) == (200, "2025-11-25")
+        session = {"mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
+        await alice.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=session)
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        assert (await alice.post("/mcp", json=ping, headers=session)).json()["result"] == {}
+        assert (await bob.post("/mcp", json=ping, headers=session)).status_code == 404
+        assert (await bob.delete("/mcp", headers=session)).status_code == 404
+        assert (await alice.delete("/mcp", headers=session)).status_code == 200
+        assert (await alice.post("/mcp", json=ping, headers=session)).status_code == 404
 
 
 async def leave(hub: McpHub, peer: mcp_servers.Peer, tool: str) -> None:

@@ -1,0 +1,48 @@
+"""What is left of stdio servers when the hub's own process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.mcp_bridge.test_upstreams import CHILD, gone, is_alive
+from tests.peers.mcp_hub import headers, message
+from tests.processes import hub_process
+
+
+async def pids(http: httpx.AsyncClient) -> list[int]:
+    """Ask the child for its pid and its child's; a hub that has just started may not have listed it yet."""
+    body = message("tools/call", {"name": "child__pids", "arguments": {}})
+    async with asyncio.timeout(20):
+        while True:
+            answer = (await http.post("/mcp", json=body, headers=headers("tools/call", "child__pids"))).json()
+            if "result" in answer:
+                return [int(pid) for pid in answer["result"]["content"][0]["text"].split()]
+            assert answer["error"]["code"] == -32602, answer
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_no_stdio_child_survives_the_hubs_process(tmp_path: Path, how: signal.Signals) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    yaml = f"mcpServers:\n  child: {{command: {json.dumps(sys.executable)}, args: [{json.dumps(str(script))}]}}\n"
+    async with hub_process(tmp_path, yaml) as hub:
+        async with hub.http(await hub.key("app", "tool:*")) as http:
+            child, grandchild = await pids(http)
+        assert is_alive(child)
+        hub.send(how)
+        async with asyncio.timeout(30):
+            await hub.child.wait()
+        await gone(child)
+        if how is signal.SIGTERM:
+            await gone(grandchild)
+        elif is_alive(grandchild):  # a killed hub can end nothing; the child saw its stdin close, its own child did not
+            os.kill(grandchild, signal.SIGKILL)
