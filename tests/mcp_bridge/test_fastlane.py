@@ -29,7 +29,9 @@ def test_a_name_that_is_not_ascii_travels_in_base64() -> None:
     assert read_message(dict(CALL), raw(headers("tools/call", NAME))).method == "tools/call"
 
 
-@pytest.mark.parametrize("name", ["größe".encode().decode("latin-1"), "=?base64?!!!?=", "=?base64?Z3LDtsOfZR==?=", "grosse"])
+@pytest.mark.parametrize(
+    "name", ["größe".encode().decode("latin-1"), "=?base64?!!!?=", "=?base64?Z3LDtsOfZR==?=", "grosse"]
+)
 def test_a_name_that_does_not_decode_to_the_bodys_is_a_mismatch(name: str) -> None:
     with pytest.raises(HeaderMismatch):
         read_message(dict(CALL), raw(headers("tools/call", name)))
