@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -94,6 +95,7 @@ def serve(declared: Declared, config_path: Path | None, *, host: str, port: int)
             if watching is not None:
                 watching.cancel()
 
+    gc.collect(); gc.freeze(); gc.set_threshold(100000, 50, 100)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # the server drains first, and then raises the signal again
     server(
