@@ -6,6 +6,8 @@ unless it opens that very path itself.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -14,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub import errors
-from hub.asgi import AsgiExchange, Limits
 from hub.auth import Authenticator
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
+from hub.http_exchange import HttpExchange, Limits
 from registry.errors import HeadersTooLarge, HostRefused, HubError, NotFound, OriginRefused, Overloaded
 from registry.judged import JsonObject, encode
 
@@ -74,21 +76,21 @@ Opener = Callable[[], AbstractAsyncContextManager[House]]
 
 
 class App:
-    """The ASGI application. `open_house` is entered at start-up and left at shutdown."""
+    """Serves exchanges once the house is open; ASGI only for the lifespan, which uvicorn drives."""
 
     def __init__(self, open_house: Opener) -> None:
         self._open = open_house
         self._house: House | None = None
+        self._numbers = itertools.count(1)
+        self._start = os.urandom(6).hex()
+
+    def limits(self) -> Limits:
+        """The limits of the open house."""
+        return self._house.limits if self._house is not None else Limits()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one request, or the lifespan."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            assert self._house is not None, "the server sends no request before start-up is complete"
-            await self._serve(self._house, scope, receive, send)
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Open the house at the server's start and close it at its end."""
+        assert scope["type"] == "lifespan", "requests come as exchanges"
         await receive()
         try:
             async with self._open() as self._house:
@@ -100,30 +102,35 @@ class App:
             raise
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, house: House, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        request_id = "req_" + os.urandom(8).hex()
-        exchange = AsgiExchange(scope, receive, send, limits=house.limits, request_id=request_id)
+    async def serve(self, exchange: HttpExchange) -> None:
+        """Serve one request; every failure becomes an answer, or cuts an answer that had begun."""
+        house = self._house
+        assert house is not None, "the server accepts nobody before the house is open"
+        exchange.request_id = f"req_{self._start}{next(self._numbers):x}"
         door = house.routes.find(exchange.path)
         try:
-            if not await _admit(house, exchange, door):
-                return
-            assert door is not None, "a path without a door is not admitted"
-            await door.handler(exchange)
-            await exchange.finish()
+            if await _admit(house, exchange, door):
+                assert door is not None, "a path without a door is not admitted"
+                await door.handler(exchange)
+                exchange.finish()
         except ClientGone:
             pass
         except HubError as error:
             await _refuse(exchange, door, error)
+        except asyncio.CancelledError:
+            exchange.abort()  # the drain time is over
+            raise
         except Exception:  # the boundary: whatever a door did not foresee
-            logger.exception("request failed", extra={"request_id": request_id, "path": exchange.path})
+            logger.exception("request failed", extra={"request_id": exchange.request_id, "path": exchange.path})
             if exchange.started:
-                raise  # the server cuts the connection: a half answer must not look whole
-            await _refuse(exchange, door, errors.INTERNAL)
+                exchange.abort()  # a half answer must not look whole
+            else:
+                await _refuse(exchange, door, errors.INTERNAL)
         finally:
             exchange.stop()
 
 
-async def _admit(house: House, exchange: AsgiExchange, door: Door | None) -> bool:
+async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> bool:
     """Check Host, Origin and key. False: a browser's preflight was answered and nothing is left to do."""
     if sum(len(name) + len(value) for name, value in exchange.raw_headers) > house.limits.header_bytes:
         raise HeadersTooLarge(house.limits.header_bytes)
@@ -144,7 +151,7 @@ async def _admit(house: House, exchange: AsgiExchange, door: Door | None) -> boo
     return True
 
 
-def _preflight(exchange: AsgiExchange) -> list[Header]:
+def _preflight(exchange: HttpExchange) -> list[Header]:
     asked = exchange.headers.get(b"access-control-request-headers", b"authorization, content-type")
     return [
         (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
@@ -154,10 +161,12 @@ def _preflight(exchange: AsgiExchange) -> list[Header]:
     ]
 
 
-async def _refuse(exchange: AsgiExchange, door: Door | None, error: HubError) -> None:
+async def _refuse(exchange: HttpExchange, door: Door | None, error: HubError) -> None:
     """Answer an error in the door's own form."""
     if exchange.started:
-        raise RuntimeError("a door raised after it had begun to answer") from error
+        logger.error("a door raised after it had begun to answer", extra={"request_id": exchange.request_id})
+        exchange.abort()
+        return
     if isinstance(error, Overloaded):
         logger.error("refused: the hub cannot decide", extra={"reason": error.text})
     form = door.form if door else errors.problem

@@ -1,4 +1,4 @@
-"""One request and its answer, free of ASGI: what a door gets to see. `hub/asgi.py` is the only implementation.
+"""One request and its answer, free of ASGI: what a door gets to see. `hub/http_exchange.py` is the only implementation.
 
 A door reads the request, then either `reply`s at once or `start`s a stream and `write`s to it. `write` waits while the
 client reads slowly. Inside `until_gone` the door's task is cancelled when the client leaves; outside it is not.
@@ -41,9 +41,14 @@ class Exchange(Protocol):
         """Read the whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`, `ClientGone`."""
 
     async def reply(
-        self, status: int, body: bytes, *, media_type: bytes = b"application/json", headers: Sequence[Header] = ()
+        self,
+        status: int,
+        body: bytes | tuple[bytes, ...],
+        *,
+        media_type: bytes = b"application/json",
+        headers: Sequence[Header] = (),
     ) -> None:
-        """Answer whole."""
+        """Answer whole; a body in parts is sent without copying them together."""
 
     async def start(
         self, status: int, *, media_type: bytes = b"text/event-stream", headers: Sequence[Header] = ()

@@ -10,13 +10,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 
 from hub.app import App, House
-from hub.asgi import Limits
 from hub.auth import Authenticator
 from hub.hosts import Hosts
+from hub.http11 import Front
+from hub.http_exchange import Limits
 from hub.routes import routes
 from hub.services import MakeGate, Services, open_services
 from hub.settings import environment, watch
@@ -25,9 +27,6 @@ from registry.errors import HubError
 from registry.gate import Gate
 
 logger = logging.getLogger(__name__)
-
-IDLE_CONNECTION_S = 75
-"""Kept-alive connections of clients; longer than the 60 s of common load balancers, so that they close first."""
 
 
 @asynccontextmanager
@@ -54,7 +53,7 @@ async def open_house(
         yield house, services
 
 
-def server(app: App, *, host: str, port: int, drain_s: float, trusted_proxies: tuple[str, ...] = ()) -> uvicorn.Server:
+def server(app: App, *, host: str, port: int, drain_s: float) -> uvicorn.Server:
     """Make the HTTP server around the application."""
     return uvicorn.Server(
         uvicorn.Config(
@@ -62,15 +61,13 @@ def server(app: App, *, host: str, port: int, drain_s: float, trusted_proxies: t
             host=host,
             port=port,
             loop="uvloop" if sys.platform != "win32" else "asyncio",
-            http="httptools",
+            http=cast("Any", Front(app.serve, app.limits).connection),
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(trusted_proxies),
-            forwarded_allow_ips=list(trusted_proxies),
-            timeout_keep_alive=IDLE_CONNECTION_S,
+            proxy_headers=False,
             timeout_graceful_shutdown=round(drain_s),
             backlog=2048,
         )
@@ -89,22 +86,23 @@ def serve(declared: Declared, config_path: Path | None, *, host: str, port: int)
             open_house(declared, public_url=public_url, bound_to=host) as (house, services),
             asyncio.TaskGroup() as tasks,
         ):
+            _spare_the_collector()
             watching = tasks.create_task(follow(services, config_path)) if config_path else None
             welcome(services, host, port)
             yield house
             if watching is not None:
                 watching.cancel()
 
-    gc.collect(); gc.freeze(); gc.set_threshold(100000, 50, 100)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # the server drains first, and then raises the signal again
-    server(
-        App(opener),
-        host=host,
-        port=port,
-        drain_s=declared.hub.limits.drain_s,
-        trusted_proxies=declared.hub.trusted_proxies,
-    ).run()
+    server(App(opener), host=host, port=port, drain_s=declared.hub.limits.drain_s).run()
+
+
+def _spare_the_collector() -> None:
+    """Leave what start-up made out of collections, and collect rarely: requests leave few cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _end(_number: int, _frame: object) -> None:

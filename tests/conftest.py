@@ -21,6 +21,9 @@ import uvicorn
 import uvloop
 
 from hub.app import App, House
+from hub.exchange import Receive, Send
+from hub.http11 import Front, Serve
+from hub.http_exchange import Limits
 from hub.serve import open_house, server
 from hub.services import Services
 from llm.providers.table import NAMES
@@ -67,6 +70,23 @@ async def served(app: object, sock: socket.socket | None = None) -> AsyncIterato
     sock = sock or free_socket()
     host, port = sock.getsockname()[:2]
     config = uvicorn.Config(app, ws="none", log_config=None, lifespan="auto", timeout_graceful_shutdown=1)
+    async with run(Embedded(config), sock):
+        yield f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def served_exchanges(serve: Serve) -> AsyncIterator[str]:
+    """Serve a function of exchanges over the hub's own HTTP on a free port; yields its URL."""
+
+    async def lifespan(_scope: object, receive: Receive, send: Send) -> None:
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+
+    sock = free_socket()
+    host, port = sock.getsockname()[:2]
+    protocol = Front(serve, Limits).connection
+    config = uvicorn.Config(lifespan, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=1)
     async with run(Embedded(config), sock):
         yield f"http://{host}:{port}"
 

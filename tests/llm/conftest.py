@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from hub import errors
-from hub.asgi import AsgiExchange, Limits
 from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.exchange import ClientGone
+from hub.http_exchange import HttpExchange
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import TABLE
@@ -28,7 +28,7 @@ from registry.errors import HubError
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import encode
-from tests.conftest import served
+from tests.conftest import served_exchanges
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
 from tests.recording import RecordingGate
 
@@ -135,17 +135,15 @@ async def open_desk(
             "/v1/models": ModelsDoor(lambda: Catalog(number=1, models=models)),
         }
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] != "http":
-                return
-            exchange = AsgiExchange(scope, receive, send, limits=Limits(), request_id="req_1")
+        async def serve(exchange: HttpExchange) -> None:
+            exchange.request_id = "req_1"
             exchange.principal = Principal(
                 id="key_1", name="k", grants=Grants.parse(tuple(grants)), requests_per_minute=per_minute
             )
-            door = doors["/v1/models" if scope["path"].startswith("/v1/models") else scope["path"]]
+            door = doors["/v1/models" if exchange.path.startswith("/v1/models") else exchange.path]
             try:
                 await door(exchange)
-                await exchange.finish()
+                exchange.finish()
             except ClientGone:
                 pass
             except HubError as error:
@@ -156,7 +154,7 @@ async def open_desk(
                 exchange.stop()
 
         async with (
-            served(app) as url,
+            served_exchanges(serve) as url,
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0, timeout=20) as client,
         ):
             try:

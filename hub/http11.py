@@ -1,0 +1,263 @@
+"""HTTP/1.1 connections: httptools parses, this module decides what lives how long. One object a connection, one task a request.
+
+Runs inside uvicorn's server, which owns sockets, signals and the drain at shutdown. Own code because it is the hottest path of
+the hub and because waits end here that end nowhere else: a head that comes slowly or never, a head without end, a body that
+nobody reads (docs/decisions/0008).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+
+from hub.exchange import Header
+from hub.http_exchange import HttpExchange, Limits
+
+Serve = Callable[[HttpExchange], Awaitable[None]]
+
+IDLE_S = 75.0
+"""Kept-alive connections of clients; longer than the 60 s of common load balancers, so that they close first."""
+
+HEAD_S = 30.0
+"""How long a request's head may take from its first byte, and how long an unread body is drained after its answer."""
+
+MAX_PIPELINED = 64
+"""Requests that one connection may have waiting."""
+
+
+class Front:
+    """What all connections of a server share."""
+
+    def __init__(self, serve: Serve, limits: Callable[[], Limits]) -> None:
+        """`limits` is asked at each new connection: they are known once the hub is open."""
+        self.serve = serve
+        self.limits = limits
+        self._dated: object = None
+        self._date = b""
+
+    def date(self, server_state: Any) -> bytes:
+        """The `date` header's line; uvicorn makes a new one each second."""
+        headers = server_state.default_headers
+        if headers is not self._dated:
+            self._dated = headers
+            self._date = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers)
+        return self._date
+
+    def connection(
+        self,
+        config: object,  # uvicorn's way of making a protocol
+        server_state: Any,
+        app_state: object,
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Connection:
+        """Make a connection; uvicorn calls it for each it accepts."""
+        return Connection(self, server_state)
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, front: Front, server_state: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limits = front.limits()
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.peer: tuple[str, int] | None = None
+        self._front = front
+        self._state = server_state
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: list[Header] = []
+        self._head_bytes = 0
+        self._reading: HttpExchange | None = None
+        """The request whose body is coming."""
+        self._current: HttpExchange | None = None
+        """The request that is being answered."""
+        self._waiting: deque[HttpExchange] = deque()
+        self._since = self.loop.time()
+        """When the connection began to be idle, or its unfinished head began."""
+        self._timer: asyncio.TimerHandle | None = None
+        self.room: asyncio.Future[None] | None = None
+        self._held = False
+        self._closing = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for requests."""
+        self.transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[:2] if isinstance(peer, tuple) else None
+        self._state.connections.add(self)
+        self._timer = self.loop.call_later(HEAD_S, self._check)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Tell everybody who waits for this client."""
+        self._state.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        for exchange in (self._current, self._reading):
+            if exchange is not None and not exchange.finished:
+                exchange.leave()
+        self._waiting.clear()
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if self._reading is None:
+            if self._head_bytes == 0:
+                self._since = self.loop.time()
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(b"400 Bad Request")
+        if self._head_bytes > 2 * self.limits.header_bytes:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def _decline(self, rest: bytes) -> None:
+        """Parse the request again without its offer of another protocol, with which the parser would skip the body.
+
+        Clients such as Java's offer h2c with every first request.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(b"501 Not Implemented")
+            return
+        lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] not in {b"upgrade", b"connection"}]
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._target, b"".join(lines), rest))
+
+    def pause_writing(self) -> None:
+        """The client reads slowly."""
+        self.room = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The client has read, or is gone."""
+        if self.room is not None and not self.room.done():
+            self.room.set_result(None)
+        self.room = None
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._target = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; the white space that HTTP allows around its value is not part of it."""
+        self._headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the request can be served while its body comes."""
+        parser = self._parser
+        if parser.should_upgrade():
+            return  # comes again, see _decline
+        exchange = HttpExchange(
+            self,
+            parser.get_method().decode("ascii"),
+            self._target,
+            self._headers,
+            keep_alive=parser.should_keep_alive(),
+            takes_chunks=parser.get_http_version() != "1.0",
+        )
+        path, _, exchange.query = self._target.partition(b"?")
+        exchange.path = unquote(path.decode("ascii", "replace")) if b"%" in path else path.decode("ascii", "replace")
+        self._head_bytes = 0
+        self._reading = exchange
+        if self._current is None:
+            self._begin(exchange)
+        elif len(self._waiting) < MAX_PIPELINED:
+            self._waiting.append(exchange)
+            self.hold()
+        else:
+            self._refuse(b"429 Too Many Requests")
+
+    def on_body(self, chunk: bytes) -> None:
+        """A piece of the body."""
+        if self._reading is not None:
+            self._reading.feed(chunk)
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        if self._reading is not None:
+            exchange, self._reading = self._reading, None
+            exchange.complete()
+            if exchange.finished and self._closing:
+                self.transport.close()
+
+    # the exchange's line
+
+    def date(self) -> bytes:
+        """As `Line.date`."""
+        return self._front.date(self._state)
+
+    def hold(self) -> None:
+        """As `Line.hold`."""
+        if not self._held and not self.transport.is_closing():
+            self._held = True
+            self.transport.pause_reading()
+
+    def take_more(self) -> None:
+        """As `Line.take_more`."""
+        if self._held and not self.transport.is_closing():
+            self._held = False
+            self.transport.resume_reading()
+
+    def answered(self, *, reusable: bool) -> None:
+        """As `Line.answered`."""
+        self._state.total_requests += 1
+        exchange, self._current = self._current, None
+        self._since = self.loop.time()
+        if exchange is not None and not exchange.is_whole:
+            self._closing = True  # the rest of the body is read and dropped, so that the client can read the answer
+            self.take_more()
+        elif not reusable:
+            self.transport.close()
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+        else:
+            self.take_more()
+
+    # lives
+
+    def _begin(self, exchange: HttpExchange) -> None:
+        self._current = exchange
+        task = self.loop.create_task(cast("Any", self._front.serve(exchange)))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def shutdown(self) -> None:
+        """Drain: close when idle, else after the answer. Called by uvicorn's server."""
+        if self._current is None:
+            self.transport.close()
+        else:
+            self._current.last()
+
+    def _check(self) -> None:
+        """Close a connection that was idle for too long, or whose head or dropped body takes too long."""
+        idle = self.loop.time() - self._since
+        bound = HEAD_S if self._head_bytes or self._closing else IDLE_S
+        if self._current is None and idle >= bound:
+            self.transport.close()
+            return
+        self._timer = self.loop.call_later(bound, self._check)
+
+    def _refuse(self, status: bytes) -> None:
+        """Answer what is not a request of ours, and close."""
+        if self._current is None and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+            self.transport.close()
+        else:
+            self.transport.abort()

@@ -1,0 +1,362 @@
+"""The exchange over HTTP/1.1: reads one request's body, writes one answer. Knows nothing of parsing or of connections' lives.
+
+`hub/http11.py` makes one for each request and feeds it; a door sees it as `hub.exchange.Exchange`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from hub.asgi import asgi_call
+from hub.exchange import AsgiCall, ClientGone, Header
+from registry.deadline import Deadline
+from registry.errors import BodyStalled, MediaTypeRefused, TooLarge
+from registry.identity import NOBODY, Principal
+
+BODY_STALL_S = 30.0
+"""How long the next piece of a body may take."""
+
+READ_AHEAD_BYTES = 64 * 1024
+"""How much of a body is taken before a door asked for it."""
+
+LARGE_BYTES = 64 * 1024
+"""Larger answers are handed to the transport in parts instead of being copied together."""
+
+KEEP_ALIVE = b": keep-alive\n\n"
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n")
+_NOT_CACHED = (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
+_WITHOUT_BODY = frozenset({204, 304})
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an exchange bears."""
+
+    body_bytes: int = 32 * 1024 * 1024
+    header_bytes: int = 64 * 1024
+    keep_alive_s: float = 15.0
+    stream_idle_s: float = 3600.0
+
+
+class Line(Protocol):
+    """What an exchange needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    transport: asyncio.Transport
+    peer: tuple[str, int] | None
+    room: asyncio.Future[None] | None
+    """Done when the client has read enough; None: there is room."""
+
+    def date(self) -> bytes:
+        """The `date` header's line."""
+
+    def take_more(self) -> None:
+        """Go on reading the request's body."""
+
+    def hold(self) -> None:
+        """Stop reading for now."""
+
+    def answered(self, *, reusable: bool) -> None:
+        """The answer is complete."""
+
+
+class HttpExchange:
+    """One request under way. Fits `hub.exchange.Exchange`."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_chunks",
+        "_complete",
+        "_expects_continue",
+        "_keep_alive",
+        "_last_chunk",
+        "_line",
+        "_received",
+        "_ticker",
+        "_waiter",
+        "_watcher",
+        "_written_at",
+        "extra",
+        "finished",
+        "gone",
+        "headers",
+        "method",
+        "path",
+        "principal",
+        "query",
+        "raw_headers",
+        "request_id",
+        "started",
+        "target",
+    )
+
+    def __init__(
+        self, line: Line, method: str, target: bytes, raw_headers: list[Header], *, keep_alive: bool, takes_chunks: bool
+    ) -> None:
+        self._line = line
+        self._keep_alive = keep_alive and takes_chunks
+        self._chunked = takes_chunks
+        self._body: bytes | None = None
+        self._chunks: list[bytes] = []
+        self._received = 0
+        self._complete = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._watcher: asyncio.Task[object] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._last_chunk = b"\n\n"
+        self._written_at = 0.0
+        self.method = method
+        self.target = target
+        self.path = ""
+        self.query = b""
+        self.raw_headers: Sequence[Header] = raw_headers
+        self.headers: Mapping[bytes, bytes] = dict(raw_headers[::-1])
+        self._expects_continue = b"expect" in self.headers
+        self.request_id = ""
+        self.principal: Principal = NOBODY
+        self.extra: list[Header] = []
+        """Headers of every answer to this request."""
+        self.started = False
+        self.finished = False
+        self.gone = False
+        """The client left."""
+
+    # fed by the connection
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a piece of the body."""
+        self._received += len(chunk)
+        if self.finished or self._received > self._line.limits.body_bytes:
+            self._chunks.clear()  # nobody will read it; the door hears that it is too large
+        else:
+            self._chunks.append(chunk)
+            if self._received > READ_AHEAD_BYTES and self._waiter is None:
+                self._line.hold()
+        self._wake()
+
+    def complete(self) -> None:
+        """The body is whole."""
+        self._complete = True
+        self._wake()
+
+    def leave(self) -> None:
+        """The client has left: whoever waits for it hears of it."""
+        self.gone = True
+        self.stop()
+        self._wake()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def last(self) -> None:
+        """Let the connection close after this answer."""
+        self._keep_alive = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the request's body has come to its end."""
+        return self._complete
+
+    # read by the door
+
+    async def body(self) -> bytes:
+        """As `Exchange.body`."""
+        if self._body is None:
+            media_type = self.headers.get(b"content-type", b"application/json")
+            if media_type != b"application/json":
+                media_type = media_type.partition(b";")[0].strip().lower()
+                if media_type != b"application/json" and not media_type.endswith(b"+json"):
+                    raise MediaTypeRefused
+            self._body = await self.any_body()
+        return self._body
+
+    async def any_body(self) -> bytes:
+        """The whole body, of any media type; raises as `body`."""
+        limit = self._line.limits.body_bytes
+        if int(self.headers.get(b"content-length", b"0")) > limit:
+            raise TooLarge(limit)
+        if not self._complete:
+            await self._arrive(limit)
+        if self._received > limit:
+            raise TooLarge(limit)
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    async def _arrive(self, limit: int) -> None:
+        if self._expects_continue:
+            self._line.transport.write(_CONTINUE)
+        self._line.take_more()
+        try:
+            with Deadline(BODY_STALL_S) as deadline:
+                while not self._complete and self._received <= limit:
+                    self._waiter = self._line.loop.create_future()
+                    await self._waiter
+                    if self.gone:
+                        raise ClientGone
+                    deadline.extend()
+        except TimeoutError:
+            raise BodyStalled from None
+        finally:
+            self._waiter = None
+
+    def until_gone(self) -> UntilGone:
+        """As `Exchange.until_gone`."""
+        return UntilGone(self)
+
+    def watch(self, task: asyncio.Task[object] | None) -> None:
+        """Cancel `task` when the client leaves; None: nobody any more."""
+        self._watcher = task
+
+    def asgi(self) -> AsgiCall:
+        """As `Exchange.asgi`."""
+        return asgi_call(self, self._line.peer)
+
+    async def until_left(self) -> None:
+        """Wait until the client has left."""
+        while not self.gone:
+            self._waiter = self._line.loop.create_future()
+            await self._waiter
+
+    # answered by the door
+
+    async def reply(
+        self,
+        status: int,
+        body: bytes | tuple[bytes, ...],
+        *,
+        media_type: bytes = b"application/json",
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """As `Exchange.reply`."""
+        parts = body if isinstance(body, tuple) else (body,)
+        size = sum(map(len, parts)) if len(parts) > 1 else len(parts[0])
+        length = b"" if status in _WITHOUT_BODY else b"content-length: %d\r\n" % size
+        head = self._head(status, media_type, length, headers)
+        if self.method == "HEAD" or status in _WITHOUT_BODY:
+            self._line.transport.write(head)
+        elif size < LARGE_BYTES:
+            self._line.transport.write(b"".join((head, *parts)))
+        else:
+            self._line.transport.writelines((head, *parts))
+        self._end()
+
+    async def start(
+        self, status: int, *, media_type: bytes = b"text/event-stream", headers: Sequence[Header] = ()
+    ) -> None:
+        """As `Exchange.start`."""
+        self.begin(status, media_type, (*_NOT_CACHED, *headers))
+        if media_type == b"text/event-stream":
+            loop = self._line.loop
+            self._written_at = loop.time()
+            self._ticker = loop.call_later(self._line.limits.keep_alive_s, self._tick, asyncio.current_task(loop))
+
+    def begin(self, status: int, media_type: bytes, headers: Sequence[Header]) -> None:
+        """Write the head of a streamed answer."""
+        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        self._line.transport.write(self._head(status, media_type, framing, headers))
+
+    async def write(self, chunk: bytes) -> None:
+        """As `Exchange.write`."""
+        if self.gone:
+            raise ClientGone
+        if self.method == "HEAD" or not chunk:
+            return
+        self._written_at = -1.0  # until the client has taken the chunk
+        self._line.transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+        self._last_chunk = chunk
+        if self._line.room is not None:
+            await asyncio.shield(self._line.room)
+        self._written_at = self._line.loop.time()
+
+    def finish(self) -> None:
+        """End a stream that the door left open, cleanly. The application calls it after the door."""
+        if self.started and not self.finished:
+            if self._chunked and self.method != "HEAD":
+                self._line.transport.write(b"0\r\n\r\n")
+            self._end()
+
+    def abort(self) -> None:
+        """Cut the connection: a half answer must not look whole."""
+        self.stop()
+        if not self.gone:
+            self._line.transport.abort()
+
+    def stop(self) -> None:
+        """Stop the keep-alive comments."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+
+    def _head(self, status: int, media_type: bytes, framing: bytes, headers: Sequence[Header]) -> bytes:
+        if self.gone:
+            raise ClientGone
+        self.started = True
+        lines = [
+            _STATUS_LINES[status],
+            self._line.date(),
+            b"content-type: ",
+            media_type,
+            b"\r\n",
+            framing,
+            b"x-request-id: ",
+            self.request_id.encode(),
+            b"\r\n",
+        ]
+        for name, value in (*self.extra, *headers):
+            if b"\r" in value or b"\n" in value:
+                raise ValueError(f"header {name!r} would end early")
+            lines += (name, b": ", value, b"\r\n")
+        if not self._keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _end(self) -> None:
+        self.finished = True
+        self.stop()
+        self._line.answered(reusable=self._keep_alive)
+
+    def _tick(self, door: asyncio.Task[object] | None, stalled: int = 0) -> None:
+        """Once per keep-alive time: comment on silence between events; end a client that stopped reading for too long."""
+        loop, period = self._line.loop, self._line.limits.keep_alive_s
+        stalled = stalled + 1 if self._written_at < 0 else 0
+        if door is not None and stalled * period > self._line.limits.stream_idle_s:
+            self.abort()
+            return
+        if not stalled and loop.time() - self._written_at >= period and self._last_chunk.endswith(_BLANK_LINES):
+            self._line.transport.write(b"%x\r\n%b\r\n" % (len(KEEP_ALIVE), KEEP_ALIVE) if self._chunked else KEEP_ALIVE)
+        self._ticker = loop.call_later(period, self._tick, door, stalled)
+
+
+class UntilGone:
+    """Cancels the task that entered it when the client leaves; it then ends with `ClientGone`."""
+
+    __slots__ = ("_exchange", "_task")
+
+    def __init__(self, exchange: HttpExchange) -> None:
+        self._exchange = exchange
+
+    async def __aenter__(self) -> None:
+        if self._exchange.gone:
+            raise ClientGone
+        self._task = asyncio.current_task()
+        self._exchange.watch(self._task)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exchange.watch(None)
+        # our own cancel is taken back; one that the server asked for meanwhile stays
+        if self._exchange.gone and kind is asyncio.CancelledError and self._task and self._task.uncancel() == 0:
+            raise ClientGone from error

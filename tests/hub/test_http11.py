@@ -1,0 +1,304 @@
+"""The HTTP/1.1 server, byte by byte over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hub import http11, http_exchange
+from hub.exchange import ClientGone
+from hub.http11 import Serve
+from hub.http_exchange import HttpExchange
+from registry.errors import HubError
+from tests.conftest import served_exchanges
+
+
+@asynccontextmanager
+async def talk(serve: Serve) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """One connection to a server of `serve`."""
+    async with served_exchanges(serve) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        try:
+            async with asyncio.timeout(20):
+                yield reader, writer
+        finally:
+            writer.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    """Read one whole answer: status line, headers, body."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status, *lines = head[:-4].split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in lines)
+    if b"content-length" in headers:
+        return status, headers, await reader.readexactly(int(headers[b"content-length"]))
+    body = b""
+    while headers.get(b"transfer-encoding") == b"chunked":
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        body += (await reader.readexactly(size + 2))[:-2]
+        if size == 0:
+            break
+    return status, headers, body
+
+
+async def echo(exchange: HttpExchange) -> None:
+    """Answer with what was asked."""
+    try:
+        body = await exchange.body()
+    except HubError as error:
+        await exchange.reply(413, error.text.encode())
+        return
+    await exchange.reply(200, exchange.path.encode() + b"|" + exchange.query + b"|" + body)
+
+
+async def test_requests_of_one_connection_are_answered_in_their_order() -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(b"".join(b"GET /%d?q HTTP/1.1\r\nhost: x\r\n\r\n" % n for n in range(20)))
+        bodies = [(await answer(reader))[2] for _ in range(20)]
+    assert bodies == [b"/%d|q|" % n for n in range(20)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+async def test_a_request_may_come_in_pieces_of_any_size(size: int) -> None:
+    request = b"POST /a%20b?x=1 HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"
+    async with talk(echo) as (reader, writer):
+        for start in range(0, len(request), size):
+            writer.write(request[start : start + size])
+            await writer.drain()
+        assert (await answer(reader))[2] == b"/a b|x=1|hello"
+
+
+async def test_a_chunked_body_is_read_whole() -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        )
+        assert (await answer(reader))[2] == b"/||abcde"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+    ids=repr,
+)
+async def test_what_is_not_http_ends_the_connection(request_bytes: bytes) -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(request_bytes)
+        try:
+            answered = await reader.read()
+        except ConnectionResetError:
+            return
+    assert answered == b"" or answered.startswith(b"HTTP/1.1 4")
+    assert answered.count(b"HTTP/1.1") <= 1, "nothing after the broken request is served"
+
+
+async def test_a_head_without_end_is_refused() -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        try:
+            for _ in range(64):
+                writer.write(b"x-padding: " + b"x" * 8192 + b"\r\n")
+                await writer.drain()
+            status = await reader.readline()
+        except ConnectionError:
+            return  # closed while we were still sending
+    assert b" 431 " in status
+
+
+async def test_a_head_that_never_ends_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http11, "HEAD_S", 0.05)
+    async with talk(echo) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n")
+        assert await reader.read() == b""
+
+
+async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http11, "HEAD_S", 0.05)
+    monkeypatch.setattr(http11, "IDLE_S", 0.05)
+    async with talk(echo) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await answer(reader)
+        assert await reader.read() == b""
+
+
+async def test_a_body_that_stops_coming_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_exchange, "BODY_STALL_S", 0.05)
+    async with talk(echo) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
+        assert b"did not arrive in time" in (await answer(reader))[2]
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hi")
+        assert (await answer(reader))[2] == b"/||hi"
+
+
+async def test_an_offer_of_another_protocol_is_ignored() -> None:
+    """Java's client offers h2c with its first request."""
+    async with talk(echo) as (reader, writer):
+        writer.write(
+            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\nhi"
+        )
+        writer.write(b"GET /next HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await answer(reader))[2] == b"/||hi"
+        assert (await answer(reader))[2] == b"/next||"
+
+
+async def test_answers_without_a_body_have_none() -> None:
+    async def serve(exchange: HttpExchange) -> None:
+        await exchange.reply(204 if exchange.path == "/none" else 200, b"body")
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"HEAD /head HTTP/1.1\r\nhost: x\r\n\r\nGET /none HTTP/1.1\r\nhost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        none = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-length: 4" in head
+    assert b"content-length" not in none
+
+
+async def test_a_client_of_http_1_0_reads_a_stream_to_the_end_of_the_connection() -> None:
+    async def serve(exchange: HttpExchange) -> None:
+        await exchange.start(200)
+        await exchange.write(b"data: 1\n\n")
+        exchange.finish()
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"GET / HTTP/1.0\r\nhost: x\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert body == b"data: 1\n\n"
+
+
+async def test_silence_between_events_is_broken_by_a_comment_and_never_within_one() -> None:
+    commented = asyncio.Event()
+
+    async def serve(exchange: HttpExchange) -> None:
+        await exchange.start(200)
+        await exchange.write(b"data: 1\n\n")
+        await commented.wait()
+        exchange.finish()
+
+    limits = http_exchange.Limits(keep_alive_s=0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.conftest.Limits", lambda: limits)
+        async with talk(serve) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await reader.readuntil(b": keep-alive\n\n\r\n")
+            commented.set()
+            assert (await reader.readuntil(b"0\r\n\r\n")).endswith(b"0\r\n\r\n")
+
+
+async def test_a_door_that_waits_for_its_client_hears_that_it_left() -> None:
+    began, left = asyncio.Event(), asyncio.Event()
+
+    async def serve(exchange: HttpExchange) -> None:
+        try:
+            async with exchange.until_gone():
+                began.set()
+                await asyncio.Event().wait()
+        except ClientGone:
+            left.set()
+
+    async with talk(serve) as (_, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await began.wait()
+        writer.close()
+        await left.wait()
+
+
+async def test_an_answer_that_nobody_reads_any_more_ends_the_door() -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(exchange: HttpExchange) -> None:
+        began.set()
+        await exchange.until_left()
+        try:
+            await exchange.reply(200, b"nobody reads this")
+        except ClientGone:
+            ended.set()
+
+    async with talk(serve) as (_, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await began.wait()
+        writer.transport.abort()
+        await ended.wait()
+
+
+async def test_a_client_that_does_not_read_stops_the_door() -> None:
+    written = 0
+    left = asyncio.Event()
+
+    async def serve(exchange: HttpExchange) -> None:
+        nonlocal written
+        await exchange.start(200)
+        try:
+            while True:
+                await exchange.write(b"x" * 65536)
+                written += 65536
+        except ClientGone:
+            left.set()
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readexactly(1 << 20)
+        before = -1
+        while before != written:  # until nothing more can be written
+            before = written
+            for _ in range(1000):
+                await asyncio.sleep(0)
+        assert written < 64 << 20
+        writer.transport.abort()
+        await left.wait()
+
+
+async def test_the_rest_of_a_body_that_was_refused_is_read_so_that_the_answer_arrives() -> None:
+    limits = http_exchange.Limits(body_bytes=1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.conftest.Limits", lambda: limits)
+        async with talk(echo) as (reader, writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000000\r\n\r\n")
+            for _ in range(50):
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+            status, _, _ = await answer(reader)
+            assert b" 413 " in status
+            assert await reader.read() == b"", "and the connection is closed"
+
+
+async def test_a_header_cannot_be_broken_by_its_value() -> None:
+    refused = asyncio.Event()
+
+    async def serve(exchange: HttpExchange) -> None:
+        try:
+            await exchange.reply(200, b"", headers=[(b"x-a", b"1\r\nset-cookie: b")])
+        except ValueError:
+            refused.set()
+            exchange.abort()
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await refused.wait()
+        with pytest.raises(asyncio.IncompleteReadError):
+            await answer(reader)
+
+
+async def test_a_large_answer_in_parts_arrives_whole() -> None:
+    async def serve(exchange: HttpExchange) -> None:
+        await exchange.reply(200, (b"a" * 300_000, b"b", b"c" * 300_000))
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await answer(reader))[2] == b"a" * 300_000 + b"b" + b"c" * 300_000
