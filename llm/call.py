@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -23,19 +24,27 @@ BYTES_PER_TOKEN = 4
 class ModelCall:
     """One call under way. However it ends, its permit learns what the provider said it used, else an estimate."""
 
-    __slots__ = ("_answer", "_input_bytes", "_model", "_provider", "output_tokens", "permit", "usage")
+    __slots__ = ("_answer", "_input_bytes", "_model", "_permit", "_provider", "_sending", "output_tokens", "usage")
 
-    def __init__(
-        self, permit: Permit, model: Model, *, provider: Provider, answer: ModelAnswer, input_bytes: int
-    ) -> None:
-        self.permit = permit
+    def __init__(self, permit: Permit, model: Model, *, provider: Provider, body: bytes, stream: bool) -> None:
+        self._sending = provider.call(permit, model, body=body, stream=stream)
+        self._permit = permit
+        self._model = model
+        self._provider = provider
+        self._input_bytes = len(body)
         self.usage: Usage | None = None
         self.output_tokens = 0
         """What came so far, estimated."""
-        self._model = model
-        self._provider = provider
-        self._answer = answer
-        self._input_bytes = input_bytes
+
+    async def __aenter__(self) -> Self:
+        self._answer: ModelAnswer = await self._sending.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._meter()
+        await self._sending.__aexit__(kind, error, trace)
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The answer's event stream; its reader keeps `usage` and `output_tokens`."""
@@ -59,13 +68,13 @@ class ModelCall:
             return UpstreamInvalid(self._model.name, "it reported an error in its stream")
         return UpstreamRejected(self._model.name, 502, detail)
 
-    def meter(self) -> None:
+    def _meter(self) -> None:
         """Hand the permit what is known of the usage."""
         if self.usage is not None:
-            self.permit.usage = self.usage
+            self._permit.usage = self.usage
         else:
             estimate = self._input_bytes // BYTES_PER_TOKEN
-            self.permit.estimate(input_tokens=estimate, output_tokens=self.output_tokens)
+            self._permit.estimate(input_tokens=estimate, output_tokens=self.output_tokens)
 
 
 class Models:
@@ -79,11 +88,10 @@ class Models:
         """Let `principal` call `model`; raises as the gate."""
         return self._gate.admit(principal, model, request_id=request_id, within=within)
 
-    @asynccontextmanager
-    async def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> AsyncIterator[ModelCall]:
-        """Send one chat completions request under an admitted permit.
+    def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> ModelCall:
+        """Send one chat completions request under an admitted permit; enter the call for the length of its answer.
 
-        Raises, on entering:
+        Raises, here or on entering:
             UpstreamError: no answer, or not one that could be passed on.
         """
         if model.unavailable is not None:
@@ -92,12 +100,7 @@ class Models:
         if provider is None:
             known = ", ".join(sorted(self._providers))
             raise UpstreamUnavailable(model.name, f"provider {model.provider!r} is not known; known are {known}")
-        async with provider.call(permit, model, body=body, stream=stream) as answer:
-            call = ModelCall(permit, model, provider=provider, answer=answer, input_bytes=len(body))
-            try:
-                yield call
-            finally:
-                call.meter()
+        return ModelCall(permit, model, provider=provider, body=body, stream=stream)
 
 
 def asks_usage(model: Model) -> bool:

@@ -42,7 +42,7 @@ class Provider(Protocol):
     def call(
         self, permit: Permit, model: Model, *, body: bytes, stream: bool
     ) -> AbstractAsyncContextManager[ModelAnswer]:
-        """Send one chat completions request whose `model` is already the upstream's; entering raises `UpstreamError`."""
+        """Send one chat completions request whose `model` is already the upstream's; it or entering raises `UpstreamError`."""
 
     def secrets(self, model: Model) -> Sequence[str]:
         """What no text of the provider may show to a caller: the model's key and address."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import msgspec
 
-from llm.providers.table import TABLE, Row
+from llm.providers.destination import Destination, Destinations
 from registry.egress.http import Egress, Incoming, Outgoing
-from registry.entries import Headers, Model
+from registry.entries import Model
 from registry.errors import (
     ParseFailed,
     UpstreamError,
@@ -28,8 +29,6 @@ CALLERS_FAULT = frozenset({400, 404, 413, 422})
 own account and are nobody else's business."""
 
 MAX_ERROR_TEXT = 2000
-MIN_SECRET = 6
-"""Shorter header values are switches and version numbers; striking them out would only garble the text."""
 
 _ADDRESS = re.compile(r"\b(?:https?|wss?)://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", re.IGNORECASE)
 _RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}", re.ASCII)
@@ -40,99 +39,71 @@ class OpenAICompatible:
 
     def __init__(self, egress: Egress, *, keys: Mapping[str, str]) -> None:
         self._egress = egress
-        self._keys = keys
+        self._destinations = Destinations(keys)
 
-    @asynccontextmanager
-    async def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> AsyncIterator[Incoming]:
+    def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> Call:
         """Send one request (llm.ports.Provider).
 
-        Raises, on entering:
+        Raises, here or on entering:
             UpstreamUnavailable: the entry cannot be called as it is configured; the text says what to set.
             UpstreamRefused: the provider refused the hub's account.
             UpstreamRejected: the provider refused what the caller asked.
             UpstreamLimited: the provider's rate limit.
             UpstreamTimeout, UpstreamInvalid, AddressRefused: as the names say.
         """
-        row = row_of(model)
-        base_url = base_url_of(model, row)
-        key = self._key_of(model, row)
-        outgoing = Outgoing(
-            url=f"{base_url.rstrip('/')}/chat/completions",
-            headers=_headers(model, row, key),
-            body=body,
-            trusted=model.trusted or model.base_url is None,
-            may_stream=stream,
-        )
-        async with self._egress.send(permit, outgoing) as incoming:
-            if incoming.status != 200:
-                raise await failure(model, incoming, secrets=self.secrets(model))
-            expected = "text/event-stream" if stream else "application/json"
-            if incoming.media_type != expected:
-                raise UpstreamInvalid(model.name, f"its answer is not {expected}")
-            yield incoming
+        to = self._destinations.of(model)
+        outgoing = Outgoing(url=to.chat_url, headers=to.headers, body=body, trusted=to.trusted, may_stream=stream)
+        return Call(self._egress.send(permit, outgoing), model, to, stream=stream)
 
     async def probe(self, permit: Permit, model: Model) -> None:
         """Ask the service what models it has: it can be reached and takes the hub's key. Costs nothing.
 
         Raises as `call`. A service without such a list passes: it was reached.
         """
-        row = row_of(model)
-        base_url = base_url_of(model, row)
-        key = self._key_of(model, row)
-        outgoing = Outgoing(
-            url=f"{base_url.rstrip('/')}/models",
-            method="GET",
-            headers=_headers(model, row, key),
-            trusted=model.trusted or model.base_url is None,
-        )
+        to = self._destinations.of(model)
+        outgoing = Outgoing(url=f"{to.base_url}/models", method="GET", headers=to.headers, trusted=to.trusted)
         async with self._egress.send(permit, outgoing) as incoming:
             if incoming.status >= 500 or incoming.status in {401, 402, 403}:
-                raise await failure(model, incoming, secrets=self.secrets(model))
+                raise await failure(model, incoming, secrets=to.secrets)
 
     def secrets(self, model: Model) -> Sequence[str]:
-        """What no text of the provider may show: the key, the address, and what else the operator sends along."""
-        row = row_of(model)
-        base_url = base_url_of(model, row)
-        host = base_url.partition("://")[2].partition("/")[0]
-        values = (value for _, value in model.headers if len(value) >= MIN_SECRET)
-        return [text for text in (self._key_of(model, row), base_url, host, *values) if text]
-
-    def _key_of(self, model: Model, row: Row) -> str | None:
-        if model.api_key is not None or row.key_variable is None:
-            return model.api_key
-        if not model.trusted and model.base_url is not None:
-            return None  # the operator's key goes only to addresses that the operator wrote
-        key = self._keys.get(row.key_variable)
-        if not key and not any(name.lower() == row.key_header for name, _ in model.headers):
-            raise UpstreamUnavailable(
-                model.name, f"it has no key; set {row.key_variable} in the hub's environment, or the model's api_key"
-            )
-        return key
+        """What no text of the provider may show (llm.ports.Provider)."""
+        return self._destinations.of(model).secrets
 
 
-def row_of(model: Model) -> Row:
-    """The model's row; raises `UpstreamUnavailable` for a provider that is not in the table."""
-    row = TABLE.get(model.provider)
-    if row is None:
-        known = ", ".join(sorted(TABLE))
-        raise UpstreamUnavailable(model.name, f"provider {model.provider!r} is not known; known are {known}")
-    return row
+class Call:
+    """One request under way: enter to send it. A class: a generator's context costs more than the rest of the way."""
 
+    __slots__ = ("_destination", "_model", "_sending", "_stream")
 
-def base_url_of(model: Model, row: Row) -> str:
-    """Where the model is; raises `UpstreamUnavailable` when neither the entry nor the row says so."""
-    base_url = model.base_url or row.base_url
-    if base_url is None:
-        raise UpstreamUnavailable(model.name, f"provider {model.provider!r} needs the model's base_url")
-    return base_url
+    def __init__(
+        self, sending: AbstractAsyncContextManager[Incoming], model: Model, destination: Destination, *, stream: bool
+    ) -> None:
+        self._sending = sending
+        self._model = model
+        self._destination = destination
+        self._stream = stream
 
+    async def __aenter__(self) -> Incoming:
+        incoming = await self._sending.__aenter__()
+        try:
+            await self._check(incoming)
+        except BaseException as error:
+            await self._sending.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return incoming
 
-def _headers(model: Model, row: Row, key: str | None) -> Headers:
-    headers = [("content-type", "application/json")]
-    own = {name.lower() for name, _ in model.headers}
-    if key and row.key_header not in own:
-        headers.append((row.key_header, f"Bearer {key}" if row.key_header == "authorization" else key))
-    return (*headers, *model.headers)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._sending.__aexit__(kind, error, trace)
+
+    async def _check(self, incoming: Incoming) -> None:
+        if incoming.status != 200:
+            raise await failure(self._model, incoming, secrets=self._destination.secrets)
+        expected = "text/event-stream" if self._stream else "application/json"
+        if incoming.media_type != expected:
+            raise UpstreamInvalid(self._model.name, f"its answer is not {expected}")
 
 
 async def failure(model: Model, incoming: Incoming, *, secrets: Sequence[str]) -> UpstreamError:

@@ -10,18 +10,9 @@ from llm.wire.chat import usage_of
 from registry.egress.sse import Framer, data_of
 from registry.gate import Usage
 
-_WITH_USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_WITH_ERROR = re.compile(rb'"error"\s*:\s*(?!null|\s)')
+_with_usage = re.compile(rb'"usage"\s*:\s*\{').search
+_with_error = re.compile(rb'"error"\s*:\s*(?!null|\s)').search
 _END = b"[DONE]"
-
-
-def _is_notable(text: bytes) -> bool:
-    """Whether usage or an error may be in there; the plain searches spare most chunks the patterns."""
-    return (b'"usage"' in text and _WITH_USAGE.search(text) is not None) or (
-        b'"error"' in text and _WITH_ERROR.search(text) is not None
-    )
-
-
 _NULL = msgspec.Raw(b"null")
 
 
@@ -45,6 +36,7 @@ class UsageTap:
     def __init__(self, *, withhold: bool) -> None:
         self._framer = Framer()
         self._framing = False
+        """An event is unfinished, or the provider ended the stream: each event has to be looked at."""
         self._withhold = withhold
         self._tail = b""
         self.usage: Usage | None = None
@@ -59,13 +51,18 @@ class UsageTap:
         Raises:
             EventTooLarge: this is no event stream.
         """
-        if not self._framing and chunk.endswith(b"\n\n") and not _is_notable(chunk):
+        # plain searches spare most chunks the patterns; `in` takes twice their time
+        if (
+            not self._framing
+            and chunk.endswith(b"\n\n")
+            and (chunk.rfind(b'"usage"') < 0 or not _with_usage(chunk))
+            and (chunk.rfind(b'"error"') < 0 or not _with_error(chunk))
+        ):
             self.events += 1
             self._tail = chunk
             return chunk
-        events = self._framer.feed(chunk)
-        self._framing = bool(self._framer.rest)
-        passed = b"".join([event for event in events if self._passes(event)])
+        passed = b"".join([event for event in self._framer.feed(chunk) if self._passes(event)])
+        self._framing = bool(self._framer.rest) or self.error is not None
         if passed:
             self._tail = passed
         return passed
@@ -74,8 +71,8 @@ class UsageTap:
         if self.error is not None:
             return False
         self.events += 1
-        with_usage = _WITH_USAGE.search(event) is not None
-        with_error = _WITH_ERROR.search(event) is not None
+        with_usage = _with_usage(event) is not None
+        with_error = _with_error(event) is not None
         if not with_usage and not with_error:
             return True
         data = data_of(event)

@@ -193,6 +193,14 @@ async def test_error_in_a_stream_is_told_without_key_and_address(desk: Any, mode
         assert caught.value.message == "overloaded at … and … with …"
 
 
+async def test_nothing_is_passed_on_behind_an_error_in_a_stream(desk: Any) -> None:
+    pieces = (chunk({"model": "x"}, {"content": "one"}), sse({"error": {"message": "overloaded"}}), b"data: [DONE]\n\n")
+    async with desk(Turn(raw=pieces)) as d:
+        answer = await post(d, {"model": "m", "messages": ASK, "stream": True})
+        assert "[DONE]" not in answer.text
+        assert json.loads(answer.text.strip().split("\n\n")[-1].removeprefix("data: "))["error"]["message"]
+
+
 async def test_client_that_leaves_cancels_the_generation(desk: Any) -> None:
     async with desk(Turn("one two three", hold_last=asyncio.Event())) as d, asyncio.timeout(20):
         stream = await d.client.chat.completions.create(model="m", messages=ASK, stream=True)
