@@ -89,8 +89,8 @@ async def test_a_valid_edit_is_applied_and_an_invalid_one_refused_whole(tmp_path
     async with hub_process(tmp_path, yaml()) as hub, hub.http(await hub.key("app", "model:*")) as http:
         file = tmp_path / "hub.yaml"
         valid = file.read_text()
-        file.write_text(valid + "  new: {url: http://127.0.0.1:9}\nmodells: {}\n")
-        await hub.said("modells")
+        file.write_text(valid + "  new: {url: http://127.0.0.1:9}\nsomewhere: {}\n")
+        await hub.said("somewhere")
         assert "old state goes on" in "".join(hub.lines)
         assert await models(http) == ["offline", "up"]
         file.write_text(valid.replace("  offline:", "  offline2: {provider: offline}\n  offline:"))
