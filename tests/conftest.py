@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
@@ -172,6 +173,14 @@ def _empty_database() -> Path:
     migrate(engine)
     engine.dispose()
     return path
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything is enabled, a skip is a failure: no test passes by not running."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("HUBBUB_NO_SKIP") and reporter is not None and reporter.stats.get("skipped"):  # noqa: TID251
+        session.exitstatus = 1
+        reporter.write_line("HUBBUB_NO_SKIP is set and tests were skipped: this run has failed", red=True)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

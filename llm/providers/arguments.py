@@ -159,7 +159,7 @@ class _Filling:
                 before = said[max(0, said.index(word) - 2) : said.index(word)]
                 after = said[said.index(word) + 1 : said.index(word) + 3]
                 return not (
-                    {"not", "no", "without", "don"} & set(before) or {"false", "no", "off", "fals"} & set(after)
+                    {"not", "no", "without", "don"} & set(before) or {"false", "no", "off"} & set(after)
                 )
         raise Missing
 
