@@ -6,11 +6,10 @@ Decides by the caller's view, passes the gate, asks the upstream, hands back its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
-from mcp_bridge.headers import annotated, encode_header, parameter_headers
+from mcp_bridge.headers import annotated, parameter_headers
 from mcp_bridge.modern import Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
@@ -23,15 +22,14 @@ from registry.judged import JsonObject, RawObject, decode, encode
 from registry.registry import Registry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller says of a tool call, beside which tool it is."""
 
     arguments: msgspec.Raw | None = None
     """A JSON object, encoded; None: none were given."""
-    params: RawObject = field(default_factory=dict)
+    params: RawObject = {}
     """Further members of the params, passed on as they came: never `name`, `arguments` or `_meta`."""
-    meta: RawObject = field(default_factory=dict)
+    meta: RawObject = {}
     """The caller's `_meta`."""
 
 
@@ -80,11 +78,7 @@ class Dispatch:
         with self._gate.admit(principal, tool, request_id=request_id, within=within) as permit:
             if server.unavailable is not None:
                 raise UpstreamUnavailable(server.name, server.unavailable)
-            params = {**call.params, "name": msgspec.Raw(encode(tool.name))}
-            if call.arguments is not None:
-                params["arguments"] = call.arguments
-            meta = {name: raw for name, raw in call.meta.items() if name != "baggage"}
-            request = Request(method="tools/call", params=params, meta=meta, headers=_headers(tool, call.arguments))
+            request = _request(tool, call)
             return await self._pool.upstream(server).request(request, permit, listener=listener)
 
     def offered(self, principal: Principal, source: str | None) -> Sequence[Offered]:
@@ -116,12 +110,18 @@ def check_complete(answer: Answer, tool: Tool) -> None:
         raise UpstreamInvalid(tool.grant_name, "it asks for input, which cannot be passed on here")
 
 
-def _headers(tool: Tool, arguments: msgspec.Raw | None) -> Headers:
-    name = (("mcp-name", encode_header(tool.name)),)
-    if not annotated(tool.description):
-        return name
-    schema, given = decode(tool.description)["inputSchema"], decode(arguments) if arguments is not None else {}
-    return (*name, *parameter_headers(schema, given))
+def _request(tool: Tool, call: Call) -> Request:
+    params: JsonObject = {**call.params, "name": tool.name}
+    if call.arguments is not None:
+        params["arguments"] = call.arguments
+    meta = call.meta
+    if "baggage" in meta:
+        meta = {name: raw for name, raw in meta.items() if name != "baggage"}
+    headers: Headers = ()
+    if annotated(tool.description):
+        given = decode(call.arguments) if call.arguments is not None else {}
+        headers = parameter_headers(decode(tool.description)["inputSchema"], given)
+    return Request(method="tools/call", params=params, meta=meta, name=tool.name, headers=headers)
 
 
 def check_arguments(raw: msgspec.Raw | None) -> msgspec.Raw | None:

@@ -7,7 +7,7 @@ HTTP server: the door reads and answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -49,8 +49,16 @@ _DISCOVER = encode(
 )
 
 
-def read_body(data: bytes) -> RawObject:
-    """Read a posted message of either revision, what decides in it standing once and spelt right.
+class Posted(NamedTuple):
+    """A posted message of either revision, its members raw."""
+
+    top: RawObject
+    params: RawObject
+    """Empty when absent."""
+
+
+def read_body(data: bytes) -> Posted:
+    """Read a posted message, what decides in it standing once and spelt right.
 
     Raises:
         ParseFailed, InvalidRequest: it is not one JSON-RPC message.
@@ -59,34 +67,33 @@ def read_body(data: bytes) -> RawObject:
     judged.check_spelling(top, _TOP)
     params = top.get("params")
     if params is None:
-        return top
-    found = _read_params(params)
-    judged.check_spelling(found, _PARAMS)
-    inner = sum(bytes(found[name]).count(b'"name"') for name in ("arguments", "_meta") if name in found)
-    if bytes(params).count(b'"name"') - inner > 1 or b"\\u" in data:  # an escape may spell it too
-        judged.body(data, DECIDING | _NAME)
-    return top
-
-
-def _read_params(raw: msgspec.Raw | None) -> RawObject:
-    if raw is None:
-        return {}
+        return Posted(top, {})
     try:
-        return read_object(raw, "params")
+        found = read_object(params, "params")
     except InvalidRequest as error:
         raise InvalidParams(error.text, member="params") from None
+    judged.check_spelling(found, _PARAMS)
+    names = data.count(b'"name"')
+    for member in ("arguments", "_meta"):  # the callers' own names
+        if names > 1 and member in found:
+            names -= bytes(found[member]).count(b'"name"')
+    if names > 1 or data.find(b"\\u") >= 0:  # an escape may spell it too
+        judged.body(data, DECIDING | _NAME)
+    return Posted(top, found)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A 2026-07-28 request, its headers checked."""
 
     method: str
+    name: str | None
+    """Of a tool; None for all other methods."""
     params: RawObject
+    """The others: neither `name` of a tool nor `_meta`."""
     meta: RawObject
 
 
-def read_message(top: RawObject, headers: Sequence[tuple[bytes, bytes]]) -> Message:
+def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Message:
     """Check a request's envelope and the headers that mirror it.
 
     Raises:
@@ -94,8 +101,8 @@ def read_message(top: RawObject, headers: Sequence[tuple[bytes, bytes]]) -> Mess
         HeaderMismatch: a header is missing, stands twice, or says something else than the body.
         VersionNotSupported: the version is none that is spoken here.
     """
-    method = _method(top)
-    params = _read_params(top.get("params"))
+    method = _method(posted.top)
+    params = posted.params.copy()
     try:
         meta = read_object(params.pop("_meta"), "params._meta")
         version, _ = decode(meta[META_VERSION]), meta[META_CAPABILITIES]
@@ -104,11 +111,14 @@ def read_message(top: RawObject, headers: Sequence[tuple[bytes, bytes]]) -> Mess
     said = _once(headers)
     _mirror(said, b"mcp-protocol-version", version)
     _mirror(said, b"mcp-method", method)
+    name = None
     if method == "tools/call":
-        _mirror(said, b"mcp-name", judged.read_string(params, "name"))
+        name = judged.read_string(params, "name")
+        _mirror(said, b"mcp-name", name)
+        del params["name"]
     if version != MODERN:
         raise VersionNotSupported(version, (MODERN,))
-    return Message(method, params, meta)
+    return Message(method, name, params, meta)
 
 
 def _method(top: RawObject) -> str:
@@ -120,28 +130,29 @@ def _method(top: RawObject) -> str:
     return method
 
 
-def _once(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    said: dict[bytes, str] = {}
-    for name, value in headers:
-        if name in _ROUTING:
-            if name in said:
+def _once(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    """The headers by name, those that a proxy routes by standing once."""
+    said = dict(headers)
+    if len(said) != len(headers):
+        names = [name for name, _ in headers]
+        for name in _ROUTING:
+            if names.count(name) > 1:
                 raise HeaderMismatch(name.decode())
-            said[name] = value.decode("latin-1").strip(" \t")
     return said
 
 
-def _mirror(said: Mapping[bytes, str], header: bytes, value: object) -> None:
-    text = said.get(header)
-    if text is None or value is None or mirrored.decode_header(text) != value:
+def _mirror(said: Mapping[bytes, bytes], header: bytes, value: object) -> None:
+    raw = said.get(header)
+    text = None if raw is None else mirrored.decode_header(raw.decode("latin-1").strip(" \t"))
+    if text is None or text != value:
         raise HeaderMismatch(header.decode())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who sent a message, where, and who is told what an upstream says meanwhile."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sent a message, what they see, and who is told what an upstream says meanwhile."""
 
     principal: Principal
-    path: str
+    view: View
     headers: Sequence[tuple[bytes, bytes]]
     request_id: str
     listener: Listener
@@ -155,25 +166,23 @@ class FastLane:
 
     async def answer(self, message: Message, caller: Caller) -> bytes | Answer:
         """Return the encoded result, or an upstream's answer that is an error; raises `HubError` of any kind."""
-        view = self._dispatch.view(caller.principal, caller.path)
         if message.method == "tools/call":
-            return await self._call(view, message, caller)
+            return await self._call(message, caller)
         if message.method == "tools/list":
             if bytes(message.params.get("cursor", b"null")) != b"null":
                 raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
-            return view.modern_list
+            return caller.view.modern_list
         if message.method == "server/discover":
             return _DISCOVER
         raise MethodNotFound(message.method)
 
-    async def _call(self, view: View, message: Message, caller: Caller) -> bytes | Answer:
-        params = dict(message.params)
-        name = judged.read_string(params, "name")
+    async def _call(self, message: Message, caller: Caller) -> bytes | Answer:
+        name = message.name
         assert name is not None, "its header was compared with it"
-        tool = view.tools.get(name)
+        tool = caller.view.tools.get(name)
         if tool is None:
             raise NotFound("tool", name)
-        del params["name"]
+        params = message.params.copy()
         arguments = check_arguments(params.pop("arguments", None))
         _check_parameters(tool, arguments, caller.headers)
         answer = await self._dispatch.call_tool(
@@ -185,7 +194,7 @@ class FastLane:
         )
         if answer.result is None:
             return answer
-        return encode(as_modern(answer.result))
+        return as_modern(answer.result)
 
 
 def _check_parameters(tool: Tool, arguments: msgspec.Raw | None, headers: Sequence[tuple[bytes, bytes]]) -> None:

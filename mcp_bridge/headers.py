@@ -17,6 +17,7 @@ from registry.judged import JsonObject
 ANNOTATION = "x-mcp-header"
 _QUOTED = f'"{ANNOTATION}"'.encode()
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BEGIN = "=?base64?"
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _SAFE = re.compile(r"[\x20-\x7e]*")
 _WHOLE = re.compile(r"-?[0-9]+(?:\.0+)?")
@@ -32,7 +33,7 @@ def encode_header(value: str) -> str:
 
 def decode_header(value: str) -> str | None:
     """The text of a header's value; None: its base64 is broken, or not the one spelling it has."""
-    match = _SENTINEL.fullmatch(value)
+    match = _SENTINEL.fullmatch(value) if value.startswith(_BEGIN) else None
     if match is None:
         return value
     try:

@@ -5,10 +5,12 @@ Stateless: no session, no connection of its own. Knows neither names nor grants.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 
+from mcp_bridge.headers import encode_header
 from mcp_bridge.wire import (
     HUB,
     META_CAPABILITIES,
@@ -22,19 +24,21 @@ from mcp_bridge.wire import (
 )
 from registry.egress.http import Egress, Incoming, OpenPermit, Outgoing
 from registry.egress.sse import EventTooLarge, Framer, data_of
-from registry.entries import Server
+from registry.entries import Headers, Server
 from registry.errors import (
-    InvalidRequest,
     ParseFailed,
     UpstreamInvalid,
     UpstreamLimited,
     UpstreamRefused,
     UpstreamUnavailable,
 )
-from registry.judged import RawObject, encode
+from registry.judged import JsonObject, RawObject, encode
 
 PROBE_S = 10.0
 """How long `server/discover` may take."""
+
+OLDER_REFUSALS = frozenset({400, 404, 405, 406, 415})
+"""Statuses with which servers of older revisions refuse what they do not know."""
 
 _ENVELOPE: RawObject = {
     META_VERSION: msgspec.Raw(encode(MODERN)),
@@ -58,9 +62,23 @@ class NotModern(Exception):
     """The upstream does not speak 2026-07-28; nothing was executed."""
 
 
-def envelope(request: Request) -> RawObject:
+def envelope(request: Request) -> JsonObject:
     """The params of a request with the hub's own envelope in place of the caller's."""
-    return {**request.params, "_meta": msgspec.Raw(encode({**request.meta, **_ENVELOPE}))}
+    return {**request.params, "_meta": {**request.meta, **_ENVELOPE}}
+
+
+@lru_cache(maxsize=4096)
+def _headers(method: str, name: str | None, server_headers: Headers) -> Headers:
+    """The headers of all requests of one kind: one object, so that the way out can keep its encoded form."""
+    named = (("mcp-name", encode_header(name)),) if name is not None else ()
+    return (
+        ("accept", "application/json, text/event-stream"),
+        ("content-type", "application/json"),
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", method),
+        *named,
+        *server_headers,
+    )
 
 
 async def post(
@@ -73,14 +91,9 @@ async def post(
         UpstreamError: no answer, or none that is MCP.
     """
     assert server.url is not None
-    headers = (
-        ("accept", "application/json, text/event-stream"),
-        ("content-type", "application/json"),
-        ("mcp-protocol-version", MODERN),
-        ("mcp-method", request.method),
-        *request.headers,
-        *server.headers,
-    )
+    headers = _headers(request.method, request.name, server.headers)
+    if request.headers:
+        headers = (*request.headers, *headers)
     outgoing = Outgoing(
         url=server.url, headers=headers, body=request_message(request.method, envelope(request)), trusted=server.trusted
     )
@@ -90,14 +103,8 @@ async def post(
             if incoming.media_type == "text/event-stream":
                 return await _read_stream(incoming, permit.entry_name, listener)
             answer = read_answer(await incoming.read())
-        except (ParseFailed, InvalidRequest, EventTooLarge):
-            if incoming.status in {
-                400,
-                404,
-                405,
-                406,
-                415,
-            }:  # how servers of older revisions refuse what they don't know
+        except (ParseFailed, EventTooLarge):
+            if incoming.status in OLDER_REFUSALS:
                 raise NotModern from None
             raise UpstreamInvalid(permit.entry_name, "its answer is not MCP") from None
         if answer is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,7 @@ from registry.entries import Server
 from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import HUB
-from registry.judged import RawObject, decode, encode
+from registry.judged import JsonObject, decode, encode
 from registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Upstream:
         self._egress = egress
         self._is_modern: bool | None = False if server.command is not None else None
         self._probing = asyncio.Lock()
-        self._calls: set[asyncio.Timeout] = set()
+        self._calls: set[_Stoppable] = set()
 
     async def request(self, request: Request, permit: Permit, *, listener: Listener | None = None) -> Answer:
         """Ask the server, in the revision that it speaks.
@@ -54,30 +55,22 @@ class Upstream:
         Raises:
             UpstreamError: no answer, or the server was switched off meanwhile.
         """
-        try:
-            async with asyncio.timeout(None) as call:
-                self._calls.add(call)
+        with _Stoppable(self._calls, permit.entry_name):
+            for _ in range(2):
+                if not (self._is_modern or await self._speaks_modern()):
+                    return await self._owned(request, permit)
                 try:
-                    return await self._request(request, permit, listener)
-                finally:
-                    self._calls.discard(call)
-        except TimeoutError:
-            raise UpstreamUnavailable(permit.entry_name, "it was switched off") from None
+                    return await modern.post(
+                        self._egress, self.server, permit=permit, request=request, listener=listener
+                    )
+                except NotModern:  # replaced by an older one since it was probed; ask again
+                    self._is_modern = None
+            raise UpstreamInvalid(permit.entry_name, "it does not settle on a protocol version")
 
     async def ready(self) -> None:
         """Connect if that is needed, so that a deadline after it is the server's own; raises `UpstreamError`."""
         if not await self._speaks_modern():
             await self.owner.connection()
-
-    async def _request(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
-        for _ in range(2):
-            if not await self._speaks_modern():
-                return await self._owned(request, permit)
-            try:
-                return await modern.post(self._egress, self.server, permit=permit, request=request, listener=listener)
-            except NotModern:  # replaced by an older one since it was probed; ask again
-                self._is_modern = None
-        raise UpstreamInvalid(permit.entry_name, "it does not settle on a protocol version")
 
     async def _speaks_modern(self) -> bool:
         if self._is_modern is None:
@@ -100,8 +93,7 @@ class Upstream:
         try:
             connection = await self.owner.connection()
             params = modern.envelope(request) if connection.is_modern else _without_envelope(request)
-            sent = {name: decode(raw) for name, raw in params.items()}
-            result = await self.owner.request(request.method, sent, permit)
+            result = await self.owner.request(request.method, decode(encode(params)), permit)
         except UpstreamFault as fault:
             return Answer(error=msgspec.Raw(encode(fault.error)))
         except UpstreamUnavailable:
@@ -113,19 +105,45 @@ class Upstream:
     async def stop(self, *, drain_s: float) -> None:
         """End the connection; without `drain_s` the calls under way end now."""
         if not drain_s:
-            now = asyncio.get_running_loop().time()
             for call in self._calls:
-                if not call.expired():
-                    call.reschedule(now)
+                call.stop()
         await self.owner.stop(drain_s=drain_s)
 
 
-def _without_envelope(request: Request) -> RawObject:
+class _Stoppable:
+    """`with`: a call that `stop` ends at once, as one whose server was switched off. Use inside a task."""
+
+    __slots__ = ("_calls", "_entry", "_stopped", "_task")
+
+    def __init__(self, calls: set[_Stoppable], entry: str) -> None:
+        self._calls = calls
+        self._entry = entry
+        self._stopped = False
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._calls.add(self)
+
+    def stop(self) -> None:
+        if self._task is not None and not self._stopped:
+            self._stopped = True
+            self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._calls.discard(self)
+        # our own cancel is taken back; one that somebody else asked for meanwhile stays
+        if self._stopped and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise UpstreamUnavailable(self._entry, "it was switched off") from None
+
+
+def _without_envelope(request: Request) -> JsonObject:
     """Older servers know no envelope; progress of a shared connection cannot be told apart, so none is asked for."""
     kept = {
         name: raw for name, raw in request.meta.items() if not name.startswith(META_PREFIX) and name != "progressToken"
     }
-    return {**request.params, "_meta": msgspec.Raw(encode(kept))} if kept else request.params
+    return {**request.params, "_meta": kept} if kept else request.params
 
 
 class Pool:
@@ -147,14 +165,14 @@ class Pool:
     def upstream(self, server: Server) -> Upstream:
         """The upstream of a server of the current catalog."""
         upstream = self._upstreams.get(server.name)
-        if upstream is None or upstream.server != server:
-            if self._closed:
-                raise UpstreamUnavailable(server.name, "the hub is stopping")
-            if upstream is not None:
-                self._stop(upstream, DRAIN_S)
-            upstream = self._upstreams[server.name] = Upstream(
-                server, self._owner(server), gate=self._gate, egress=self._egress
-            )
+        if upstream is not None and (upstream.server is server or upstream.server == server):
+            return upstream
+        if self._closed:
+            raise UpstreamUnavailable(server.name, "the hub is stopping")
+        if upstream is not None:
+            self._stop(upstream, DRAIN_S)
+        owner = self._owner(server)
+        upstream = self._upstreams[server.name] = Upstream(server, owner, gate=self._gate, egress=self._egress)
         return upstream
 
     async def aclose(self) -> None:

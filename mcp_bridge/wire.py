@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
 from registry.entries import Headers
-from registry.errors import ParseFailed
+from registry.errors import InvalidRequest, ParseFailed
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
 
 MODERN = "2026-07-28"
@@ -37,23 +36,24 @@ HTTP_STATUS = {
 
 _COMPLETE = msgspec.Raw(b'"complete"')
 _HUB = msgspec.Raw(encode(HUB))
+_ONLY_HUB = msgspec.Raw(encode({META_SERVER: HUB}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request to an upstream, whatever revision it speaks."""
 
     method: str
-    params: RawObject = field(default_factory=dict)
-    """Without `_meta`."""
-    meta: RawObject = field(default_factory=dict)
+    params: JsonObject = {}
+    """Without `_meta`; its members may be raw."""
+    meta: RawObject = {}
     """The caller's `_meta`; the hub writes its own envelope over it."""
+    name: str | None = None
+    """What 2026-07-28 mirrors as `Mcp-Name`."""
     headers: Headers = ()
-    """What 2026-07-28 wants beside the method: `Mcp-Name`, `Mcp-Param-*`."""
+    """`Mcp-Param-*`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """How an upstream answered: one of the two is set."""
 
     result: RawObject | None = None
@@ -73,27 +73,49 @@ class Answer:
         return str(found.get("message", "")) if isinstance(found, dict) else ""
 
 
+_ABSENT = msgspec.Raw(b"")
+
+
+class _Message(msgspec.Struct):
+    result: RawObject | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw = _ABSENT
+    method: msgspec.Raw = _ABSENT
+
+
+_message = msgspec.json.Decoder(_Message)
+
+
 def read_answer(message: bytes) -> Answer | None:
     """Read a JSON-RPC message; None: it is no response but a notification or a request.
 
     Raises:
-        ParseFailed, InvalidRequest: it is not JSON-RPC.
+        ParseFailed: it is not JSON-RPC.
     """
-    found = read_object(message)
-    if "result" in found:
-        return Answer(result=read_object(found["result"], "result"))
-    if "error" in found:
-        return Answer(error=found["error"])
-    if "method" in found:
+    try:
+        found = _message.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ParseFailed("no JSON-RPC message") from None
+    if found.result is not msgspec.UNSET:
+        return Answer(found.result)
+    if found.error is not _ABSENT:
+        return Answer(error=found.error)
+    if found.method is not _ABSENT:
         return None
     raise ParseFailed("neither result nor error")
 
 
-def as_modern(result: RawObject) -> RawObject:
-    """Give a tool result what 2026-07-28 requires: `resultType`, and the hub's name in place of the server's."""
-    meta = read_object(result["_meta"]) if bytes(result.get("_meta", b"null")) != b"null" else {}
-    meta[META_SERVER] = _HUB
-    return {"resultType": _COMPLETE, **result, "_meta": msgspec.Raw(encode(meta))}
+def as_modern(result: RawObject) -> bytes:
+    """Encode a tool result with what 2026-07-28 requires: `resultType`, and the hub's name in place of the server's."""
+    meta = {**_meta_of(result), META_SERVER: _HUB} if "_meta" in result else _ONLY_HUB
+    return encode({"resultType": _COMPLETE, **result, "_meta": meta})
+
+
+def _meta_of(result: RawObject) -> RawObject:
+    """The members of `_meta`; none when it is no object."""
+    try:
+        return read_object(result["_meta"])
+    except InvalidRequest:
+        return {}
 
 
 def as_legacy(result: RawObject) -> RawObject:
@@ -103,15 +125,15 @@ def as_legacy(result: RawObject) -> RawObject:
     if structured is not None and not bytes(structured).startswith(b"{"):
         del kept["structuredContent"]
     if "_meta" in kept:
-        meta = read_object(kept["_meta"])
+        meta = _meta_of(kept)
         meta.pop(META_SERVER, None)
         kept["_meta"] = msgspec.Raw(encode(meta))
     return kept
 
 
-def result_message(request_id: bytes | msgspec.Raw, result: bytes) -> bytes:
-    """A JSON-RPC response around an encoded result."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), result)
+def result_message(request_id: msgspec.Raw, result: bytes) -> tuple[bytes, ...]:
+    """A JSON-RPC response around an encoded result, in parts: a list may be long."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":' % bytes(request_id), result, b"}"
 
 
 def error_message(request_id: bytes | msgspec.Raw, error: bytes | msgspec.Raw | JsonObject) -> bytes:
@@ -120,6 +142,6 @@ def error_message(request_id: bytes | msgspec.Raw, error: bytes | msgspec.Raw | 
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (bytes(request_id), encoded)
 
 
-def request_message(method: str, params: dict[str, Any]) -> bytes:
+def request_message(method: str, params: Mapping[str, object]) -> bytes:
     """A JSON-RPC request. Its id is always 1: each travels on a connection of its own."""
     return encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})

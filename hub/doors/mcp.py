@@ -15,10 +15,11 @@ import msgspec
 from hub import errors
 from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
-from mcp_bridge.fastlane import Caller, FastLane, read_body, read_message
+from mcp_bridge.fastlane import Caller, FastLane, Posted, read_body, read_message
+from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
-from registry.judged import RawObject, decode
+from registry.judged import decode
 
 if TYPE_CHECKING:
     from mcp_bridge.server import LegacyServer
@@ -56,37 +57,38 @@ class McpDoor:
         version = exchange.headers.get(b"mcp-protocol-version", b"").strip(b" \t")
         is_legacy = version in _LEGACY or (not version and b"mcp-session-id" in exchange.headers)
         try:
-            self._dispatch.view(exchange.principal, path)
+            body = await exchange.body() if exchange.method == "POST" else b""
+            view = self._dispatch.view(exchange.principal, path)
             if exchange.method != "POST":
                 if not is_legacy or exchange.method not in {"GET", "DELETE"}:
                     raise HttpMethodRefused("POST")
                 await self._serve_legacy(exchange, path)
                 return
-            top = read_body(await exchange.body())
+            posted = read_body(body)
         except HubError as error:
             await _refuse(exchange, error, _NO_ID)
             return
-        if is_legacy or (not version and _META_VERSION not in bytes(top.get("params", b""))):
+        if is_legacy or (not version and _META_VERSION not in bytes(posted.top.get("params", b""))):
             await self._serve_legacy(exchange, path)
         else:
-            await self._serve_modern(exchange, path, top)
+            await self._serve_modern(exchange, view, posted)
 
-    async def _serve_modern(self, exchange: Exchange, path: str, top: RawObject) -> None:
-        request_id = top.get("id")
+    async def _serve_modern(self, exchange: Exchange, view: View, posted: Posted) -> None:
+        request_id = posted.top.get("id")
         if request_id is None:
             await exchange.reply(202, b"")
             return
-        answer = _Answering(exchange, bytes(request_id))
+        answer = _Answering(exchange, request_id)
         try:
             _check_id(request_id)
         except HubError as error:
             await _refuse(exchange, error, _NO_ID)
             return
         try:
-            message = read_message(top, exchange.raw_headers)
+            message = read_message(posted, exchange.raw_headers)
             caller = Caller(
                 principal=exchange.principal,
-                path=path,
+                view=view,
                 headers=exchange.raw_headers,
                 request_id=exchange.request_id,
                 listener=answer,
@@ -120,7 +122,9 @@ class McpDoor:
 class _Answering:
     """One modern request's answer: JSON, or an event stream once the upstream says something before its result."""
 
-    def __init__(self, exchange: Exchange, request_id: bytes) -> None:
+    __slots__ = ("_exchange", "_id")
+
+    def __init__(self, exchange: Exchange, request_id: msgspec.Raw) -> None:
         self._exchange = exchange
         self._id = request_id
 
@@ -147,9 +151,9 @@ class _Answering:
         else:
             await _refuse(self._exchange, error, self._id)
 
-    async def _end(self, status: int, message: bytes) -> None:
+    async def _end(self, status: int, message: bytes | tuple[bytes, ...]) -> None:
         if self._exchange.started:
-            await self._exchange.write(_event(message))
+            await self._exchange.write(_event(b"".join(message) if isinstance(message, tuple) else message))
         else:
             await self._exchange.reply(status, message)
 
@@ -171,7 +175,7 @@ def _http_form(error: HubError) -> tuple[int, list[Header]] | None:
     return (row.status, errors.extra_headers(error)) if row.http else None
 
 
-async def _refuse(exchange: Exchange, error: HubError, request_id: bytes) -> None:
+async def _refuse(exchange: Exchange, error: HubError, request_id: bytes | msgspec.Raw) -> None:
     row = errors.row_of(error)
     status = row.status if row.http else HTTP_STATUS.get(row.mcp, 200)
     if isinstance(error, NotFound) and error.kind == "server":

@@ -26,7 +26,7 @@ def test_optional_whitespace_around_a_header_is_not_part_of_it() -> None:
 
 
 def test_a_name_that_is_not_ascii_travels_in_base64() -> None:
-    assert read_message(dict(CALL), raw(headers("tools/call", NAME))).method == "tools/call"
+    assert read_message(CALL, raw(headers("tools/call", NAME))).method == "tools/call"
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def test_a_name_that_is_not_ascii_travels_in_base64() -> None:
 )
 def test_a_name_that_does_not_decode_to_the_bodys_is_a_mismatch(name: str) -> None:
     with pytest.raises(HeaderMismatch):
-        read_message(dict(CALL), raw(headers("tools/call", name)))
+        read_message(CALL, raw(headers("tools/call", name)))
 
 
 @pytest.mark.parametrize("header", ["mcp-method", "mcp-name", "mcp-protocol-version"])
 def test_a_routing_header_that_stands_twice_is_a_mismatch(header: str) -> None:
     given = raw(headers("tools/call", NAME))
     with pytest.raises(HeaderMismatch):
-        read_message(dict(CALL), [*given, *(pair for pair in given if pair[0] == header.encode())])
+        read_message(CALL, [*given, *(pair for pair in given if pair[0] == header.encode())])
