@@ -64,8 +64,8 @@ def _network(text: str) -> str:
 
 
 def _proxy(text: str) -> str:
-    if urlsplit(text).scheme not in {"http", "https", "socks5", "socks5h"} or not urlsplit(text).hostname:
-        raise ValueError("must be a proxy address such as http://proxy.example:3128")
+    if urlsplit(text).scheme != "http" or not urlsplit(text).hostname:
+        raise ValueError("must be an HTTP proxy such as http://proxy.example:3128")
     return text
 
 

@@ -6,29 +6,33 @@ A request cannot be made without an open permit of the gate.
 
 from __future__ import annotations
 
-import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache
 from types import TracebackType
 from typing import Protocol
 
 import msgspec
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import ConnectError, PyreqwestError, RequestTimeoutError
-from pyreqwest.http import Url
-from pyreqwest.proxy import ProxyBuilder
-from pyreqwest.request import StreamRequest
-from pyreqwest.response import Response as Reqwest
 
 from registry.deadline import Deadline
+from registry.egress.dial import Dialler, Proxy
 from registry.egress.guard import Guard, HostRefused
+from registry.egress.http1 import Connection, Failed, Failure
+from registry.egress.pool import IdleConnections
+from registry.egress.request import Target, head, parse
 from registry.entries import Headers
 from registry.errors import AddressRefused, UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 
-MAX_IDLE_CONNECTIONS = 256
-"""Kept open per upstream: enough for a busy hub, few enough for its file descriptors."""
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that may be sent twice (RFC 9110 §9.2.2)."""
+
+_FAILURES: dict[Failure, tuple[type[UpstreamUnavailable | UpstreamTimeout | UpstreamInvalid], str]] = {
+    Failure.LOST: (UpstreamUnavailable, "the connection failed before it answered"),
+    Failure.CUT: (UpstreamInvalid, "its answer was cut short"),
+    Failure.GARBLED: (UpstreamInvalid, "its answer is not HTTP/1.1"),
+    Failure.LATE: (UpstreamTimeout, "it did not answer in time"),
+    Failure.STALLED: (UpstreamTimeout, "it stopped sending"),
+}
 
 
 class OpenPermit(Protocol):
@@ -47,10 +51,13 @@ class Deadlines:
     """When waits end, in seconds."""
 
     connect_s: float = 5.0
+    """Name, TCP, proxy and TLS together."""
     first_byte_s: float = 600.0
+    """From the request being sent to the head of its answer."""
     agent_first_byte_s: float = 3600.0
     """An agent's unary answer may take as long as its task (A2A 1.0 §3.2.2: blocking is the default)."""
     stream_idle_s: float = 3600.0
+    """Between two pieces of an answer's body, and for each part of a large request to be taken."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,25 +76,29 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incoming:
-    """An upstream's answer: status and headers are here, the body comes as it is read."""
+    """An upstream's answer: status and headers are here, the body comes as it is read. It ends with its `Call`."""
 
-    __slots__ = ("_entry", "_max_bytes", "_reader", "_response", "status")
+    __slots__ = ("_connection", "_entry", "_headers", "_max_bytes", "status")
 
-    def __init__(self, response: Reqwest, entry: str, max_bytes: int) -> None:
-        self._response = response
-        self._reader = response.body_reader
+    def __init__(self, connection: Connection, entry: str, max_bytes: int) -> None:
+        self._connection = connection
         self._entry = entry
         self._max_bytes = max_bytes
-        self.status = response.status
+        self._headers = connection.headers
+        self.status = connection.status
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, None when absent."""
-        return self._response.get_header(name)
+        """The first value of a header, None when absent. `name` is written in lower case."""
+        wanted = name.encode()
+        for found, value in self._headers:
+            if found == wanted:
+                return value.decode("latin-1")
+        return None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """All headers, in the order they came."""
-        return list(self._response.headers.items())
+        """All headers, in the order they came, with names in lower case."""
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers]
 
     @property
     def media_type(self) -> str:
@@ -101,99 +112,104 @@ class Incoming:
             UpstreamInvalid: larger than the bound, or cut short.
             UpstreamTimeout: no byte came for the idle deadline.
         """
-        length = self.header("content-length")
-        if length is not None and length.isdecimal() and int(length) <= self._max_bytes:
-            try:
-                return bytes(await self._reader.bytes())
-            except PyreqwestError as error:
-                raise self._broken(error) from None
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in self.chunks():
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise UpstreamInvalid(self._entry, "its answer is too large")
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body = self._connection.take()
+        if not self._connection.complete:
+            pieces = [body]
+            size = len(body)
+            async for piece in self:
+                pieces.append(piece)
+                size += len(piece)
+                if size > self._max_bytes:
+                    break
+            body = b"".join(pieces)
+        if len(body) > self._max_bytes:
+            raise UpstreamInvalid(self._entry, "its answer is too large")
+        return body
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; errors as in `read`."""
-        read = self._reader.read_chunk
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes; errors as in `read`. What came together is one chunk."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            while (chunk := await read()) is not None:
-                yield bytes(chunk)
-        except PyreqwestError as error:
-            raise self._broken(error) from None
-
-    def _broken(self, error: PyreqwestError) -> UpstreamError:
-        if isinstance(error, RequestTimeoutError):
-            return UpstreamTimeout(self._entry, "it stopped sending")
-        return UpstreamInvalid(self._entry, "its answer was cut short")
+            chunk = self._connection.take() or await self._connection.more()
+        except Failed as error:
+            raise _told(error, self._entry) from None
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
 
 class Call:
     """One request under way: enter to send it, leave to close the connection or return it to the pool."""
 
-    __slots__ = ("_egress", "_guarded", "_outgoing", "_permit", "_stream")
+    __slots__ = ("_connection", "_egress", "_key", "_outgoing", "_permit")
 
     def __init__(self, egress: Egress, permit: OpenPermit, outgoing: Outgoing) -> None:
         self._egress = egress
         self._permit = permit
         self._outgoing = outgoing
-        self._stream: StreamRequest | None = None
-        self._guarded: Client | None = None
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> Incoming:
         outgoing, egress, entry = self._outgoing, self._egress, self._permit.entry_name
         self._permit.use()
-        client = egress.client
-        if not outgoing.trusted:
-            client = self._guarded = await egress.guarded_client(outgoing.url, entry)
-        request = client.request(outgoing.method, _parsed(outgoing.url)).headers(outgoing.headers)
-        if outgoing.body is not None:
-            request = request.body_bytes(outgoing.body)
-        if outgoing.may_stream:
-            request = request.streamed_read_buffer_limit(0)
-        self._stream = request.build_streamed()
         try:
-            with Deadline(outgoing.first_byte_s or egress.deadlines.first_byte_s):
-                response = await self._stream.__aenter__()
-        except (TimeoutError, PyreqwestError) as error:
-            self._stream = None
-            await self._close_guarded()
-            raise _failure(error, entry) from None
-        except BaseException:
-            self._stream = None
-            await self._close_guarded()
+            target = parse(outgoing.url)
+            head = egress.head(target, outgoing)
+        except ValueError as error:
+            raise UpstreamUnavailable(entry, f"it cannot be called as it is configured: {error}") from None
+        address = "" if outgoing.trusted else await egress.checked(target, entry)
+        self._key = (target.scheme, target.host, target.port, address)
+        connection = egress.idle.take(self._key)
+        if connection is not None:
+            try:
+                return await self._send(connection, head)
+            except Failed as error:
+                # The server closed an idle connection while the request was under way. It may have read it all the
+                # same, so only what may be done twice is sent again (RFC 9110 §9.2.2): never a tool's call.
+                if error.failure is not Failure.LOST or outgoing.method not in IDEMPOTENT:
+                    raise _told(error, entry) from None
+        connection = await egress.dial(target, address, entry)
+        try:
+            return await self._send(connection, head)
+        except Failed as error:
+            raise _told(error, entry) from None
+
+    async def _send(self, connection: Connection, head: bytes) -> Incoming:
+        outgoing, egress = self._outgoing, self._egress
+        try:
+            await connection.send(
+                head,
+                outgoing.body or b"",
+                first_byte_s=outgoing.first_byte_s or egress.deadlines.first_byte_s,
+                read_ahead=not outgoing.may_stream,
+                bodiless=outgoing.method == "HEAD",
+            )
+        except BaseException:  # also when the caller left: the upstream sees it before its first byte
+            connection.abort()
             raise
-        return Incoming(response, entry, egress.max_answer_bytes)
+        self._connection = connection
+        return Incoming(connection, self._permit.entry_name, egress.max_answer_bytes)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None:
-            await self._stream.__aexit__(kind, error, trace)
-        await self._close_guarded()
-
-    async def _close_guarded(self) -> None:
-        if self._guarded is not None:
-            await self._guarded.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._egress.idle.put(self._key, connection)
 
 
-def _failure(error: BaseException, entry: str) -> UpstreamUnavailable | UpstreamTimeout | UpstreamInvalid:
-    if isinstance(error, ConnectError):
-        return UpstreamUnavailable(entry, "it cannot be reached")
-    if isinstance(error, TimeoutError):  # RequestTimeoutError is one
-        return UpstreamTimeout(entry, "it did not answer in time")
-    return UpstreamUnavailable(entry, "the connection failed before it answered")
-
-
-_parsed = lru_cache(maxsize=4096)(Url)
-"""Parsed addresses; a hub calls few different ones, and parsing costs as much as finding the connection."""
+def _told(error: Failed, entry: str) -> UpstreamError:
+    kind, reason = _FAILURES[error.failure]
+    return kind(entry, reason)
 
 
 class Egress:
-    """The pooled way out. One for a process; safe to use from several tasks."""
+    """The pooled way out. One for a process; safe to use from several tasks of one event loop."""
 
     def __init__(
         self,
@@ -202,56 +218,55 @@ class Egress:
         guard: Guard | None = None,
         proxy: str | None = None,
         max_answer_bytes: int = 32 * 1024 * 1024,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.deadlines = deadlines or Deadlines()
         self.guard = guard or Guard()
         self.max_answer_bytes = max_answer_bytes
-        self._proxy = proxy
-        self.client = self._builder().pool_max_idle_per_host(MAX_IDLE_CONNECTIONS).build()
+        self.idle = IdleConnections()
+        self._proxy = None if proxy is None else Proxy.parse(proxy)
+        self._dialler = Dialler(
+            connect_s=self.deadlines.connect_s, idle_s=self.deadlines.stream_idle_s, proxy=self._proxy, tls=tls
+        )
 
     def send(self, permit: OpenPermit, outgoing: Outgoing) -> Call:
         """Prepare one request; `async with` sends it and closes it.
 
         Raises, on entering:
-            UpstreamUnavailable, UpstreamTimeout: no answer.
+            UpstreamUnavailable, UpstreamTimeout, UpstreamInvalid: no answer, or none that is HTTP.
             AddressRefused: the guard refused an address that the operator did not write.
         """
         return Call(self, permit, outgoing)
 
-    async def guarded_client(self, url: str, entry: str) -> Client:
-        """Build a client that can reach one checked address only, for a URL that the operator did not write."""
+    def head(self, target: Target, outgoing: Outgoing) -> bytes:
+        """Write a request's head; raises ValueError when it cannot be sent as it is."""
+        length = None if outgoing.body is None else len(outgoing.body)
+        if length is None and outgoing.method in {"POST", "PUT", "PATCH"}:
+            length = 0  # RFC 9110 §8.6: these are expected to have a body
+        start = b""
+        if self._proxy is not None and outgoing.trusted and target.scheme == "http":
+            start = self._proxy.start(outgoing.method, target)
+        return head(target, outgoing.method, headers=outgoing.headers, length=length, start=start)
+
+    async def checked(self, target: Target, entry: str) -> str:
+        """Resolve a target that the operator did not write to an address that may be dialled."""
         try:
-            parsed = Url(url)
-            host, port = parsed.host_str, parsed.port_or_known_default
-            if parsed.scheme not in {"http", "https"} or not host or port is None:
-                raise AddressRefused(entry)
-            async with asyncio.timeout(self.deadlines.connect_s):
-                address = await self.guard.resolve(host, port)
-        except (HostRefused, TimeoutError, ValueError, PyreqwestError):
+            with Deadline(self.deadlines.connect_s):
+                return str(await self.guard.resolve(target.host, target.port))
+        except (HostRefused, TimeoutError, ValueError):
             raise AddressRefused(entry) from None
-        builder = self._builder(proxied=False).pool_max_idle_per_host(0)
-        if parsed.domain is not None:  # a literal address is dialled as it was checked
-            builder = builder.resolve(host, str(address), port)
-        return builder.build()
+
+    async def dial(self, target: Target, address: str, entry: str) -> Connection:
+        """Open a connection; `address` as `checked` gave it, empty for a target of the operator's."""
+        try:
+            return await self._dialler.dial(target, address=address)
+        except ssl.SSLCertVerificationError:
+            raise UpstreamUnavailable(entry, "its certificate is not trusted") from None
+        except TimeoutError:
+            raise UpstreamTimeout(entry, "it cannot be reached in time") from None
+        except (OSError, ValueError):
+            raise UpstreamUnavailable(entry, "it cannot be reached") from None
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self.client.close()
-
-    def _builder(self, *, proxied: bool = True) -> ClientBuilder:
-        builder = (
-            ClientBuilder()
-            .follow_redirects(False)
-            .referer(False)
-            .no_proxy()
-            .gzip(False)
-            .brotli(False)
-            .zstd(False)
-            .deflate(False)
-            .connect_timeout(timedelta(seconds=self.deadlines.connect_s))
-            .read_timeout(timedelta(seconds=self.deadlines.stream_idle_s))
-            .user_agent("hubbub")
-        )
-        if proxied and self._proxy is not None:
-            builder = builder.proxy(ProxyBuilder.all(self._proxy))
-        return builder
+        """Close all idle connections; a request under way closes its own."""
+        self.idle.close()

@@ -24,7 +24,6 @@ HOME = {
     "a2a": "agents",
     "sqlmodel": "registry",
     "sqlalchemy": "registry",
-    "pyreqwest": "registry",
 }
 
 

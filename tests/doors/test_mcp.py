@@ -309,12 +309,11 @@ async def test_the_permit_of_a_caller_who_leaves_settles_as_cancelled(tmp_path: 
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.xfail(reason="pyreqwest 0.15 keeps a request going that was cancelled before its first byte", strict=True)
 async def test_a_caller_who_leaves_before_the_first_byte_ends_the_upstream_call(tmp_path: Path) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__wait")
         await leave(hub, peer, "peer__wait")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await peer.cancelled.wait()
 
 
