@@ -7,7 +7,6 @@ HTTP server: the door reads and answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -49,7 +48,7 @@ _DISCOVER = encode(
 )
 
 
-class Posted(NamedTuple):
+class Posted(msgspec.Struct, frozen=True):
     """A posted message of either revision, its members raw."""
 
     top: RawObject

@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from registry.entries import Headers
@@ -44,6 +45,7 @@ def decode_header(value: str) -> str | None:
     return text if base64.b64encode(decoded).decode() == match[1] else None
 
 
+@lru_cache(maxsize=1024)
 def annotated(description: bytes) -> bool:
     """Whether a tool's description may ask for parameter headers: a quick look that spares reading most schemas."""
     return _QUOTED in description
