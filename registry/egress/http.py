@@ -103,7 +103,10 @@ class Incoming:
     @property
     def media_type(self) -> str:
         """The Content-Type without its parameters, in lower case; empty when absent."""
-        return (self.header("content-type") or "").partition(";")[0].strip().lower()
+        for found, value in self._headers:
+            if found == b"content-type":
+                return value.partition(b";")[0].strip().lower().decode("latin-1")
+        return ""
 
     async def read(self) -> bytes:
         """Read the whole body.
@@ -113,18 +116,20 @@ class Incoming:
             UpstreamTimeout: no byte came for the idle deadline.
         """
         body = self._connection.take()
-        if not self._connection.complete:
-            pieces = [body]
-            size = len(body)
-            async for piece in self:
-                pieces.append(piece)
-                size += len(piece)
-                if size > self._max_bytes:
-                    break
-            body = b"".join(pieces)
+        if not self._connection.complete and len(body) <= self._max_bytes:
+            body = await self._rest(body)
         if len(body) > self._max_bytes:
             raise UpstreamInvalid(self._entry, "its answer is too large")
         return body
+
+    async def _rest(self, body: bytes) -> bytes:
+        pieces, size = [body], len(body)
+        async for piece in self:
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._max_bytes:
+                break
+        return b"".join(pieces)
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; errors as in `read`. What came together is one chunk."""
@@ -162,12 +167,15 @@ class Call:
             head = egress.head(target, outgoing)
         except ValueError as error:
             raise UpstreamUnavailable(entry, f"it cannot be called as it is configured: {error}") from None
-        address = "" if outgoing.trusted else await egress.checked(target, entry)
-        self._key = (target.scheme, target.host, target.port, address)
+        address = ""
+        self._key = target.key
+        if not outgoing.trusted:
+            address = await egress.checked(target, entry)
+            self._key = (*target.key[:3], address)
         connection = egress.idle.take(self._key)
         if connection is not None:
             try:
-                return await self._send(connection, head)
+                return await self._exchange(connection, head)
             except Failed as error:
                 # The server closed an idle connection while the request was under way. It may have read it all the
                 # same, so only what may be done twice is sent again (RFC 9110 §9.2.2): never a tool's call.
@@ -175,11 +183,11 @@ class Call:
                     raise _told(error, entry) from None
         connection = await egress.dial(target, address, entry)
         try:
-            return await self._send(connection, head)
+            return await self._exchange(connection, head)
         except Failed as error:
             raise _told(error, entry) from None
 
-    async def _send(self, connection: Connection, head: bytes) -> Incoming:
+    async def _exchange(self, connection: Connection, head: bytes) -> Incoming:
         outgoing, egress = self._outgoing, self._egress
         try:
             await connection.send(

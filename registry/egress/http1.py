@@ -10,7 +10,7 @@ import asyncio
 from enum import Enum, auto
 from typing import cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES = 64 * 1024
 """A response's status line and headers; also what may come between two pieces of a body (chunk sizes, trailers)."""
@@ -135,7 +135,9 @@ class Connection(asyncio.Protocol):
             self._sent = await self._write(transport, head, body, slice_s=min(first_byte_s, self._idle_s))
             self._arm(first_byte_s)
         if not self.status and self._failure is None:
-            await self._wait(_Wait.WHOLE if read_ahead else _Wait.HEAD)
+            self._waits_for = _Wait.WHOLE if read_ahead else _Wait.HEAD
+            self._waiter = self._loop.create_future()
+            await self._waiter
         if not self.status:
             raise Failed(self._failure or Failure.LOST)
 
@@ -161,7 +163,9 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._failure is not None:
                 raise Failed(self._failure)
-            await self._wait(_Wait.BODY)
+            self._waits_for = _Wait.BODY
+            self._waiter = self._loop.create_future()
+            await self._waiter
         return self.take()
 
     @property
@@ -207,13 +211,10 @@ class Connection(asyncio.Protocol):
             transport.write(rest[:SLICE_BYTES])
             rest = rest[SLICE_BYTES:]
             if self._stuck:
-                await self._wait(_Wait.ROOM)
+                self._waits_for = _Wait.ROOM
+                self._waiter = self._loop.create_future()
+                await self._waiter
         return not rest
-
-    async def _wait(self, waits_for: _Wait) -> None:
-        self._waits_for = waits_for
-        self._waiter = self._loop.create_future()
-        await self._waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -235,7 +236,7 @@ class Connection(asyncio.Protocol):
         self._barren += len(data)
         try:
             parser.feed_data(data)
-        except HttpParserError:
+        except (HttpParserError, HttpParserUpgrade):  # nobody asked to switch protocols
             self._fail(Failure.GARBLED)
             return
         if not self.complete:
@@ -243,7 +244,7 @@ class Connection(asyncio.Protocol):
                 self._fail(Failure.GARBLED)
                 return
             if self.status:
-                self._due = self._loop.time() + self._idle_s
+                self._arm(self._idle_s)
             if self._size > MAX_UNREAD_BYTES and not self._paused and self._transport is not None:
                 self._paused = True
                 self._transport.pause_reading()
@@ -358,7 +359,7 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         self._paused = False
-        self._due = self._loop.time() + self._idle_s
+        self._arm(self._idle_s)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 

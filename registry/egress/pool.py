@@ -7,9 +7,7 @@ import re
 import time
 
 from registry.egress.http1 import Connection
-
-Key = tuple[str, str, int, str]
-"""Scheme, host, port, and the checked address that a guarded request is pinned to (else empty)."""
+from registry.egress.request import Key
 
 IDLE_S = 30.0
 """Servers close idle connections too, and a POST that meets one just closed cannot be repeated: so we close first."""
@@ -35,7 +33,7 @@ class IdleConnections:
         idle = self._idle.get(key)
         while idle:
             expires, connection = idle.pop()
-            if connection.is_reusable and expires > time.monotonic():
+            if expires > time.monotonic() and not connection.is_closing:  # what came meanwhile has closed it
                 return connection
             connection.abort()
         return None
@@ -75,7 +73,7 @@ class IdleConnections:
         for key, idle in list(self._idle.items()):
             kept = []
             for expires, connection in idle:
-                if expires > now and connection.is_reusable:
+                if expires > now and not connection.is_closing:
                     kept.append((expires, connection))
                 else:
                     connection.abort()

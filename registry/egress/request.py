@@ -34,6 +34,9 @@ _FRAMING = frozenset(
 )
 """Headers that speak of the message or the connection: they are the way out's own (RFC 9110 §7.6.1)."""
 
+Key = tuple[str, str, int, str]
+"""What a connection leads to: scheme, host, port, and the checked address that it is pinned to (else empty)."""
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Where a URL leads."""
@@ -46,14 +49,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """With its query."""
     authority: str
     """Host and port as they stand in a URL and in the Host header."""
+    key: Key
+    """Of its connections, unless they are pinned to an address."""
     post: bytes
     """The start line of a POST."""
     host_line: bytes
-
-    @property
-    def origin(self) -> str:
-        """As browsers write it."""
-        return f"{self.scheme}://{self.authority}"
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -89,6 +89,7 @@ def parse(url: str) -> Target:
         port=port,
         path=path,
         authority=authority,
+        key=(scheme, host, port, ""),
         post=f"POST {path} HTTP/1.1\r\n".encode(),
         host_line=f"host: {authority}\r\n".encode(),
     )
