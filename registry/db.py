@@ -1,29 +1,45 @@
 """The database: one engine, one writer thread with group commit, one reader thread. Knows no table.
 
-Writes of all tasks are gathered while the previous commit is under way and committed together: a caller that awaits
-`append` or `write` goes on when its row survives the death of the process. Nothing here blocks the event loop.
+Writes of all tasks are gathered for a moment, and while the previous commit is under way, and committed together: a
+caller that awaits `append` or `write` goes on when its row survives the death of the process. Nothing here blocks the
+event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 T = TypeVar("T")
+V = TypeVar("V")
+
+Change = Callable[[sqlite3.Connection, list[V]], Sequence[T]]
+"""Writes a batch of values and answers each, in their order. Runs in the writer thread, inside a transaction.
+
+All values that came for the same change since the last commit are handed to it together. If it raises, nothing of it is
+kept and it is run again for each value alone, so that its error is told to the one who brought it on.
+"""
 
 MAX_PENDING = 10_000
 """Writes waiting for the writer. Beyond it callers wait (`append`, `write`) or rows are dropped and counted (`append_later`)."""
 
-GATHER_S = 0.002
-"""How long a write waits for others to share its commit with: a commit costs as much as the writes of eight tasks."""
+GATHER_S = 0.004
+"""How long a write waits for others to share its commit with (at most 5 ms, architecture.md 3.8): a commit, with its way
+to the writer and back, costs as much as the writes of eight tasks."""
+
+ROWS_A_STEP = 32
+"""Rows of one INSERT. Each step of SQLite gives the interpreter away and has to win it back from a busy event loop."""
 
 BUSY_TIMEOUT_MS = 5000
 """How long a write waits for another process, such as the command line, to finish its own."""
@@ -33,11 +49,19 @@ class DatabaseUnsupported(ValueError):
     """The address names a database that this version does not speak."""
 
 
-@dataclass(slots=True)
 class _Pending:
-    change: Callable[[Connection], Any]
-    atomic: bool
-    done: asyncio.Future[Any] | None
+    """One value on its way into the database. A plain class: made for every write."""
+
+    __slots__ = ("atomic", "change", "done", "error", "outcome", "value")
+
+    def __init__(self, change: Any, value: Any, *, done: asyncio.Future[Any] | None, atomic: bool = False) -> None:
+        self.change = change
+        self.value = value
+        self.done = done
+        self.atomic = atomic
+        """A change of `write`, which is a transaction by itself."""
+        self.outcome: Any = None
+        self.error: Exception | None = None
 
 
 def open_engine(address: str) -> Engine:
@@ -77,13 +101,21 @@ class Database:
         self.engine = engine
         self.dropped = 0
         """Rows of `append_later` that were dropped because the writer could not keep up."""
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="hubbub-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="hubbub-read")
+        self._loop = asyncio.get_running_loop()
         self._pending: list[_Pending] = []
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._timer: asyncio.TimerHandle | None = None
+        """Set from the first pending write until it is handed over."""
+        self._committing = False
+        self._late = False
+        """What is pending has waited long enough, and the writer is to have it as soon as it is free."""
+        self._finished = asyncio.Event()
         self._closing = False
+        self._batches: SimpleQueue[list[_Pending] | None] = SimpleQueue()
+        self._connection: Connection | None = None
+        """The writer thread's own."""
+        self._writer = Thread(target=self._write_batches, name="hubbub-write", daemon=True)
+        self._writer.start()
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run `query` in the reader thread and return its answer."""
@@ -99,106 +131,174 @@ class Database:
         await self.read(lambda session: session.connection().exec_driver_sql("SELECT 1"))
 
     async def write(self, change: Callable[[Session], T]) -> T:
-        """Run `change` as one atomic part of the next commit; return its answer when it is committed."""
+        """Run `change` as one transaction; return its answer when it is committed."""
+        done: asyncio.Future[T] = self._loop.create_future()
+        return await self._submit(_Pending(change, None, done=done, atomic=True), done)
 
-        def run(connection: Connection) -> T:
-            with Session(connection, join_transaction_mode="create_savepoint", expire_on_commit=False) as session:
-                answer = change(session)
-                session.commit()
-                return answer
+    async def append(self, change: Change[V, T], value: V) -> T:
+        """Have `change` write `value` in the next commit; return its answer when it is committed. Cheaper than `write`."""
+        done: asyncio.Future[T] = self._loop.create_future()
+        return await self._submit(_Pending(change, value, done=done), done)
 
-        return await self._submit(run, atomic=True)
-
-    async def append(self, statement: Callable[[Connection], T]) -> T:
-        """Run one single statement in the next commit; return its answer when it is committed. Cheaper than `write`."""
-        return await self._submit(statement, atomic=False)
-
-    def append_later(self, statement: Callable[[Connection], object]) -> None:
-        """Run one single statement in some next commit. Never waits: when the writer cannot keep up, it is dropped."""
+    def append_later(self, change: Change[V, object], value: V) -> None:
+        """Have `change` write `value` in some next commit. Never waits: when the writer cannot keep up, it is dropped."""
         if len(self._pending) >= MAX_PENDING:
             self.dropped += 1
             return
-        self._pending.append(_Pending(statement, atomic=False, done=None))
-        self._wake.set()
+        self._add(_Pending(change, value, done=None))
 
-    async def _submit(self, change: Callable[[Connection], T], *, atomic: bool) -> T:
+    async def committed(self) -> None:
+        """Wait until everything that was appended before is committed."""
+        await self.append(_nothing, None)
+
+    async def _submit(self, pending: _Pending, done: asyncio.Future[T]) -> T:
         if self._closing:  # the writer may have ended: nobody would ever answer
             raise RuntimeError("the database is closed")
         while len(self._pending) >= MAX_PENDING:
-            self._room.clear()
-            await self._room.wait()
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(change, atomic, done))
-        self._wake.set()
+            self._finished.clear()
+            await self._finished.wait()
+        self._add(pending)
         return await done
 
-    async def run_writer(self) -> None:
-        """Commit what is pending until `close` is called and nothing is left."""
-        loop = asyncio.get_running_loop()
-        while not (self._closing and not self._pending):
-            await self._wake.wait()
-            if not self._closing:
-                await asyncio.sleep(GATHER_S)
-            self._wake.clear()
+    def _add(self, pending: _Pending) -> None:
+        self._pending.append(pending)
+        if self._timer is None:
+            self._timer = self._loop.call_later(GATHER_S, self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Give the writer what is pending, now or as soon as it is free."""
+        if self._committing:
+            self._late = True
+        elif self._pending:
+            self._committing = True
+            self._late = False
+            self._timer = None
             batch, self._pending = self._pending, []
-            self._room.set()
-            if not batch:
+            self._batches.put(batch)
+
+    def _finish(self, batch: list[_Pending]) -> None:
+        """Answer those who wait for a batch that was committed, or failed."""
+        self._committing = False
+        if self._late:
+            self._hand_over()
+        for pending in batch:
+            done = pending.done
+            if done is None or done.done():
                 continue
-            outcomes = await loop.run_in_executor(self._writer, self._commit, batch)
-            for pending, outcome in zip(batch, outcomes, strict=True):
-                if pending.done is None or pending.done.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    pending.done.set_exception(outcome)
-                else:
-                    pending.done.set_result(outcome)
+            if pending.error is None:
+                done.set_result(pending.outcome)
+            else:
+                done.set_exception(pending.error)
+        self._finished.set()
 
-    def _commit(self, batch: list[_Pending]) -> list[Any]:
+    def _write_batches(self) -> None:
+        """The writer thread."""
+        while (batch := self._batches.get()) is not None:
+            appended = [pending for pending in batch if not pending.atomic]
+            if appended:
+                self._commit(appended)
+            for pending in batch:
+                if pending.atomic:
+                    self._write(pending)
+            self._loop.call_soon_threadsafe(self._finish, batch)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _commit(self, batch: list[_Pending]) -> None:
+        """Write a batch in one transaction, straight on the driver: SQLAlchemy's share would be four fifths of the cost."""
+        begun: Any = None
         try:
-            with self.engine.begin() as connection:
-                return [_attempt(connection, pending) for pending in batch]
-        except Exception as error:  # noqa: BLE001  # the commit itself failed: every waiting caller must hear of it
-            return [error] * len(batch)
+            driver: Any = self._open().connection.dbapi_connection
+            driver.execute("BEGIN IMMEDIATE")
+            begun = driver
+            _run(driver, batch)
+            driver.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
+            if begun is not None:
+                begun.rollback()
+            if begun is None or len(batch) == 1:  # without a transaction nobody's fault, so everybody hears of it
+                for pending in batch:
+                    pending.error = error
+                return
+        else:
+            return
+        for pending in batch:  # alone, only the change that fails fails
+            self._commit([pending])
 
-    def close(self) -> None:
-        """Let `run_writer` finish what is pending and end."""
+    def _write(self, pending: _Pending) -> None:
+        try:
+            with Session(self._open(), expire_on_commit=False) as session:
+                pending.outcome = pending.change(session)
+                session.commit()
+        except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
+            pending.error = error
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.engine.connect()
+        return self._connection
+
+    async def close(self) -> None:
+        """Commit everything that is pending; what comes later is refused."""
         self._closing = True
-        self._wake.set()
+        while self._pending or self._committing:
+            self._finished.clear()
+            self._hand_over()
+            await self._finished.wait()
 
     def dispose(self) -> None:
-        """Close threads and connections; after `run_writer` has ended."""
-        self._writer.shutdown()
+        """Close threads and connections; after `close`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._batches.put(None)
+        self._writer.join()
         self._reader.shutdown()
         self.engine.dispose()
 
 
-def _attempt(connection: Connection, pending: _Pending) -> Any:
-    """Run one change; its failure is its own answer and leaves the rest of the batch alone."""
-    try:
-        if pending.atomic:
-            with connection.begin_nested():
-                return pending.change(connection)
-        return pending.change(connection)
-    except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
-        return error
+def _run(driver: sqlite3.Connection, batch: list[_Pending]) -> None:
+    """Run each change of a batch once, with all its values."""
+    shared: dict[Change[Any, Any], list[_Pending]] = {}
+    for pending in batch:
+        shared.setdefault(pending.change, []).append(pending)
+    for change, sharing in shared.items():
+        outcomes = change(driver, [pending.value for pending in sharing])
+        for pending, outcome in zip(sharing, outcomes, strict=True):
+            pending.outcome = outcome
+
+
+def _nothing(_connection: sqlite3.Connection, values: list[None]) -> list[None]:
+    return values
+
+
+def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> int:
+    """Insert rows but those whose key is taken, also by one before it; return how many went in.
+
+    `into` reads `table (column, ...)` and comes from no caller.
+    """
+    inserted = 0
+    for begin in range(0, len(rows), ROWS_A_STEP):
+        step = rows[begin : begin + ROWS_A_STEP]
+        statement = _insert_statement(into, len(step), len(step[0]))
+        inserted += connection.execute(statement, list(chain.from_iterable(step))).rowcount
+    return inserted
+
+
+@lru_cache(maxsize=4 * ROWS_A_STEP)
+def _insert_statement(into: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    # not ON CONFLICT DO NOTHING: that keeps a copy of every page it touches, to undo a step that fails halfway
+    return f"INSERT OR IGNORE INTO {into} VALUES {', '.join([row] * rows)}"  # noqa: S608  # `into` is a constant
 
 
 @asynccontextmanager
 async def open_database(address: str) -> AsyncIterator[Database]:
     """Open the database and its writer; on leaving, everything pending is committed."""
     database = Database(open_engine(address))
-    writer = asyncio.create_task(database.run_writer())  # not in a group: it must outlive an error or cancellation here
     try:
         yield database
     finally:
-        database.close()
-        await asyncio.wait([writer])
-        database.dispose()
-    writer.result()
-
-
-def execute(connection: Connection, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
-    """Run one statement straight on the driver: a tenth of the ORM's cost, for the ledger and usage rows."""
-    driver: Any = connection.connection.dbapi_connection
-    cursor: sqlite3.Cursor = driver.execute(statement, values)
-    return cursor
+        try:
+            await database.close()
+        finally:
+            database.dispose()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, NamedTuple, Protocol, Self
 
@@ -34,13 +33,15 @@ class Callee(Protocol):
         """The name that grants match."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a call used. None: not known, or not counted for this kind."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     estimated: bool = False
+
+
+NOTHING_KNOWN = Usage()
 
 
 class Settled(NamedTuple):
@@ -70,7 +71,7 @@ class Permit:
         self.kind = kind
         self.entry_name = name
         self.request_id = request_id
-        self.usage = Usage()
+        self.usage = NOTHING_KNOWN
         """Set by the call when it learns what it used."""
         self.requests = 0
         """Upstream requests made under this permit."""
@@ -101,7 +102,7 @@ class Permit:
 
     def estimate(self, *, input_tokens: int, output_tokens: int) -> None:
         """Note an estimate of the usage, for a stream that ended before its usage came."""
-        self.usage = replace(self.usage, input_tokens=input_tokens, output_tokens=output_tokens, estimated=True)
+        self.usage = Usage(input_tokens, output_tokens, estimated=True)
 
 
 class Gate:
@@ -126,9 +127,11 @@ class Gate:
         """
         if not principal.grants.allow(entry.kind, entry.grant_name):
             raise NotFound(entry.kind, entry.grant_name)
-        if within is None and principal.requests_per_minute is not None:
+        if within is not None:
+            request_id = within.request_id
+        elif principal.requests_per_minute is not None:
             self._pace(principal.id, principal.requests_per_minute)
-        return self._permit(principal, entry, within.request_id if within else request_id)
+        return self._permit(principal, entry, request_id)
 
     def _permit(self, principal: Principal, entry: Callee, request_id: str) -> Permit:
         return Permit(self, principal, entry.kind, entry.grant_name, request_id)
@@ -148,18 +151,19 @@ class Gate:
 
     def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
         """Hand a settled call to usage; the hub's own calls leave no row."""
-        if permit.principal is HUB:
+        principal = permit.principal
+        if principal is HUB:
             return
         self._record(
             Settled(
-                at=time.time(),
-                principal=permit.principal.id,
-                key_name=permit.principal.name,
-                kind=permit.kind,
-                name=permit.entry_name,
-                outcome=outcome,
-                duration_ms=duration_ms,
-                usage=permit.usage,
-                request_id=permit.request_id,
+                time.time(),
+                principal.id,
+                principal.name,
+                permit.kind,
+                permit.entry_name,
+                outcome,
+                duration_ms,
+                permit.usage,
+                permit.request_id,
             )
         )

@@ -5,26 +5,21 @@ The first owner wins and never changes; a task's agent is part of its name, sinc
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection
 from sqlmodel import Session, col, func, or_, select
 
-from registry.db import Database, execute
+from registry.db import Database, insert
 from registry.models import OwnedTask
 
 FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED")
 """A task in one of these never changes again (A2A 1.0 §3.1), so a late event cannot take it back."""
 
-_CLAIM_CONTEXT = (
-    "INSERT INTO contexts (agent, context_id, owner, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
-_CLAIM_TASK = (
-    "INSERT INTO tasks (agent, task_id, owner, context_id, state, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO NOTHING"
-)
+_CONTEXTS = "contexts (agent, context_id, owner, created_at)"
+_TASKS = "tasks (agent, task_id, owner, context_id, state, created_at, updated_at)"
 _CONTEXT_OWNER = "SELECT owner FROM contexts WHERE agent = ? AND context_id = ?"
 _TASK_OWNER = "SELECT owner FROM tasks WHERE agent = ? AND task_id = ?"
 _ADVANCE = (
@@ -43,6 +38,8 @@ class Claim(NamedTuple):
     state: str
     at: float
     """When the state was reached, in seconds since 1970."""
+    owns_context: bool = False
+    """The context is known to be the owner's, so it need not be claimed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +68,12 @@ class Ownership:
 
         On return the rows survive the death of the process.
         """
-        return await self._database.append(lambda connection: _claim(connection, claim))
+        return await self._database.append(_claim_all, claim)
 
     def advance_later(self, claim: Claim) -> None:
         """Write a task's new state some time soon, unless the one it has is final."""
-        values = (claim.state, claim.at, claim.agent, claim.task_id, claim.owner, *FINAL_STATES)
-        self._database.append_later(lambda connection: execute(connection, _ADVANCE, values))
+        values: tuple[object, ...] = (claim.state, claim.at, claim.agent, claim.task_id, claim.owner, *FINAL_STATES)
+        self._database.append_later(_advance_all, values)
 
     async def find_task(self, agent: str, task_id: str) -> OwnedTask | None:
         """The task's row, None when there is none."""
@@ -84,25 +81,42 @@ class Ownership:
 
     async def list_tasks(self, listing: Listing) -> tuple[list[OwnedTask], int]:
         """One page and the number of all tasks that fit; the page has one task more than `size` if others follow."""
-        await self._database.append(lambda _: None)  # states that are still on their way count too
+        await self._database.committed()  # states that are still on their way count too
         return await self._database.read(lambda session: _list_tasks(session, listing))
 
 
-def _claim(connection: Connection, claim: Claim) -> bool:
-    # two statements in one append: should the second fail, the first is still true
-    agent, owner, context_id, task_id, state, at = claim
+def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[bool]:
+    """Claim contexts, then tasks. Most are new, so owners are only looked at when a row did not go in."""
     now = time.time()
-    if context_id:
-        # an insert that says by its count whether it was one costs two thirds of one that returns the owner
-        made = execute(connection, _CLAIM_CONTEXT, (agent, context_id, owner, now)).rowcount
-        if not made and execute(connection, _CONTEXT_OWNER, (agent, context_id)).fetchone()[0] != owner:
-            return False
-    if task_id is None:
-        return True
-    values = (agent, task_id, owner, context_id or "", state, now, at)
-    if execute(connection, _CLAIM_TASK, values).rowcount:
-        return True
-    return bool(execute(connection, _TASK_OWNER, (agent, task_id)).fetchone()[0] == owner)
+    contexts = [
+        (claim.agent, claim.context_id, claim.owner, now)
+        for claim in claims
+        if claim.context_id and not claim.owns_context
+    ]
+    fit = [True] * len(claims)
+    if insert(connection, _CONTEXTS, contexts) < len(contexts):
+        fit = [not one.context_id or _owns(connection, _CONTEXT_OWNER, one, one.context_id) for one in claims]
+    tasks = [
+        (agent, task_id, owner, context_id or "", state, now, at)
+        for fits, (agent, owner, context_id, task_id, state, at, _) in zip(fit, claims, strict=True)
+        if fits and task_id is not None
+    ]
+    if insert(connection, _TASKS, tasks) < len(tasks):
+        fit = [
+            fits and (one.task_id is None or _owns(connection, _TASK_OWNER, one, one.task_id))
+            for fits, one in zip(fit, claims, strict=True)
+        ]
+    return fit
+
+
+def _owns(connection: sqlite3.Connection, owner_of: str, claim: Claim, name: str) -> bool:
+    found: tuple[str] | None = connection.execute(owner_of, (claim.agent, name)).fetchone()
+    return found is not None and found[0] == claim.owner
+
+
+def _advance_all(connection: sqlite3.Connection, advances: list[tuple[object, ...]]) -> list[None]:
+    connection.executemany(_ADVANCE, advances)
+    return [None] * len(advances)
 
 
 def _list_tasks(session: Session, listing: Listing) -> tuple[list[OwnedTask], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 EntryKind = Literal["agent", "server", "model"]
 Listener = Callable[[Catalog, Catalog], None]
 """Called in the event loop with the old and the new catalog, after the swap."""
+
+KEPT_CHANGES = 1000
+"""Changes that are kept when the hub starts. A process that missed older ones reads everything anew."""
 
 POLL_S = 0.2
 """How often another process's changes are looked for: well within the second in which a revoked key must be refused."""
@@ -76,6 +80,7 @@ class Registry:
         """Make `declared` what the file says; requests under way keep the catalog they began with."""
         if self._seen < 0:  # before anything is read: `watch` goes on from here
             self._seen = await self._last_change()
+            await self._database.append(_prune_changes, None)
         await self.keys.follow_file(list(declared.keys))
         self._declared = declared
         await self._rebuild()
@@ -160,7 +165,10 @@ class Registry:
         await self._rebuild()
 
     async def set_listing(self, server: str, tools: Sequence[Listed]) -> None:
-        """Replace what `server` offers with `tools`, in their order."""
+        """Replace what `server` offers with `tools`, in their order; of several of one name the first counts."""
+        first: dict[str, Listed] = {}
+        for tool in tools:
+            first.setdefault(tool.name, tool)
         rows = [
             ListedTool(
                 server=server,
@@ -170,7 +178,7 @@ class Registry:
                 description=tool.description,
                 quarantined=tool.quarantined,
             )
-            for position, tool in enumerate(tools)
+            for position, tool in enumerate(first.values())
         ]
         known = [row for row in (await self._read()).tools if row.server == server]
         if [_facts(row) for row in known] == [_facts(row) for row in rows]:
@@ -212,9 +220,10 @@ class Registry:
             return list(session.exec(select(Change).where(col(Change.id) > self._seen).order_by(col(Change.id))).all())
 
         changes = await self._database.read(newer)
-        if any(change.kind == "key" for change in changes):
+        missed = bool(changes) and changes[0].id != self._seen + 1  # ids have no gaps: those between were pruned
+        if missed or any(change.kind == "key" for change in changes):
             self.keys.forget()
-        if any(change.kind == "catalog" for change in changes):
+        if missed or any(change.kind == "catalog" for change in changes):
             await self._rebuild()
         self._seen = max((change.id or 0 for change in changes), default=self._seen)
 
@@ -254,6 +263,11 @@ class Registry:
                 raise Conflict(f"The {kind} {name!r} is declared in the file; change it there.")
             raise NotFound(kind, name)
         return row
+
+
+def _prune_changes(connection: sqlite3.Connection, values: list[None]) -> list[None]:
+    connection.execute("DELETE FROM changes WHERE id <= (SELECT max(id) FROM changes) - ?", (KEPT_CHANGES,))
+    return values
 
 
 def _facts(row: ListedTool) -> tuple[object, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections import deque
 from collections.abc import Sequence
 
-from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, func, select
 
-from registry.db import Database
+from registry.db import Database, insert
 from registry.gate import Settled
 from registry.models import UsageRow
 
@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.5
 """How long a row may wait in memory. kill -9 loses at most these."""
+
+ROWS_AT_ONCE = 500
+"""Rows of one commit. A caller who waits for another row to be written waits no more than some milliseconds for these."""
 
 MAX_BUFFERED = 50_000
 """Rows held while the database cannot take them; the oldest are dropped and counted: calls never fail on logs."""
@@ -30,10 +33,11 @@ DIMENSIONS = {
     "outcome": UsageRow.outcome,
 }
 
-_INSERT = (
-    "INSERT INTO usage (at, principal, key_name, kind, name, outcome, duration_ms,"
-    " input_tokens, output_tokens, estimated, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = (
+    "usage (at, principal, key_name, kind, name, outcome, duration_ms,"
+    " input_tokens, output_tokens, estimated, request_id)"
 )
+"""In the order of `Settled` and, in the place of its usage, `Usage`."""
 
 
 class UsageLog:
@@ -62,35 +66,22 @@ class UsageLog:
 
     async def flush(self) -> None:
         """Write everything that is buffered; what the database cannot take now stays for the next time."""
-        rows = list(self._rows)
-        if not rows:
-            return
-        self._rows.clear()
-        try:
-            await self._database.append(lambda connection: connection.exec_driver_sql(_INSERT, [*map(_values, rows)]))
-        except DBAPIError as error:
-            room = MAX_BUFFERED - len(self._rows)
-            self.dropped += max(0, len(rows) - room)
-            self._rows.extendleft(reversed(rows[-room:] if room else []))
-            logger.warning(
-                "usage cannot be written, trying again", extra={"reason": str(error.orig), "rows": len(rows)}
-            )
+        while self._rows:
+            rows = [self._rows.popleft() for _ in range(min(len(self._rows), ROWS_AT_ONCE))]
+            try:
+                await self._database.append(_insert_all, rows)
+            except sqlite3.Error as error:
+                room = MAX_BUFFERED - len(self._rows)
+                self.dropped += max(0, len(rows) - room)
+                self._rows.extendleft(reversed(rows[-room:] if room else []))
+                logger.warning("usage cannot be written, trying again", extra={"reason": str(error), "rows": len(rows)})
+                return
 
 
-def _values(row: Settled) -> tuple[object, ...]:
-    return (
-        row.at,
-        row.principal,
-        row.key_name,
-        row.kind,
-        row.name,
-        row.outcome,
-        row.duration_ms,
-        row.usage.input_tokens,
-        row.usage.output_tokens,
-        row.usage.estimated,
-        row.request_id,
-    )
+def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:
+    for batch in batches:
+        insert(connection, _COLUMNS, [(*row[:-2], *row.usage, row.request_id) for row in batch])
+    return [None] * len(batches)
 
 
 def summary(session: Session, by: Sequence[str], since: float | None, until: float | None) -> list[dict[str, object]]:

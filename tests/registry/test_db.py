@@ -6,12 +6,20 @@ import pytest
 from sqlmodel import Session, select
 
 from registry import db
-from registry.db import Database, DatabaseUnsupported, execute, open_database, open_engine
+from registry.db import Database, DatabaseUnsupported, insert, open_database, open_engine
 from registry.models import Setting
 
 
-def insert(name: str, value: str = "x"):
-    return lambda connection: execute(connection, "INSERT INTO settings VALUES (?, ?)", (name, value))
+def add(connection: sqlite3.Connection, added: list[str]) -> list[int]:
+    """A change that fails when one of the names is taken."""
+    for name in added:
+        connection.execute("INSERT INTO settings VALUES (?, 'x')", (name,))
+    return [len(name) for name in added]
+
+
+def set_busy_timeout(connection: sqlite3.Connection, timeouts: list[int]) -> list[None]:
+    connection.execute(f"PRAGMA busy_timeout={timeouts[-1]}")
+    return [None] * len(timeouts)
 
 
 async def names(database: Database) -> set[str]:
@@ -33,18 +41,46 @@ async def test_the_write_ahead_log_and_foreign_keys_are_on(database: Database) -
 
 
 async def test_a_write_is_there_when_it_returns(database: Database, address: str) -> None:
-    await database.append(insert("a"))
+    await database.append(add, "a")
     async with open_database(address) as other:
         assert await names(other) == {"a"}
 
 
 async def test_a_failed_write_is_told_to_its_caller_only(database: Database) -> None:
-    await database.append(insert("a"))
+    await database.append(add, "a")
     outcomes = await asyncio.gather(
-        database.append(insert("b")), database.append(insert("a")), database.append(insert("c")), return_exceptions=True
+        database.append(add, "b"), database.append(add, "a"), database.append(add, "c"), return_exceptions=True
     )
     assert [isinstance(outcome, sqlite3.IntegrityError) for outcome in outcomes] == [False, True, False]
     assert await names(database) == {"a", "b", "c"}
+
+
+async def test_each_value_of_a_shared_change_gets_its_own_answer(database: Database) -> None:
+    assert await asyncio.gather(*(database.append(add, "n" * count) for count in (3, 1, 2))) == [3, 1, 2]
+
+
+async def test_a_commit_that_fails_is_told_to_all_who_waited_for_it(database: Database, address: str) -> None:
+    await database.append(set_busy_timeout, 0)
+    other = sqlite3.connect(address.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    outcomes = await asyncio.gather(database.append(add, "a"), database.append(add, "b"), return_exceptions=True)
+    assert [isinstance(outcome, sqlite3.OperationalError) for outcome in outcomes] == [True, True]
+    other.execute("COMMIT")
+    other.close()
+    await database.append(add, "a")
+    assert await names(database) == {"a"}
+
+
+async def test_rows_whose_key_is_taken_are_left_out_and_not_counted(database: Database) -> None:
+    def fill(connection: sqlite3.Connection, counts: list[int]) -> list[int]:
+        return [
+            insert(connection, "settings (name, value)", [(f"n{n % 90}", str(n)) for n in range(count)])
+            for count in counts
+        ]
+
+    assert await database.append(fill, 100) == 90
+    assert await database.append(fill, 100) == 0
+    assert await database.read(lambda session: session.get(Setting, "n5").value) == "5"
 
 
 async def test_a_write_that_fails_halfway_leaves_nothing_behind(database: Database) -> None:
@@ -53,7 +89,7 @@ async def test_a_write_that_fails_halfway_leaves_nothing_behind(database: Databa
         session.flush()
         raise LookupError
 
-    whole, failed = await asyncio.gather(database.append(insert("whole")), database.write(half), return_exceptions=True)
+    whole, failed = await asyncio.gather(database.append(add, "whole"), database.write(half), return_exceptions=True)
     assert not isinstance(whole, Exception)
     assert isinstance(failed, LookupError)
     assert await names(database) == {"whole"}
@@ -62,7 +98,7 @@ async def test_a_write_that_fails_halfway_leaves_nothing_behind(database: Databa
 async def test_what_is_pending_is_written_when_the_block_is_left(address: str) -> None:
     async with open_database(address) as database:
         for number in range(100):
-            database.append_later(insert(f"n{number}"))
+            database.append_later(add, f"n{number}")
     async with open_database(address) as database:
         assert len(await names(database)) == 100
 
@@ -70,7 +106,7 @@ async def test_what_is_pending_is_written_when_the_block_is_left(address: str) -
 async def test_what_is_pending_is_written_also_when_the_block_is_left_by_an_error(address: str) -> None:
     async def fail() -> None:
         async with open_database(address) as database:
-            database.append_later(insert("a"))
+            database.append_later(add, "a")
             raise LookupError
 
     with pytest.raises(LookupError):
@@ -84,7 +120,7 @@ async def test_what_is_pending_is_written_also_when_the_task_is_cancelled(addres
 
     async def hold() -> None:
         async with open_database(address) as database:
-            database.append_later(insert("a"))
+            database.append_later(add, "a")
             entered.set()
             await asyncio.Event().wait()
 
@@ -102,7 +138,7 @@ async def test_a_write_after_the_end_is_refused_and_does_not_wait_for_ever(addre
         pass
     async with asyncio.timeout(5):
         with pytest.raises(RuntimeError, match="closed"):
-            await database.append(insert("a"))
+            await database.append(add, "a")
 
 
 async def test_rows_beyond_the_bound_are_dropped_and_counted(
@@ -110,21 +146,21 @@ async def test_rows_beyond_the_bound_are_dropped_and_counted(
 ) -> None:
     monkeypatch.setattr(db, "MAX_PENDING", 3)
     for number in range(5):
-        database.append_later(insert(f"n{number}"))
+        database.append_later(add, f"n{number}")
     assert database.dropped == 2
-    await database.append(insert("waits for room"))
+    await database.append(add, "waits for room")
     assert len(await names(database)) == 4
 
 
 async def test_two_processes_write_in_turn(database: Database, address: str) -> None:
     async with open_database(address) as other:
-        await asyncio.gather(*(each.append(insert(f"{n}")) for n, each in enumerate([database, other] * 20)))
+        await asyncio.gather(*(each.append(add, f"{n}") for n, each in enumerate([database, other] * 20)))
         assert len(await names(other)) == 40
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others(database: Database) -> None:
-    task = asyncio.create_task(database.append(insert("left")))
-    other = asyncio.create_task(database.append(insert("stays")))
+    task = asyncio.create_task(database.append(add, "left"))
+    other = asyncio.create_task(database.append(add, "stays"))
     await asyncio.sleep(0)
     task.cancel()
     await other
@@ -133,5 +169,5 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_others(database: Datab
 
 async def test_the_database_survives_as_one_file(address: str) -> None:
     async with open_database(address) as database:
-        await database.append(insert("a"))
+        await database.append(add, "a")
     assert [path.name for path in Path(address.removeprefix("sqlite:///")).parent.glob("hub.db*")] == ["hub.db"]

@@ -3,13 +3,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlmodel import select
 
+from registry import registry as registry_module
 from registry.config import Declared
 from registry.db import Database, open_database
 from registry.entries import Agent, Server, Toolset
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec
 from registry.keys import Keys
+from registry.models import Change
 from registry.registry import Listed, Registry
 from registry.secrets import Sealer, digest
 
@@ -202,3 +205,33 @@ async def test_showing_the_catalog_writes_nothing(database: Database, address: s
     await shown.show(Declared(agents=FILE.agents, keys=(KeySpec(name="dev", allow=(), secret="s" * 20),)))
     assert list(shown.all_of("agent")) == ["mine"]
     assert await shown.keys.all_live() == []
+
+
+async def test_a_tool_that_is_listed_twice_is_the_first_one(registry: Registry) -> None:
+    listed = [
+        Listed(name, f"tools__{name}", text) for name, text in (("get_a", b"1"), ("get_b", b"2"), ("get_a", b"3"))
+    ]
+    await registry.set_listing("tools", listed)
+    assert [(tool.name, tool.description) for tool in registry.catalog.tools.values()] == [
+        ("get_a", b"1"),
+        ("get_b", b"2"),
+    ]
+
+
+async def test_old_changes_are_pruned_at_start_and_a_process_that_missed_them_reads_all_anew(
+    registry: Registry, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "KEPT_CHANGES", 1)
+    _, secret = await registry.keys.create(KeySpec(name="rita", allow=()))
+    hashed = digest(secret.encode())
+    assert await registry.keys.find(hashed) is not None
+    async with another(address) as other:
+        await other.keys.revoke("rita")
+        await other.put("agent", "late", BODY, trusted=True)
+    async with another(address) as restarted:  # the changes of above are gone when this one looks
+        kept = await restarted._database.read(lambda session: list(session.exec(select(Change.name)).all()))
+        assert kept[0] == "late"
+    async with watching(registry) as numbers:
+        while "late" not in registry.catalog.agents:
+            await numbers.get()
+    assert await registry.keys.find(hashed) is None

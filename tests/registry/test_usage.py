@@ -63,7 +63,7 @@ async def test_a_database_that_cannot_be_written_costs_no_row_and_no_call(
     database: Database, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = UsageLog(database)
-    await database.append(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=0"))
+    await database.append(lambda connection, values: [connection.execute("PRAGMA busy_timeout=0")] and values, None)
     other = sqlite3.connect(address.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     log.record(row())
