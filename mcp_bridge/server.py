@@ -134,9 +134,9 @@ class LegacyServer:
 
 async def _never_list(_context: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:
     """Stand for the capability; the middleware answers."""
-    raise NotImplementedError
+    raise AssertionError("the middleware answers before")
 
 
 async def _never_call(_context: Any, _params: CallToolRequestParams) -> CallToolResult:
     """Stand for the capability; the middleware answers."""
-    raise NotImplementedError
+    raise AssertionError("the middleware answers before")

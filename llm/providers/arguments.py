@@ -158,9 +158,7 @@ class _Filling:
             if word in said and word not in STOP_WORDS:
                 before = said[max(0, said.index(word) - 2) : said.index(word)]
                 after = said[said.index(word) + 1 : said.index(word) + 3]
-                return not (
-                    {"not", "no", "without", "don"} & set(before) or {"false", "no", "off"} & set(after)
-                )
+                return not ({"not", "no", "without", "don"} & set(before) or {"false", "no", "off"} & set(after))
         raise Missing
 
     def _array(self, name: str, items: JsonObject, *, required: bool) -> list[Any]:
