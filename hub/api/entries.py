@@ -25,6 +25,11 @@ EXAMPLES: dict[EntryKind, JsonObject] = {
     "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
 }
 
+DESTINATION = frozenset({"url", "base_url", "provider"})
+"""Members that say where an entry is, and so where its credentials go."""
+
+CREDENTIALS = frozenset({"headers", "api_key", "auth"})
+
 
 def routers() -> list[APIRouter]:
     """One router for each kind."""
@@ -83,12 +88,29 @@ async def _change(services: Services, key: tuple[EntryKind, str], body: JsonObje
         stored = await services.registry.body(kind, name)
         if stored is None or entry.owner == "file":
             raise Conflict(f"The {kind} {name!r} is declared in the file; change it there.")
-        await services.registry.replace(kind, name, {**stored, **body}, trusted=caller.is_admin)
+        trusted = _judge_move(entry, stored, body, caller)
+        await services.registry.replace(kind, name, {**stored, **body}, trusted=trusted)
     if disabled is not None:
         await services.registry.switch(kind, name, on=not disabled)
     if kind == "server" and not disabled:
         await services.greet(name)
     return _public(services, kind, _find(services, kind, name))
+
+
+def _judge_move(entry: Agent | Server | Model, stored: JsonObject, body: JsonObject, caller: Principal) -> bool:
+    """Say whether a changed entry's address counts as the operator's: as whose it was, unless this change writes it.
+
+    Raises:
+        InvalidRequest: it would carry credentials that the caller has not seen to where the caller says.
+    """
+    if caller.is_admin and DESTINATION & body.keys():
+        return True
+    if all(body[member] == stored.get(member) for member in DESTINATION & body.keys()):
+        return entry.trusted
+    kept = sorted(member for member in CREDENTIALS if stored.get(member) and member not in body)
+    if kept:
+        raise InvalidRequest(f"give {' and '.join(kept)} anew: credentials do not move with an entry", member=kept[0])
+    return False
 
 
 def _find(services: Services, kind: EntryKind, name: str) -> Agent | Server | Model:
