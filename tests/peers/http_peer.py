@@ -94,17 +94,15 @@ async def listening(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Asy
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await answer(peer, reader, writer)
-        finally:
-            writer.close()
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await answer(peer, reader, writer)
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer.accepted += 1
         task = asyncio.create_task(serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also when it is cancelled before it began
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     peer.port = server.sockets[0].getsockname()[1]
@@ -116,6 +114,7 @@ async def listening(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Asy
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
+        await asyncio.sleep(0)
 
 
 async def forward(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -340,6 +340,8 @@ async def test_a_handshake_that_does_not_end_is_a_timeout() -> None:
     async with listening(never()) as peer, way_out(Deadlines(connect_s=0.1)) as egress:
         with pytest.raises(UpstreamTimeout, match="reached in time"):
             await ask(egress, f"https://127.0.0.1:{peer.port}/")
+        while not peer.accepted:  # it may not have come to it yet
+            await asyncio.sleep(0)
 
 
 async def test_nobody_there_is_unavailable() -> None:
