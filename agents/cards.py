@@ -22,6 +22,12 @@ SECURITY_SCHEME = "hubbub"
 
 TEXT_MODES = ["text/plain"]
 
+MAX_ADDRESSES = 32
+"""Addresses that a card may name as its own: each is looked for in every text of the card."""
+
+MAX_USER = 256
+"""Characters of a URL before its host that are seen to be part of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interface:
@@ -58,8 +64,11 @@ def card_of(members: object) -> Card | None:
         return None
     if not isinstance(members.get("url"), str) and not isinstance(members.get("supportedInterfaces"), list):
         return None
+    declared = _declared(members)
+    if len(declared) > MAX_ADDRESSES:
+        return None
     interfaces: dict[Dialect, Interface] = {}
-    for url, binding, version, tenant in _declared(members):
+    for url, binding, version, tenant in declared:
         if isinstance(url, str) and "://" in url and _host(url) and str(binding).upper() == "JSONRPC":
             interfaces.setdefault(_dialect(version), Interface(url, tenant if isinstance(tenant, str) else None))
     return Card(interfaces, members)
@@ -148,11 +157,14 @@ def publish(card: Card, *, configured: str, address: str) -> JsonObject:
     }
     for name in ("documentationUrl", "iconUrl"):
         url = card.members.get(name)
-        if isinstance(url, str) and scrub(url) == url:  # an address put in place of the agent's would lead nowhere
+        if (
+            isinstance(url, str) and _is_web(url) and scrub(url) == url
+        ):  # an address put in place of the agent's would lead nowhere
             published[name] = url
     provider = members.get("provider")
     if isinstance(provider, dict):
-        published["provider"] = {name: _text(provider, name) for name in ("organization", "url")}
+        url = _text(provider, "url")
+        published["provider"] = {"organization": _text(provider, "organization"), "url": url if _is_web(url) else ""}
     if "0.3" in card.interfaces:
         published |= {
             "protocolVersion": "0.3.0",
@@ -172,6 +184,11 @@ def _text(owner: JsonObject, member: str) -> str:
 def _texts(owner: JsonObject, member: str) -> list[str]:
     value = owner.get(member)
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _is_web(url: str) -> bool:
+    """Whether a page may link to it: `javascript:` and the like would run in the reader's browser."""
+    return url.lower().startswith(("https://", "http://"))
 
 
 def _skill(skill: JsonObject) -> JsonObject:
@@ -209,30 +226,70 @@ def _scrubber(members: JsonObject, configured: str, address: str) -> Callable[[o
     """
     urls = [configured, *(url for url, *_ in _declared(members) if isinstance(url, str))]
     hosts = sorted({host for host in map(_host, urls) if host}, key=len, reverse=True)
-    pattern = re.compile("|".join(map(_address_pattern, hosts)) or r"(?!)", re.IGNORECASE)
+    pattern = re.compile("|".join(map(_host_pattern, hosts)) or r"(?!)", re.IGNORECASE)
+
+    def clean(text: str) -> str:
+        lowered = text.lower()
+        if not any(host in lowered for host in hosts):
+            return text
+        return _WORD.sub(lambda word: _without_address(word[0], pattern, address), text)
 
     def scrub(value: object, depth: int = 0) -> object:
         if isinstance(value, str):
-            return pattern.sub(lambda _: address, value)
+            return clean(value)
         if depth > judged.MAX_DEPTH:
             return None
         if isinstance(value, list):
             return [scrub(one, depth + 1) for one in value]
         if isinstance(value, dict):
-            return {pattern.sub(lambda _: address, name): scrub(one, depth + 1) for name, one in value.items()}
+            return {clean(name): scrub(one, depth + 1) for name, one in value.items()}
         return value
 
     return scrub
 
 
-def _address_pattern(host: str) -> str:
-    """Match an address of `host` in prose, with what follows it up to the end of the URL."""
-    escaped = re.escape(host)
-    starts, ends, rest = r"(?:(?<![\w.-])|(?<=%2f)|(?<=%40))", r"(?![\w-]|\.\w)", r"""[^\s"'<>)\]}]*"""
-    url = rf"(?:[a-z][a-z0-9+.-]*:)?//(?:[^\s/]*@)?\[?{escaped}{ends}{rest}"
-    if "." in host or ":" in host:
-        return rf"{url}|{starts}\[?{escaped}{ends}{rest}"
-    return rf"{url}|{starts}{escaped}(?::|%3a)\d{rest}"
+_WORD = re.compile(r"""[^\s"'<>)\]}]+""")
+"""What an address in prose can be part of: it goes on to the end of the word."""
+
+_SCHEME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
+
+
+def _is_unmistakable(host: str) -> bool:
+    return "." in host or ":" in host
+
+
+def _host_pattern(host: str) -> str:
+    whole = re.escape(host) + r"(?![\w-]|\.\w)"
+    before = r"(?:(?<![\w.-])|(?<=%2f)|(?<=%40))"
+    if _is_unmistakable(host):
+        return f"{before}{whole}"
+    return f"(?<=[/@]){whole}|{before}{re.escape(host)}(?=(?::|%3a)\\d)"
+
+
+def _without_address(word: str, hosts: re.Pattern[str], address: str) -> str:
+    """Put `address` in place of the first address in a word and of all that follows it.
+
+    No pattern looks for the URL as a whole: one that begins anywhere takes time quadratic in a text, and an agent
+    writes the text.
+    """
+    for found in hosts.finditer(word):
+        start = _url_start(word, found.start())
+        if start is None and (_is_unmistakable(found[0]) or word[found.end() : found.end() + 1] in {":", "%"}):
+            start = found.start() - (found.start() > 0 and word[found.start() - 1] == "[")
+        if start is not None:
+            return word[:start] + address
+    return word
+
+
+def _url_start(word: str, host: int) -> int | None:
+    """Where the URL begins whose host begins at `host`; None: it is not part of one."""
+    slashes = word.rfind("//", max(0, host - MAX_USER), host)
+    user = word[slashes + 2 : host].removesuffix("[")
+    if slashes < 0 or "/" in user or (user and not user.endswith("@")):
+        return None
+    before = word[max(0, slashes - MAX_USER) : slashes]
+    scheme = len(before) - len(before[:-1].rstrip(_SCHEME)) if before.endswith(":") else 0
+    return slashes - scheme
 
 
 def _host(url: str) -> str | None:

@@ -1,0 +1,45 @@
+"""Cards written to harm the hub or its readers. A card that froze the hub would freeze these tests."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agents import cards
+
+ADDRESS = "https://hub.example/a2a/x/"
+CONFIGURED = "http://10.1.2.3:9000/"
+
+
+def published(**members: Any) -> dict[str, Any]:
+    card = cards.card_of({"name": "x", "url": CONFIGURED, "skills": [], **members})
+    assert card is not None
+    return cards.publish(card, configured=CONFIGURED, address=ADDRESS)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a:", "//", "a@", "[", "10.1.2.", "10.1.2.3.", "10.1.2.3x", "agent,", "http:", "%2f", ".", "é"]
+)
+def test_no_text_of_a_card_takes_more_than_linear_time(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))
+    card = published(description=f"{text} http://10.1.2.3:9000/", additionalInterfaces=[{"url": "http://agent/"}])
+    assert "10.1.2.3:9000" not in json.dumps(card)
+
+
+def test_a_card_that_names_hundreds_of_addresses_is_none() -> None:
+    interfaces = [{"url": f"http://h{number}.example/", "transport": "JSONRPC"} for number in range(500)]
+    assert cards.card_of({"name": "x", "url": CONFIGURED, "additionalInterfaces": interfaces}) is None
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", " javascript:alert(1)", "vbscript:x"])
+def test_no_link_of_a_card_runs_in_its_readers_browser(url: str) -> None:
+    card = published(documentationUrl=url, iconUrl=url, provider={"organization": "o", "url": url})
+    assert url.strip() not in json.dumps(card)
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/@evil.example", "/../../admin", "/;/evil"])
+def test_no_path_of_a_card_leaves_the_configured_origin(path: str) -> None:
+    interface = cards.Interface(f"http://other.example{path}")
+    assert cards.endpoint(CONFIGURED, interface).startswith("http://10.1.2.3:9000/")
