@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agents import listing, wire
 from agents.discovery import Discovery, Published, Route
@@ -34,16 +34,14 @@ ABOUT_ONE_TASK = frozenset({"get", "cancel", "subscribe"})
 """Operations that may only show the task they name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole JSON-RPC response for the caller, and the extensions that the agent says it used."""
 
     body: bytes
     extensions: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """A stream under way: whole SSE events, as they come."""
 
     events: AsyncGenerator[bytes]
@@ -114,10 +112,11 @@ class AgentCaller:
     def _outgoing(self, entry: Agent, route: Route, request: Request, forwarded: Headers) -> Outgoing:
         return Outgoing(
             url=route.url,
-            headers=route.headers + forwarded,
+            headers=route.headers + forwarded if forwarded else route.headers,  # the same object: encoded once
             body=request.encode(route.tenant),
             trusted=entry.trusted,
             first_byte_s=self._egress.deadlines.agent_first_byte_s,
+            may_stream=request.envelope.streams,
         )
 
     async def _record(self, permit: Permit, entry: Agent, request: Request, answer: Answer) -> None:

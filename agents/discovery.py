@@ -108,7 +108,7 @@ class Discovery:
             UpstreamUnavailable, UpstreamTimeout: it was never known and cannot be asked now.
         """
         found = self._found.get(entry.name)
-        if found is not None and found.entry == entry:
+        if found is not None and (found.entry is entry or found.entry == entry):
             if self._clock() >= found.expires:
                 self._fetch(entry, found)
             return found

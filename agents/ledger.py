@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TypeVar
 
 from agents.wire import Request, Sighting
@@ -25,12 +24,16 @@ SUBMITTED = "TASK_STATE_SUBMITTED"
 """What a task is when nothing was said of it yet."""
 
 
-@dataclass(slots=True)
 class _Known:
-    owner: str
-    context_id: str
-    state: str
-    at: float
+    """What is remembered of a task."""
+
+    __slots__ = ("at", "context_id", "owner", "state")
+
+    def __init__(self, owner: str, context_id: str, state: str, at: float) -> None:
+        self.owner = owner
+        self.context_id = context_id
+        self.state = state
+        self.at = at
 
 
 class Ledger:
@@ -101,7 +104,8 @@ class Ledger:
     async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None) -> bool:
         task_id = seen.task_id
         state, at = seen.state or SUBMITTED, seen.at or time.time()
-        claim = Claim(agent, owner, context_id, task_id, state, at)
+        owns_context = context_id is not None and self._contexts.get((agent, context_id)) == owner
+        claim = Claim(agent, owner, context_id, task_id, state, at, owns_context)
         if task_id is None or not await self._ownership.claim(claim):
             return False
         _keep(self._tasks, (agent, task_id), _Known(owner, context_id or "", state, at))

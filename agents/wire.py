@@ -7,9 +7,8 @@ Knows nothing of owners, connections or cards. A request is read so that what wa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
@@ -78,12 +77,12 @@ _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 """How values begin that cannot be a request's id."""
 NULL: Final = msgspec.Raw(b"null")
 
+_FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", b"tracestate"})
 EXTENSIONS_HEADER: Final[dict[Dialect, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A JSON-RPC request whose parameters have not been looked at."""
+class Envelope(msgspec.Struct, frozen=True):
+    """A JSON-RPC request whose parameters have not been looked at. A Struct, as `Request`: made for every request."""
 
     id: msgspec.Raw
     """As the caller wrote it: type and value go back unchanged (clients compare with `===`)."""
@@ -99,8 +98,7 @@ class Envelope:
         return self.operation in STREAMING
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request that may be judged: its deciding members read, its parameters ready to be written anew."""
 
     envelope: Envelope
@@ -148,7 +146,10 @@ def check_version(dialect: Dialect, headers: Mapping[bytes, bytes], query: bytes
     Raises:
         VersionNotSupported: names the dialect that has the method.
     """
-    given = headers.get(b"a2a-version", b"").decode("latin-1").strip()
+    given = headers.get(b"a2a-version", b"").decode("latin-1")
+    if given == dialect:
+        return
+    given = given.strip()
     if not given and query:
         given = parse_qs(query.decode("latin-1")).get("A2A-Version", [""])[0].strip()
     if given and given.partition(".")[0] != dialect.partition(".")[0]:
@@ -188,8 +189,8 @@ def read_request(envelope: Envelope) -> Request:
 def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
     params = _read_object(envelope.params, "params")
     judged.check_spelling(params, deciding)
-    tenant = params.pop("tenant", NULL)
-    if judged.decode(tenant):  # the hub's cards name none; the upstream's own is put in on the way
+    # the hub's cards name none; the upstream's own is put in on the way
+    if "tenant" in params and judged.decode(params.pop("tenant")):
         raise InvalidParams("tenant is not used here", member="tenant")
     return params
 
@@ -223,16 +224,18 @@ def _read_object(raw: msgspec.Raw | None, what: str) -> RawObject:
 
 
 def _refuse_push(owner: RawObject) -> None:
-    for name in _PUSH & owner.keys():
-        if owner.pop(name) != NULL:
+    for name in _PUSH:
+        if name in owner and owner.pop(name) != NULL:
             raise PushNotSupported
 
 
 def _take_id(owner: RawObject, member: str) -> str | None:
     """Read an id and write it anew; an empty one is an absent one (proto3), and is left out."""
+    if member not in owner:
+        return None
     value = judged.read_string(owner, member)
     if not value:
-        owner.pop(member, None)
+        del owner[member]
         return None
     if len(value) > MAX_ID:
         raise InvalidParams(f"{member} is longer than {MAX_ID} characters", member=member)
@@ -241,8 +244,9 @@ def _take_id(owner: RawObject, member: str) -> str | None:
 
 
 def _take_references(message: RawObject) -> tuple[str, ...]:
-    raw = message.pop("referenceTaskIds", NULL)
-    value = judged.decode(raw)
+    if "referenceTaskIds" not in message:
+        return ()
+    value = judged.decode(message.pop("referenceTaskIds"))
     if not value:
         return ()
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
@@ -253,6 +257,8 @@ def _take_references(message: RawObject) -> tuple[str, ...]:
 
 def forwarded_headers(dialect: Dialect, headers: Mapping[bytes, bytes]) -> Headers:
     """Pick what goes on of a caller's headers: requested extensions and the trace, nothing else (never credentials)."""
+    if _FORWARDED.isdisjoint(headers):
+        return ()
     extensions = headers.get(b"a2a-extensions") or headers.get(b"x-a2a-extensions")
     picked = [(EXTENSIONS_HEADER[dialect], extensions)] if extensions else []
     picked += [(name.decode(), headers[name]) for name in (b"traceparent", b"tracestate") if name in headers]
@@ -292,8 +298,7 @@ class _Answer(msgspec.Struct):
 _answer = msgspec.json.Decoder(_Answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """What an answer shows of a task. All None: it shows none."""
 
     task_id: str | None = None
@@ -304,8 +309,7 @@ class Sighting:
     """When the state was reached by the agent's clock, in seconds since 1970."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A JSON-RPC response of an upstream."""
 
     id: msgspec.Raw
@@ -327,7 +331,7 @@ def read_answer(data: bytes) -> Answer | None:
     body = result.task or result.message or result.status_update or result.artifact_update or result
     is_task = body is result.task or body.kind == "task"
     task_id = (body.id or body.task_id) if is_task else (body.task_id or body.id)
-    if max(len(task_id or ""), len(body.context_id or "")) > MAX_ID:
+    if len(task_id or "") > MAX_ID or len(body.context_id or "") > MAX_ID:
         return None
     status = body.status
     if status is None or status.state is None:

@@ -128,15 +128,13 @@ def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:
     either; only they are read again, by the slow parser that sees pairs.
     """
     if b"\\u" not in data:
-        for token in _tokens(deciding):  # a plain loop: a generator costs twice as much, on every request
-            if data.count(token) > 1:
-                break
-        else:
+        found = _quoted(deciding).findall(data)
+        if len(found) == len(set(found)):
             return
 
-    def pairs(found: list[tuple[str, Any]]) -> None:
+    def pairs(members: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
-        for name, _ in found:
+        for name, _ in members:
             if name in seen and name in deciding:
                 raise InvalidRequest(f"{name} stands twice", member=name)
             seen.add(name)
@@ -148,8 +146,9 @@ def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:
 
 
 @lru_cache(maxsize=64)
-def _tokens(deciding: frozenset[str]) -> tuple[bytes, ...]:
-    return tuple(f'"{name}"'.encode() for name in deciding)
+def _quoted(deciding: frozenset[str]) -> re.Pattern[bytes]:
+    """Finds the quoted names in one pass; the second quote of one is never the first of another in what is JSON."""
+    return re.compile(b'"(?:%b)"' % b"|".join(re.escape(name.encode()) for name in sorted(deciding)))
 
 
 def check_spelling(found: RawObject, deciding: frozenset[str]) -> None:
