@@ -84,6 +84,8 @@ class Connection(asyncio.Protocol):
         self.room: asyncio.Future[None] | None = None
         self._held = False
         self._closing = False
+        self._unread = 0
+        """Bytes of answers that the client had not taken at the last look at an idle connection."""
 
     # asyncio.Protocol
 
@@ -126,6 +128,8 @@ class Connection(asyncio.Protocol):
 
         Clients such as Java's offer h2c with every first request.
         """
+        if self.transport.is_closing():
+            return
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(b"501 Not Implemented")
@@ -143,6 +147,8 @@ class Connection(asyncio.Protocol):
         if self.room is not None and not self.room.done():
             self.room.set_result(None)
         self.room = None
+        if self._current is None and not self._closing and not self.transport.is_closing():
+            self._next()
 
     # httptools
 
@@ -156,7 +162,12 @@ class Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; the white space that HTTP allows around its value is not part of it."""
+        """A header; the white space that HTTP allows around its value is not part of it.
+
+        After a body it is a trailer, which is no header (RFC 9110 §6.5.1): it was not there when the request was judged.
+        """
+        if self._reading is not None:
+            return
         self._headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -176,7 +187,7 @@ class Connection(asyncio.Protocol):
         exchange.path = unquote(path.decode("ascii", "replace")) if b"%" in path else path.decode("ascii", "replace")
         self._head_bytes = 0
         self._reading = exchange
-        if self._current is None:
+        if self._current is None and self.room is None:
             self._begin(exchange)
         elif len(self._waiting) < MAX_PIPELINED:
             self._waiting.append(exchange)
@@ -220,17 +231,25 @@ class Connection(asyncio.Protocol):
         self._state.total_requests += 1
         exchange, self._current = self._current, None
         self._since = self.loop.time()
+        self._unread = 0
         if exchange is not None and not exchange.is_whole:
             self._closing = True  # the rest of the body is read and dropped, so that the client can read the answer
             self.take_more()
         elif not reusable:
             self.transport.close()
-        elif self._waiting:
+        elif self.room is None:
+            self._next()
+        else:
+            self.hold()  # who does not read answers asks nothing more, or they would pile up here
+
+    # lives
+
+    def _next(self) -> None:
+        """Go on with the request that waits, or wait for one."""
+        if self._waiting:
             self._begin(self._waiting.popleft())
         else:
             self.take_more()
-
-    # lives
 
     def _begin(self, exchange: HttpExchange) -> None:
         self._current = exchange
@@ -246,12 +265,18 @@ class Connection(asyncio.Protocol):
             self._current.last()
 
     def _check(self) -> None:
-        """Close a connection that was idle for too long, or whose head or dropped body takes too long."""
+        """Close a connection that was idle for too long, or whose head or dropped body takes too long.
+
+        One whose client takes its last answer slowly is left; one whose client does not take it is cut.
+        """
         idle = self.loop.time() - self._since
         bound = HEAD_S if self._head_bytes or self._closing else IDLE_S
         if self._current is None and idle >= bound:
+            unread, self._unread = self._unread, self.transport.get_write_buffer_size()
+            if self._unread and self._unread == unread:
+                self.transport.abort()
+                return
             self.transport.close()
-            return
         self._timer = self.loop.call_later(bound, self._check)
 
     def _refuse(self, status: bytes) -> None:

@@ -44,6 +44,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, dict[bytes, bytes
     return status, headers, body
 
 
+async def answers_for_ever(reader: asyncio.StreamReader) -> None:
+    """Read answers until there are no more."""
+    while True:
+        await answer(reader)
+
+
 async def echo(exchange: HttpExchange) -> None:
     """Answer with what was asked."""
     try:
@@ -302,3 +308,66 @@ async def test_a_large_answer_in_parts_arrives_whole() -> None:
     async with talk(serve) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await answer(reader))[2] == b"a" * 300_000 + b"b" + b"c" * 300_000
+
+
+async def test_a_trailer_is_no_header() -> None:
+    seen: list[bytes] = []
+
+    async def serve(exchange: HttpExchange) -> None:
+        body = await exchange.body()
+        seen.extend(name for name, _ in exchange.raw_headers)
+        await exchange.reply(200, body)
+
+    async with talk(serve) as (reader, writer):
+        writer.write(
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"1\r\na\r\n0\r\nmcp-session-id: stolen\r\nauthorization: Bearer x\r\n\r\n"
+            b"GET / HTTP/1.1\r\nhost: x\r\nx-next: 1\r\n\r\n"
+        )
+        assert (await answer(reader))[2] == b"a"
+        await answer(reader)
+    assert seen == [b"host", b"transfer-encoding", b"host", b"x-next"]
+
+
+async def test_answers_do_not_pile_up_for_a_client_that_does_not_read_them() -> None:
+    count, size = 50, 256 * 1024
+    unread: list[int] = []
+
+    async def serve(exchange: HttpExchange) -> None:
+        unread.append(exchange._line.transport.get_write_buffer_size())
+        await exchange.reply(200, b"x" * size)
+
+    async with talk(serve) as (reader, writer):
+        for _ in range(count):  # one by one: a pipeline has a bound of its own
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            for _ in range(20):
+                await asyncio.sleep(0)
+        for _ in range(count):
+            assert len((await answer(reader))[2]) == size
+    assert max(unread) < 2 * size
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_a_client_that_never_takes_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch, version: bytes) -> None:
+    monkeypatch.setattr(http11, "HEAD_S", 0.05)
+    monkeypatch.setattr(http11, "IDLE_S", 0.05)
+
+    async def serve(exchange: HttpExchange) -> None:
+        await exchange.reply(200, b"x" * (64 << 20))
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"GET / HTTP/%b\r\nhost: x\r\n\r\n" % version)
+        await reader.readexactly(1000)
+        writer.transport.pause_reading()
+        cut = False
+        while not cut:  # the kernel says so only to who writes
+            await asyncio.sleep(0.05)
+            writer.write(b" ")
+            cut = writer.transport.is_closing()
+
+
+async def test_a_pipeline_of_upgrades_is_refused_once() -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n" * 3000)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await answers_for_ever(reader)
