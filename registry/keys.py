@@ -91,13 +91,19 @@ class Keys:
         query = select(ApiKey).where(col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.name)
         return await self._database.read(lambda session: list(session.exec(query).all()))
 
-    async def update(self, name: str, **members: object) -> ApiKey:
-        """Replace members of a key made here; raises `NotFound`, or `Conflict` for a key of the file."""
+    async def update(
+        self, name: str, *, check: Callable[[ApiKey], object] = lambda _key: None, **members: object
+    ) -> ApiKey:
+        """Replace members of a key made here; raises `NotFound`, or `Conflict` for a key of the file.
+
+        `check` sees the key as it would be, and raises to leave it as it is.
+        """
 
         def change(session: Session) -> ApiKey:
             key = _own(session, name)
             for member, value in members.items():
                 setattr(key, member, value)
+            check(key)
             session.add(key)
             session.add(Change(kind="key", name=key.id))
             return key

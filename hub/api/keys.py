@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
 from registry.access import GrantInvalid, Grants
@@ -15,6 +16,7 @@ from registry.errors import InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal
 from registry.keys import grants_of
 from registry.models import ApiKey
+from registry.shapes import check_key_name
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 Caller = Annotated[Principal, Depends(needs("keys"))]
@@ -31,7 +33,7 @@ class NewKey(BaseModel):
     """A key to make."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1, max_length=100)
+    name: Annotated[str, AfterValidator(check_key_name)]
     allow: list[str] = Field(max_length=1000)
     limits: Limits = Limits()
     expires_at: AwareDatetime | None = None
@@ -110,7 +112,7 @@ async def one(name: str, _caller: Caller, services: ServicesNow) -> PublicKey:
 
 @router.patch("/{name}")
 async def change(name: str, body: ChangedKey, caller: Caller, services: ServicesNow) -> PublicKey:
-    """Change what a key may do, from the next request on."""
+    """Change what a key may do, from the next request on. The changed key holds no more than its changer."""
     members: dict[str, object] = {}
     if body.allow is not None:
         members["grants"] = msgspec.json.encode(_granted(caller, body.allow)).decode()
@@ -118,7 +120,7 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
         members["requests_per_minute"] = body.limits.requests_per_minute
     if "expires_at" in body.model_fields_set:
         members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
-    return _public(await services.keys.update(name, **members))
+    return _public(await services.keys.update(name, check=lambda key: _granted(caller, grants_of(key)), **members))
 
 
 @router.delete("/{name}", status_code=204)
@@ -127,9 +129,9 @@ async def revoke(name: str, _caller: Caller, services: ServicesNow) -> None:
     await services.keys.revoke(name)
 
 
-def _granted(caller: Principal, allow: list[str]) -> tuple[str, ...]:
+def _granted(caller: Principal, allow: Sequence[str]) -> tuple[str, ...]:
     try:
-        wanted = Grants.parse(allow)
+        wanted = Grants.parse(tuple(allow))
     except GrantInvalid as error:
         raise InvalidRequest(str(error), member="allow") from None
     beyond = [str(grant) for grant in wanted.grants if not caller.grants.cover(Grants((grant,)))]

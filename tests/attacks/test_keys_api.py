@@ -1,0 +1,80 @@
+"""Who may make and change keys cannot gain by it what they do not hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.conftest import ADMIN_KEY, Hub, OpenHub
+
+PAST = "2020-01-01T00:00:00Z"
+
+
+@pytest.fixture
+async def running(hub: OpenHub) -> AsyncIterator[Hub]:
+    async with hub() as running:
+        yield running
+
+
+@pytest.fixture
+async def admin(running: Hub) -> AsyncIterator[httpx.AsyncClient]:
+    async with running.http(ADMIN_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def clerk(running: Hub) -> AsyncIterator[httpx.AsyncClient]:
+    async with running.http(await running.key("admin:keys", "model:small")) as client:
+        yield client
+
+
+@pytest.mark.parametrize("change", [{"expires_at": None}, {"limits": {}}, {"expires_at": None, "allow": ["model:*"]}])
+async def test_a_key_that_holds_more_than_its_changer_is_not_given_more_time_or_pace(
+    admin: httpx.AsyncClient, clerk: httpx.AsyncClient, change: dict[str, object]
+) -> None:
+    body = {"name": "old", "allow": ["model:*"], "expires_at": PAST, "limits": {"requests_per_minute": 1}}
+    await admin.post("/api/keys", json=body)
+    before = (await admin.get("/api/keys/old")).json()
+    refused = await clerk.patch("/api/keys/old", json=change)
+    assert refused.status_code == 400
+    assert "model:*" in refused.json()["detail"]
+    assert (await admin.get("/api/keys/old")).json() == before
+
+
+async def test_a_key_within_its_changers_grants_can_be_renewed(
+    admin: httpx.AsyncClient, clerk: httpx.AsyncClient
+) -> None:
+    await admin.post("/api/keys", json={"name": "old", "allow": ["model:small"], "expires_at": PAST})
+    renewed = await clerk.patch("/api/keys/old", json={"expires_at": None})
+    assert renewed.json()["expires_at"] is None
+
+
+async def test_a_key_can_be_narrowed_to_what_its_changer_holds(
+    admin: httpx.AsyncClient, clerk: httpx.AsyncClient
+) -> None:
+    await admin.post("/api/keys", json={"name": "old", "allow": ["model:*"]})
+    assert (await clerk.patch("/api/keys/old", json={"allow": ["model:small"]})).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a\nb", "a b", "", "ключ", "a" * 65, "\u202egnp"])
+async def test_a_key_has_a_name_under_which_it_can_be_revoked(admin: httpx.AsyncClient, name: str) -> None:
+    refused = await admin.post("/api/keys", json={"name": name, "allow": []})
+    assert refused.status_code == 400
+    assert "name" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("member", ["id", "owner", "digest", "is_admin", "secret", "key", "revoked_at", "created_at"])
+async def test_no_other_member_of_a_key_can_be_written(admin: httpx.AsyncClient, member: str) -> None:
+    assert (await admin.post("/api/keys", json={"name": "a", "allow": [], member: "x"})).status_code == 400
+    await admin.post("/api/keys", json={"name": "b", "allow": []})
+    assert (await admin.patch("/api/keys/b", json={member: "x"})).status_code == 400
+
+
+@pytest.mark.parametrize("grant", ["tool:*'; DROP TABLE api_keys;--", 'model:"', "agent:%", "agent:a\x00b"])
+async def test_sql_in_grants_and_names_is_text(admin: httpx.AsyncClient, grant: str) -> None:
+    made = await admin.post("/api/keys", json={"name": "a", "allow": [grant]})
+    assert made.json()["allow"] == [grant]
+    assert (await admin.get("/api/keys/a'%20OR%20'1'='1")).status_code == 404
+    assert (await admin.get("/api/keys", params={"after": "' OR 1=1 --"})).json()["items"][0]["allow"] == [grant]
