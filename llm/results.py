@@ -16,9 +16,10 @@ MAX_CHARACTERS = 100_000
 def told(result: JsonObject) -> str:
     """Say a result in text: its texts, or its structured content when it has none, and notes for what is no text."""
     content = result.get("content")
-    parts = list(_parts(content if isinstance(content, list) else []))
+    items = content if isinstance(content, list) else []
+    parts = list(_parts(items))
     structured = result.get("structuredContent")
-    if structured is not None and not any(_is_text(item) for item in content or ()):
+    if structured is not None and not any(_is_text(item) for item in items):
         parts.insert(0, msgspec.json.encode(structured).decode())
     return cut("\n".join(parts) or "(the tool gave no output)")
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
@@ -21,12 +20,17 @@ from llm.voice import Voice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest, ToolSource
 from registry import judged
+from registry.access import MAX_GRANT_CHARS, Grant, Grants
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
 from registry.errors import HubError, InvalidRequest, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
+
+MAX_SOURCES = 64
+MAX_GLOBS = 1000
+"""Of one source. Each is tried on each tool, by the one event loop that serves all callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class LoopLimits:
     """Rounds of tool calls, unless the request asks for another number."""
     parallel_calls: int = 16
     """Calls of one round at the same time; more wait."""
+    calls: int = 128
+    """Calls of one round; a model that asks for more has lost its mind, or never had one."""
+    reply_bytes: int = 32 * 1024 * 1024
+    """One round's answer."""
     tool_s: float = 300.0
     """One tool call; the model is told when it takes longer."""
     total_s: float = 3600.0
@@ -53,17 +61,30 @@ class Caller(NamedTuple):
 
 def offered(tools: ToolExecutor, principal: Principal, *, sources: Sequence[ToolSource]) -> dict[str, OfferedTool]:
     """The tools of all sources by exposed name; raises `InvalidRequest` for a source without any."""
+    if len(sources) > MAX_SOURCES:
+        raise InvalidRequest(f"a request may have {MAX_SOURCES} tool sources", member="tools")
     found: dict[str, OfferedTool] = {}
     for source in sources:
-        usable = [tool for tool in tools.offered(principal, source.name) if _allowed(tool, source.allowed)]
+        allowed = _globs(source)
+        usable = [tool for tool in tools.offered(principal, source.name) if _is_allowed(tool, allowed)]
         if not usable:
             raise InvalidRequest(f"tool source {source.url!r} has no tools for this request", member="tools")
         found.update((tool.exposed, tool) for tool in usable)
     return found
 
 
-def _allowed(tool: OfferedTool, globs: tuple[str, ...] | None) -> bool:
-    return globs is None or any(fnmatchcase(tool.name, glob) or fnmatchcase(tool.exposed, glob) for glob in globs)
+def _globs(source: ToolSource) -> Grants | None:
+    """The source's own narrowing, in the language of grants: it takes linear time and keeps nothing of a caller's."""
+    if source.allowed is None:
+        return None
+    if len(source.allowed) > MAX_GLOBS or any(len(glob) > MAX_GRANT_CHARS for glob in source.allowed):
+        text = f"{MAX_GLOBS} names of at most {MAX_GRANT_CHARS} characters"
+        raise InvalidRequest(f"allowed_tools of tool source {source.url!r} may hold {text}", member="tools")
+    return Grants(tuple(Grant("tool", glob) for glob in source.allowed))
+
+
+def _is_allowed(tool: OfferedTool, globs: Grants | None) -> bool:
+    return globs is None or globs.allow("tool", tool.name) or globs.allow("tool", tool.exposed)
 
 
 class Rounds:
@@ -121,6 +142,8 @@ class Rounds:
             if isinstance(step, CallModel):
                 sent = await self._call_model(step, caller, voice)
             else:
+                if len(step.calls) > self._limits.calls:
+                    raise UpstreamInvalid(self._model.name, f"it asked for {len(step.calls)} tool calls at once")
                 sent = await self._call_tools(step.calls, caller)
                 if self._request.stream:
                     await voice.say({}, hub=chat.report(sent))
@@ -149,8 +172,12 @@ class Rounds:
         fold = Fold(self._own_tools.__contains__)
         framer = Framer()
         ended = False
+        size = 0
         try:
             async for piece in call.chunks():
+                size += len(piece)
+                if size > self._limits.reply_bytes:
+                    raise UpstreamInvalid(self._model.name, "its answer is too large")
                 for event in framer.feed(piece):
                     data = data_of(event)
                     ended = ended or data == b"[DONE]"
@@ -168,7 +195,7 @@ class Rounds:
         try:
             chunk = msgspec.json.decode(data, type=JsonObject)
             call.usage = chat.usage_of(data) or call.usage
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UpstreamInvalid(self._model.name, "an event of its stream is not a JSON object") from None
         if chunk.get("error"):
             raise call.reported(msgspec.Raw(msgspec.json.encode(chunk["error"])))
@@ -230,6 +257,9 @@ def _whole(data: bytes, model: Model) -> Reply:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise UpstreamInvalid(model.name, "its answer has no message")
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise UpstreamInvalid(model.name, "its tool calls are no list of objects")
     usage = found.get("usage")
     return Reply(
         message={name: value for name, value in message.items() if value is not None or name == "content"},

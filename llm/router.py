@@ -10,6 +10,9 @@ from registry.entries import Model
 from registry.errors import NotFound
 from registry.identity import Principal
 
+MAX_NAME = 256
+"""Characters; longer than any model's name, and each call's name is kept in its usage row."""
+
 
 def find(models: Mapping[str, Model], name: str) -> Model:
     """Resolve `name`: exactly, else by the longest wildcard that matches.
@@ -20,7 +23,7 @@ def find(models: Mapping[str, Model], name: str) -> Model:
     Raises:
         NotFound: no model answers to this name. A wildcard's own name is none.
     """
-    if "*" in name:
+    if "*" in name or len(name) > MAX_NAME:
         raise NotFound("model", name)
     exact = models.get(name)
     if exact is not None:

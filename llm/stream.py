@@ -109,11 +109,16 @@ def _merge(into: JsonObject, piece: JsonObject, *, once: frozenset[str] = frozen
 
 def name_of(call: JsonObject) -> str:
     """The name of the tool that a call is for; empty when it has none."""
-    of_kind = call.get(call.get("type") or "function")
+    of_kind = _of_kind(call)
     name = of_kind.get("name") if isinstance(of_kind, dict) else None
     return name if isinstance(name, str) else ""
 
 
+def _of_kind(call: JsonObject) -> object:
+    kind = call.get("type")
+    return call.get(kind if kind and isinstance(kind, str) else "function")
+
+
 def _body(call: JsonObject) -> object:
-    of_kind = call.get(call.get("type") or "function")
+    of_kind = _of_kind(call)
     return (of_kind.get("arguments") or of_kind.get("input")) if isinstance(of_kind, dict) else None
