@@ -20,7 +20,7 @@ from hub.auth import Authenticator
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
 from hub.http_exchange import HttpExchange, Limits
-from registry.errors import HeadersTooLarge, HostRefused, HubError, NotFound, OriginRefused, Overloaded
+from registry.errors import INTERNAL, HeadersTooLarge, HostRefused, HubError, NotFound, OriginRefused, Overloaded
 from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class App:
             if exchange.started:
                 exchange.abort()  # a half answer must not look whole
             else:
-                await _refuse(exchange, door, errors.INTERNAL)
+                await _refuse(exchange, door, INTERNAL)
         finally:
             exchange.stop()
 

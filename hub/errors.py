@@ -77,9 +77,6 @@ TABLE: dict[type[HubError], Row] = {
     errors.AddressRefused: Row(502, -32603, -32603, ("upstream_error", "address_refused"), "ADDRESS_REFUSED"),
 }
 
-INTERNAL = HubError("The hub failed at this request; its log has the reason under the request id.")
-"""What a caller is told of a bug."""
-
 
 def row_of(error: HubError) -> Row:
     """The row of the error's class or of its nearest parent; a rejection keeps the status that the upstream gave."""

@@ -7,6 +7,7 @@ answers before the SDK would validate and sieve them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,11 @@ from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, Pa
 
 from mcp_bridge.dispatch import Call, Dispatch, check_arguments, check_complete
 from mcp_bridge.wire import HUB, as_legacy
-from registry.errors import HubError, InvalidParams
+from registry.errors import INTERNAL, HubError, InvalidParams
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
+
+logger = logging.getLogger(__name__)
 
 MAX_SESSIONS = 10_000
 SESSION_IDLE_S = 1800.0
@@ -108,6 +111,11 @@ class LegacyServer:
         except HubError as error:
             caller.failure = error
             raise MCPError(**self._error_form(error, caller.request_id)) from None
+        except MCPError:
+            raise
+        except Exception:  # a boundary: the SDK would tell the caller the exception's own words
+            logger.exception("request failed", extra={"request_id": caller.request_id})
+            raise MCPError(**self._error_form(INTERNAL, caller.request_id)) from None
 
     async def _call(self, caller: LegacyCaller, params: JsonObject) -> JsonObject:
         members = {name: msgspec.Raw(encode(value)) for name, value in params.items()}

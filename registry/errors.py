@@ -21,6 +21,10 @@ class HubError(Exception):
         return str(self)
 
 
+INTERNAL = HubError("The hub failed at this request; its log has the reason under the request id.")
+"""What a caller is told of a bug."""
+
+
 class CallerError(HubError):
     """The request is wrong; sending it again unchanged will not help."""
 

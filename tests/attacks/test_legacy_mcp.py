@@ -1,0 +1,77 @@
+"""Older MCP clients: sessions are one principal's, and what fails inside is not told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doors.test_mcp import servers
+from tests.peers import mcp_servers
+from tests.peers.mcp_hub import open_mcp_hub
+
+LEGACY = {"mcp-protocol-version": "2025-11-25", "accept": "application/json, text/event-stream"}
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+
+
+def rpc(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
+async def session(http: httpx.AsyncClient, path: str = "/mcp") -> dict[str, str]:
+    """Open a session; returns the headers of its requests."""
+    answer = await http.post(path, json=rpc("initialize", HELLO), headers=LEGACY)
+    headers = {**LEGACY, "mcp-session-id": answer.headers["mcp-session-id"]}
+    await http.post(path, json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=headers)
+    return headers
+
+
+async def test_an_exceptions_text_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def bug(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError("postgres://user:hunter2@10.0.0.1/db")
+
+    async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
+        await hub.listed("peer__echo")
+        monkeypatch.setattr(hub.dispatch, "call_tool", bug)
+        async with hub.http(await hub.key("tool:*")) as http:
+            headers = await session(http)
+            call = rpc("tools/call", {"name": "peer__echo", "arguments": {"text": "x"}})
+            answer = await http.post("/mcp", json=call, headers=headers)
+            assert answer.json()["error"]["code"] == -32603
+            assert answer.json()["error"]["data"]["requestId"] == answer.headers["x-request-id"]
+            assert "hunter2" not in answer.text
+            monkeypatch.undo()
+            assert (await http.post("/mcp", json=call, headers=headers)).json()["result"]
+
+
+async def test_a_session_is_as_good_as_unknown_to_everybody_else(tmp_path: Path) -> None:
+    async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
+        await hub.listed("peer__echo")
+        async with hub.http(await hub.key("tool:*")) as alice, hub.http(await hub.key("tool:*")) as bob:
+            headers = await session(alice)
+            unknown = {**headers, "mcp-session-id": "0" * 32}
+            for method in ("POST", "GET", "DELETE"):
+                body = rpc("tools/list", {}) if method == "POST" else None
+                stolen = await bob.request(method, "/mcp", json=body, headers=headers)
+                absent = await bob.request(method, "/mcp", json=body, headers=unknown)
+                assert stolen.status_code == absent.status_code == 404
+                assert stolen.content == absent.content
+            assert (await alice.post("/mcp", json=rpc("tools/list", {}), headers=headers)).json()["result"]["tools"]
+
+
+async def test_a_session_shows_at_each_path_what_the_caller_may_see_there(tmp_path: Path) -> None:
+    async with (
+        mcp_servers.dual_era() as one,
+        mcp_servers.dual_era() as two,
+        open_mcp_hub(tmp_path, servers(one=one.url, two=two.url)) as hub,
+    ):
+        await hub.listed("one__echo", "two__echo")
+        async with hub.http(await hub.key("tool:one__*")) as http:
+            headers = await session(http, "/mcp/one")
+            everywhere = await http.post("/mcp", json=rpc("tools/list", {}), headers=headers)
+            assert {tool["name"].partition("__")[0] for tool in everywhere.json()["result"]["tools"]} == {"one"}
+            elsewhere = await http.post("/mcp/two", json=rpc("tools/list", {}), headers=headers)
+            assert elsewhere.status_code == 404
+            assert not two.calls
