@@ -65,10 +65,11 @@ class Sync:
             NotFound: no such server.
             UpstreamError: it cannot be listed; what is known of it stays.
         """
-        server = self._registry.catalog.servers.get(name)
-        if server is None:
-            raise NotFound("server", name)
         async with self._locks.setdefault(name, asyncio.Lock()):
+            # looked up within: one that was switched off meanwhile must not be connected to any more
+            server = self._registry.catalog.servers.get(name)
+            if server is None:
+                raise NotFound("server", name)
             with self._gate.admit(HUB, server) as permit:
                 tools = listed(name, await self._fetch(server, permit))
             current = self._registry.catalog

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from registry.errors import NotFound
 from tests.doors.test_mcp import servers
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import open_mcp_hub
@@ -75,3 +77,15 @@ async def test_a_session_shows_at_each_path_what_the_caller_may_see_there(tmp_pa
             elsewhere = await http.post("/mcp/two", json=rpc("tools/list", {}), headers=headers)
             assert elsewhere.status_code == 404
             assert not two.calls
+
+
+async def test_a_server_switched_off_while_its_listing_waits_is_left_alone(tmp_path: Path) -> None:
+    async with mcp_servers.legacy_only() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
+        await hub.listed("peer__echo")
+        async with hub.sync._locks["peer"]:
+            waiting = asyncio.create_task(hub.sync.refresh("peer"))
+            await asyncio.sleep(0)
+            await hub.services.registry.switch("server", "peer", on=False)
+        with pytest.raises(NotFound):
+            await waiting
+        assert "peer" not in hub.dispatch._pool._upstreams
