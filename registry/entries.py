@@ -1,8 +1,11 @@
-"""Entries: the agents, MCP servers, tools and models that can be called. Pure, frozen values."""
+"""Entries: the agents, MCP servers, tools and models that can be called. Pure, frozen values.
+
+What may hold a credential is not in their `repr`: it reaches logs and traces by itself.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Owner = Literal["file", "api"]
@@ -18,7 +21,7 @@ class Agent:
     kind: ClassVar[str] = "agent"
     name: str
     url: str
-    headers: Headers = ()
+    headers: Headers = field(default=(), repr=False)
     owner: Owner = "file"
     trusted: bool = True
     """The operator wrote the URL; otherwise it passes the address guard."""
@@ -40,10 +43,10 @@ class Server:
     name: str
     url: str | None = None
     command: str | None = None
-    args: tuple[str, ...] = ()
-    env: Headers = ()
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: Headers = field(default=(), repr=False)
     cwd: str | None = None
-    headers: Headers = ()
+    headers: Headers = field(default=(), repr=False)
     allowed_tools: tuple[str, ...] | None = None
     """Globs over the server's own tool names; None: all."""
     owner: Owner = "file"
@@ -83,8 +86,8 @@ class Model:
     model: str
     """The upstream name; for a wildcard `*` stands for what the `*` of the name matched."""
     base_url: str | None = None
-    api_key: str | None = None
-    headers: Headers = ()
+    api_key: str | None = field(default=None, repr=False)
+    headers: Headers = field(default=(), repr=False)
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry.access import EVERYTHING, Grants
 
@@ -44,5 +44,5 @@ class KeySpec:
     allow: tuple[str, ...]
     requests_per_minute: int | None = None
     expires_at: float | None = None
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     """A key written in the file; None: made here."""

@@ -26,7 +26,7 @@ class AdminDoor:
     @staticmethod
     def is_open(exchange: Exchange) -> bool:
         """Whether the request needs no key."""
-        return exchange.path in OPEN_PATHS
+        return exchange.method == "GET" and exchange.path in OPEN_PATHS
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one request of the API."""

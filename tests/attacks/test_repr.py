@@ -1,0 +1,29 @@
+"""No credential stands in the text form of a value: that text reaches logs and traces by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.config import Declared, HubSettings
+from registry.entries import Agent, Model, Server
+from registry.identity import KeySpec
+
+CANARY = "hunter2hunter2hunter2hunter2hunter2"
+HEADERS = (("authorization", CANARY),)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Agent(name="a", url="http://x", headers=HEADERS),
+        Server(name="s", url="http://x", headers=HEADERS),
+        Server(name="s", command="x", args=(f"--token={CANARY}",), env=(("TOKEN", CANARY),)),
+        Model(name="m", provider="openai", api_key=CANARY, model="m", headers=HEADERS),
+        KeySpec(name="k", allow=(), secret=CANARY),
+        HubSettings(admin_key=CANARY, secret_keys=(CANARY,), egress_proxy=f"http://u:{CANARY}@proxy"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_values_text_form_holds_no_credential(value: object) -> None:
+    assert CANARY not in repr(value)
+    assert CANARY not in repr(Declared(agents={"a": value}))  # type: ignore[dict-item]  # any value will do
