@@ -140,7 +140,9 @@ class Gate:
         """Count one request: `per_minute` at once, then one every 60/`per_minute` seconds (GCRA, one number a key)."""
         now = self._clock()
         interval = 60.0 / per_minute
-        free_at = max(self._next_free.get(key, now), now)
+        free_at = self._next_free.get(key, now)
+        if free_at < now:
+            free_at = now
         wait = free_at - now - 60.0 + interval
         if wait > 1e-6:
             raise RateLimited(wait)

@@ -90,7 +90,8 @@ class UsageRow(SQLModel, table=True):
     __tablename__ = "usage"
     id: int | None = Field(default=None, primary_key=True)
     at: float = Field(index=True)
-    principal: str = Field(index=True)
+    principal: str
+    """Without an index: every call would pay for it, and sums over a period read that period."""
     key_name: str
     kind: str
     name: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,12 +64,12 @@ class Ownership:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, claim: Claim) -> bool:
+    def claim(self, claim: Claim) -> Awaitable[bool]:
         """Write who owns what; False: the context or the task is someone else's already, and stays so.
 
-        On return the rows survive the death of the process.
+        When this was awaited the rows survive the death of the process.
         """
-        return await self._database.append(_claim_all, claim)
+        return self._database.append(_claim_all, claim)
 
     def advance_later(self, claim: Claim) -> None:
         """Write a task's new state some time soon, unless the one it has is final."""

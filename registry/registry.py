@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
@@ -197,19 +197,20 @@ class Registry:
 
         While changes cannot be read, keys grow stale and are refused in the end (architecture.md 3.4).
         """
-        # reading: otherwise each look would take the write lock, and wait for it in the event loop
-        with self._database.engine.connect().execution_options(reading=True) as connection:
+        with self._database.engine.connect() as connection:
+            # straight on the driver: it begins no transaction, so nothing here waits for a lock in the event loop
+            driver: Any = connection.connection.dbapi_connection
             version: object = None  # a change between the first read of the database and now must be seen too
             while True:
                 try:
-                    now = connection.exec_driver_sql("PRAGMA data_version").scalar()
-                    connection.rollback()
-                    if now != version:
-                        await self._apply()
+                    now = driver.execute("PRAGMA data_version").fetchone()
+                    if now != version:  # somebody wrote something, mostly our own ledger
+                        if driver.execute("SELECT ifnull(max(id), 0) FROM changes").fetchone()[0] != self._seen:
+                            await self._apply()
                         version = now
                     self.keys.mark_fresh()
-                except DBAPIError as error:
-                    logger.warning("changes cannot be read", extra={"reason": str(error.orig)})
+                except (sqlite3.Error, DBAPIError) as error:
+                    logger.warning("changes cannot be read", extra={"reason": str(getattr(error, "orig", error))})
                 await asyncio.sleep(POLL_S)
 
     async def _last_change(self) -> int:

@@ -159,8 +159,11 @@ async def test_two_processes_write_in_turn(database: Database, address: str) -> 
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others(database: Database) -> None:
-    task = asyncio.create_task(database.append(add, "left"))
-    other = asyncio.create_task(database.append(add, "stays"))
+    async def caller(name: str) -> None:
+        await database.append(add, name)
+
+    task = asyncio.create_task(caller("left"))
+    other = asyncio.create_task(caller("stays"))
     await asyncio.sleep(0)
     task.cancel()
     await other

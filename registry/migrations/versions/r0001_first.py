@@ -105,4 +105,3 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("usage") as batch_op:
         batch_op.create_index(batch_op.f("ix_usage_at"), ["at"], unique=False)
-        batch_op.create_index(batch_op.f("ix_usage_principal"), ["principal"], unique=False)
