@@ -57,9 +57,12 @@ class Routes:
     def find(self, path: str) -> Door | None:
         """The door of a path; None: there is none."""
         door = self.exact.get(path)
-        if door is None:
-            door = next((door for prefix, door in self.prefixes if path.startswith(prefix)), None)
-        return door
+        if door is not None:
+            return door
+        for prefix, found in self.prefixes:
+            if path.startswith(prefix):
+                return found
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +135,9 @@ class App:
 
 async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> bool:
     """Check Host, Origin and key. False: a browser's preflight was answered and nothing is left to do."""
-    if sum(len(name) + len(value) for name, value in exchange.raw_headers) > house.limits.header_bytes:
-        raise HeadersTooLarge(house.limits.header_bytes)
+    limit = house.limits.header_bytes
+    if exchange.head_bytes > limit and sum(len(name) + len(value) for name, value in exchange.raw_headers) > limit:
+        raise HeadersTooLarge(limit)
     if not house.hosts.serve(exchange.raw_headers):
         raise HostRefused
     origin = exchange.headers.get(b"origin")

@@ -11,6 +11,9 @@ from hub.exchange import Header
 _AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _LOOPBACK = (b"localhost", b"127.0.0.1", b"[::1]")
 
+MAX_SEEN = 64
+"""Spellings of own hosts that are remembered: with and without port, in any case."""
+
 
 class Hosts:
     """Knows the hub's own host names and the origins that may call it from a browser."""
@@ -19,6 +22,7 @@ class Hosts:
         parts = urlsplit(public_url)
         own = (parts.hostname or "").encode()
         self._hosts = frozenset({own, b"[%s]" % own, *_LOOPBACK, *([b"0.0.0.0"] if bound_to == "0.0.0.0" else [])})  # noqa: S104
+        self._seen: set[bytes] = set()
         self._origins = frozenset(
             {f"{parts.scheme}://{parts.netloc}".encode(), *(origin.encode() for origin in allowed_origins)}
         )
@@ -28,8 +32,15 @@ class Hosts:
         found = [value for name, value in headers if name == b"host"]
         if len(found) != 1:
             return False
-        authority = _AUTHORITY.fullmatch(found[0])
-        return authority is not None and authority[1].lower() in self._hosts
+        return found[0] in self._seen or self._is_own(found[0])
+
+    def _is_own(self, host: bytes) -> bool:
+        authority = _AUTHORITY.fullmatch(host)
+        if authority is None or authority[1].lower() not in self._hosts:
+            return False
+        if len(self._seen) < MAX_SEEN:
+            self._seen.add(host)
+        return True
 
     def allow(self, origin: bytes) -> bool:
         """Whether a page of `origin` may call the hub."""

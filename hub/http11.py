@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         )
         path, _, exchange.query = self._target.partition(b"?")
         exchange.path = unquote(path.decode("ascii", "replace")) if b"%" in path else path.decode("ascii", "replace")
-        self._head_bytes = 0
+        exchange.head_bytes, self._head_bytes = self._head_bytes, 0
         self._reading = exchange
         if self._current is None and self.room is None:
             self._begin(exchange)

@@ -88,6 +88,7 @@ class HttpExchange:
         "extra",
         "finished",
         "gone",
+        "head_bytes",
         "headers",
         "method",
         "path",
@@ -121,6 +122,8 @@ class HttpExchange:
         self.raw_headers: Sequence[Header] = raw_headers
         self.headers: Mapping[bytes, bytes] = dict(raw_headers[::-1])
         self._expects_continue = b"expect" in self.headers
+        self.head_bytes = 0
+        """What came until the head was whole: the head, and perhaps some of the body."""
         self.request_id = ""
         self.principal: Principal = NOBODY
         self.extra: list[Header] = []
