@@ -16,6 +16,7 @@ from agents.discovery import Discovery, Published, Route
 from agents.ledger import Ledger
 from agents.wire import Answer, Request
 from registry import judged
+from registry.discreet import discreet
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Agent, Headers
@@ -149,7 +150,7 @@ class AgentCaller:
                 if not begun or wire.shows_state(event):
                     begun = await self._note(permit, entry, request, event) or begun
                 if begun:
-                    passed.append(event)
+                    passed.append(discreet(entry, event) if b'"error"' in event else event)
             if passed:
                 yield passed[0] if len(passed) == 1 else b"".join(passed)
         rest = framer.rest.strip()
@@ -157,7 +158,7 @@ class AgentCaller:
             if wire.read_answer(data_of(rest)) is None:
                 raise UpstreamInvalid(entry.name, "its stream was cut short")
             begun = await self._note(permit, entry, request, rest)
-            yield rest + b"\n\n"
+            yield discreet(entry, rest) + b"\n\n"
         if not begun:
             raise UpstreamInvalid(entry.name, "its stream ended without an event")
 
@@ -247,4 +248,4 @@ async def _read(incoming: Incoming, entry: Agent, request: Request) -> tuple[byt
         response = judged.read_object(body)
         response["id"] = request.envelope.id
         body = judged.encode(response)
-    return body, answer
+    return (body if answer.seen is not None else discreet(entry, body)), answer

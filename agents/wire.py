@@ -295,7 +295,13 @@ class _Answer(msgspec.Struct):
     error: msgspec.Raw = NULL
 
 
+class _Error(msgspec.Struct):
+    code: int
+    message: str = ""
+
+
 _answer = msgspec.json.Decoder(_Answer)
+_error = msgspec.json.Decoder(_Error)
 
 
 class Sighting(NamedTuple):
@@ -324,7 +330,7 @@ def read_answer(data: bytes) -> Answer | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if answer.error != NULL:
-        return Answer(answer.id, None)
+        return Answer(answer.id, None) if answer.result is None and _is_error(answer.error) else None
     if answer.result is None:
         return None
     result = answer.result
@@ -337,6 +343,15 @@ def read_answer(data: bytes) -> Answer | None:
     if status is None or status.state is None:
         return Answer(answer.id, Sighting(task_id, body.context_id))
     return Answer(answer.id, Sighting(task_id, body.context_id, state_name(status.state), seconds_of(status.timestamp)))
+
+
+def _is_error(raw: msgspec.Raw) -> bool:
+    """Whether it is JSON-RPC's: a proxy before an agent has `error` objects of its own, meant for others' eyes."""
+    try:
+        _error.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def shows_state(event: bytes) -> bool:

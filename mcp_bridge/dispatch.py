@@ -14,6 +14,7 @@ from mcp_bridge.modern import Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request
+from registry.discreet import discreet
 from registry.entries import Headers, Tool
 from registry.errors import InvalidParams, NotFound, UpstreamInvalid, UpstreamUnavailable
 from registry.gate import Gate, Permit
@@ -79,7 +80,10 @@ class Dispatch:
             if server.unavailable is not None:
                 raise UpstreamUnavailable(server.name, server.unavailable)
             request = _request(tool, call)
-            return await self._pool.upstream(server).request(request, permit, listener=listener)
+            answer = await self._pool.upstream(server).request(request, permit, listener=listener)
+        if answer.error is not None:
+            return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error))))
+        return answer
 
     def offered(self, principal: Principal, source: str | None) -> Sequence[Offered]:
         """The tools of a server or toolset (None: all) that a chat of the principal may use; none for an unknown one."""

@@ -26,6 +26,7 @@ from registry.egress.http import Egress, Incoming, OpenPermit, Outgoing
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Headers, Server
 from registry.errors import (
+    InvalidRequest,
     ParseFailed,
     UpstreamInvalid,
     UpstreamLimited,
@@ -103,7 +104,7 @@ async def post(
             if incoming.media_type == "text/event-stream":
                 return await _read_stream(incoming, permit.entry_name, listener)
             answer = read_answer(await incoming.read())
-        except (ParseFailed, EventTooLarge):
+        except (ParseFailed, InvalidRequest, EventTooLarge):
             if incoming.status in OLDER_REFUSALS:
                 raise NotModern from None
             raise UpstreamInvalid(permit.entry_name, "its answer is not MCP") from None

@@ -89,7 +89,7 @@ def read_answer(message: bytes) -> Answer | None:
     """Read a JSON-RPC message; None: it is no response but a notification or a request.
 
     Raises:
-        ParseFailed: it is not JSON-RPC.
+        ParseFailed, InvalidRequest: it is not JSON-RPC.
     """
     try:
         found = _message.decode(message)
@@ -98,6 +98,8 @@ def read_answer(message: bytes) -> Answer | None:
     if found.result is not msgspec.UNSET:
         return Answer(found.result)
     if found.error is not _ABSENT:
+        if "code" not in read_object(found.error, "error"):
+            raise ParseFailed("the error of a proxy before the server, not JSON-RPC's")
         return Answer(error=found.error)
     if found.method is not _ABSENT:
         return None

@@ -153,3 +153,16 @@ def test_only_extensions_and_the_trace_of_a_callers_headers_go_on() -> None:
     headers = {b"authorization": b"x", b"cookie": b"y", b"a2a-extensions": b"urn:e", b"tracestate": b"s", b"host": b"h"}
     assert wire.forwarded_headers("0.3", headers) == (("x-a2a-extensions", "urn:e"), ("tracestate", "s"))
     assert wire.forwarded_headers("1.0", {}) == ()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"error":{"message":"bad key sk-1"}}',
+        b'{"error":"bad key"}',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":"401","message":"x"}}',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"x"},"result":{"id":"t"}}',
+    ],
+)
+def test_an_error_that_is_not_json_rpcs_is_no_answer_of_an_agent(answer: bytes) -> None:
+    assert wire.read_answer(answer) is None
