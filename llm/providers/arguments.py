@@ -7,6 +7,7 @@ import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from llm.providers.words import STOP_WORDS, Tool, words
@@ -15,14 +16,25 @@ from registry.judged import JsonObject
 MAX_NESTING = 4
 """Objects in objects deeper than this are left empty; it also ends schemas that refer to themselves."""
 
-_QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`|“([^”\n]*)”")
+MAX_VALUES = 50
+"""Values that one tool's schema can ask for; a schema whose objects require themselves would ask without end."""
+
+MAX_NAME = 100
+MAX_CHOICES = 1000
+MAX_MATCHES = 50
+"""Places of the text that are looked at for one value."""
+
+BESIDE = 40
+"""Characters on either side of a value in which its name is looked for."""
+
+_QUOTED = re.compile(r"\"([^\"\n]*)\"|(?<!\w)'([^'\n]*)'(?!\w)|`([^`\n]*)`|“([^“”\n]*)”")
 _NUMBER = re.compile(r"(?<![\w.:/-])[-+]?\d+(?:\.\d+)?(?![\w:/]|-\d|\.\d)")
 _INTEGER = re.compile(r"(?<![\w.:/-])[-+]?\d+(?![\w:/]|-\d|\.\d)")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 _DATE_TIME = re.compile(r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?")
 _TIME = re.compile(r"(?<![\d:])\d{1,2}:\d{2}(?::\d{2})?(?![\d:])")
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
-_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]+", re.IGNORECASE)
+_EMAIL = re.compile(r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+\b")
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _ZONE = re.compile(r"\b[A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_+-]+\d*){1,2}")
 _PROPER = re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][\w'-]*(?:\s+[A-Z][\w'-]*)*")
@@ -40,27 +52,36 @@ class Source:
 
     text: str
     taken: list[tuple[int, int]] = field(default_factory=list)
+    lowered: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lowered = self.text.casefold()
 
     def find(self, pattern: re.Pattern[str], *, near: str = "") -> str | None:
         """Take the next match, if there is one; one that stands by a word of `near` goes first."""
-        free = [match for match in pattern.finditer(self.text) if self._is_free(match.span())]
+        free = list(
+            islice((match for match in pattern.finditer(self.text) if self._is_free(match.span())), MAX_MATCHES)
+        )
         if not free:
             return None
-        match = next((match for match in free if self._beside(match, words(near))), free[0])
+        named = [word for word in words(near) if word not in STOP_WORDS]
+        match = next((match for match in free if self._beside(match, named)), free[0]) if named else free[0]
         self.taken.append(match.span())
         return next((group for group in match.groups() if group is not None), match.group())
 
     def find_word(self, wanted: str) -> bool:
         """Take a word or phrase, in any case, if it stands in the text."""
+        if wanted.casefold() not in self.lowered:  # spares making patterns of what is not there
+            return False
         return self.find(re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)", re.IGNORECASE)) is not None
 
     def _is_free(self, span: tuple[int, int]) -> bool:
         return not any(span[0] < last and first < span[1] for first, last in self.taken)
 
     def _beside(self, match: re.Match[str], wanted: list[str]) -> bool:
-        before = words(self.text[: match.start()])[-2:]
-        after = words(self.text[match.end() :])[:1]
-        return any(word in before or word in after for word in wanted if word not in STOP_WORDS)
+        before = words(self.text[max(0, match.start() - BESIDE) : match.start()])[-2:]
+        after = words(self.text[match.end() : match.end() + BESIDE])[:1]
+        return any(word in before or word in after for word in wanted)
 
 
 def fill(tool: Tool, text: str) -> JsonObject:
@@ -80,6 +101,8 @@ class _Filling:
     tool: Tool
     source: Source
     missing: int = 0
+    asked: int = 0
+    """Values looked for so far."""
 
     def object(self, schema: JsonObject, *, depth: int) -> JsonObject:
         properties = schema.get("properties")
@@ -120,6 +143,9 @@ class _Filling:
         return {}
 
     def _value(self, name: str, schema: JsonObject, *, required: bool, depth: int) -> Any:
+        self.asked += 1
+        if self.asked > MAX_VALUES or len(name) > MAX_NAME:
+            raise Missing
         if "const" in schema:
             return schema["const"]
         if isinstance(schema.get("enum"), list):
@@ -146,7 +172,7 @@ class _Filling:
         return found
 
     def _enum(self, values: list[Any]) -> Any:
-        for value in sorted(values, key=lambda value: -len(str(value))):
+        for value in sorted(values[:MAX_CHOICES], key=lambda value: -len(str(value))):
             spoken = re.sub(r"[_-]+", " ", str(value))
             if self.source.find_word(str(value)) or self.source.find_word(spoken):
                 return value
@@ -193,7 +219,7 @@ class _Filling:
         places = [
             (match.start(), zone)
             for spoken, zone in known.items()
-            if (match := _place(spoken).search(self.source.text))
+            if spoken.casefold() in self.source.lowered and (match := _place(spoken).search(self.source.text))
         ]
         full = [(match.start(), match.group()) for match in _ZONE.finditer(self.source.text)]
         for start, zone in sorted([*full, *places], key=lambda found: (found[0], -len(found[1]))):

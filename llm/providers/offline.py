@@ -26,11 +26,14 @@ LABEL = "[offline model]"
 
 FINGERPRINT = "hubbub-offline"
 
-MAX_TEXT = 10_000
+MAX_TEXT = 4000
 """Characters of the last message that are looked at."""
 
 MAX_SAID = 2000
 """Characters of one result that are said."""
+
+MAX_RIVALS = 8
+"""Tools whose arguments are tried out, the best by their words."""
 
 MISSING_COSTS = 1.0
 """What an argument that the text does not give takes off a tool's score."""
@@ -140,14 +143,20 @@ def choose(text: str, tools: Sequence[words.Tool], choice: Any) -> list[words.Wi
     forced = choice.get("function") if isinstance(choice, dict) else None
     if isinstance(forced, dict):
         return [words.Wish(tool, text) for tool in tools if tool.name == forced.get("name")][:1]
-    fitting = [tool for tool in tools if words.score(tool, text) >= words.ENOUGH]
+    said = words.heard(text)
+    scores = {id(tool): words.score(tool, said) for tool in tools}
+    fitting = [tool for tool in tools if scores[id(tool)] >= words.ENOUGH]
+    if len(fitting) > MAX_RIVALS:
+        best_first = sorted(fitting, key=lambda tool: -scores[id(tool)])
+        kept = {id(tool) for tool in best_first[:MAX_RIVALS]}
+        fitting = [tool for tool in fitting if id(tool) in kept]
     penalty = {tool.name: MISSING_COSTS * arguments.missing(tool, text) for tool in fitting}
     found = words.wishes(text, fitting, penalty=penalty)
     if not found and fitting:  # its words are spread over several parts
-        best = max(fitting, key=lambda tool: words.score(tool, text) - penalty[tool.name])
+        best = max(fitting, key=lambda tool: scores[id(tool)] - penalty[tool.name])
         found = [words.Wish(best, text)]
     if not found and choice == "required":
-        found = [words.Wish(max(tools, key=lambda tool: words.score(tool, text)), text)]
+        found = [words.Wish(max(tools, key=lambda tool: scores[id(tool)]), text)]
     return found
 
 

@@ -29,7 +29,7 @@ ENOUGH = 2.0
 _WORD = re.compile(r"[A-Za-z]+|\d+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PART_END = re.compile(r"[.!?;]+(?=\s|$)|\n+|,\s+|\s+(?=(?:and|then)\s)", re.IGNORECASE)
-_QUOTED = re.compile(r"\"[^\"\n]*\"|(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`|“[^”\n]*”")
+_QUOTED = re.compile(r"\"[^\"\n]*\"|(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`|“[^“”\n]*”")
 
 
 def words(text: str) -> list[str]:
@@ -85,9 +85,14 @@ def _read_tool(function: JsonObject) -> Tool:
 _STOPPED = STOP_WORDS | {_stem(word) for word in STOP_WORDS}
 
 
-def score(tool: Tool, text: str) -> float:
-    """How much the words of `text` speak for the tool; what is quoted is data and speaks for nothing."""
-    return sum(tool.weights.get(word, 0.0) for word in set(words(_QUOTED.sub(" ", text))))
+def heard(text: str) -> frozenset[str]:
+    """The words of `text` that may speak for a tool; what is quoted is data and speaks for nothing."""
+    return frozenset(words(_QUOTED.sub(" ", text)))
+
+
+def score(tool: Tool, said: frozenset[str]) -> float:
+    """How much the words that were `heard` speak for the tool."""
+    return sum(tool.weights.get(word, 0.0) for word in said)
 
 
 def parts(text: str) -> Iterator[str]:
@@ -132,6 +137,7 @@ def wishes(text: str, tools: Sequence[Tool], *, penalty: Mapping[str, float] | N
 
 
 def _best(part: str, tools: Sequence[Tool], penalty: Mapping[str, float]) -> Tool | None:
-    scores = [(score(tool, part), tool) for tool in tools]
+    said = heard(part)
+    scores = [(score(tool, said), tool) for tool in tools]
     fitting = [(found - penalty.get(tool.name, 0.0), tool) for found, tool in scores if found >= ENOUGH]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

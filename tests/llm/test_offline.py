@@ -196,3 +196,37 @@ async def test_hub_tools_are_run_for_it(desk: Any) -> None:
         )
         assert answer.choices[0].message.content == f"{LABEL} s__wobble_gizmo says: 7 wobbled."
         assert answer.system_fingerprint == FINGERPRINT
+
+
+@pytest.mark.parametrize(
+    ("text", "properties"),
+    [
+        ("“" * 4000, {"city": {"type": "string"}}),
+        ("1 " * 2000, {f"n{at}": {"type": "integer"} for at in range(300)}),
+        ("a." * 2000, {f"email{at}": {"type": "string"} for at in range(300)}),
+        ("a" * 4000, {f"url{at}": {"type": "string"} for at in range(300)}),
+        ("x " * 2000, {f"time_zone{at}": {"type": "string"} for at in range(300)}),
+        ("x " * 2000, {"word": {"enum": [f"v{at}" for at in range(20_000)]}}),
+        ("x", {"n" * 50_000: {"type": "string"}}),
+    ],
+    ids=["quotes", "numbers", "emails", "urls", "zones", "enum", "name"],
+)
+def test_no_request_keeps_the_offline_model_busy(text: str, properties: dict[str, Any]) -> None:
+    """Each of these took minutes, in which the hub served nobody."""
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    tools = [
+        {"type": "function", "function": {"name": f"weather_{at}", "description": "weather", "parameters": schema}}
+        for at in range(4)
+    ]
+    said, calls = respond({"tools": tools}, [{"role": "user", "content": f"get the weather {text}"}])
+    assert calls
+    assert not said
+
+
+def test_a_schema_that_requires_itself_without_end_is_filled() -> None:
+    names = [f"p{at}" for at in range(50)]
+    inner = {"type": "object", "properties": {name: {"$ref": "#/properties/p0"} for name in names}, "required": names}
+    schema = {"type": "object", "properties": {"p0": inner}, "required": ["p0"]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    _, calls = respond({"tools": [tool]}, [{"role": "user", "content": "weather"}])
+    assert json.loads(calls[0]["function"]["arguments"])
