@@ -52,7 +52,8 @@ class Destinations:
         url = base_url or row.base_url
         if url is None:
             raise _Unusable(f"provider {provider!r} needs the model's base_url")
-        trusted = trusted or base_url is None
+        # a row's own address is the hub's word, but one on this machine is not for everybody to send requests to
+        trusted = trusted or (base_url is None and url.startswith("https://"))
         # the operator's key goes only to addresses that the operator wrote
         key = api_key if api_key is not None or not trusted else self._key_of(row, headers)
         host = url.partition("://")[2].partition("/")[0]

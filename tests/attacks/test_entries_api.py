@@ -92,3 +92,18 @@ async def test_an_address_stays_the_operators_when_somebody_changes_something_el
     await admin.post(f"/api/{collection}", json={"name": "early", **body})
     await clerk.patch(f"/api/{collection}/early", json={"headers": {"X-Tag": "of-the-clerk"}})
     assert running.services.registry.all_of(kind)["early"].trusted
+
+
+@pytest.mark.parametrize("provider", ["vllm", "ollama", "llamacpp", "lmstudio"])
+async def test_a_provider_on_this_machine_is_the_operators_to_name(
+    running: Hub, admin: httpx.AsyncClient, clerk: httpx.AsyncClient, provider: str
+) -> None:
+    await clerk.post("/api/models", json={"name": "theirs", "provider": provider})
+    await admin.post("/api/models", json={"name": "ours", "provider": provider})
+    codes = {}
+    async with running.http(await running.key("model:*")) as http:
+        for name in ("theirs", "ours"):
+            answer = await http.post("/v1/chat/completions", json={"model": name, "messages": []})
+            codes[name] = answer.json()["error"]["code"]
+    assert codes["theirs"] == "address_refused"
+    assert codes["ours"] != "address_refused"
