@@ -39,7 +39,7 @@ RESERVED = frozenset({"agent", "hub", "sse"})
 """Path segments and prefixes with a meaning of their own (surface.md 6)."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_MODEL_NAME = re.compile(r"[^\s*\x00-\x1f\x7f]{0,255}\*?")
+_MODEL_NAME = re.compile(r"[^\s*\x00-\x1f\x7f\ud800-\udfff]{0,255}\*?")
 _FILE_ONLY = ("command", "args", "env", "envFile", "cwd", "openapi")
 """Members that start processes or read files: the operator's file alone may hold them (surface.md 5)."""
 

@@ -13,7 +13,7 @@ from hub import errors
 from hub.api import entries, keys, usage
 from hub.api.docs import page
 from hub.services import Services
-from registry.errors import HubError, InvalidRequest, NotFound
+from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
 
 PROBLEM = "application/problem+json"
 
@@ -33,6 +33,8 @@ def api(services: Services) -> FastAPI:
         app.include_router(router, prefix="/api")
     app.add_exception_handler(HubError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(400, _answer_unreadable)
+    app.add_exception_handler(Exception, _answer_bug)
     app.add_exception_handler(404, _answer_nowhere)
     app.add_exception_handler(405, _answer_nowhere)
 
@@ -54,6 +56,15 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError), "registered for these only"
     faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
     return await _answer(request, InvalidRequest("; ".join(faults)))
+
+
+async def _answer_unreadable(request: Request, error: Exception) -> Response:
+    return await _answer(request, ParseFailed("malformed"))
+
+
+async def _answer_bug(request: Request, _error: Exception) -> Response:
+    """Say in the API's form that it failed; the error goes on to the log."""
+    return await _answer(request, INTERNAL)
 
 
 async def _answer_nowhere(request: Request, _error: Exception) -> Response:

@@ -24,7 +24,7 @@ async def usage(
     until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
 ) -> dict[str, object]:
     """Sum usage, grouped by a comma-separated list of dimensions."""
-    wanted = [name for name in by.split(",") if name]
+    wanted = [name for name in dict.fromkeys(by.split(",")) if name]
     unknown = [name for name in wanted if name not in DIMENSIONS]
     if unknown:
         raise InvalidRequest(f"by: {', '.join(unknown)} is none of {', '.join(DIMENSIONS)}", member="by")
