@@ -52,6 +52,9 @@ STREAMING: Final = frozenset({"stream", "subscribe"})
 MAX_ID = 512
 """Characters of a task or context id. Known agents need 73; ids are kept, so their size must end somewhere."""
 
+MAX_REFERENCES = 100
+"""Tasks that one message may refer to: the owner of each is looked up."""
+
 _ENVELOPE = frozenset({"jsonrpc", "id", "method", "params"})
 _PUSH = frozenset({"pushNotificationConfig", "taskPushNotificationConfig", "pushNotification"})
 _SEND_PARAMS = frozenset({"message", "configuration", "tenant"}) | _PUSH
@@ -251,6 +254,8 @@ def _take_references(message: RawObject) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise InvalidParams("referenceTaskIds must be an array of task ids", member="referenceTaskIds")
+    if len(value) > MAX_REFERENCES:
+        raise InvalidParams(f"referenceTaskIds may hold {MAX_REFERENCES} ids", member="referenceTaskIds")
     message["referenceTaskIds"] = msgspec.Raw(judged.encode(value))
     return tuple(value)
 

@@ -27,10 +27,15 @@ RawObject = dict[str, msgspec.Raw]
 MAX_DEPTH = 128
 """Deeper bodies are refused: parsers behind the hub recurse, and no protocol nests this far."""
 
+MAX_VALUES = 500_000
+"""More are refused: each costs every caller time in the one event loop, and memory, wherever it is looked at."""
+
+_LARGE = 256 * 1024
+"""Smaller bodies cannot hold many values."""
+
 _object = msgspec.json.Decoder(RawObject)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 encode = msgspec.json.encode
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _SHORT = 40
 """Names up to this length are remembered; longer ones come from nobody but attackers, and would fill the memory."""
 _STRING = re.compile(rb'"[^"]*"?')
@@ -97,7 +102,7 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
     """Read a request body whose `deciding` members, wherever they stand in it, must stand once.
 
     Raises:
-        ParseFailed: not JSON, not UTF-8, or deeper than `MAX_DEPTH`.
+        ParseFailed: not JSON, not UTF-8, deeper than `MAX_DEPTH`, or of more than `MAX_VALUES`.
         InvalidRequest: not an object, or a deciding member stands twice in one object.
     """
     if not data.isascii():
@@ -105,6 +110,8 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
             data.decode()
         except UnicodeDecodeError:
             raise ParseFailed("not UTF-8") from None
+    if len(data) > _LARGE:
+        _check_values(data)
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
     top = read_object(data)
@@ -112,11 +119,27 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
     return top
 
 
+def _check_values(data: bytes) -> None:
+    """Refuse too many values. Commas and brackets bound their number, unless they stand in texts."""
+    if _count(data) <= MAX_VALUES:
+        return
+    data = _without_escapes(data)
+    if data.count(b'"') > 4 * MAX_VALUES or _count(_STRING.sub(b"", data)) > MAX_VALUES:
+        raise ParseFailed(f"more than {MAX_VALUES} values")
+
+
+def _count(data: bytes) -> int:
+    return data.count(b",") + data.count(b"{") + data.count(b"[")
+
+
+def _without_escapes(data: bytes) -> bytes:
+    """Leave out what could hide where a string ends; of valid JSON, all quotes that are left begin or end one."""
+    return data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
+
+
 def _check_depth(data: bytes) -> None:
     """Refuse what is nested too deeply. A hostile body may be all brackets, so no byte is looked at in Python."""
-    if b"\\" in data:
-        data = _ESCAPE.sub(b"", data)
-    steps = array("b", _STRING.sub(b"", data.translate(None, _NOT_STRUCTURE)).translate(_STEPS))
+    steps = array("b", _STRING.sub(b"", _without_escapes(data).translate(None, _NOT_STRUCTURE)).translate(_STEPS))
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise ParseFailed(f"nested deeper than {MAX_DEPTH}")
 

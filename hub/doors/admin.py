@@ -8,8 +8,12 @@ from typing import Any
 
 from hub.exchange import Exchange, Receive, Send
 from hub.services import Services
+from registry.errors import TooLarge
 
 AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Entries and keys are small, and the application parses a body before it asks whether the caller may send one."""
 
 OPEN_PATHS = frozenset({"/docs", "/openapi.json"})
 """The API's description says nothing of what is registered here."""
@@ -32,7 +36,9 @@ class AdminDoor:
         """Serve one request of the API."""
         app = self._app or await self._built()
         if exchange.method in {"POST", "PATCH", "PUT"}:
-            await exchange.body()  # bounded here; the application gets it replayed
+            body = await exchange.body()  # bounded here; the application gets it replayed
+            if len(body) > MAX_BODY_BYTES:
+                raise TooLarge(MAX_BODY_BYTES)
         scope, receive, send = exchange.asgi()
 
         await app({**scope, "principal": exchange.principal, "request_id": exchange.request_id}, receive, send)
