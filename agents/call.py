@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from agents import listing, wire
-from agents.discovery import Discovery, Published, Route
+from agents.discovery import MAX_CARD_BYTES, Discovery, Published, Route
 from agents.ledger import Ledger
 from agents.wire import Answer, Request
 from registry import judged
@@ -129,7 +129,8 @@ class AgentCaller:
         await self._ledger.record(entry.name, permit.principal.id, seen, context_id=request.context_id)
 
     def _extended_card(self, entry: Agent, request: Request, body: bytes) -> bytes:
-        card = self._discovery.rebuild(entry, judged.decode(judged.read_object(body)["result"]))
+        is_one = len(body) <= MAX_CARD_BYTES
+        card = self._discovery.rebuild(entry, judged.decode(judged.read_object(body)["result"])) if is_one else None
         if card is None:
             raise UpstreamInvalid(entry.name, "its extended agent card cannot be read")
         return judged.encode({"jsonrpc": "2.0", "id": request.envelope.id, "result": card})

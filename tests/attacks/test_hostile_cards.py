@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from agents import cards
+from tests.conftest import OpenHub
+from tests.peers.a2a_agent import Seen, reply, rough_agent, simple_card
 
 ADDRESS = "https://hub.example/a2a/x/"
 CONFIGURED = "http://10.1.2.3:9000/"
@@ -43,3 +45,18 @@ def test_no_link_of_a_card_runs_in_its_readers_browser(url: str) -> None:
 def test_no_path_of_a_card_leaves_the_configured_origin(path: str) -> None:
     interface = cards.Interface(f"http://other.example{path}")
     assert cards.endpoint(CONFIGURED, interface).startswith("http://10.1.2.3:9000/")
+
+
+async def test_an_extended_card_of_any_size_is_no_card_beyond_the_bound(hub: OpenHub) -> None:
+    async def answer(seen: Seen, send: Any) -> None:
+        result = {**simple_card("1.0")("http://x.example"), "description": "x" * (2 << 20)}
+        await reply(send, {"jsonrpc": "2.0", "id": seen.json["id"], "result": result})
+
+    async with (
+        rough_agent(answer, simple_card("1.0")) as agent,
+        hub(f"agents:\n  rough: {{url: '{agent.url}'}}\n") as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard", "params": {}}
+        refused = await http.post("/a2a/rough", json=asked)
+    assert refused.json()["error"]["code"] == -32006
