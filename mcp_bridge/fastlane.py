@@ -6,6 +6,7 @@ HTTP server: the door reads and answers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -201,7 +202,7 @@ def _check_parameters(tool: Tool, arguments: msgspec.Raw | None, headers: Sequen
         return
     given = [(name, value) for name, value in headers if name.startswith(b"mcp-param-")]
     said = dict(given)
-    twice = next((name for name, _ in given if sum(name == other for other, _ in given) > 1), None)
+    twice = next((name for name, times in Counter(name for name, _ in given).items() if times > 1), None)
     schema = decode(tool.description)["inputSchema"]
     wrong = mirrored.mismatch(schema, decode(arguments) if arguments is not None else {}, said)
     if twice is not None or wrong is not None:
