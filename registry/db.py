@@ -1,6 +1,6 @@
 """The database: one engine, one writer thread with group commit, one reader thread. Knows no table.
 
-Writes of all tasks are gathered for a moment, and while the previous commit is under way, and committed together: a
+Writes of all tasks are gathered while the previous commit is under way, and committed together: a
 caller that awaits `append` or `write` goes on when its row survives the death of the process. Nothing here blocks the
 event loop.
 """
@@ -33,10 +33,6 @@ kept and it is run again for each value alone, so that its error is told to the 
 
 MAX_PENDING = 10_000
 """Writes waiting for the writer. Beyond it callers wait (`append`, `write`) or rows are dropped and counted (`append_later`)."""
-
-GATHER_S = 0.004
-"""How long a write waits for others to share its commit with (at most 5 ms, architecture.md 3.8): a commit, with its way
-to the writer and back, costs as much as the writes of eight tasks."""
 
 ROWS_A_STEP = 32
 """Rows of one INSERT. Each step of SQLite gives the interpreter away and has to win it back from a busy event loop."""
@@ -81,7 +77,9 @@ def open_engine(address: str) -> Engine:
         connection.isolation_level = None  # the driver would begin transactions at the wrong moments; _begin does
         for pragma in (
             f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "page_size=1024",  # ids are random: each row touches a page of its own in every index, and pages are written whole
             "journal_mode=WAL",
+            "wal_autocheckpoint=8000",  # pages, so 8 MB: a page that changes often is copied back once
             "synchronous=NORMAL",  # safe against the death of the process; a power cut may lose the last commits
             "foreign_keys=ON",
         ):
@@ -104,7 +102,7 @@ class Database:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="hubbub-read")
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Pending] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._handing_over: asyncio.Handle | None = None
         """Set from the first pending write until it is handed over."""
         self._committing = False
         self._late = False
@@ -172,8 +170,8 @@ class Database:
 
     def _add(self, pending: _Pending) -> None:
         self._pending.append(pending)
-        if self._timer is None:
-            self._timer = self._loop.call_later(GATHER_S, self._hand_over)
+        if self._handing_over is None:
+            self._handing_over = self._loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
         """Give the writer what is pending, now or as soon as it is free."""
@@ -182,7 +180,7 @@ class Database:
         elif self._pending:
             self._committing = True
             self._late = False
-            self._timer = None
+            self._handing_over = None
             batch, self._pending = self._pending, []
             self._batches.put(batch)
 
@@ -259,8 +257,8 @@ class Database:
 
     def dispose(self) -> None:
         """Close threads and connections; after `close`."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._handing_over is not None:
+            self._handing_over.cancel()
         self._batches.put(None)
         self._writer.join()
         self._reader.shutdown()
