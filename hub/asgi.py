@@ -82,6 +82,8 @@ class _Answer:
             self._media_type = next((value for name, value in given if name == b"content-type"), self._media_type)
             ours = {b"content-type", b"content-length", b"transfer-encoding", b"date", b"x-request-id"}
             self._headers = [(name, value) for name, value in given if name not in ours]
+            if self._media_type.startswith(b"text/event-stream"):  # its first event may be long in coming
+                self._exchange.begin(self._status, self._media_type, self._headers)
             return
         chunk, more = message.get("body", b""), message.get("more_body", False)
         if not self._exchange.started:

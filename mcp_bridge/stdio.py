@@ -59,23 +59,23 @@ async def stdio_transport(
     process = asyncio.subprocess.Process(transport, protocol, loop)
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
-    pumps = [
-        asyncio.create_task(_read(process, incoming, on_end)),
-        asyncio.create_task(_write(process, outgoing)),
-        asyncio.create_task(_log_errors(process, server)),
-    ]
-    try:
-        yield read_stream, write_stream
-    finally:
+    # closed without awaiting: one cancelled twice must close them as well
+    with incoming, read_stream, write_stream, outgoing:
+        pumps = [
+            asyncio.create_task(_read(process, incoming, on_end)),
+            asyncio.create_task(_write(process, outgoing)),
+            asyncio.create_task(_log_errors(process, server)),
+        ]
         try:
-            await asyncio.shield(_end(process, protocol))
+            yield read_stream, write_stream
         finally:
-            kill_group(process.pid, signal.SIGKILL)
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            for stream in (incoming, read_stream, write_stream, outgoing):
-                stream.close()
+            try:
+                await asyncio.shield(_end(process, protocol))
+            finally:
+                kill_group(process.pid, signal.SIGKILL)
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
 
 
 class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sse_starlette import EventSourceResponse
 
 from registry.errors import NotFound
 from tests.doors.test_mcp import servers
@@ -89,3 +90,12 @@ async def test_a_server_switched_off_while_its_listing_waits_is_left_alone(tmp_p
         with pytest.raises(NotFound):
             await waiting
         assert "peer" not in hub.dispatch._pool._upstreams
+
+
+async def test_a_stream_for_the_servers_own_messages_begins_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", 3600)  # nothing else would ever come
+    async with open_mcp_hub(tmp_path, "") as hub, hub.http(await hub.key("tool:*")) as http:
+        async with http.stream("GET", "/mcp", headers=await session(http)) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")

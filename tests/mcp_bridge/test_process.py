@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mcp_bridge.stdio import stdio_transport
+from registry.entries import Server
 from tests.mcp_bridge.test_upstreams import CHILD, gone, is_alive
 from tests.peers.mcp_hub import headers, message
 from tests.processes import hub_process
@@ -46,3 +48,24 @@ async def test_no_stdio_child_survives_the_hubs_process(tmp_path: Path, how: sig
             await gone(grandchild)
         elif is_alive(grandchild):  # a killed hub can end nothing; the child saw its stdin close, its own child did not
             os.kill(grandchild, signal.SIGKILL)
+
+
+async def test_a_connection_cancelled_while_its_child_ends_still_closes_its_streams() -> None:
+    opened = asyncio.get_running_loop().create_future()
+    child = Server(name="child", command=sys.executable, args=("-c", "import signal; signal.pause()"))
+
+    async def hold() -> None:
+        async with stdio_transport(child, os.environ, lambda: None) as streams:
+            opened.set_result(streams)
+            await asyncio.Event().wait()
+
+    holder = asyncio.create_task(hold())
+    read_stream, write_stream = await opened
+    holder.cancel()
+    for _ in range(3):  # the last two arrive while it waits for the child and for its pumps
+        await asyncio.sleep(0)
+        holder.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holder
+    assert read_stream.statistics().open_receive_streams == 0
+    assert write_stream.statistics().open_send_streams == 0
