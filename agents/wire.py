@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
@@ -94,6 +94,8 @@ class Envelope(msgspec.Struct, frozen=True):
     operation: Operation | None
     """None: neither dialect has the method."""
     params: msgspec.Raw | None
+    plain: bytes | None = None
+    """The whole request as it came, if what is read of it holds for every reader (`judged.is_plain`)."""
 
     @property
     def streams(self) -> bool:
@@ -106,16 +108,24 @@ class Request(msgspec.Struct, frozen=True):
 
     envelope: Envelope
     params: RawObject | None
+    """None: there are none, or the request goes on as it came."""
     task_id: str | None = None
     """The task it is about, or whose conversation it goes on with."""
     context_id: str | None = None
     reference_task_ids: tuple[str, ...] = ()
+    is_unchanged: bool = False
 
     def encode(self, tenant: str | None) -> bytes:
         """Write the request for an upstream; `tenant` is the one that the upstream's card asks for."""
-        body: dict[str, object] = {"jsonrpc": "2.0", "id": self.envelope.id, "method": self.envelope.method}
-        if self.params is not None:
-            body["params"] = {**self.params, "tenant": tenant} if tenant else self.params
+        envelope, params = self.envelope, self.params
+        if self.is_unchanged:
+            assert envelope.plain is not None
+            if not tenant:
+                return envelope.plain
+            params = _read_object(envelope.params, "params")
+        body: dict[str, object] = {"jsonrpc": "2.0", "id": envelope.id, "method": envelope.method}
+        if params is not None:
+            body["params"] = {**params, "tenant": tenant} if tenant else params
         return judged.encode(body)
 
 
@@ -126,8 +136,12 @@ def read_envelope(data: bytes) -> Envelope:
         ParseFailed: not JSON.
         InvalidRequest: not one JSON-RPC 2.0 request (a batch is none), or a deciding member stands twice.
     """
-    top = judged.body(data, _DECIDING)
-    judged.check_spelling(top, _ENVELOPE)
+    if judged.is_plain(data, _DECIDING):
+        judged.check_size(data)
+        top, plain = judged.read_object(data), data
+    else:
+        top, plain = judged.body(data, _DECIDING), None
+        judged.check_spelling(top, _ENVELOPE)
     if judged.read_string(top, "jsonrpc") != "2.0":
         raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
     request_id = top.get("id", NULL)
@@ -138,7 +152,7 @@ def read_envelope(data: bytes) -> Envelope:
         raise InvalidRequest("method is missing", member="method")
     known = METHODS.get(method)
     dialect: Dialect = known[0] if known else "0.3" if "/" in method else "1.0"
-    return Envelope(request_id, method, dialect, known and known[1], top.get("params"))
+    return Envelope(request_id, method, dialect, known and known[1], top.get("params"), plain)
 
 
 def check_version(dialect: Dialect, headers: Mapping[bytes, bytes], query: bytes) -> None:
@@ -189,6 +203,31 @@ def read_request(envelope: Envelope) -> Request:
             return Request(envelope, params, task_id)
 
 
+class _PlainMessage(msgspec.Struct, rename="camel"):
+    """A message with nothing that must be taken out of it before it goes on."""
+
+    task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
+    context_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
+    reference_task_ids: None = None
+
+
+class _WithoutPush(msgspec.Struct, rename="camel"):
+    push_notification_config: None = None
+    task_push_notification_config: None = None
+    push_notification: None = None
+
+
+class _PlainSend(_WithoutPush, rename="camel", kw_only=True):
+    """The same of the parameters of SendMessage."""
+
+    message: _PlainMessage
+    tenant: None = None
+    configuration: _WithoutPush | None = None
+
+
+_plain_send = msgspec.json.Decoder(_PlainSend)
+
+
 def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
     params = _read_object(envelope.params, "params")
     judged.check_spelling(params, deciding)
@@ -199,6 +238,13 @@ def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
 
 
 def _read_send(envelope: Envelope) -> Request:
+    if envelope.plain is not None:
+        try:
+            plain = _plain_send.decode(envelope.params or NULL).message
+        except msgspec.DecodeError:
+            pass  # there is more to be said about it
+        else:
+            return Request(envelope, None, plain.task_id, plain.context_id, is_unchanged=True)
     params = _read_params(envelope, _SEND_PARAMS)
     _refuse_push(params)
     if "configuration" in params:

@@ -1,8 +1,9 @@
-"""The database: one engine, one writer thread with group commit, one reader thread. Knows no table.
+"""The database: one engine, group commit, one writer thread, one reader thread. Knows no table.
 
-Writes of all tasks are gathered while the previous commit is under way, and committed together: a
-caller that awaits `append` or `write` goes on when its row survives the death of the process. Nothing here blocks the
-event loop.
+Writes of all tasks are gathered and committed together: a caller that awaits `append` or `write` goes on when its row
+survives the death of the process. Small appends are committed on the event loop itself, which costs them a third less
+than a thread; whatever could wait there (another process that writes, a slow disk, copying the log back, `write`) is
+the writer thread's (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ MAX_PENDING = 10_000
 ROWS_A_STEP = 32
 """Rows of one INSERT. Each step of SQLite gives the interpreter away and has to win it back from a busy event loop."""
 
+HERE_MAX_ROWS = 64
+"""Appends committed at once on the event loop: some 2 ms of it."""
+
+HERE_MAX_S = 0.02
+"""A commit on the event loop that took longer sends the next ones to the writer thread, for PAUSE_S."""
+
+PAUSE_S = 1.0
+BATCHES_HERE = 500
+"""After so many, one goes to the writer thread, whose connection copies the write-ahead log back when it is long."""
+
 BUSY_TIMEOUT_MS = 5000
 """How long a write waits for another process, such as the command line, to finish its own."""
 
@@ -70,7 +81,7 @@ def open_engine(address: str) -> Engine:
         raise DatabaseUnsupported(
             "hub.database: this version keeps its data in SQLite; write sqlite:///path/to/file.db"
         )
-    engine = create_engine(address)
+    engine = create_engine(address, hide_parameters=True)  # errors with rows in them are logged
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -114,6 +125,11 @@ class Database:
         """The writer thread's own."""
         self._driver: Any = None
         """The same, without SQLAlchemy around it."""
+        self._here: Any = None
+        """The event loop's own driver connection, which waits for nobody; None: not open yet."""
+        self._here_until = BATCHES_HERE
+        self._here_after = 0.0
+        """Not before this time of the event loop."""
         self._writer = Thread(target=self._write_batches, name="hubbub-write", daemon=True)
         self._writer.start()
 
@@ -182,7 +198,29 @@ class Database:
             self._late = False
             self._handing_over = None
             batch, self._pending = self._pending, []
-            self._batches.put(batch)
+            if self._commits_here(batch):
+                self._finish(batch)
+            else:
+                self._here_until = BATCHES_HERE
+                self._batches.put(batch)
+
+    def _commits_here(self, batch: list[_Pending]) -> bool:
+        """Commit a batch on the event loop; False: nothing was done, the writer thread has to."""
+        self._here_until -= 1
+        begin = self._loop.time()
+        if self._here is None or self._here_until < 0 or begin < self._here_after or len(batch) > HERE_MAX_ROWS:
+            return False
+        if any(pending.atomic for pending in batch):
+            return False
+        try:
+            self._here.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:  # another process writes, or the disk has a word to say
+            return False
+        _finish_transaction(self._here, batch)
+        end = self._loop.time()
+        if end - begin > HERE_MAX_S:
+            self._here_after = end + PAUSE_S
+        return True
 
     def _finish(self, batch: list[_Pending]) -> None:
         """Answer those who wait for a batch that was committed, or failed."""
@@ -213,25 +251,12 @@ class Database:
             self._connection.close()
 
     def _commit(self, batch: list[_Pending]) -> None:
-        """Write a batch in one transaction, straight on the driver: SQLAlchemy's share would be four fifths of the cost."""
-        begun = False
         try:
             self._open()
-            self._driver.execute("BEGIN IMMEDIATE")
-            begun = True
-            _run(self._driver, batch)
-            self._driver.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
-            if begun:
-                self._driver.rollback()
-            if not begun or len(batch) == 1:  # without a transaction nobody's fault, so everybody hears of it
-                for pending in batch:
-                    pending.error = error
-                return
+        except Exception as error:  # noqa: BLE001  # handed to the callers that asked for the change
+            _fail(batch, error)
         else:
-            return
-        for pending in batch:  # alone, only the change that fails fails
-            self._commit([pending])
+            _transact(self._driver, batch)
 
     def _write(self, pending: _Pending) -> None:
         try:
@@ -245,6 +270,12 @@ class Database:
         if self._connection is None:
             self._connection = self.engine.connect()
             self._driver = self._connection.connection.dbapi_connection
+            here = self.engine.raw_connection()
+            here.detach()  # from the pool, which would give it to a reader too
+            assert here.dbapi_connection is not None
+            for pragma in ("busy_timeout=0", "wal_autocheckpoint=0"):
+                here.dbapi_connection.execute(f"PRAGMA {pragma}")
+            self._here = here.dbapi_connection
         return self._connection
 
     async def close(self) -> None:
@@ -262,7 +293,38 @@ class Database:
         self._batches.put(None)
         self._writer.join()
         self._reader.shutdown()
+        if self._here is not None:
+            self._here.close()
         self.engine.dispose()
+
+
+def _transact(driver: sqlite3.Connection, batch: list[_Pending]) -> None:
+    """Write a batch in one transaction, straight on the driver: SQLAlchemy's share would be four fifths of the cost."""
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except Exception as error:  # noqa: BLE001  # nobody's fault, so everybody hears of it
+        _fail(batch, error)
+    else:
+        _finish_transaction(driver, batch)
+
+
+def _finish_transaction(driver: sqlite3.Connection, batch: list[_Pending]) -> None:
+    """Write a batch and commit; a batch that fails is written again one by one, so that only the change that fails fails."""
+    try:
+        _run(driver, batch)
+        driver.execute("COMMIT")
+    except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
+        driver.rollback()
+        if len(batch) == 1:
+            _fail(batch, error)
+        else:
+            for pending in batch:
+                _transact(driver, [pending])
+
+
+def _fail(batch: list[_Pending], error: Exception) -> None:
+    for pending in batch:
+        pending.error = error
 
 
 def _run(driver: sqlite3.Connection, batch: list[_Pending]) -> None:

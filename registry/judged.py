@@ -102,8 +102,20 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
     """Read a request body whose `deciding` members, wherever they stand in it, must stand once.
 
     Raises:
-        ParseFailed: not JSON, not UTF-8, deeper than `MAX_DEPTH`, or of more than `MAX_VALUES`.
+        ParseFailed: as `check_size`, or not JSON.
         InvalidRequest: not an object, or a deciding member stands twice in one object.
+    """
+    check_size(data)
+    top = read_object(data)
+    _check_duplicates(data, deciding)
+    return top
+
+
+def check_size(data: bytes) -> None:
+    """Refuse what no parser should be given.
+
+    Raises:
+        ParseFailed: not UTF-8, deeper than `MAX_DEPTH`, or of more than `MAX_VALUES`.
     """
     if not data.isascii():
         try:
@@ -114,9 +126,6 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
         _check_values(data)
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
-    top = read_object(data)
-    _check_duplicates(data, deciding)
-    return top
 
 
 def _check_values(data: bytes) -> None:
@@ -166,6 +175,30 @@ def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:
         json.loads(data, object_pairs_hook=pairs, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         raise ParseFailed("malformed") from None
+
+
+def is_plain(data: bytes, deciding: frozenset[str]) -> bool:
+    """Whether every reader of the body sees the same deciding members, so that its bytes say what was judged.
+
+    Each stands at most once in it, at any depth, under no other spelling and without an escape.
+    """
+    if b"\\u" in data or not data.isascii():  # other scripts have letters that fold to ours
+        return False
+    found = _any_spelling(deciding).findall(data)
+    return len(found) == len(set(found)) and _in_quotes(deciding).issuperset(found)
+
+
+@lru_cache(maxsize=64)
+def _any_spelling(deciding: frozenset[str]) -> re.Pattern[bytes]:
+    """Finds the quoted names however `_fold` lets them be spelt."""
+    begin = re.escape("".join(sorted({name[0] for name in deciding})))
+    names = "|".join("[_-]*".join(name) for name in sorted(deciding))
+    return re.compile(f'"(?=[{begin}_-])[_-]*(?:{names})[_-]*"'.encode(), re.IGNORECASE)
+
+
+@lru_cache(maxsize=64)
+def _in_quotes(deciding: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(f'"{name}"'.encode() for name in deciding)
 
 
 @lru_cache(maxsize=64)

@@ -166,3 +166,36 @@ def test_only_extensions_and_the_trace_of_a_callers_headers_go_on() -> None:
 )
 def test_an_error_that_is_not_json_rpcs_is_no_answer_of_an_agent(answer: bytes) -> None:
     assert wire.read_answer(answer) is None
+
+
+@pytest.mark.parametrize("method", ["SendMessage", "message/stream"])
+def test_an_unambiguous_message_goes_on_byte_for_byte(method: str) -> None:
+    body = (
+        b'{ "params": {"message" :{"contextId":"c", "parts":[{"text":"\\n"}], "taskId": "t"},\n'
+        b'"configuration": {"acceptedOutputModes":[]}},"method":"%b","id": 1e0, "jsonrpc":"2.0"} '
+    ) % method.encode()
+    request = wire.read_request(wire.read_envelope(body))
+    assert (request.task_id, request.context_id) == ("t", "c")
+    assert request.encode(None) == body
+    named = json.loads(request.encode("acme"))
+    assert named["params"].pop("tenant") == "acme"
+    assert named == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"metadata": {"taskId": "other"}',
+        '"metadata": {"task_id": "other"}',
+        '"metadata": {"text": "é"}',
+        '"x": "\\u0074askId"',
+        '"contextId": ""',
+        '"referenceTaskIds": []',
+    ],
+)
+def test_any_other_message_is_written_anew(member: str) -> None:
+    start = '{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":{"taskId":"t",'
+    body = f"{start}{member}}}}}}}".encode()
+    request = wire.read_request(wire.read_envelope(body))
+    assert not request.is_unchanged
+    assert json.loads(request.encode(None))["params"]["message"]["taskId"] == request.task_id == "t"

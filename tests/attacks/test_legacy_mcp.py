@@ -96,6 +96,9 @@ async def test_a_stream_for_the_servers_own_messages_begins_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", 3600)  # nothing else would ever come
-    async with open_mcp_hub(tmp_path, "") as hub, hub.http(await hub.key("tool:*")) as http:
-        async with http.stream("GET", "/mcp", headers=await session(http)) as answer:
-            assert answer.headers["content-type"].startswith("text/event-stream")
+    async with (
+        open_mcp_hub(tmp_path, "") as hub,
+        hub.http(await hub.key("tool:*")) as http,
+        http.stream("GET", "/mcp", headers=await session(http)) as answer,
+    ):
+        assert answer.headers["content-type"].startswith("text/event-stream")

@@ -55,7 +55,7 @@ async def test_a_connection_cancelled_while_its_child_ends_still_closes_its_stre
     child = Server(name="child", command=sys.executable, args=("-c", "import signal; signal.pause()"))
 
     async def hold() -> None:
-        async with stdio_transport(child, os.environ, lambda: None) as streams:
+        async with stdio_transport(child, {}, lambda: None) as streams:
             opened.set_result(streams)
             await asyncio.Event().wait()
 

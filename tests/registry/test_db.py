@@ -1,5 +1,7 @@
 import asyncio
 import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,47 @@ async def test_two_processes_write_in_turn(database: Database, address: str) -> 
     async with open_database(address) as other:
         await asyncio.gather(*(each.append(add, f"{n}") for n, each in enumerate([database, other] * 20)))
         assert len(await names(other)) == 40
+
+
+def where(_connection: sqlite3.Connection, values: list[None]) -> list[str]:
+    return [threading.current_thread().name] * len(values)
+
+
+async def test_an_append_is_committed_on_the_event_loop_unless_another_process_writes(
+    database: Database, address: str
+) -> None:
+    await database.append(add, "opens the connections")
+    assert await database.append(where, None) == threading.current_thread().name
+    with closing(sqlite3.connect(address.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(database.append(where, None))
+        assert await asyncio.to_thread(len, "the loop goes on") == 16
+        assert not waiting.done()
+        other.execute("COMMIT")
+    assert await waiting == "hubbub-write"
+
+
+async def test_after_a_slow_commit_the_next_ones_are_the_threads(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "HERE_MAX_S", -1.0)
+    monkeypatch.setattr(db, "PAUSE_S", 3600.0)
+    await database.append(add, "opens the connections")
+    assert await database.append(where, None) == threading.current_thread().name
+    assert await database.append(where, None) == "hubbub-write"
+
+
+async def test_the_log_is_copied_back_while_appends_go_on(
+    database: Database, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BATCHES_HERE", 3)
+    await database.write(lambda session: session.connection().exec_driver_sql("PRAGMA wal_autocheckpoint=1"))
+    for number in range(20):
+        await database.append(add, f"n{number}")
+    without_log = tmp_path / "copy.db"
+    without_log.write_bytes(Path(address.removeprefix("sqlite:///")).read_bytes())
+    with closing(sqlite3.connect(without_log)) as copy:
+        assert copy.execute("SELECT count(*) FROM settings WHERE name LIKE 'n%'").fetchone()[0] >= 16
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others(database: Database) -> None:

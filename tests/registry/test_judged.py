@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import InvalidRequest, ParseFailed
-from registry.judged import MAX_DEPTH, body, check_spelling, decode, encode, read_array, read_object, read_string
+from registry.judged import (
+    MAX_DEPTH,
+    body,
+    check_spelling,
+    decode,
+    encode,
+    is_plain,
+    read_array,
+    read_object,
+    read_string,
+)
 
 DECIDING = frozenset({"model", "taskId"})
 json_values = st.recursive(
@@ -108,3 +118,33 @@ def test_an_array_is_read_as_an_array_only() -> None:
     assert [bytes(item) for item in read_array(read["a"], "a")] == [b"1", b'{"b":2}']
     with pytest.raises(InvalidRequest):
         read_array(read["c"], "c")
+
+
+SPELLINGS = ["taskId", "task_id", "TASK-ID", "Taskid", "model", "mo\\u0064el", "ta\u017fkId", "other", "id"]
+members = st.recursive(
+    st.sampled_from(['""', "1", '"taskId"', '"x \\"model\\": y"']),
+    lambda inner: (
+        st.lists(st.tuples(st.sampled_from(SPELLINGS), inner), max_size=3).map(
+            lambda pairs: "{" + ",".join(f'"{name}":{value}' for name, value in pairs) + "}"
+        )
+        | st.lists(inner, max_size=2).map(lambda items: "[" + ",".join(items) + "]")
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(SPELLINGS), members), max_size=4))
+def test_a_plain_body_has_each_deciding_member_once_and_spelt_as_it_is(pairs: list[tuple[str, str]]) -> None:
+    data = ("{" + ",".join(f'"{name}" : {value}' for name, value in pairs) + "}").encode()
+    found: list[str] = []
+
+    def note(members: list[tuple[str, object]]) -> None:
+        folded = [(name.replace("_", "").replace("-", "").casefold(), name) for name, _ in members]
+        found.extend(name for fold, name in folded if fold in {"model", "taskid"})
+
+    json.loads(data, object_pairs_hook=note)
+    if is_plain(data, DECIDING):
+        assert len(found) == len(set(found))
+        assert DECIDING.issuperset(found)
+    elif data.isascii() and b"\\u" not in data:
+        assert not DECIDING.issuperset(found) or data.count(b'"taskId"') > 1 or data.count(b'"model"') > 1
