@@ -74,6 +74,7 @@ TABLE: dict[type[HubError], Row] = {
         429, -32603, -32603, ("rate_limit_error", "upstream_rate_limited"), "UPSTREAM_RATE_LIMITED"
     ),
     errors.UpstreamRejected: Row(400, -32603, -32603, ("invalid_request_error", None), "UPSTREAM_REJECTED"),
+    errors.AgentFault: Row(502, -32603, -32603, ("upstream_error", "agent_fault"), "AGENT_FAULT"),
     errors.AddressRefused: Row(502, -32603, -32603, ("upstream_error", "address_refused"), "ADDRESS_REFUSED"),
 }
 
@@ -105,6 +106,9 @@ def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
 
 def a2a(error: HubError, request_id: str) -> JsonObject:
     """A JSON-RPC `error` member for the A2A doors (A2A 1.0 §9.5: data is an array of typed objects)."""
+    if isinstance(error, errors.AgentFault):
+        fault: JsonObject = {"code": error.code, "message": error.text}
+        return {**fault, "data": error.details} if error.details else fault
     row = row_of(error)
     reason = "TASK_NOT_FOUND" if isinstance(error, errors.NotFound) and error.kind == "task" else row.reason
     info = {

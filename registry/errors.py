@@ -230,6 +230,25 @@ class UpstreamRejected(UpstreamError):
         self.detail = detail
 
 
+class AgentFault(UpstreamError):
+    """An A2A agent answered with an error of the protocol, which is its caller's to read in the caller's own form.
+
+    `code` is its JSON-RPC code (A2A 1.0 §5.4), `text` its message and `details` its typed objects, cleaned of addresses and
+    credentials.
+    """
+
+    def __init__(self, entry: str, code: int, message: str, details: list[dict[str, object]] | None = None) -> None:
+        super().__init__(entry, message)
+        self.message = message
+        self.code = code
+        self.details = details or []
+
+    @property
+    def text(self) -> str:
+        """The agent's own sentence."""
+        return self.message
+
+
 class AddressRefused(UpstreamError):
     """A URL that a user or an upstream supplied leads to a network that the operator did not open."""
 
