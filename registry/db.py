@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import chain
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
@@ -216,7 +216,7 @@ class Database:
             self._here.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:  # another process writes, or the disk has a word to say
             return False
-        _finish_transaction(self._here, batch)
+        _transact(lambda: self._here, batch, begun=True)
         end = self._loop.time()
         if end - begin > HERE_MAX_S:
             self._here_after = end + PAUSE_S
@@ -242,21 +242,13 @@ class Database:
         while (batch := self._batches.get()) is not None:
             appended = [pending for pending in batch if not pending.atomic]
             if appended:
-                self._commit(appended)
+                _transact(self._open_driver, appended)
             for pending in batch:
                 if pending.atomic:
                     self._write(pending)
             self._loop.call_soon_threadsafe(self._finish, batch)
         if self._connection is not None:
             self._connection.close()
-
-    def _commit(self, batch: list[_Pending]) -> None:
-        try:
-            self._open()
-        except Exception as error:  # noqa: BLE001  # handed to the callers that asked for the change
-            _fail(batch, error)
-        else:
-            _transact(self._driver, batch)
 
     def _write(self, pending: _Pending) -> None:
         try:
@@ -265,6 +257,10 @@ class Database:
                 session.commit()
         except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
             pending.error = error
+
+    def _open_driver(self) -> sqlite3.Connection:
+        self._open()
+        return cast("sqlite3.Connection", self._driver)
 
     def _open(self) -> Connection:
         if self._connection is None:
@@ -298,33 +294,27 @@ class Database:
         self.engine.dispose()
 
 
-def _transact(driver: sqlite3.Connection, batch: list[_Pending]) -> None:
-    """Write a batch in one transaction, straight on the driver: SQLAlchemy's share would be four fifths of the cost."""
-    try:
-        driver.execute("BEGIN IMMEDIATE")
-    except Exception as error:  # noqa: BLE001  # nobody's fault, so everybody hears of it
-        _fail(batch, error)
-    else:
-        _finish_transaction(driver, batch)
+def _transact(driver_of: Callable[[], sqlite3.Connection], batch: list[_Pending], *, begun: bool = False) -> None:
+    """Write a batch in one transaction, straight on the driver: SQLAlchemy's share would be four fifths of the cost.
 
-
-def _finish_transaction(driver: sqlite3.Connection, batch: list[_Pending]) -> None:
-    """Write a batch and commit; a batch that fails is written again one by one, so that only the change that fails fails."""
+    A batch that fails is written again one by one, so that only the change that fails fails.
+    """
     try:
+        driver = driver_of()
+        if not begun:
+            driver.execute("BEGIN IMMEDIATE")
+            begun = True
         _run(driver, batch)
         driver.execute("COMMIT")
     except Exception as error:  # noqa: BLE001  # handed to the caller that asked for the change
-        driver.rollback()
-        if len(batch) == 1:
-            _fail(batch, error)
+        if begun:
+            driver.rollback()
+        if not begun or len(batch) == 1:  # without a transaction nobody's fault, so everybody hears of it
+            for pending in batch:
+                pending.error = error
         else:
             for pending in batch:
-                _transact(driver, [pending])
-
-
-def _fail(batch: list[_Pending], error: Exception) -> None:
-    for pending in batch:
-        pending.error = error
+                _transact(driver_of, [pending])
 
 
 def _run(driver: sqlite3.Connection, batch: list[_Pending]) -> None:
