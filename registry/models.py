@@ -70,8 +70,30 @@ class OwnedTask(SQLModel, table=True):
     context_id: str
     """Without an index: it would cost every new task a fifth more, and lists are an owner's own."""
     state: str
+    reader: str = ""
+    """The hub process that reads the task's events; empty: none does."""
     created_at: float
     updated_at: float
+
+
+class TaskEvent(SQLModel, table=True):
+    """One event of a task, as it was shown."""
+
+    __tablename__ = "task_events"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own shape
+    agent: str = Field(primary_key=True)
+    task_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    form: int
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class HubProcess(SQLModel, table=True):
+    """A hub process on this database, and when it last said that it lives."""
+
+    __tablename__ = "hub_processes"
+    id: str = Field(primary_key=True)
+    seen_at: float
 
 
 class OwnedContext(SQLModel, table=True):

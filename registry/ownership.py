@@ -20,7 +20,7 @@ FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELE
 """A task in one of these never changes again (A2A 1.0 §3.1), so a late event cannot take it back."""
 
 _CONTEXTS = "contexts (agent, context_id, owner, created_at)"
-_TASKS = "tasks (agent, task_id, owner, context_id, state, created_at, updated_at)"
+_TASKS = "tasks (agent, task_id, owner, context_id, state, reader, created_at, updated_at)"
 _CONTEXT_OWNER = "SELECT owner FROM contexts WHERE agent = ? AND context_id = ?"
 _TASK_OWNER = "SELECT owner FROM tasks WHERE agent = ? AND task_id = ?"
 _ADVANCE = (
@@ -41,6 +41,8 @@ class Claim(NamedTuple):
     """When the state was reached, in seconds since 1970."""
     owns_context: bool = False
     """The context is known to be the owner's, so it need not be claimed again."""
+    reader: str = ""
+    """The hub process that reads the task's events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +100,8 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[bool
     if insert(connection, _CONTEXTS, contexts) < len(contexts):
         fit = [not one.context_id or _owns(connection, _CONTEXT_OWNER, one, one.context_id) for one in claims]
     tasks = [
-        (agent, task_id, owner, context_id or "", state, now, at)
-        for fits, (agent, owner, context_id, task_id, state, at, _) in zip(fit, claims, strict=True)
+        (agent, task_id, owner, context_id or "", state, reader, now, at)
+        for fits, (agent, owner, context_id, task_id, state, at, _, reader) in zip(fit, claims, strict=True)
         if fits and task_id is not None
     ]
     if insert(connection, _TASKS, tasks) < len(tasks):
