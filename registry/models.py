@@ -106,6 +106,29 @@ class OwnedContext(SQLModel, table=True):
     created_at: float
 
 
+class ApprovedCard(SQLModel, table=True):
+    """What an agent's card said when it was first seen, or when its operator approved it last."""
+
+    __tablename__ = "approved_cards"
+    agent: str = Field(primary_key=True)
+    url: str
+    """Of the entry then: an agent that was moved is seen for the first time."""
+    parts: str
+    """JSON object: the digest of each part of the card that is watched."""
+    approved_at: float
+
+
+class SigningKey(SQLModel, table=True):
+    """A key that the hub signs with. The newest signs, all verify."""
+
+    __tablename__ = "signing_keys"
+    kid: str = Field(primary_key=True)
+    """Its thumbprint (RFC 7638)."""
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """The private key, encrypted."""
+    created_at: float
+
+
 class UsageRow(SQLModel, table=True):
     """One call of any kind."""
 
