@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, LargeBinary
+from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 
@@ -127,6 +127,59 @@ class SigningKey(SQLModel, table=True):
     sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """The private key, encrypted."""
     created_at: float
+
+
+class PushConfig(SQLModel, table=True):
+    """Where notifications of one task go (A2A 1.0 §4.3.1). A changed one is a new row under a new id."""
+
+    __tablename__ = "push_configs"
+    __table_args__ = (
+        UniqueConstraint("agent", "task_id", "owner", "config_id"),
+        {"sqlite_autoincrement": True},  # ids are never reused
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    agent: str
+    task_id: str
+    owner: str = Field(index=True)
+    config_id: str
+    """As the client calls it."""
+    version: str
+    """The A2A version that its client speaks."""
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """Address, token and credentials, encrypted."""
+    callback_id: str | None = Field(default=None, unique=True)
+    """The last part of the address that the agent calls; None: it was given none."""
+    callback_digest: str | None = None
+    """The SHA-256 of the secret with which the agent calls it."""
+    stopped: str | None = None
+    """Why nothing is sent any more; None: it is."""
+    created_at: float
+
+
+class PushNotification(SQLModel, table=True):
+    """One notification on its way, or given up."""
+
+    __tablename__ = "push_outbox"
+    __table_args__ = (
+        Index("ix_push_outbox_config", "config", "reason", "id", "size"),
+        {"sqlite_autoincrement": True},
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    config: int
+    """Id of its `push_configs` row."""
+    event_id: str
+    """The same at every attempt."""
+    size: int
+    attempts: int = 0
+    missing: int = 0
+    """How many of the last attempts were answered 404."""
+    since: float
+    """When it was put here, for the first time or again."""
+    due_at: float
+    reason: str | None = None
+    """Why it was given up; None: it is pending."""
+    dead_at: float | None = None
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class UsageRow(SQLModel, table=True):
