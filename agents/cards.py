@@ -6,13 +6,17 @@ survives in any of them. Fetching, caching and serving are elsewhere.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from ipaddress import ip_address
+from typing import Final, cast
 from urllib.parse import urlsplit
 
-from agents.wire import Dialect
+import msgspec
+
+from agents.speech import SPEECHES, Binding, Speech, Version
 from registry import judged
 from registry.errors import ParseFailed
 from registry.judged import JsonObject
@@ -29,11 +33,27 @@ MAX_USER = 256
 """Characters of a URL before its host that are seen to be part of it."""
 
 
+BINDINGS: Final[dict[str, Binding]] = {
+    "jsonrpc": "JSONRPC",
+    "httpjson": "HTTP+JSON",
+    "rest": "HTTP+JSON",
+    "grpc": "GRPC",
+}
+"""What cards call a binding, in letters only: `JSONRPC`, `jsonrpc`, `json-rpc`, `HTTP+JSON`, `HTTP_JSON`, …"""
+
+_OPERATION: Final[dict[Version, re.Pattern[str]]] = {
+    "1.0": re.compile(r"/(message:(send|stream))?$"),
+    "0.3": re.compile(r"(/v1)?/?(/message:(send|stream))?$"),
+}
+"""The end of a path that names an operation of HTTP+JSON, and not where the agent is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """Where an upstream speaks one dialect over JSON-RPC, as its card says."""
+    """Where an upstream speaks in one way, as its card says."""
 
     url: str
+    """Absolute, or a path of the agent's origin; for gRPC mostly `host:port`."""
     tenant: str | None = None
 
 
@@ -41,8 +61,23 @@ class Interface:
 class Card:
     """An upstream's card: where it can be called, and its members as they came."""
 
-    interfaces: dict[Dialect, Interface]
+    interfaces: dict[Speech, Interface]
     members: JsonObject
+    is_silent: bool = False
+    """It names no interface at all: the agent is where the operator says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Where and how the hub offers an agent."""
+
+    agent: str
+    address: str
+    """The agent's URL in the hub, with its trailing slash: JavaScript clients resolve relative paths against it."""
+    grpc: str | None = None
+    """host:port of the hub's gRPC; None: it has none."""
+    translates: bool = True
+    """Every agent is offered in all that the hub speaks, with push notifications; otherwise in its own JSON-RPC only."""
 
 
 def read_card(data: bytes) -> Card | None:
@@ -62,16 +97,21 @@ def card_of(members: object) -> Card | None:
     """Read a decoded card; as `read_card`. A card has at least a name, and says where the agent is."""
     if not isinstance(members, dict) or not isinstance(members.get("name"), str):
         return None
-    if not isinstance(members.get("url"), str) and not isinstance(members.get("supportedInterfaces"), list):
+    if not any(isinstance(members.get(member), kind) for member, kind in _OF_A_CARD.items()):
         return None
     declared = _declared(members)
     if len(declared) > MAX_ADDRESSES:
         return None
-    interfaces: dict[Dialect, Interface] = {}
+    interfaces: dict[Speech, Interface] = {}
     for url, binding, version, tenant in declared:
-        if isinstance(url, str) and "://" in url and _host(url) and str(binding).upper() == "JSONRPC":
-            interfaces.setdefault(_dialect(version), Interface(url, tenant if isinstance(tenant, str) else None))
-    return Card(interfaces, members)
+        speech = _speech(binding, version)
+        if speech is not None and isinstance(url, str) and _is_address(url, speech):
+            interfaces.setdefault(speech, Interface(url, tenant if isinstance(tenant, str) and tenant else None))
+    return Card(interfaces, members, is_silent=not declared)
+
+
+_OF_A_CARD: Final = {"url": str, "supportedInterfaces": list, "skills": list, "capabilities": dict}
+"""A JSON object with a name and one of these is taken for a card."""
 
 
 def _declared(card: JsonObject) -> list[tuple[object, object, object, object]]:
@@ -95,26 +135,85 @@ def _declared(card: JsonObject) -> list[tuple[object, object, object, object]]:
     return found
 
 
-def _dialect(version: object) -> Dialect:
-    return "0.3" if str(version).startswith("0") else "1.0"
+def _speech(binding: object, version: object) -> Speech | None:
+    """The hub's word for a binding and a version of a card; None: the hub does not speak so."""
+    known = BINDINGS.get(re.sub(r"[^a-z]", "", str(binding).lower()))
+    speech = Speech(known, "0.3" if str(version).startswith("0") else "1.0") if known else None
+    return speech if speech in SPEECHES else None
+
+
+def _is_address(url: str, speech: Speech) -> bool:
+    if speech.binding == "GRPC":
+        return _host(_without_scheme(url)) is not None
+    if url.startswith("/"):
+        return not url.startswith("//")
+    return url.lower().startswith(("http://", "https://")) and _host(url) is not None
+
+
+def _without_scheme(url: str) -> str:
+    """What follows the scheme of a gRPC address: `grpc://h:1`, `dns:///h:1`, `https://h:1/` are `h:1`."""
+    return re.sub(r"^([a-z]+://|dns:)/?", "", url.strip(), flags=re.IGNORECASE).split("/")[0]
 
 
 def _objects(value: object) -> list[JsonObject]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def endpoint(configured: str, interface: Interface) -> str:
+def endpoint(configured: str, interface: Interface, speech: Speech) -> str | None:
     """The URL to call: always the origin that the operator configured, with the path that the card names.
 
     A card that names another origin does not know where it stands (behind a proxy, in a container): its origin is
     never dialled, so that credentials go only where the operator sent them; its path counts, unless it is the root:
-    then the configured path does.
+    then the configured path does. Of HTTP+JSON it is the base to which the paths of operations are added. gRPC is on a
+    port of its own: `grpc_endpoint`; None if the card names another host than the operator.
     """
+    if speech.binding == "GRPC":
+        return grpc_endpoint(configured, interface.url)
     own, named = urlsplit(configured), urlsplit(interface.url)
     path, query = named.path, named.query
     if path in {"", "/"} and (own.scheme, own.netloc) != (named.scheme, named.netloc):
         path, query = own.path, query or own.query
+    if speech.binding == "HTTP+JSON":
+        path = _OPERATION[speech.version].sub("", path)
     return own._replace(path=path or "/", query=query, fragment="").geturl()
+
+
+def grpc_endpoint(configured: str, named: str, *, is_operators: bool = False) -> str | None:
+    """The gRPC server as `http://host:port`, or `https://host:port` if it is to be reached over TLS.
+
+    The host is the configured one, the port the card's. A card that names a host of its own names this one or the
+    loopback address, which is how servers that do not know their address call themselves. `is_operators`: the operator
+    wrote `named`, so its host counts. An `https` agent is never called without TLS.
+    """
+    own = urlsplit(configured)
+    scheme = named.partition("://")[0].lower() if "://" in named else own.scheme
+    has_tls = own.scheme == "https" or scheme in {"https", "grpcs"}
+    try:
+        target = urlsplit(f"//{_without_scheme(named)}")
+        host, port = target.hostname, target.port or (443 if has_tls else 80)
+    except ValueError:
+        return None
+    if not is_operators:
+        host = own.hostname if host == own.hostname or _is_nowhere(host) else None
+    if not host:
+        return None
+    return f"{'https' if has_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _is_nowhere(host: str | None) -> bool:
+    """Whether a host says nothing: `localhost`, `0.0.0.0` and the like."""
+    try:
+        address = ip_address(host or "")
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
+
+
+def base_of(configured: str) -> tuple[str, str | None]:
+    """The agent's own URL, and its card's if the operator wrote that instead of it."""
+    own = urlsplit(configured)
+    base, mark, _ = own.path.partition("/.well-known/")
+    return (own._replace(path=base or "/", fragment="").geturl(), configured) if mark else (configured, None)
 
 
 def card_url(configured: str, well_known: str) -> str:
@@ -123,57 +222,110 @@ def card_url(configured: str, well_known: str) -> str:
     return own._replace(path=own.path.rstrip("/") + well_known, fragment="").geturl()
 
 
-def publish(card: Card, *, configured: str, address: str) -> JsonObject:
-    """Build the hub's card of an agent, one that clients of 1.0 and of 0.3 both accept.
-
-    `address` is the agent's URL in the hub, with its trailing slash: JavaScript clients resolve relative paths
-    against it. Only the dialects that the upstream speaks over JSON-RPC are listed.
-    """
-    scrub = _scrubber(card.members, configured, address)
+def build(card: Card, *, configured: str, offer: Offer) -> JsonObject:
+    """Build the hub's card of an agent as A2A 1.0 has it: what is signed. `with_old_members` makes it one for both."""
+    scrub = _scrubber(card.members, configured, offer.address)
     members = cast("JsonObject", scrub(card.members))
+    name = members["name"] or offer.agent
     capabilities = members.get("capabilities")
     capabilities = capabilities if isinstance(capabilities, dict) else {}
-    extended = bool(capabilities.get("extendedAgentCard") or members.get("supportsAuthenticatedExtendedCard"))
-    published: JsonObject = {
-        "name": members["name"],
-        "description": _text(members, "description"),
-        "version": _text(members, "version"),
-        "supportedInterfaces": [
-            {"url": address, "protocolBinding": "JSONRPC", "protocolVersion": version} for version in card.interfaces
-        ],
+    built: JsonObject = {
+        "name": name,
+        "description": _text(members, "description") or name,
+        "version": _text(members, "version") or "0",
+        "supportedInterfaces": _offered(card, offer),
         "capabilities": {
             "streaming": capabilities.get("streaming") is True,
-            "pushNotifications": False,
-            "extendedAgentCard": extended,
+            "pushNotifications": offer.translates,
+            "extendedAgentCard": bool(
+                capabilities.get("extendedAgentCard") or members.get("supportsAuthenticatedExtendedCard")
+            ),
             "extensions": _extensions(card.members, scrub),
         },
-        "securitySchemes": {
-            SECURITY_SCHEME: {"type": "http", "scheme": "bearer", "httpAuthSecurityScheme": {"scheme": "bearer"}}
-        },
-        "securityRequirements": [{"schemes": {SECURITY_SCHEME: {"list": []}}}],
+        **security(f"agent:{offer.agent}"),
         "defaultInputModes": _texts(members, "defaultInputModes") or TEXT_MODES,
         "defaultOutputModes": _texts(members, "defaultOutputModes") or TEXT_MODES,
         "skills": [_skill(one) for one in _objects(members.get("skills")) if _text(one, "id")],
     }
-    for name in ("documentationUrl", "iconUrl"):
-        url = card.members.get(name)
+    for member in ("documentationUrl", "iconUrl"):
+        url = card.members.get(member)
         if (
             isinstance(url, str) and _is_web(url) and scrub(url) == url
         ):  # an address put in place of the agent's would lead nowhere
-            published[name] = url
+            built[member] = url
     provider = members.get("provider")
-    if isinstance(provider, dict):
-        url = _text(provider, "url")
-        published["provider"] = {"organization": _text(provider, "organization"), "url": url if _is_web(url) else ""}
-    if "0.3" in card.interfaces:
-        published |= {
-            "protocolVersion": "0.3.0",
-            "url": address,
-            "preferredTransport": "JSONRPC",
-            "supportsAuthenticatedExtendedCard": extended,
-            "security": [{SECURITY_SCHEME: []}],
-        }
-    return published
+    if isinstance(provider, dict) and _text(provider, "organization") and _is_web(_text(provider, "url")):
+        built["provider"] = {member: provider[member] for member in ("organization", "url")}
+    return built
+
+
+def security(grant: str) -> JsonObject:
+    """The hub's own security of a card. `grant` is what a key needs.
+
+    It stands as a scope also because lists that are empty are not signed: a requirement without scopes could be taken
+    out of a signed card.
+    """
+    return {
+        "securitySchemes": {SECURITY_SCHEME: {"httpAuthSecurityScheme": {"scheme": "bearer"}}},
+        "securityRequirements": [{"schemes": {SECURITY_SCHEME: {"list": [grant]}}}],
+    }
+
+
+def _offered(card: Card, offer: Offer) -> list[JsonObject]:
+    """The interfaces of a published card, the one that the hub likes best first."""
+    offered: list[JsonObject] = []
+    for speech in SPEECHES:
+        one: JsonObject = {"protocolBinding": speech.binding, "protocolVersion": speech.version}
+        if not offer.translates and (speech.binding != "JSONRPC" or speech not in card.interfaces):
+            continue
+        if speech.binding != "GRPC":
+            offered.append({"url": offer.address, **one})
+        elif offer.grpc is not None:
+            offered.append({"url": offer.grpc, "tenant": offer.agent, **one})
+    return offered
+
+
+def with_old_members(built: JsonObject) -> JsonObject:
+    """Add what clients of A2A 0.3 read, if the card offers 0.3 at all; clients of 1.0 pass over it."""
+    old = [one for one in built["supportedInterfaces"] if one["protocolVersion"] == "0.3"]
+    if not old:
+        return built
+    schemes = {
+        name: {"type": "http", **scheme["httpAuthSecurityScheme"], **scheme}
+        for name, scheme in built["securitySchemes"].items()
+    }
+    return {
+        **built,
+        "securitySchemes": schemes,
+        "protocolVersion": "0.3.0",
+        "url": old[0]["url"],
+        "preferredTransport": old[0]["protocolBinding"],
+        "additionalInterfaces": [{"url": one["url"], "transport": one["protocolBinding"]} for one in old],
+        "supportsAuthenticatedExtendedCard": built["capabilities"]["extendedAgentCard"],
+        "security": [{name: [] for name in schemes}],
+    }
+
+
+PARTS: Final = {
+    "interfaces": ("supportedInterfaces", "url", "protocolVersion", "preferredTransport", "additionalInterfaces"),
+    "security": ("securitySchemes", "securityRequirements", "security"),
+    "skills": ("skills",),
+}
+"""What of a card is watched, and the members in which it stands."""
+
+
+def parts(card: Card) -> dict[str, str]:
+    """A digest of each part of a card that is watched; the order of a list's items does not count."""
+    return {part: _digest({member: card.members.get(member) for member in names}) for part, names in PARTS.items()}
+
+
+def _digest(members: JsonObject) -> str:
+    watched = {name: _unordered(value) if isinstance(value, list) else value for name, value in members.items()}
+    return hashlib.sha256(msgspec.json.encode(watched, order="sorted")).hexdigest()
+
+
+def _unordered(items: list[object]) -> list[bytes]:
+    return sorted(msgspec.json.encode(item, order="sorted") for item in items)
 
 
 def _text(owner: JsonObject, member: str) -> str:
@@ -210,7 +362,7 @@ def _extensions(members: JsonObject, scrub: Callable[[object], object]) -> list[
         uri = extension.get("uri")
         if not isinstance(uri, str) or scrub(uri) != uri:
             continue
-        one: JsonObject = {"uri": uri, "required": extension.get("required") is True}
+        one: JsonObject = {"uri": uri, **({"required": True} if extension.get("required") is True else {})}
         for name, kind in (("description", str), ("params", dict)):
             if isinstance(extension.get(name), kind):
                 one[name] = scrub(extension[name])
@@ -225,6 +377,7 @@ def _scrubber(members: JsonObject, configured: str, address: str) -> Callable[[o
     ordinary word too ("agent"), so it counts only as part of a URL or with its port.
     """
     urls = [configured, *(url for url, *_ in _declared(members) if isinstance(url, str))]
+    urls += map(_without_scheme, urls[1:])
     hosts = sorted({host for host in map(_host, urls) if host}, key=len, reverse=True)
     pattern = re.compile("|".join(map(_host_pattern, hosts)) or r"(?!)", re.IGNORECASE)
 

@@ -7,7 +7,6 @@ is better than none: it serves while it is renewed, and on when renewing fails. 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 import time
@@ -16,7 +15,9 @@ from dataclasses import dataclass, replace
 
 from agents import cards
 from agents.cards import Card
-from agents.wire import EXTENSIONS_HEADER, Dialect
+from agents.publishing import Published as Published  # what `Found` holds is named here too
+from agents.publishing import Publisher
+from agents.speech import SPEECHES, Speech, Version
 from registry import judged
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Agent, Headers
@@ -26,8 +27,15 @@ from registry.identity import HUB
 
 logger = logging.getLogger(__name__)
 
-WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
-"""Where a card may be: since A2A 0.3, and before."""
+PLACES = (
+    "/.well-known/agent-card.json",
+    "/.well-known/agent.json",  # before A2A 0.3
+    "/agentCard/v1.0",  # Azure AI Foundry
+    "/agentCard/v0.3",
+    "/v1/card",  # Vertex AI Agent Engine
+    "/invocations/.well-known/agent-card.json",  # Bedrock AgentCore
+)
+"""Where a card may be below an agent's URL; some platforms have places of their own, and all of them want the credentials."""
 
 CARD_S = 10.0
 """Deadline of finding a card, in seconds: somebody waits for it."""
@@ -43,19 +51,14 @@ _MAX_AGE = re.compile(r"max-age=(\d{1,9})")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where and how an agent is called in one dialect."""
+    """Where and how an agent is called in one speech."""
 
     url: str
+    """JSON-RPC: where to post. HTTP+JSON: the base of the operations' paths, without a slash at its end unless it is the
+    root. gRPC: `http://host:port`, or `https://host:port` for TLS."""
     headers: Headers
     tenant: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The hub's card of an agent, ready to be sent."""
-
-    body: bytes
-    etag: str
+    speech: Speech = SPEECHES[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,34 +66,50 @@ class Found:
     """What is known of an agent."""
 
     entry: Agent
-    routes: dict[Dialect, Route]
+    routes: dict[Speech, Route]
     published: Published | None
     """None: the agent answers but offers no card."""
     expires: float
-    source: str = WELL_KNOWN[0]
+    source: str = ""
+    """The card's URL."""
     etag: str | None = None
 
-    def route(self, dialect: Dialect) -> Route:
-        """Where to call the agent in the caller's dialect.
+    def route(self, version: Version) -> Route:
+        """Where to call the agent over JSON-RPC in the caller's version.
 
         Raises:
-            VersionNotSupported: its card lists no JSON-RPC interface of it.
+            VersionNotSupported: its card lists no such interface.
         """
-        route = self.routes.get(dialect)
+        route = self.routes.get(Speech("JSONRPC", version))
         if route is None:
-            raise VersionNotSupported(dialect, tuple(self.routes))
+            spoken = tuple(speech.version for speech in self.routes if speech.binding == "JSONRPC")
+            raise VersionNotSupported(version, spoken)
         return route
+
+    def choose(self, wanted: Speech) -> Route:
+        """How to call the agent: as `wanted` if it speaks so, else as the hub likes best.
+
+        Raises:
+            UpstreamInvalid: it speaks nothing that the hub speaks.
+        """
+        route = self.routes.get(wanted)
+        if route is not None:
+            return route
+        for speech in SPEECHES:
+            if speech in self.routes:
+                return self.routes[speech]
+        raise UpstreamInvalid(self.entry.name, "its agent card lists no interface that the hub speaks")
 
 
 class Discovery:
     """The cards of all agents. One for a process; `run` must be running."""
 
     def __init__(
-        self, egress: Egress, *, gate: Gate, public_url: str, clock: Callable[[], float] = time.monotonic
+        self, egress: Egress, *, gate: Gate, publisher: Publisher, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._egress = egress
         self._gate = gate
-        self._public_url = public_url.rstrip("/")
+        self._publisher = publisher
         self._clock = clock
         self._found: dict[str, Found] = {}
         self._fetching: dict[str, tuple[Agent, asyncio.Task[Found | HubError]]] = {}
@@ -120,10 +139,7 @@ class Discovery:
     def rebuild(self, entry: Agent, members: object) -> judged.JsonObject | None:
         """Build the hub's card from a decoded one, such as the extended card; None: it is not a card."""
         card = cards.card_of(members)
-        return None if card is None else self._publish(entry, card)
-
-    def _publish(self, entry: Agent, card: Card) -> judged.JsonObject:
-        return cards.publish(card, configured=entry.url, address=f"{self._public_url}/a2a/{entry.name}/")
+        return None if card is None else self._publisher.build(entry, card)
 
     def _fetch(self, entry: Agent, old: Found | None) -> asyncio.Task[Found | HubError]:
         """Start a fetch, or join the one that is under way."""
@@ -164,11 +180,11 @@ class Discovery:
 
     async def _ask(self, permit: Permit, entry: Agent, old: Found | None) -> Found:
         """Ask the known places of a card, the one that had it last time first."""
-        for place in sorted(WELL_KNOWN, key=lambda place: old is None or place != old.source):
+        places = card_urls(entry)
+        for url in sorted(places, key=lambda place: old is None or place != old.source):
             headers = [*entry.headers, ("accept", "application/json")]
-            if old is not None and old.etag is not None and place == old.source:
+            if old is not None and old.etag is not None and url == old.source:
                 headers.append(("if-none-match", old.etag))
-            url = cards.card_url(entry.url, place)
             outgoing = Outgoing(
                 url=url, method="GET", headers=tuple(headers), trusted=entry.trusted, first_byte_s=CARD_S
             )
@@ -177,27 +193,47 @@ class Discovery:
                     return replace(old, expires=self._clock() + _age(incoming))
                 card = cards.read_card(await _read(incoming, entry)) if incoming.status == 200 else None
                 if card is not None:
-                    return self._keep(entry, card, incoming, place)
+                    return self._keep(
+                        card, incoming, url, old or Found(entry=entry, routes={}, published=None, expires=0)
+                    )
         if old is not None and old.published is not None:
             raise UpstreamInvalid(entry.name, "its agent card is gone")
-        # an agent without a card is called where the operator said it is, in its caller's dialect
-        routes = {dialect: Route(entry.url, _headers(entry, dialect)) for dialect in EXTENSIONS_HEADER}
-        return Found(entry=entry, routes=routes, published=None, expires=self._clock() + MIN_AGE_S)
-
-    def _keep(self, entry: Agent, card: Card, incoming: Incoming, place: str) -> Found:
-        body = judged.encode(self._publish(entry, card))
-        routes = {
-            dialect: Route(cards.endpoint(entry.url, interface), _headers(entry, dialect), interface.tenant)
-            for dialect, interface in card.interfaces.items()
-        }
         return Found(
             entry=entry,
-            routes=routes,
-            published=Published(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'),
+            routes=_routes(entry, Card({}, {}, is_silent=True)),
+            published=None,
+            expires=self._clock() + MIN_AGE_S,
+        )
+
+    def _keep(self, card: Card, incoming: Incoming, source: str, old: Found) -> Found:
+        return Found(
+            entry=old.entry,
+            routes=_routes(old.entry, card),
+            published=self._publisher.publish(old.entry, card, old.published),
             expires=self._clock() + _age(incoming),
-            source=place,
+            source=source,
             etag=incoming.header("etag"),
         )
+
+
+def card_urls(entry: Agent) -> list[str]:
+    """Where the agent's card may be: where the operator says it is, else the places below its URL."""
+    base, named = cards.base_of(entry.url)
+    return [named] if named is not None else [cards.card_url(base, place) for place in PLACES]
+
+
+def _routes(entry: Agent, card: Card) -> dict[Speech, Route]:
+    """How the agent can be called: as its card says; without one over JSON-RPC, where the operator says it is."""
+    base, _ = cards.base_of(entry.url)
+    interfaces = card.interfaces
+    if card.is_silent:
+        interfaces = {speech: cards.Interface(base) for speech in SPEECHES if speech.binding == "JSONRPC"}
+    routes = {}
+    for speech, interface in interfaces.items():
+        url = cards.endpoint(base, interface, speech)
+        if url is not None:
+            routes[speech] = Route(url, _headers(entry, speech), interface.tenant, speech)
+    return routes
 
 
 async def _read(incoming: Incoming, entry: Agent) -> bytes:
@@ -214,8 +250,11 @@ def _age(incoming: Incoming) -> float:
     return min(max(float(stated[1]), MIN_AGE_S), MAX_AGE_S) if stated else DEFAULT_AGE_S
 
 
-def _headers(entry: Agent, dialect: Dialect) -> Headers:
+def _headers(entry: Agent, speech: Speech) -> Headers:
     """Headers of a call, from scratch: nothing of a caller's comes here (a2a.md 3.7)."""
-    version = (("a2a-version", "1.0"),) if dialect == "1.0" else ()
-    accept = ("accept", "application/json, text/event-stream")
+    version = (("a2a-version", "1.0"),) if speech.version == "1.0" else ()
+    if speech.binding == "GRPC":
+        return (*entry.headers, *version)
+    own = "application/a2a+json, " if speech == Speech("HTTP+JSON", "1.0") else ""
+    accept = ("accept", f"{own}application/json, text/event-stream")
     return (*entry.headers, ("content-type", "application/json"), accept, *version)

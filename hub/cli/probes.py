@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 from agents.discovery import Discovery
+from agents.publishing import Publisher
 from hub.cli.common import migrate_database
 from hub.services import sealer
 from hub.settings import environment
@@ -68,7 +69,9 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
     gate = Gate(lambda _settled: None)
     async with open_database(declared.hub.database) as database, asyncio.TaskGroup() as tasks:
         registry = Registry(database, sealer(declared), Keys(database))
-        discovery = Discovery(egress, gate=gate, public_url=declared.hub.public_url or "http://127.0.0.1")
+        discovery = Discovery(
+            egress, gate=gate, publisher=Publisher(public_url=declared.hub.public_url or "http://127.0.0.1")
+        )
         pool = Pool(registry, gate=gate, egress=egress, environment=environment())
         sync = Sync(registry, gate=gate, pool=pool)
         models = OpenAICompatible(egress, keys=environment())

@@ -12,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import cards
-from agents.cards import Interface
+from agents.cards import Interface, Offer
+from agents.speech import SPEECHES, Speech, Version
 
 ADDRESS = "https://hub.example/a2a/echo/"
 UPSTREAM = "http://agent.internal:9000"
 
 
-def published(members: Any, configured: str = UPSTREAM) -> dict[str, Any]:
+def published(members: Any, configured: str = UPSTREAM, **offer: Any) -> dict[str, Any]:
     card = cards.card_of(members)
     assert card is not None
-    return cards.publish(card, configured=configured, address=ADDRESS)
+    offered = Offer(agent="echo", address=ADDRESS, **{"translates": False, **offer})
+    return cards.with_old_members(cards.build(card, configured=configured, offer=offered))
 
 
 def hostile(leak: str) -> dict[str, Any]:
@@ -123,32 +125,54 @@ def test_clients_of_both_generations_accept_the_card(members: Any) -> None:
     assert not new.signatures
 
 
+JSONRPC, REST, GRPC, OLD_JSONRPC, OLD_REST = SPEECHES
+
+
 @pytest.mark.parametrize(
     ("members", "spoken"),
     [
-        ({"url": "http://a.example/"}, {"0.3": "http://a.example/"}),
+        ({"url": "http://a.example/"}, {OLD_JSONRPC: "http://a.example/"}),
         ({"url": "http://a.example/", "preferredTransport": "GRPC"}, {}),
         (
             {
                 "url": "http://a.example/g",
                 "preferredTransport": "GRPC",
-                "additionalInterfaces": [{"url": "http://a.example/j", "transport": "JSONRPC"}],
+                "additionalInterfaces": [
+                    {"url": "http://a.example/j", "transport": "JSONRPC"},
+                    {"url": "http://a.example/r", "transport": "HTTP+JSON"},
+                    {"url": "http://a.example/second", "transport": "JSONRPC"},
+                ],
             },
-            {"0.3": "http://a.example/j"},
+            {OLD_JSONRPC: "http://a.example/j", OLD_REST: "http://a.example/r"},
         ),
-        ({"supportedInterfaces": [{"url": "http://a.example/", "protocolBinding": "jsonrpc"}]}, {"1.0": "http://a.example/"}),
+        ({"supportedInterfaces": [{"url": "http://a.example/", "protocolBinding": "jsonrpc"}]}, {JSONRPC: "http://a.example/"}),
+        ({"supportedInterfaces": [{"url": "/rpc", "protocolBinding": "json-rpc"}]}, {JSONRPC: "/rpc"}),
+        (
+            {
+                "supportedInterfaces": [
+                    {"url": "a.example:81", "protocolBinding": "grpc"},
+                    {"url": "http://a.example/", "protocolBinding": "http+json"},
+                    {"url": "http://a.example/o", "protocolBinding": "REST", "protocolVersion": "0.3.0"},
+                    {"url": "a.example:82", "protocolBinding": "GRPC", "protocolVersion": "0.3"},
+                    {"url": "http://a.example/x", "protocolBinding": "https://bindings.example/mine"},
+                ]
+            },
+            {GRPC: "a.example:81", REST: "http://a.example/", OLD_REST: "http://a.example/o"},
+        ),
         (
             {"protocolVersion": "0.3.0", "supportedInterfaces": [{"url": "http://a.example/", "protocolBinding": "JSONRPC"}]},
-            {"0.3": "http://a.example/"},
+            {OLD_JSONRPC: "http://a.example/"},
         ),
         ({"supportedInterfaces": [{"url": 7, "protocolBinding": "JSONRPC"}, "x", None]}, {}),
         ({"supportedInterfaces": [{"url": "http://[bad", "protocolBinding": "JSONRPC"}]}, {}),
+        ({"supportedInterfaces": [{"url": "//evil.example", "protocolBinding": "JSONRPC"}]}, {}),
+        ({"capabilities": {}}, {}),
     ],
 )  # fmt: skip
-def test_interfaces_are_read_tolerantly(members: Any, spoken: dict[str, str]) -> None:
+def test_interfaces_are_read_tolerantly(members: Any, spoken: dict[Speech, str]) -> None:
     card = cards.card_of({"name": "A", **members})
     assert card is not None
-    assert {version: one.url for version, one in card.interfaces.items()} == spoken
+    assert {speech: one.url for speech, one in card.interfaces.items()} == spoken
 
 
 @pytest.mark.parametrize(
@@ -164,11 +188,28 @@ def test_only_what_the_agent_speaks_is_published() -> None:
     assert not {"url", "protocolVersion", "preferredTransport"} & new.keys()
 
 
+def test_a_hub_that_translates_offers_every_agent_in_all_it_speaks() -> None:
+    members = {"name": "A", "supportedInterfaces": [{"url": "h:1", "protocolBinding": "GRPC"}]}
+    new = published(members, translates=True, grpc="hub.example:4001")
+    assert [(one["url"], one.get("tenant")) for one in new["supportedInterfaces"]] == [
+        (ADDRESS, None), (ADDRESS, None), ("hub.example:4001", "echo"), (ADDRESS, None), (ADDRESS, None)
+    ]  # fmt: skip
+    assert [(one["protocolBinding"], one["protocolVersion"]) for one in new["supportedInterfaces"]] == list(SPEECHES)
+    assert new["capabilities"]["pushNotifications"] is True
+    assert (new["url"], new["preferredTransport"]) == (ADDRESS, "JSONRPC")
+    assert [one["transport"] for one in new["additionalInterfaces"]] == ["JSONRPC", "HTTP+JSON"]
+    assert len(parse_agent_card(json.loads(json.dumps(new))).supported_interfaces) == 5
+    assert OldCard.model_validate(new).additional_interfaces[1].url == ADDRESS
+    without = published(members, translates=True)
+    assert "GRPC" not in json.dumps(without)
+
+
 @pytest.mark.parametrize(
     ("configured", "named", "called"),
     [
         ("http://a.example/base", "http://a.example/rpc", "http://a.example/rpc"),
         ("http://a.example/base", "http://a.example/", "http://a.example/"),
+        ("http://a.example/base", "/rpc", "http://a.example/rpc"),
         ("http://a.example:81", "http://localhost:9999/rpc?x=1", "http://a.example:81/rpc?x=1"),
         ("https://a.example/base", "http://localhost:9999/", "https://a.example/base"),
         ("https://a.example/base?assistant_id=7", "http://localhost", "https://a.example/base?assistant_id=7"),
@@ -176,7 +217,61 @@ def test_only_what_the_agent_speaks_is_published() -> None:
     ],
 )
 def test_origin_is_the_operators_and_path_the_cards(configured: str, named: str, called: str) -> None:
-    assert cards.endpoint(configured, Interface(named)) == called
+    assert cards.endpoint(configured, Interface(named), JSONRPC) == called
+
+
+@pytest.mark.parametrize(
+    ("version", "named", "base"),
+    [
+        ("1.0", "http://a.example/rest/", "/rest"),
+        ("1.0", "http://a.example/rest/message:send", "/rest"),
+        ("1.0", "http://a.example/v1", "/v1"),
+        ("1.0", "http://a.example/", "/"),
+        ("0.3", "http://a.example/rest/v1", "/rest"),
+        ("0.3", "http://a.example/rest/v1/message:stream", "/rest"),
+        ("0.3", "http://a.example/v1/", "/"),
+        ("0.3", "http://a.example/rest", "/rest"),
+    ],
+)
+def test_operations_are_added_to_the_base_of_http_json(version: Version, named: str, base: str) -> None:
+    called = cards.endpoint("http://a.example", Interface(named), Speech("HTTP+JSON", version))
+    assert called == f"http://a.example{base}"
+
+
+@pytest.mark.parametrize(
+    ("configured", "named", "called"),
+    [
+        ("http://a.example/", "a.example:50051", "http://a.example:50051"),
+        ("http://a.example/", "grpc://a.example:50051/", "http://a.example:50051"),
+        ("http://a.example/", "dns:///a.example:50051", "http://a.example:50051"),
+        ("http://a.example/", "grpcs://a.example:50051", "https://a.example:50051"),
+        ("https://a.example/", "http://a.example:50051", "https://a.example:50051"),
+        ("https://a.example/", "a.example", "https://a.example:443"),
+        ("http://a.example/", "localhost:50051", "http://a.example:50051"),
+        ("http://a.example/", "0.0.0.0:50051", "http://a.example:50051"),
+        ("http://[fd00::1]:80/", "[::]:50051", "http://[fd00::1]:50051"),
+        ("http://a.example/", "evil.example:50051", None),
+        ("http://a.example/", "a.example:x", None),
+    ],
+)
+def test_grpc_is_on_the_configured_host(configured: str, named: str, called: str | None) -> None:
+    assert cards.endpoint(configured, Interface(named), GRPC) == called
+
+
+def test_host_of_grpc_that_the_operator_wrote_counts() -> None:
+    assert cards.grpc_endpoint("http://a.example", "b.example:1", is_operators=True) == "http://b.example:1"
+
+
+def test_parts_of_a_card_change_with_what_they_say_and_not_with_its_order() -> None:
+    def of(**members: Any) -> dict[str, str]:
+        card = cards.card_of({"name": "a", "url": "http://a", "skills": [{"id": "x"}, {"id": "y"}], **members})
+        assert card is not None
+        return cards.parts(card)
+
+    assert of() == of(skills=[{"id": "y"}, {"id": "x"}], description="other")
+    changed = [("skills", {"skills": []}), ("security", {"security": [{}]}), ("interfaces", {"url": "http://a/b"})]
+    for part, members in changed:
+        assert {name for name, digest in of(**members).items() if digest != of()[name]} == {part}
 
 
 def test_card_lies_below_the_configured_url() -> None:
@@ -195,6 +290,6 @@ MEMBERS = sorted(hostile("x"))
 
 @given(odd=st.dictionaries(st.sampled_from(MEMBERS), JSON))
 def test_card_with_members_of_any_type_is_published_or_none(odd: Any) -> None:
-    card = cards.card_of({**hostile(UPSTREAM), **odd})
-    if card is not None:
-        parse_agent_card(json.loads(json.dumps(cards.publish(card, configured=UPSTREAM, address=ADDRESS))))
+    members = {**hostile(UPSTREAM), **odd}
+    if cards.card_of(members) is not None:
+        parse_agent_card(json.loads(json.dumps(published(members, translates=True))))

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from agents.discovery import Discovery
+from agents.discovery import PLACES, Discovery
+from agents.publishing import Publisher
+from agents.speech import SPEECHES, Speech
 from registry.egress.http import Egress
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamUnavailable
@@ -69,7 +71,7 @@ async def opened() -> AsyncIterator[Bench]:
     egress = Egress()
     async with served(cards) as cards.url:
         bench: Bench
-        discovery = Discovery(egress, gate=gate, public_url="http://hub/", clock=lambda: bench.now)
+        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url="http://hub/"), clock=lambda: bench.now)
         bench = Bench(discovery, cards, Agent(name="a", url=cards.url), gate)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(discovery.run())
@@ -157,11 +159,57 @@ async def test_changed_entry_is_asked_anew(bench: Bench) -> None:
     assert len(bench.cards.asked) == 2
 
 
-async def test_card_at_the_old_place_is_found(bench: Bench) -> None:
-    bench.cards.path = "/.well-known/agent.json"
+@pytest.mark.parametrize("place", PLACES)
+async def test_card_is_found_wherever_platforms_put_it(bench: Bench, place: str) -> None:
+    bench.cards.path = place
     found = await bench.discovery.find(bench.entry)
     assert found.published is not None
-    assert [path for path, _ in bench.cards.asked] == ["/.well-known/agent-card.json", "/.well-known/agent.json"]
+    assert [path for path, _ in bench.cards.asked] == list(PLACES[: PLACES.index(place) + 1])
+    bench.now = 3601
+    await renewed(bench)
+    assert bench.cards.asked[-1][0] == place
+    assert len(bench.cards.asked) == PLACES.index(place) + 2
+
+
+async def test_address_of_a_card_may_be_given_for_the_agents(bench: Bench) -> None:
+    bench.cards.path = "/x/.well-known/agent-card.json"
+    bench.cards.body = {"name": "a", "url": "http://localhost/"}
+    entry = Agent(name="a", url=f"{bench.cards.url}/x/.well-known/agent-card.json")
+    found = await bench.discovery.find(entry)
+    assert found.route("0.3").url == f"{bench.cards.url}/x"
+
+
+async def test_agent_is_called_as_wished_or_in_what_the_hub_likes_best(bench: Bench) -> None:
+    bench.cards.body = {
+        "name": "a",
+        "supportedInterfaces": [
+            {"url": "/rest", "protocolBinding": "HTTP+JSON", "protocolVersion": "0.3", "tenant": "t"},
+            {"url": "/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "0.3"},
+        ],
+    }
+    found = await bench.discovery.find(bench.entry)
+    rest, jsonrpc = Speech("HTTP+JSON", "0.3"), Speech("JSONRPC", "0.3")
+    assert found.choose(rest) == found.routes[rest]
+    assert (found.choose(rest).tenant, found.choose(rest).url) == ("t", f"{bench.cards.url}/rest")
+    for speech in SPEECHES:
+        if speech != rest:
+            assert found.choose(speech).speech == jsonrpc
+
+
+async def test_agent_that_speaks_nothing_known_is_not_called(bench: Bench) -> None:
+    bench.cards.body = {"name": "a", "supportedInterfaces": [{"url": "/x", "protocolBinding": "urn:mine"}]}
+    found = await bench.discovery.find(bench.entry)
+    with pytest.raises(UpstreamError, match="lists no interface"):
+        found.choose(SPEECHES[0])
+
+
+@pytest.mark.parametrize("card", [None, {"name": "a", "skills": []}])
+async def test_agent_whose_card_says_nothing_is_called_over_json_rpc_of_both_versions(bench: Bench, card: Any) -> None:
+    bench.cards.path = "/nowhere" if card is None else bench.cards.path
+    bench.cards.body = card
+    found = await bench.discovery.find(bench.entry)
+    assert set(found.routes) == {Speech("JSONRPC", "1.0"), Speech("JSONRPC", "0.3")}
+    assert found.choose(SPEECHES[1]).url == f"{bench.entry.url}/"
 
 
 async def test_card_that_is_too_large_is_refused(bench: Bench) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from agents import cards
+from agents.cards import Offer
+from agents.speech import SPEECHES
 from tests.conftest import OpenHub
 from tests.peers.a2a_agent import Seen, reply, rough_agent, simple_card
 
@@ -18,7 +20,7 @@ CONFIGURED = "http://10.1.2.3:9000/"
 def published(**members: Any) -> dict[str, Any]:
     card = cards.card_of({"name": "x", "url": CONFIGURED, "skills": [], **members})
     assert card is not None
-    return cards.publish(card, configured=CONFIGURED, address=ADDRESS)
+    return cards.build(card, configured=CONFIGURED, offer=Offer(agent="x", address=ADDRESS))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,9 @@ def test_no_link_of_a_card_runs_in_its_readers_browser(url: str) -> None:
 @pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/@evil.example", "/../../admin", "/;/evil"])
 def test_no_path_of_a_card_leaves_the_configured_origin(path: str) -> None:
     interface = cards.Interface(f"http://other.example{path}")
-    assert cards.endpoint(CONFIGURED, interface).startswith("http://10.1.2.3:9000/")
+    for speech in SPEECHES:
+        url = cards.endpoint(CONFIGURED, interface, speech)
+        assert url is None or url.startswith("http://10.1.2.3:9000/")
 
 
 async def test_an_extended_card_of_any_size_is_no_card_beyond_the_bound(hub: OpenHub) -> None:
