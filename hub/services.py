@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from agents.call import AgentCaller
 from agents.discovery import Discovery
 from agents.ledger import Ledger
 from agents.publishing import Publisher
-from agents.streams import Streams
-from agents.upstream import Upstream
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
@@ -29,7 +26,6 @@ from registry.db import Database, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
-from registry.events import Events
 from registry.gate import Gate, Settled
 from registry.keys import Keys
 from registry.ownership import Ownership
@@ -102,19 +98,14 @@ async def open_services(
         made_admin_key = await keys.follow_admin_key(hub.admin_key)
         gate = make_gate(usage.record)
         discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url=public_url))
-        ledger = Ledger(Ownership(database))
-        events = Events(database, secrets.token_hex(8))
-        upstream = Upstream(egress)
-        streams = Streams(upstream, ledger=ledger, events=events)
         pool = Pool(registry, gate=gate, egress=egress, environment=environment)
         sync = Sync(registry, gate=gate, pool=pool)
         dispatch = Dispatch(registry, gate=gate, pool=pool)
         compatible = OpenAICompatible(egress, keys=environment)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
-        await events.begin()
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        running = [background.create_task(part.run()) for part in (usage, discovery, sync, events)]
+        running = [background.create_task(part.run()) for part in (usage, discovery, sync)]
         running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)
         stack.push_async_callback(pool.aclose)
@@ -127,7 +118,7 @@ async def open_services(
             gate=gate,
             egress=egress,
             usage=usage,
-            agents=AgentCaller(egress, discovery=discovery, ledger=ledger, upstream=upstream, streams=streams),
+            agents=AgentCaller(egress, discovery=discovery, ledger=Ledger(Ownership(database))),
             tools=dispatch,
             chat=Chat(
                 lambda: registry.catalog,
