@@ -1,4 +1,4 @@
-"""The ledger: whose every task and context is, written before the client sees the id, checked on every operation.
+"""The ledger: whose every task and context is, and what was shown of it; written before the client sees it.
 
 Knows nothing of HTTP or of the wire's shapes. Ownership never changes, so what is cached is true for ever; a miss
 reads the database. "Unknown" and "not yours" are one answer (A2A 1.0 §13.1).
@@ -10,7 +10,8 @@ import time
 from collections import OrderedDict
 from typing import TypeVar
 
-from agents.wire import Request, Sighting
+from agents.answers import Sighting
+from agents.wire import Naming
 from registry.errors import NotFound, UpstreamInvalid
 from registry.models import OwnedTask
 from registry.ownership import FINAL_STATES, Claim, Listing, Ownership
@@ -44,7 +45,7 @@ class Ledger:
         self._tasks: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         self._contexts: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    async def check(self, agent: str, owner: str, request: Request) -> None:
+    async def check(self, agent: str, owner: str, request: Naming) -> None:
         """Let a request pass whose tasks are all `owner`'s, and make a context that is new to the agent `owner`'s.
 
         Raises:
@@ -58,8 +59,12 @@ class Ledger:
         if context_id is not None and not await self._claim_context(agent, owner, context_id):
             raise NotFound("context", context_id)
 
-    async def record(self, agent: str, owner: str, seen: Sighting, *, context_id: str | None = None) -> None:
-        """Note what an answer shows, before it is shown. `context_id` is the request's, for answers that name none.
+    async def record(
+        self, agent: str, owner: str, seen: Sighting, *, context_id: str | None = None, reader: str = ""
+    ) -> None:
+        """Note what an answer shows, before it is shown.
+
+        `context_id` is the request's, for answers that name none; `reader` the process that reads on.
 
         Raises:
             UpstreamInvalid: the task or the context is someone else's; the answer must not be shown.
@@ -67,7 +72,7 @@ class Ledger:
         context_id = seen.context_id or context_id
         known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
         if known is None and seen.task_id is not None:
-            fits = await self._claim_task(agent, owner, seen, context_id)
+            fits = await self._claim_task(agent, owner, seen, context_id, reader)
         else:
             fits = (known is None or known.owner == owner) and (
                 context_id is None or await self._claim_context(agent, owner, context_id)
@@ -77,17 +82,33 @@ class Ledger:
         if known is not None and seen.task_id is not None and seen.state is not None:
             self._advance(agent, seen.task_id, known, seen.state, seen.at)
 
+    def advance(self, agent: str, seen: Sighting) -> None:
+        """Note the state that an event shows of a task that was recorded."""
+        known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
+        if known is not None and seen.task_id is not None and seen.state is not None:
+            self._advance(agent, seen.task_id, known, seen.state, seen.at)
+
+    def state(self, agent: str, task_id: str) -> str | None:
+        """The state of a task that was checked or recorded; None when it is not remembered."""
+        known = self._tasks.get((agent, task_id))
+        return known.state if known is not None else None
+
     async def page(self, listing: Listing) -> tuple[list[OwnedTask], int]:
         """One page of an owner's tasks; as `Ownership.list_tasks`."""
         return await self._ownership.list_tasks(listing)
 
+    async def know(self, agent: str, task_id: str) -> None:
+        """Remember a task of the database, so that its states can be noted."""
+        if (agent, task_id) not in self._tasks:
+            row = await self._ownership.find_task(agent, task_id)
+            if row is not None:
+                _keep(self._tasks, (agent, task_id), _Known(row.owner, row.context_id, row.state, row.updated_at))
+
     async def _require(self, agent: str, owner: str, task_id: str) -> None:
         known = self._tasks.get((agent, task_id))
         if known is None:
-            row = await self._ownership.find_task(agent, task_id)
-            if row is not None:
-                known = _Known(row.owner, row.context_id, row.state, row.updated_at)
-                _keep(self._tasks, (agent, task_id), known)
+            await self.know(agent, task_id)
+            known = self._tasks.get((agent, task_id))
         if known is None or known.owner != owner:
             raise NotFound("task", task_id)
 
@@ -101,11 +122,11 @@ class Ledger:
         _keep(self._contexts, (agent, context_id), owner)
         return True
 
-    async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None) -> bool:
+    async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None, reader: str) -> bool:
         task_id = seen.task_id
         state, at = seen.state or SUBMITTED, seen.at or time.time()
         owns_context = context_id is not None and self._contexts.get((agent, context_id)) == owner
-        claim = Claim(agent, owner, context_id, task_id, state, at, owns_context)
+        claim = Claim(agent, owner, context_id, task_id, state, at, owns_context, reader)
         if task_id is None or not await self._ownership.claim(claim):
             return False
         _keep(self._tasks, (agent, task_id), _Known(owner, context_id or "", state, at))

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import msgspec
 
-from agents import wire
-from agents.wire import Request
+from agents import answers
+from agents.speech import Ask
 from registry import judged
 from registry.errors import InvalidParams
-from registry.judged import JsonObject, RawObject
+from registry.judged import JsonObject
 from registry.models import OwnedTask
 from registry.ownership import Listing
 
@@ -32,23 +32,20 @@ class Query:
     history_length: int | None
     include_artifacts: bool
 
-    def detail(self, request: Request, task_id: str) -> Request:
-        """The GetTask request for one task of the page."""
+    def detail(self, task_id: str) -> Ask:
+        """The request for one task of the page."""
         params: JsonObject = {"id": task_id}
         if self.history_length is not None:
             params["historyLength"] = self.history_length
-        raw = {name: msgspec.Raw(judged.encode(value)) for name, value in params.items()}
-        envelope = wire.Envelope(request.envelope.id, "GetTask", "1.0", "get", None)
-        return Request(envelope, raw, task_id)
+        return Ask(operation="GetTask", params=params)
 
 
-def read_query(request: Request, *, agent: str, owner: str) -> Query:
-    """Read the parameters of ListTasks.
+def read_query(params: JsonObject, *, agent: str, owner: str) -> Query:
+    """Read the canonical parameters of ListTasks.
 
     Raises:
         InvalidParams: one of them is wrong.
     """
-    params: JsonObject = {name: judged.decode(raw) for name, raw in (request.params or {}).items()}
     size = _read(params, "pageSize", int) or DEFAULT_SIZE
     history = _read(params, "historyLength", int)
     if not 1 <= size <= MAX_SIZE:
@@ -57,15 +54,15 @@ def read_query(request: Request, *, agent: str, owner: str) -> Query:
         raise InvalidParams("historyLength must not be negative", member="historyLength")
     state = _read(params, "status", str)
     since = _read(params, "statusTimestampAfter", str)
-    if since and wire.seconds_of(since) is None:
+    if since and answers.seconds_of(since) is None:
         raise InvalidParams("statusTimestampAfter must be an RFC 3339 timestamp", member="statusTimestampAfter")
     listing = Listing(
         agent=agent,
         owner=owner,
         size=size,
         context_id=_read(params, "contextId", str) or None,
-        state=wire.state_name(state) if state and state != "TASK_STATE_UNSPECIFIED" else None,
-        since=wire.seconds_of(since),
+        state=answers.state_name(state) if state and state != "TASK_STATE_UNSPECIFIED" else None,
+        since=answers.seconds_of(since),
         after=_read_token(_read(params, "pageToken", str)),
     )
     return Query(listing, history, bool(_read(params, "includeArtifacts", bool)))
@@ -95,14 +92,12 @@ def next_token(listing: Listing, page: list[OwnedTask]) -> str:
     return base64.urlsafe_b64encode(judged.encode([last.updated_at, last.task_id])).decode()
 
 
-def shown(task: OwnedTask, answer: bytes, *, include_artifacts: bool) -> msgspec.Raw:
-    """Show one task: the agent's own answer to GetTask, or what the ledger knows when the agent has lost it."""
-    response = judged.read_object(answer)
-    if "result" not in response:
-        moment = datetime.fromtimestamp(task.updated_at, UTC).isoformat(timespec="milliseconds")
-        status = {"state": task.state, "timestamp": moment.replace("+00:00", "Z")}
-        return msgspec.Raw(judged.encode({"id": task.task_id, "contextId": task.context_id, "status": status}))
-    result: RawObject = judged.read_object(response["result"])
+def shown(row: OwnedTask, task: JsonObject | None, *, include_artifacts: bool) -> JsonObject:
+    """Show one task: as the agent has it, or what the ledger knows when the agent has lost it."""
+    if task is None:
+        moment = datetime.fromtimestamp(row.updated_at, UTC).isoformat(timespec="milliseconds")
+        status = {"state": row.state, "timestamp": moment.replace("+00:00", "Z")}
+        return {"id": row.task_id, "contextId": row.context_id, "status": status}
     if not include_artifacts:
-        result.pop("artifacts", None)
-    return msgspec.Raw(judged.encode(result))
+        task.pop("artifacts", None)
+    return task

@@ -7,47 +7,40 @@ Knows nothing of owners, connections or cards. A request is read so that what wa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
+from agents import translate
+from agents.speech import PUSH, STREAMING, Ask, Operation, Version
 from registry import judged
 from registry.entries import Headers
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, PushNotSupported, VersionNotSupported
-from registry.judged import RawObject
+from registry.judged import JsonObject, RawObject
 
-Dialect = Literal["1.0", "0.3"]
+Dialect = Version
 
-Operation = Literal["send", "stream", "get", "list", "cancel", "subscribe", "extended_card", "push"]
-
-METHODS: Final[dict[str, tuple[Dialect, Operation]]] = {
-    "SendMessage": ("1.0", "send"),
-    "SendStreamingMessage": ("1.0", "stream"),
-    "GetTask": ("1.0", "get"),
-    "ListTasks": ("1.0", "list"),
-    "CancelTask": ("1.0", "cancel"),
-    "SubscribeToTask": ("1.0", "subscribe"),
-    "GetExtendedAgentCard": ("1.0", "extended_card"),
-    "CreateTaskPushNotificationConfig": ("1.0", "push"),
-    "GetTaskPushNotificationConfig": ("1.0", "push"),
-    "ListTaskPushNotificationConfigs": ("1.0", "push"),
-    "DeleteTaskPushNotificationConfig": ("1.0", "push"),
-    "message/send": ("0.3", "send"),
-    "message/stream": ("0.3", "stream"),
-    "tasks/get": ("0.3", "get"),
-    "tasks/cancel": ("0.3", "cancel"),
-    "tasks/resubscribe": ("0.3", "subscribe"),
-    "agent/getAuthenticatedExtendedCard": ("0.3", "extended_card"),
-    "tasks/pushNotificationConfig/set": ("0.3", "push"),
-    "tasks/pushNotificationConfig/get": ("0.3", "push"),
-    "tasks/pushNotificationConfig/list": ("0.3", "push"),
-    "tasks/pushNotificationConfig/delete": ("0.3", "push"),
+OLD_METHODS: Final[dict[Operation, str]] = {
+    "SendMessage": "message/send",
+    "SendStreamingMessage": "message/stream",
+    "GetTask": "tasks/get",
+    "ListTasks": "tasks/list",
+    "CancelTask": "tasks/cancel",
+    "SubscribeToTask": "tasks/resubscribe",
+    "CreateTaskPushNotificationConfig": "tasks/pushNotificationConfig/set",
+    "GetTaskPushNotificationConfig": "tasks/pushNotificationConfig/get",
+    "ListTaskPushNotificationConfigs": "tasks/pushNotificationConfig/list",
+    "DeleteTaskPushNotificationConfig": "tasks/pushNotificationConfig/delete",
+    "GetExtendedAgentCard": "agent/getAuthenticatedExtendedCard",
 }
-"""Every method of both dialects (A2A 1.0 §9.4, A2A 0.3 §7): the method's name decides the dialect."""
+"""The JSON-RPC methods of A2A 0.3 (§7); `tasks/list` stands in its drafts only."""
 
-STREAMING: Final = frozenset({"stream", "subscribe"})
+METHODS: Final[dict[str, tuple[Version, Operation]]] = {
+    **{operation: ("1.0", operation) for operation in OLD_METHODS},
+    **{method: ("0.3", operation) for operation, method in OLD_METHODS.items()},
+}
+"""Every JSON-RPC method of both versions (A2A 1.0 §9.4): the method's name decides the version."""
 
 MAX_ID = 512
 """Characters of a task or context id. Known agents need 73; ids are kept, so their size must end somewhere."""
@@ -81,7 +74,7 @@ _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 NULL: Final = msgspec.Raw(b"null")
 
 _FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", b"tracestate"})
-EXTENSIONS_HEADER: Final[dict[Dialect, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
+EXTENSIONS_HEADER: Final[dict[Version, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -90,9 +83,9 @@ class Envelope(msgspec.Struct, frozen=True):
     id: msgspec.Raw
     """As the caller wrote it: type and value go back unchanged (clients compare with `===`)."""
     method: str
-    dialect: Dialect
+    version: Version
     operation: Operation | None
-    """None: neither dialect has the method."""
+    """None: neither version has the method."""
     params: msgspec.Raw | None
     plain: bytes | None = None
     """The whole request as it came, if what is read of it holds for every reader (`judged.is_plain`)."""
@@ -151,48 +144,48 @@ def read_envelope(data: bytes) -> Envelope:
     if method is None:
         raise InvalidRequest("method is missing", member="method")
     known = METHODS.get(method)
-    dialect: Dialect = known[0] if known else "0.3" if "/" in method else "1.0"
-    return Envelope(request_id, method, dialect, known and known[1], top.get("params"), plain)
+    version: Version = known[0] if known else "0.3" if "/" in method else "1.0"
+    return Envelope(request_id, method, version, known and known[1], top.get("params"), plain)
 
 
-def check_version(dialect: Dialect, headers: Mapping[bytes, bytes], query: bytes) -> None:
+def check_version(version: Version, headers: Mapping[bytes, bytes], query: bytes) -> None:
     """Refuse a request whose A2A-Version is of another major than its method (A2A 1.0 §3.6).
 
     The version may be a header or a query parameter. Absent is fine: the method's name says it.
 
     Raises:
-        VersionNotSupported: names the dialect that has the method.
+        VersionNotSupported: names the version that has the method.
     """
     given = headers.get(b"a2a-version", b"").decode("latin-1")
-    if given == dialect:
+    if given == version:
         return
     given = given.strip()
     if not given and query:
         given = parse_qs(query.decode("latin-1")).get("A2A-Version", [""])[0].strip()
-    if given and given.partition(".")[0] != dialect.partition(".")[0]:
-        raise VersionNotSupported(given[:20], (dialect,))
+    if given and given.partition(".")[0] != version.partition(".")[0]:
+        raise VersionNotSupported(given[:20], (version,))
 
 
 def read_request(envelope: Envelope) -> Request:
     """Read the members that decide, and make every object on the path to them ready to be written anew.
 
     Raises:
-        MethodNotFound: neither dialect has the method.
+        MethodNotFound: neither version has the method.
         PushNotSupported: a push notification method, or a push configuration inside.
         InvalidRequest: a deciding member is missing, of the wrong type or spelt otherwise.
     """
     match envelope.operation:
         case None:
             raise MethodNotFound(envelope.method)
-        case "push":
+        case operation if operation in PUSH:
             raise PushNotSupported
-        case "send" | "stream":
+        case "SendMessage" | "SendStreamingMessage":
             return _read_send(envelope)
-        case "list":
+        case "ListTasks":
             return Request(envelope, _read_params(envelope, _LIST_PARAMS))
-        case "extended_card":
+        case "GetExtendedAgentCard":
             params = _read_params(envelope, _TASK_PARAMS) if envelope.params is not None else {}
-            return Request(envelope, params if envelope.dialect == "1.0" else None)
+            return Request(envelope, params if envelope.version == "1.0" else None)
         case _:
             params = _read_params(envelope, _TASK_PARAMS)
             for name in _OTHER_NAMES_OF_A_TASK & params.keys():
@@ -306,121 +299,78 @@ def _take_references(message: RawObject) -> tuple[str, ...]:
     return tuple(value)
 
 
-def forwarded_headers(dialect: Dialect, headers: Mapping[bytes, bytes]) -> Headers:
+class Naming(Protocol):
+    """Whatever names tasks and a context."""
+
+    @property
+    def task_id(self) -> str | None:
+        """The task it is about."""
+
+    @property
+    def context_id(self) -> str | None:
+        """The context it belongs to."""
+
+    @property
+    def reference_task_ids(self) -> tuple[str, ...]:
+        """Other tasks it speaks of."""
+
+
+class Named(NamedTuple):
+    """The tasks and the context that a request names."""
+
+    task_id: str | None = None
+    context_id: str | None = None
+    reference_task_ids: tuple[str, ...] = ()
+
+
+def named_in(ask: Ask) -> Named:
+    """What a canonical request names; its doors have checked the types."""
+    params = ask.params
+    if ask.operation in {"SendMessage", "SendStreamingMessage"}:
+        message = params.get("message") or {}
+        return Named(
+            message.get("taskId") or None,
+            message.get("contextId") or None,
+            tuple(message.get("referenceTaskIds") or ()),
+        )
+    if ask.operation in PUSH:
+        return Named(params.get("taskId") or None)
+    return Named(params.get("id") or None)
+
+
+def canonical(request: Request, forwarded: Headers) -> Ask:
+    """A JSON-RPC request in canonical form.
+
+    Raises:
+        InvalidParams: its parameters cannot be translated.
+    """
+    envelope = request.envelope
+    assert envelope.operation is not None
+    if request.is_unchanged:
+        params = judged.decode(envelope.params or NULL)
+    else:
+        params = {name: judged.decode(raw) for name, raw in (request.params or {}).items()}
+    if envelope.version == "0.3":
+        try:
+            params = translate.params_up(envelope.operation, params)
+        except translate.Untranslatable as error:
+            raise InvalidParams(f"params cannot be read: {error}", member="params") from None
+    headers = dict(forwarded)
+    extensions = headers.pop(EXTENSIONS_HEADER[envelope.version], None)
+    return Ask(operation=envelope.operation, params=params, extensions=extensions, trace=tuple(headers.items()))
+
+
+def wants_end(params: JsonObject) -> bool:
+    """Whether a canonical SendMessage waits for the task's end, which is the default (A2A 1.0 §3.2.2)."""
+    configuration = params.get("configuration")
+    return not (isinstance(configuration, dict) and configuration.get("returnImmediately") is True)
+
+
+def forwarded_headers(version: Version, headers: Mapping[bytes, bytes]) -> Headers:
     """Pick what goes on of a caller's headers: requested extensions and the trace, nothing else (never credentials)."""
     if _FORWARDED.isdisjoint(headers):
         return ()
     extensions = headers.get(b"a2a-extensions") or headers.get(b"x-a2a-extensions")
-    picked = [(EXTENSIONS_HEADER[dialect], extensions)] if extensions else []
+    picked = [(EXTENSIONS_HEADER[version], extensions)] if extensions else []
     picked += [(name.decode(), headers[name]) for name in (b"traceparent", b"tracestate") if name in headers]
     return tuple((name, value.decode("latin-1")) for name, value in picked)
-
-
-class _Status(msgspec.Struct, gc=False):
-    state: str | None = None
-    timestamp: Any = None
-
-
-class _Body(msgspec.Struct, rename="camel"):
-    """A Task, a Message or an update, as far as the ledger needs it."""
-
-    id: str | None = None
-    kind: str | None = None
-    task_id: str | None = None
-    context_id: str | None = None
-    status: _Status | None = None
-
-
-class _Result(_Body, rename="camel"):
-    """What either dialect answers: 1.0 wraps (`{"task": …}`), 0.3 says `kind`, some agents do neither."""
-
-    task: _Body | None = None
-    message: _Body | None = None
-    status_update: _Body | None = None
-    artifact_update: _Body | None = None
-
-
-class _Answer(msgspec.Struct):
-    id: msgspec.Raw = NULL
-    result: _Result | None = None
-    error: msgspec.Raw = NULL
-
-
-class _Error(msgspec.Struct):
-    code: int
-    message: str = ""
-
-
-_answer = msgspec.json.Decoder(_Answer)
-_error = msgspec.json.Decoder(_Error)
-
-
-class Sighting(NamedTuple):
-    """What an answer shows of a task. All None: it shows none."""
-
-    task_id: str | None = None
-    context_id: str | None = None
-    state: str | None = None
-    """Always a 1.0 name, `TASK_STATE_…`."""
-    at: float | None = None
-    """When the state was reached by the agent's clock, in seconds since 1970."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A JSON-RPC response of an upstream."""
-
-    id: msgspec.Raw
-    seen: Sighting | None
-    """None: it is an error."""
-
-
-def read_answer(data: bytes) -> Answer | None:
-    """Read a response or the data of a stream's event; None: it is not a JSON-RPC response of A2A."""
-    try:
-        answer = _answer.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if answer.error != NULL:
-        return Answer(answer.id, None) if answer.result is None and _is_error(answer.error) else None
-    if answer.result is None:
-        return None
-    result = answer.result
-    body = result.task or result.message or result.status_update or result.artifact_update or result
-    is_task = body is result.task or body.kind == "task"
-    task_id = (body.id or body.task_id) if is_task else (body.task_id or body.id)
-    if len(task_id or "") > MAX_ID or len(body.context_id or "") > MAX_ID:
-        return None
-    status = body.status
-    if status is None or status.state is None:
-        return Answer(answer.id, Sighting(task_id, body.context_id))
-    return Answer(answer.id, Sighting(task_id, body.context_id, state_name(status.state), seconds_of(status.timestamp)))
-
-
-def _is_error(raw: msgspec.Raw) -> bool:
-    """Whether it is JSON-RPC's: a proxy before an agent has `error` objects of its own, meant for others' eyes."""
-    try:
-        _error.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
-
-
-def shows_state(event: bytes) -> bool:
-    """Whether a stream's event may hold a state: the cheap question before the event is parsed."""
-    return b'"state"' in event
-
-
-def state_name(state: str) -> str:
-    """A state by its 1.0 name, whatever the dialect (`input-required` is `TASK_STATE_INPUT_REQUIRED`)."""
-    return state if state.startswith("TASK_STATE_") else f"TASK_STATE_{state.upper().replace('-', '_')}"
-
-
-def seconds_of(timestamp: object) -> float | None:
-    """Read an RFC 3339 timestamp; None for anything else. One without a zone is taken as UTC (fasta2a writes such)."""
-    if not isinstance(timestamp, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(timestamp)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None

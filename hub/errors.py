@@ -69,6 +69,7 @@ TABLE: dict[type[HubError], Row] = {
     ),
     errors.UpstreamTimeout: Row(504, -32603, -32603, ("upstream_error", "upstream_timeout"), "UPSTREAM_TIMEOUT"),
     errors.UpstreamInvalid: Row(502, -32006, -32603, ("upstream_error", "upstream_invalid"), "INVALID_AGENT_RESPONSE"),
+    errors.CardRefused: Row(502, -32006, -32603, ("upstream_error", "card_refused"), "AGENT_CARD_REFUSED"),
     errors.UpstreamRefused: Row(502, -32603, -32603, ("upstream_error", "upstream_refused"), "UPSTREAM_REFUSED"),
     errors.UpstreamLimited: Row(
         429, -32603, -32603, ("rate_limit_error", "upstream_rate_limited"), "UPSTREAM_RATE_LIMITED"
@@ -89,6 +90,14 @@ def jsonrpc_status(error: HubError) -> int:
     """The HTTP status that carries this error on an A2A door."""
     row = row_of(error)
     return row.status if row.http else 200
+
+
+def http_status(error: HubError) -> int | None:
+    """The HTTP status on HTTP+JSON doors of A2A, where it says more than the protocol's own code; None: it does not."""
+    row = row_of(error)
+    if isinstance(error, errors.AgentFault):
+        return None
+    return row.status if row.http or isinstance(error, errors.UpstreamError) else None
 
 
 def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:

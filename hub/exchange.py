@@ -30,6 +30,8 @@ class Exchange(Protocol):
     path: str
     """Decoded, without the query."""
     query: bytes
+    target: bytes
+    """Path and query as they came, percent-encoded."""
     headers: Mapping[bytes, bytes]
     """By lower-case name; of repeated ones the first."""
     raw_headers: Sequence[Header]

@@ -64,6 +64,10 @@ class Limits:
     stream_idle_s: float = 3600.0
     keep_alive_s: float = 15.0
     drain_s: float = 30.0
+    task_days: float = 30.0
+    """How long a finished A2A task is remembered, with its events."""
+    tasks: int = 1_000_000
+    """How many are; the oldest finished ones go first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +360,11 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         owner=owner,
         trusted=trusted,
         public_card=shape.card == "public",
+        card_url=shape.card_url,
+        card_keys=tuple(key.model_dump_json(exclude_none=True) for key in shape.card_keys),
+        quarantine_drift=shape.quarantine_drift,
+        grpc_url=shape.grpc_url,
+        detach=shape.detach,
         unavailable=unavailable,
     )
 

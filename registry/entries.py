@@ -26,6 +26,16 @@ class Agent:
     trusted: bool = True
     """The operator wrote the URL; otherwise it passes the address guard."""
     public_card: bool = False
+    card_url: str | None = None
+    """Where its card is; None: at one of the known places below `url`."""
+    card_keys: tuple[str, ...] = ()
+    """JWKs, as JSON; with any, a card that none of them signed is refused."""
+    quarantine_drift: bool = False
+    """When its card changes it is not called until that is approved."""
+    grpc_url: str | None = None
+    """host:port of its gRPC; None: what its card says, on the host of `url`."""
+    detach: bool = False
+    """The agent ends a task whose stream is left: the hub reads on in the place of a client that leaves."""
     unavailable: str | None = None
     """Why this kind of agent cannot be called by this version; None: it can."""
 

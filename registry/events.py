@@ -61,7 +61,8 @@ class Events:
 
     def append(self, agent: str, task_id: str, events: Sequence[Event]) -> Awaitable[None]:
         """Keep events; when this was awaited they survive the death of the process."""
-        return self._database.append(_append_all, [(agent, task_id, *event) for event in events])
+        rows: list[tuple[object, ...]] = [(agent, task_id, *event) for event in events]
+        return self._database.append(_append_all, rows)
 
     async def after(self, agent: str, task_id: str, seq: int, *, limit: int = 200) -> list[Event]:
         """The events behind number `seq`, at most `limit`."""
@@ -145,6 +146,8 @@ def _forget(session: Session, before: float, keep: int) -> int:
     if len(tasks) < surplus:
         tasks = session.exec(oldest.limit(surplus)).all()
     for task in tasks:
-        session.exec(delete(TaskEvent).where(col(TaskEvent.agent) == task.agent, col(TaskEvent.task_id) == task.task_id))
+        session.exec(
+            delete(TaskEvent).where(col(TaskEvent.agent) == task.agent, col(TaskEvent.task_id) == task.task_id)
+        )
         session.delete(task)
     return len(tasks)

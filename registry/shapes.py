@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import ErrorDetails
 
 from registry.access import Grant
@@ -77,6 +77,13 @@ def _database(text: str) -> str:
     return text
 
 
+def _grpc_url(text: str) -> str:
+    if not re.fullmatch(r"(https?://)?[^/\s:@]+:[0-9]{1,5}|(https?://)?\[[0-9a-fA-F:.]+\]:[0-9]{1,5}", text):
+        raise ValueError("must read host:port, or https://host:port for TLS")
+    _url(text if "://" in text else f"http://{text}")
+    return text
+
+
 def _header_map(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
@@ -138,6 +145,8 @@ class LimitsShape(Shape):
     stream_idle_s: PositiveFloat = 3600.0
     keep_alive_s: PositiveFloat = 15.0
     drain_s: PositiveFloat = 30.0
+    task_days: PositiveFloat = 30.0
+    tasks: PositiveInt = 1_000_000
 
 
 class HubShape(Shape):
@@ -228,12 +237,37 @@ class ToolsetShape(Shape):
     tools: list[Text]
 
 
+class JwkShape(BaseModel):
+    """A public key (RFC 7517); members that do not name it are left out."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    kty: Literal["EC", "RSA", "OKP"]
+    alg: Text | None = None
+    crv: Text | None = None
+    x: Text | None = None
+    y: Text | None = None
+    n: Text | None = None
+    e: Text | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> JwkShape:
+        needed = {"EC": ("crv", "x", "y"), "RSA": ("n", "e"), "OKP": ("crv", "x")}[self.kty]
+        if absent := [member for member in needed if getattr(self, member) is None]:
+            raise ValueError(f"a key of kty {self.kty} needs {', '.join(absent)}")
+        return self
+
+
 class AgentShape(Shape):
     """One member of `agents`: an A2A agent, a bridge to a platform, or an agent made here."""
 
     url: Url | None = None
     headers: HeaderMap = {}
     card: Literal["public"] | None = None
+    card_url: Url | None = None
+    card_keys: list[JwkShape] = []
+    quarantine_drift: bool = False
+    grpc_url: Annotated[str, AfterValidator(_grpc_url)] | None = None
+    detach: bool = False
     bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
     assistant: Text | None = None
     model: Text | None = None
@@ -286,6 +320,7 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("mcpServers", None): ServerShape,
     ("toolsets", None): ToolsetShape,
     ("agents", None): AgentShape,
+    ("agents", None, "card_keys", None): JwkShape,
     ("keys", None): KeyShape,
     ("keys", None, "limits"): KeyLimitsShape,
     ("keys", None, "budget"): BudgetShape,

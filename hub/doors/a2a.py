@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from agents import wire
-from agents.call import AgentCaller, Stream
+from agents import rest, wire
+from agents.call import AgentCaller
+from agents.clients import JsonRpcClient, RestClient, asked
+from agents.speech import STREAMING, Ask, Version
+from agents.streams import Shown
 from agents.wire import EXTENSIONS_HEADER, Envelope, Request
 from hub import errors
 from hub.exchange import Exchange, Header
@@ -20,6 +23,7 @@ from registry.judged import encode
 from registry.registry import Registry
 
 PREFIX = "/a2a/"
+MAX_EVENT_DIGITS = 18
 CARD_PATHS = frozenset({".well-known/agent-card.json", ".well-known/agent.json"})
 
 
@@ -33,9 +37,9 @@ class A2ADoor:
 
     def is_open(self, exchange: Exchange) -> bool:
         """Whether the request needs no key: it reads a card that the operator opened."""
-        name, _, rest = exchange.path.removeprefix(PREFIX).partition("/")
+        name, _, below = exchange.path.removeprefix(PREFIX).partition("/")
         entry = self._registry.catalog.agents.get(name)
-        return entry is not None and entry.public_card and exchange.method == "GET" and _is_card(rest)
+        return entry is not None and entry.public_card and exchange.method == "GET" and _is_card(below)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request.
@@ -44,14 +48,14 @@ class A2ADoor:
             NotFound: no such agent for this caller, or no such path.
             HttpMethodRefused: the path answers other methods only.
         """
-        name, _, rest = exchange.path.removeprefix(PREFIX).partition("/")
+        name, _, below = exchange.path.removeprefix(PREFIX).partition("/")
         entry = self._find(exchange, name)
-        if exchange.method == "GET" and _is_card(rest):
+        if exchange.method == "GET" and _is_card(below):
             await self._card(exchange, entry)
-        elif rest in CARD_PATHS:
+        elif below in CARD_PATHS:
             raise HttpMethodRefused("GET")
-        elif rest:
-            raise NotFound("path", exchange.path)
+        elif below:
+            await self._rest(exchange, entry)
         elif exchange.method != "POST":
             raise HttpMethodRefused("GET, POST")
         else:
@@ -76,7 +80,7 @@ class A2ADoor:
         envelope: Envelope | None = None
         try:
             envelope = wire.read_envelope(await exchange.body())
-            wire.check_version(envelope.dialect, exchange.headers, exchange.query)
+            wire.check_version(envelope.version, exchange.headers, exchange.query)
             request = wire.read_request(envelope)
             if envelope.streams:
                 await self._stream(exchange, entry, request)
@@ -87,34 +91,87 @@ class A2ADoor:
 
     async def _call(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Make a unary call; it is finished and recorded also when the client has left."""
-        forwarded = wire.forwarded_headers(request.envelope.dialect, exchange.headers)
+        forwarded = wire.forwarded_headers(request.envelope.version, exchange.headers)
         with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
             reply = await self._caller.call(permit, entry, request, forwarded)
-        await exchange.reply(200, reply.body, headers=_extensions(request, reply.extensions))
+        body = reply.body
+        if body is None:
+            assert reply.result is not None
+            body = JsonRpcClient(request.envelope).result(reply.result)
+        await exchange.reply(200, body, headers=_extensions(request.envelope.version, reply.extensions))
 
     async def _stream(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Pass a stream on until it ends or the client leaves."""
-        forwarded = wire.forwarded_headers(request.envelope.dialect, exchange.headers)
+        version = request.envelope.version
+        forwarded = wire.forwarded_headers(version, exchange.headers)
+        client, after = JsonRpcClient(request.envelope), _last_event(exchange)
         with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
-            async with exchange.until_gone(), self._caller.stream(permit, entry, request, forwarded) as stream:
-                await _pass_on(exchange, request, stream)
+            async with (
+                exchange.until_gone(),
+                self._caller.stream(permit, entry, request, forwarded, after=after) as stream,
+                aclosing(stream.batches) as batches,
+            ):
+                await exchange.start(200, headers=_extensions(version, stream.extensions))
+                async for batch in batches:
+                    await exchange.write(
+                        b"".join([client.event(entry, shown, echoes=stream.echoes) for shown in batch])
+                    )
+
+    async def _rest(self, exchange: Exchange, entry: Agent) -> None:
+        """Answer HTTP+JSON, which is a version by its path."""
+        path = exchange.target.partition(b"?")[0].decode("ascii", "replace").removeprefix(PREFIX)
+        path = path[len(path.partition("/")[0]) :]
+        body = await exchange.body() if exchange.method == "POST" else b""
+        client = RestClient("0.3" if path.startswith("/v1/") else "1.0", "GetTask")
+        try:
+            said = rest.read_request(exchange.method, path, exchange.query, body)
+            wire.check_version(said.version, exchange.headers, b"")
+            client = RestClient(said.version, said.operation)
+            forwarded = wire.forwarded_headers(said.version, exchange.headers)
+            ask = asked(said.version, said.operation, said.params, forwarded=forwarded)
+            if ask.operation in STREAMING:
+                await self._rest_stream(exchange, entry, ask, client)
+                return
+            with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
+                heard = await self._caller.ask(permit, entry, ask)
+            headers = _extensions(said.version, heard.extensions)
+            await exchange.reply(200, client.result(heard.result), media_type=client.media_type, headers=headers)
+        except HubError as error:
+            fault = errors.a2a(error, exchange.request_id)
+            if exchange.started:
+                await exchange.write(client.error_event(fault))
+            else:
+                status, written = client.error(fault, errors.http_status(error))
+                await exchange.reply(status, written, headers=errors.extra_headers(error))
+
+    async def _rest_stream(self, exchange: Exchange, entry: Agent, ask: Ask, client: RestClient) -> None:
+        with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
+            async with (
+                exchange.until_gone(),
+                self._caller.follow(permit, entry, ask, after=_last_event(exchange)) as stream,
+                aclosing(stream.batches) as batches,
+            ):
+                first: list[Shown] = await anext(batches, [])  # an error before the first event has an HTTP status
+                await exchange.start(200, headers=_extensions(client.version, stream.extensions))
+                await exchange.write(b"".join([client.event(entry, shown) for shown in first]))
+                async for batch in batches:
+                    await exchange.write(b"".join([client.event(entry, shown) for shown in batch]))
 
 
-async def _pass_on(exchange: Exchange, request: Request, stream: Stream) -> None:
-    await exchange.start(200, headers=_extensions(request, stream.extensions))
-    async with aclosing(stream.events) as events:
-        async for event in events:
-            await exchange.write(event)
+def _last_event(exchange: Exchange) -> int | None:
+    """The number of the last event that a returning subscriber has (WHATWG HTML, Last-Event-ID)."""
+    given = exchange.headers.get(b"last-event-id", b"").strip()
+    return int(given) if given.isdigit() and len(given) <= MAX_EVENT_DIGITS else None
 
 
-def _is_card(rest: str) -> bool:
-    return not rest or rest in CARD_PATHS
+def _is_card(below: str) -> bool:
+    return not below or below in CARD_PATHS
 
 
-def _extensions(request: Request, used: str | None) -> list[Header]:
+def _extensions(version: Version, used: str | None) -> list[Header]:
     if used is None:
         return []
-    return [(EXTENSIONS_HEADER[request.envelope.dialect].encode(), used.encode("latin-1", "replace"))]
+    return [(EXTENSIONS_HEADER[version].encode(), used.encode("latin-1", "replace"))]
 
 
 async def _refuse(exchange: Exchange, envelope: Envelope | None, error: HubError) -> None:

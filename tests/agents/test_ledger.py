@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.answers import Sighting
 from agents.ledger import MAX_CACHED, Ledger
-from agents.wire import Envelope, Request, Sighting
+from agents.wire import Envelope, Request
 from registry.db import Database, open_database
 from registry.errors import NotFound, UpstreamInvalid
 from registry.ownership import Listing, Ownership
@@ -27,7 +28,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 def asks(task_id: str | None = None, context_id: str | None = None, references: tuple[str, ...] = ()) -> Request:
-    envelope = Envelope(b"1", "SendMessage", "1.0", "send", None)  # type: ignore[arg-type]
+    envelope = Envelope(b"1", "SendMessage", "1.0", "SendMessage", None)  # type: ignore[arg-type]
     return Request(envelope, {}, task_id, context_id, references)
 
 

@@ -294,7 +294,7 @@ async def test_list_shows_the_callers_own_tasks_page_by_page(hub: OpenHub) -> No
             assert bad.json()["error"]["code"] == -32602
             # the official client leaves "A2A-Version: 1.0" on the HTTP client it was given
             old = await http.post("/a2a/echo", json=rpc("tasks/list", {}), headers={"a2a-version": "0.3"})
-            assert old.json()["error"]["code"] == -32601
+            assert [found["kind"] for found in old.json()["result"]["tasks"]] == ["task"] * 3
 
 
 async def test_push_configuration_in_any_form_is_refused(hub: OpenHub) -> None:
@@ -476,7 +476,7 @@ async def test_whole_answer_to_a_stream_request_becomes_one_event(hub: OpenHub) 
     ):
         answered = await http.post("/a2a/echo", json=rpc("SendStreamingMessage", said("x")))
         assert answered.headers["content-type"] == "text/event-stream"
-        assert json.loads(answered.text.removeprefix("data: "))["result"]["task"]["id"] == "1"
+        assert json.loads(answered.text.partition("data: ")[2])["result"]["task"]["id"] == "1"
 
 
 async def test_unary_call_is_recorded_also_when_its_client_has_left(hub: OpenHub) -> None:
@@ -559,8 +559,7 @@ async def test_card_has_an_etag_and_the_hubs_addresses_only(hub: OpenHub) -> Non
         card = await http.get("/a2a/echo/.well-known/agent-card.json")
         base = f"{running.url}/a2a/echo/"
         assert card.json()["url"] == base
-        assert [one["url"] for one in card.json()["supportedInterfaces"]] == [base, base]
-        assert card.json()["capabilities"]["pushNotifications"] is False
+        assert [one["url"] for one in card.json()["supportedInterfaces"]] == [base] * 4
         assert agent.url not in card.text
         assert card.headers["cache-control"].startswith("private")
         again = await http.get("/a2a/echo/.well-known/agent.json", headers={"if-none-match": card.headers["etag"]})
@@ -594,15 +593,12 @@ async def test_missing_extended_card_keeps_its_code(hub: OpenHub) -> None:
         assert answered.json()["error"]["code"] in {-32004, -32007}
 
 
-async def test_dialect_that_the_agent_does_not_speak_is_refused_by_name(hub: OpenHub) -> None:
+async def test_a_version_that_the_method_is_not_of_is_refused(hub: OpenHub) -> None:
     async with (
         sdk_agent("1.0") as agent,
         hub(yaml(agent.url)) as running,
         running.http(await running.key("agent:*")) as http,
     ):
-        assert "protocolVersion" not in (await http.get("/a2a/echo")).json()
-        old = (await http.post("/a2a/echo", json=rpc("message/send", said("x")))).json()
-        assert (old["error"]["code"], "1.0" in old["error"]["message"]) == (-32009, True)
         wrong = await http.post("/a2a/echo", json=rpc("SendMessage", said("x")), headers={"a2a-version": "2.0"})
         assert wrong.json()["error"]["code"] == -32009
         query = await http.post("/a2a/echo?A2A-Version=0.3", json=rpc("SendMessage", said("x")))

@@ -1,0 +1,115 @@
+"""How clients are written to: results and events in the binding and version that each speaks. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents import answers, faults, rest, translate, translate_rest03, wire
+from agents.faults import Fault
+from agents.speech import Ask, Operation, Speech, Version
+from agents.streams import Shown
+from agents.upstream import event_of
+from agents.wire import Envelope
+from registry import judged
+from registry.entries import Agent, Headers
+from registry.errors import InvalidParams
+from registry.judged import JsonObject
+
+
+class JsonRpcClient:
+    """The sender of one JSON-RPC request."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        self._envelope = envelope
+        self._speech = Speech("JSONRPC", envelope.version)
+
+    def result(self, result: JsonObject) -> bytes:
+        """Write a canonical result as the whole response."""
+        assert self._envelope.operation is not None
+        return self._response(result_down(self._envelope.version, self._envelope.operation, result))
+
+    def event(self, entry: Agent, shown: Shown, *, echoes: bool) -> bytes:
+        """Write one event of a stream; `echoes`: JSON-RPC events bear the client's request id already."""
+        data = shown.data
+        if shown.speech != self._speech or not self._is_readable(data):
+            event = event_of(entry, shown.speech, data)
+            data = self._response(translate.event_down(event) if self._envelope.version == "0.3" else event)
+        elif not echoes:
+            data = self._response(judged.read_object(data)["result"])
+        return framed(shown.seq, data)
+
+    def _is_readable(self, data: bytes) -> bool:
+        """Whether the client's version has events written so; some agents mix versions."""
+        seen = answers.read_event(data, wrapped=True)
+        return seen is not None and seen.fits(self._envelope.version, "SendStreamingMessage")
+
+    def _response(self, result: Any) -> bytes:
+        return judged.encode({"jsonrpc": "2.0", "id": self._envelope.id, "result": result})
+
+
+class RestClient:
+    """The sender of one request over HTTP+JSON."""
+
+    def __init__(self, version: Version, operation: Operation) -> None:
+        self.version = version
+        self._operation = operation
+        self._speech = Speech("HTTP+JSON", version)
+
+    @property
+    def media_type(self) -> bytes:
+        """Of whole results."""
+        return rest.MEDIA_TYPES[self.version]
+
+    def result(self, result: JsonObject) -> bytes:
+        """Write a canonical result."""
+        if self.version == "0.3" and self._operation != "GetExtendedAgentCard":
+            result = translate_rest03.rest03_result_down(self._operation, result)
+        return judged.encode(result)
+
+    def event(self, entry: Agent, shown: Shown) -> bytes:
+        """Write one event of a stream."""
+        data = shown.data
+        if shown.speech != self._speech:
+            event = event_of(entry, shown.speech, data)
+            data = judged.encode(translate_rest03.rest03_event_down(event) if self.version == "0.3" else event)
+        return framed(shown.seq, data)
+
+    def error(self, error: JsonObject, http: int | None) -> tuple[int, bytes]:
+        """Write a JSON-RPC `error` as HTTP status and body; `http` is a status that says more than its code."""
+        fault = Fault(error["code"], error["message"], error.get("data") or [])
+        status, body = faults.write_http(fault, self.version, http)
+        return status, judged.encode(body)
+
+    def error_event(self, error: JsonObject) -> bytes:
+        """Write it as the last event of a stream that has begun."""
+        return rest.write_error_event(Fault(error["code"], error["message"], error.get("data") or []), self.version)
+
+
+def asked(version: Version, operation: Operation, params: JsonObject, *, forwarded: Headers) -> Ask:
+    """A request over HTTP+JSON in canonical form.
+
+    Raises:
+        InvalidParams: it cannot be translated.
+    """
+    if version == "0.3":
+        try:
+            params = translate_rest03.rest03_params_up(operation, params)
+        except translate.Untranslatable as error:
+            raise InvalidParams(f"the request cannot be read: {error}") from None
+    headers = dict(forwarded)
+    extensions = headers.pop(wire.EXTENSIONS_HEADER[version], None)
+    return Ask(operation=operation, params=params, extensions=extensions, trace=tuple(headers.items()))
+
+
+def result_down(version: Version, operation: Operation, result: JsonObject) -> Any:
+    """A canonical result as JSON-RPC of `version` has it. Cards of the hub are of both versions."""
+    if version == "1.0" or operation == "GetExtendedAgentCard":
+        return result
+    return translate.result_down(operation, result)
+
+
+def framed(seq: int, data: bytes) -> bytes:
+    """One server-sent event; line ends can only stand between tokens: inside a string JSON escapes them."""
+    if b"\n" in data or b"\r" in data:
+        data = data.replace(b"\r", b" ").replace(b"\n", b" ")
+    return b"id: %d\ndata: %b\n\n" % (seq, data) if seq else b"data: %b\n\n" % data

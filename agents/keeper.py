@@ -1,0 +1,104 @@
+"""Tends tasks that nobody reads: those of a hub process that died are read on, old ones are forgotten.
+
+Decides when; how a task is read on is `streams`' affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from agents.discovery import Discovery
+from agents.speech import SPEECHES
+from agents.streams import Streams
+from registry.catalog import Catalog
+from registry.entries import Agent
+from registry.errors import HubError
+from registry.events import DEAD_S, PURGE_TASKS, Events
+from registry.gate import Gate
+from registry.identity import HUB
+from registry.models import OwnedTask
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 32
+"""Tasks read on at the same time."""
+
+TRIES, PAUSE_S = 12, (1.0, 300.0)
+"""How often an agent is asked that cannot be reached, and the pauses between: the first, and the longest."""
+
+FORGET_S = 600.0
+DAY_S = 86_400.0
+
+
+class Keeper:
+    """One for a process; `run` must be running."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        *,
+        events: Events,
+        catalog: Callable[[], Catalog],
+        discovery: Discovery,
+        gate: Gate,
+        keep: tuple[float, int],
+    ) -> None:
+        """`keep` says for how many days finished tasks are remembered, and how many."""
+        self._streams = streams
+        self._events = events
+        self._catalog = catalog
+        self._discovery = discovery
+        self._gate = gate
+        self._days, self._count = keep
+        self._under_way: set[tuple[str, str]] = set()
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Tend tasks until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._forget())
+            while True:
+                for task in await self._events.orphans():
+                    if (task.agent, task.task_id) not in self._under_way:
+                        self._under_way.add((task.agent, task.task_id))
+                        tasks.create_task(self._read_on(task))
+                await asyncio.sleep(DEAD_S)
+
+    async def _read_on(self, task: OwnedTask) -> None:
+        """Bring a task to its end. A boundary: one task that cannot be saved must not end the others."""
+        entry = self._catalog().agents.get(task.agent)
+        try:
+            async with self._places:
+                if entry is None:
+                    return  # it may come back; whoever asks for the task meanwhile is told that there is no such agent
+                await self._try(entry, task.task_id)
+        except Exception:
+            logger.exception("a task could not be read on", extra={"agent": task.agent, "task": task.task_id})
+        finally:
+            self._under_way.discard((task.agent, task.task_id))
+
+    async def _try(self, entry: Agent, task_id: str) -> None:
+        pause = PAUSE_S[0]
+        for _ in range(TRIES):
+            try:
+                with self._gate.admit(HUB, entry) as permit:
+                    route = (await self._discovery.find(entry)).choose(SPEECHES[0])
+                    await self._streams.recover(permit, entry, route, task_id)
+            except HubError as error:
+                logger.warning(
+                    "a task is not read on yet", extra={"agent": entry.name, "task": task_id, "reason": error.text}
+                )
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, PAUSE_S[1])
+            else:
+                return
+        await self._streams.fail(entry, task_id, "its agent could not be reached any more")
+
+    async def _forget(self) -> None:
+        while True:
+            forgotten = await self._events.forget(before=time.time() - self._days * DAY_S, keep=self._count)
+            if forgotten < PURGE_TASKS:
+                await asyncio.sleep(FORGET_S)

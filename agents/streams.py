@@ -1,0 +1,361 @@
+"""Events of tasks on their way from agents to clients: each is kept before it is shown, and shown again to who missed it.
+
+A task has one reader, here or in another process; everybody else who wants its events follows what the reader keeps.
+Whose a task is was checked before; how a client is written to is its door's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import NamedTuple
+
+from agents import answers, snapshot
+from agents.answers import Sighting
+from agents.discovery import Route
+from agents.ledger import Ledger
+from agents.speech import SPEECHES, Ask, Speech
+from agents.upstream import CANONICAL, Upstream, event_of
+from registry import judged
+from registry.entries import Agent
+from registry.errors import AgentFault, NotSupported, UpstreamError, UpstreamInvalid
+from registry.events import Event, Events
+from registry.gate import Permit
+from registry.judged import JsonObject
+from registry.ownership import FINAL_STATES
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = frozenset({"TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"})
+"""States that end a stream though the task is not finished (A2A 1.0 §3.1.2)."""
+
+POLL_S = (0.25, 5.0)
+"""Pauses between two looks at a task whose agent cannot be subscribed to: the first, and the longest."""
+
+FOLLOW_S = 0.25
+"""How often a task is looked at that another process reads."""
+
+CANNOT = frozenset({-32601, -32004, -32603})
+"""Codes by which agents say that they have no SubscribeToTask."""
+
+CHUNK = 200
+
+
+class Shown(NamedTuple):
+    """One event as it is shown."""
+
+    seq: int
+    """Its number in the task; 0: it belongs to no task."""
+    speech: Speech
+    """How `data` is written."""
+    data: bytes
+
+
+class _Live:
+    """A task that this process reads."""
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.ended = False
+        self._changed = asyncio.Event()
+
+    def change(self) -> None:
+        """Wake the followers."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def wait(self) -> None:
+        """Wait for the next event, or the end."""
+        await self._changed.wait()
+
+
+def is_over(state: str | None) -> bool:
+    """Whether a stream ends with this state."""
+    return state in FINAL_STATES or state in INTERRUPTED
+
+
+class Streams:
+    """The event streams of all tasks. One for a process."""
+
+    def __init__(self, upstream: Upstream, *, ledger: Ledger, events: Events) -> None:
+        self._upstream = upstream
+        self._ledger = ledger
+        self._events = events
+        self._live: dict[tuple[str, str], _Live] = {}
+
+    async def lead(
+        self, permit: Permit, entry: Agent, data: AsyncIterator[list[bytes]], speech: Speech, context_id: str | None
+    ) -> AsyncGenerator[list[Shown]]:
+        """Keep and show a stream that the agent has begun; those that come together are shown together.
+
+        Raises:
+            AgentFault: the agent ends it with an error.
+            UpstreamInvalid: it is not A2A, or shows what is somebody else's.
+        """
+        reading: _Reading | None = None
+        try:
+            async for batch in data:
+                sightings, failure = _look_at_all(entry, speech, batch)
+                good = batch[: len(sightings)]
+                if reading is None:
+                    reading = await self._begin(permit, entry, sightings, context_id)
+                if reading is not None:
+                    yield await reading.keep(speech, good, sightings)
+                elif good:
+                    yield [Shown(0, speech, one) for one in good]
+                if failure is not None:
+                    raise failure
+        finally:
+            if reading is not None:
+                reading.end()
+
+    async def _begin(
+        self, permit: Permit, entry: Agent, sightings: list[Sighting], context_id: str | None
+    ) -> _Reading | None:
+        """Become the reader of the task that a stream shows first; None: it shows none."""
+        owner = permit.principal.id
+        seen = next((one for one in sightings if one.task_id is not None), None)
+        if seen is None or seen.task_id is None:
+            for one in sightings:
+                await self._ledger.record(entry.name, owner, one, context_id=context_id)
+            return None
+        is_new = self._ledger.state(entry.name, seen.task_id) is None
+        await self._ledger.record(entry.name, owner, seen, context_id=context_id, reader=self._events.process)
+        if is_new:
+            return self._reading(entry, seen.task_id, 0)
+        await self._events.lead(entry.name, seen.task_id)  # who goes on with a task takes its events over
+        return self._reading(entry, seen.task_id, await self._events.last(entry.name, seen.task_id))
+
+    def _reading(self, entry: Agent, task_id: str, seq: int) -> _Reading:
+        live = self._live[entry.name, task_id] = _Live(seq)
+        return _Reading(self, entry, task_id, live)
+
+    async def resume(
+        self, permit: Permit, entry: Agent, route: Route, task_id: str, after: int | None
+    ) -> AsyncGenerator[list[Shown]]:
+        """Show a task's events to who comes back: what is behind number `after`, and what comes.
+
+        None begins with the task as it is now (A2A 1.0 §3.1.6).
+
+        Raises:
+            NotSupported: the task is finished, and everything of it was shown.
+            UpstreamError: the agent cannot be asked.
+        """
+        shown = after
+        state = self._ledger.state(entry.name, task_id)
+        while True:
+            if shown is not None:
+                async for batch in self._kept(entry, task_id, shown):
+                    shown = batch[-1].seq
+                    state = _last_state(entry, batch) or state
+                    yield batch
+            if state in FINAL_STATES:
+                if shown == after:
+                    raise NotSupported("the task is finished; nothing more comes of it")
+                return
+            live = self._live.get((entry.name, task_id))
+            if live is None and await self._events.lead(entry.name, task_id):
+                break
+            if shown is None:
+                shown, task = await self._now(permit, entry, route, task_id)
+                state = answers.sighting_of(task).state or state
+                yield [Shown(shown, CANONICAL, judged.encode({"task": task}))]
+            else:
+                await (live.wait() if live is not None else asyncio.sleep(FOLLOW_S))
+        async with aclosing(self._take_over(permit, entry, route, task_id, shown)) as taken:
+            async for batch in taken:
+                yield batch
+
+    async def _now(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> tuple[int, JsonObject]:
+        """A task that somebody reads, as it is now, and the number of an event that it holds for sure."""
+        last = await self._events.last(entry.name, task_id)
+        return last, await self._task(permit, entry, route, task_id)
+
+    async def _kept(self, entry: Agent, task_id: str, after: int) -> AsyncIterator[list[Shown]]:
+        while events := await self._events.after(entry.name, task_id, after, limit=CHUNK):
+            yield [Shown(one.seq, SPEECHES[one.form], one.data) for one in events]
+            after = events[-1].seq
+
+    async def _take_over(
+        self, permit: Permit, entry: Agent, route: Route, task_id: str, after: int | None
+    ) -> AsyncGenerator[list[Shown]]:
+        """Read on where nobody reads: what the agent did meanwhile is the difference to its snapshot."""
+        last = await self._events.last(entry.name, task_id)
+        reading = self._reading(entry, task_id, last)
+        try:
+            known = await self._fold(entry, task_id)
+            async with aclosing(self._agent_events(permit, entry, route, task_id, known)) as found:
+                async for task, events in found:
+                    data = [judged.encode(event) for event in events]
+                    batch = await reading.keep(CANONICAL, data, [answers.sighting_of(event) for event in events])
+                    if after is None:
+                        after = reading.seq
+                        batch = [Shown(after, CANONICAL, judged.encode({"task": task}))]
+                    if batch:
+                        yield batch
+        finally:
+            reading.end()
+
+    async def _fold(self, entry: Agent, task_id: str) -> JsonObject | None:
+        """The task as its kept events make it."""
+        task: JsonObject | None = None
+        async for batch in self._kept(entry, task_id, 0):
+            for one in batch:
+                task = snapshot.apply(task, event_of(entry, one.speech, one.data))
+        return task
+
+    async def _agent_events(
+        self, permit: Permit, entry: Agent, route: Route, task_id: str, known: JsonObject | None
+    ) -> AsyncGenerator[tuple[JsonObject, list[JsonObject]]]:
+        """What the agent says of a task from now on, each time with the task as it is then; first what is new to `known`."""
+        task = known
+        try:
+            ask = Ask(operation="SubscribeToTask", params={"id": task_id})
+            async with self._upstream.stream(permit, entry, route, ask) as stream:
+                async for batch in stream.data:
+                    found: list[JsonObject] = []
+                    for data in batch:
+                        event = event_of(entry, stream.speech, data)
+                        found += snapshot.difference(task, event["task"]) if "task" in event else [event]
+                        task = snapshot.apply(task, event)
+                    if task is not None:
+                        yield task, found
+        except AgentFault as fault:
+            if fault.code not in CANNOT:
+                raise
+        state = answers.sighting_of(task).state if task is not None else None
+        pause = POLL_S[0]
+        while not is_over(state):
+            now = await self._task(permit, entry, route, task_id)
+            found = snapshot.difference(task, now)
+            if found:
+                yield now, found
+            elif task is known:
+                yield now, []  # who came back is told that there is nothing new
+            task, state = now, answers.sighting_of(now).state
+            if not is_over(state):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, POLL_S[1])
+
+    async def _task(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
+        ask = Ask(operation="GetTask", params={"id": task_id})
+        return (await self._upstream.unary(permit, entry, route, ask)).result
+
+    async def settled(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
+        """Wait until a task is finished or interrupted, and return it."""
+        pause = POLL_S[0]
+        while True:
+            task = await self._task(permit, entry, route, task_id)
+            if is_over(answers.sighting_of(task).state):
+                return task
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, POLL_S[1])
+
+    async def recover(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> None:
+        """Bring a task to its end whose reader died: read on, or say that it failed when its agent has lost it."""
+        if not await self._events.lead(entry.name, task_id):
+            return
+        await self._ledger.know(entry.name, task_id)
+        try:
+            async with aclosing(self._take_over(permit, entry, route, task_id, None)) as taken:
+                async for _ in taken:
+                    pass
+        except AgentFault as fault:
+            await self.fail(entry, task_id, f"its agent has lost it: {fault.text}")
+
+    async def fail(self, entry: Agent, task_id: str, reason: str) -> None:
+        """Say that a task failed, to all who will ask."""
+        await self._ledger.know(entry.name, task_id)
+        known = await self._fold(entry, task_id)
+        text = {"messageId": f"hub-{task_id}", "role": "ROLE_AGENT", "parts": [{"text": reason}]}
+        status = {"state": "TASK_STATE_FAILED", "message": text}
+        event = {"statusUpdate": {"taskId": task_id, "contextId": (known or {}).get("contextId", ""), "status": status}}
+        reading = self._reading(entry, task_id, await self._events.last(entry.name, task_id))
+        await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
+        reading.end()
+
+    def left(self, agent: str, task_id: str, live: _Live) -> None:
+        """A reader is done."""
+        if self._live.get((agent, task_id)) is live:
+            del self._live[agent, task_id]
+        live.ended = True
+        live.change()
+        self._events.leave(agent, task_id)
+
+    async def append(self, agent: str, task_id: str, events: list[Event]) -> None:
+        """Keep events of a task that this process reads."""
+        await self._events.append(agent, task_id, events)
+
+    def advance(self, agent: str, seen: Sighting) -> None:
+        """Note a state that an event shows."""
+        self._ledger.advance(agent, seen)
+
+
+class _Reading:
+    """This process reading one task."""
+
+    __slots__ = ("_entry", "_live", "_streams", "_task_id")
+
+    def __init__(self, streams: Streams, entry: Agent, task_id: str, live: _Live) -> None:
+        self._streams = streams
+        self._entry = entry
+        self._task_id = task_id
+        self._live = live
+
+    @property
+    def seq(self) -> int:
+        """The number of the last event."""
+        return self._live.seq
+
+    async def keep(self, speech: Speech, batch: list[bytes], sightings: list[Sighting]) -> list[Shown]:
+        """Number events, keep them, and return them to be shown.
+
+        Raises:
+            UpstreamInvalid: one is of another task.
+        """
+        if not batch:
+            return []
+        agent, form, seq = self._entry.name, SPEECHES.index(speech), self._live.seq
+        events: list[Event] = []
+        for data, seen in zip(batch, sightings, strict=True):
+            if seen.task_id not in {None, self._task_id}:
+                raise UpstreamInvalid(agent, "its stream shows another task")
+            if seen.state is not None:
+                self._streams.advance(agent, seen)
+            seq += 1
+            events.append(Event(seq, form, data))
+        self._live.seq = seq
+        await self._streams.append(agent, self._task_id, events)
+        self._live.change()
+        return [Shown(one.seq, speech, one.data) for one in events]
+
+    def end(self) -> None:
+        """Read no more."""
+        self._streams.left(self._entry.name, self._task_id, self._live)
+
+
+def _last_state(entry: Agent, batch: list[Shown]) -> str | None:
+    states = [_look(entry, one.speech, one.data).state for one in batch]
+    return next((state for state in reversed(states) if state is not None), None)
+
+
+def _look_at_all(entry: Agent, speech: Speech, batch: list[bytes]) -> tuple[list[Sighting], UpstreamError | None]:
+    """What the events of a batch show, up to the first that ends the stream, and what that is."""
+    sightings: list[Sighting] = []
+    try:
+        for one in batch:
+            sightings.append(_look(entry, speech, one))  # noqa: PERF401 - what came before a failure counts
+    except UpstreamError as failure:
+        return sightings, failure
+    return sightings, None
+
+
+def _look(entry: Agent, speech: Speech, data: bytes) -> Sighting:
+    """What an event's data shows; raises what it is if it is an error."""
+    seen = answers.read_event(data, wrapped=speech.binding == "JSONRPC")
+    if seen is None:
+        event_of(entry, speech, data)  # raises the agent's own error
+        raise UpstreamInvalid(entry.name, "its stream is not A2A")
+    return seen

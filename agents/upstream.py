@@ -1,0 +1,239 @@
+"""Speaking to an agent: a canonical request in whatever the agent speaks, and what it answers in canonical form.
+
+Knows no owner and no door. An error that the agent itself answered is an `AgentFault`; whatever else goes wrong is another
+`UpstreamError`. gRPC is `agents/grpc_out.py`'s, loaded when the first agent needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agents import answers, faults, rest, translate, translate_rest03, wire
+from agents.discovery import Route
+from agents.speech import STREAMING, Ask, Operation, Speech
+from registry import judged
+from registry.discreet import discreet
+from registry.egress.http import Egress, Incoming, Outgoing
+from registry.egress.sse import EventTooLarge, Framer, data_of
+from registry.entries import Agent
+from registry.errors import (
+    AgentFault,
+    ParseFailed,
+    UpstreamInvalid,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from registry.gate import Permit
+from registry.judged import JsonObject
+
+if TYPE_CHECKING:
+    from agents.grpc_out import GrpcUpstream
+
+JSONRPC_ID = 1
+"""The id of the hub's own JSON-RPC requests: each is alone on its connection."""
+
+CANONICAL = Speech("HTTP+JSON", "1.0")
+"""How events are written that are canonical already."""
+
+
+class Heard(NamedTuple):
+    """A canonical result, and the extensions that the agent says it used."""
+
+    result: JsonObject
+    extensions: str | None = None
+
+
+class Events(NamedTuple):
+    """A stream under way: the data of whole events as the agent wrote them, those together that came together."""
+
+    data: AsyncIterator[list[bytes]]
+    speech: Speech
+    """How they are written."""
+    extensions: str | None = None
+
+
+class Upstream:
+    """Calls agents in canonical form. One for a process."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        self._grpc: GrpcUpstream | None = None
+
+    async def unary(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> Heard:
+        """Ask for one result.
+
+        Raises:
+            AgentFault: the agent answered with an error.
+            UpstreamError: it did not answer, or not in A2A.
+        """
+        if route.speech.binding == "GRPC":
+            return Heard(*await self._over_grpc().unary(permit, entry, route, ask))
+        async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
+            body = await whole(entry, route.speech, incoming)
+            return Heard(result_of(entry, route.speech, ask.operation, body), extensions_of(incoming))
+
+    @asynccontextmanager
+    async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
+        """Ask for events; leaving closes the connection and nothing more. Errors as `unary`, also while reading."""
+        if route.speech.binding == "GRPC":
+            async with self._over_grpc().stream(permit, entry, route, ask) as stream:
+                yield Events(_written(stream), CANONICAL, stream.extensions)
+            return
+        async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
+            yield Events(read_events(entry, route.speech, incoming), route.speech, extensions_of(incoming))
+
+    async def aclose(self) -> None:
+        """Close what stays open between calls."""
+        if self._grpc is not None:
+            await self._grpc.aclose()
+
+    def _over_grpc(self) -> GrpcUpstream:
+        if self._grpc is None:
+            from agents.grpc_out import GrpcUpstream  # noqa: PLC0415 - loads grpc and protobuf, for those who need it
+
+            self._grpc = GrpcUpstream(self._egress)
+        return self._grpc
+
+    def _outgoing(self, entry: Agent, route: Route, ask: Ask) -> Outgoing:
+        method, url, body = written(route, ask)
+        extensions: tuple[tuple[str, str], ...] = ()
+        if ask.extensions:
+            extensions = ((wire.EXTENSIONS_HEADER[route.speech.version], ask.extensions),)
+        return Outgoing(
+            method=method,
+            url=url,
+            headers=(*route.headers, *extensions, *ask.trace),
+            body=body,
+            trusted=entry.trusted,
+            first_byte_s=self._egress.deadlines.agent_first_byte_s,
+            may_stream=ask.operation in STREAMING,
+        )
+
+
+def written(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
+    """Write a request in the route's speech: HTTP method, URL and body."""
+    binding, version = route.speech
+    if binding == "JSONRPC":
+        params = ask.params if version == "1.0" else translate.params_down(ask.operation, ask.params)
+        if route.tenant:
+            params = {**(params or {}), "tenant": route.tenant}
+        method = ask.operation if version == "1.0" else wire.OLD_METHODS[ask.operation]
+        body: JsonObject = {"jsonrpc": "2.0", "id": JSONRPC_ID, "method": method}
+        if params is not None:
+            body["params"] = params
+        return "POST", route.url, judged.encode(body)
+    params = ask.params if version == "1.0" else translate_rest03.rest03_params_down(ask.operation, ask.params)
+    return rest.write_request(route.url, version, ask.operation, params, route.tenant)
+
+
+def result_of(entry: Agent, speech: Speech, operation: Operation, body: bytes) -> JsonObject:
+    """Read a whole answer.
+
+    Raises:
+        AgentFault: it is an error.
+        UpstreamInvalid: it is not A2A.
+    """
+    return _read(entry, speech, body, lambda said: _result_up(speech, operation, said))
+
+
+def event_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
+    """Read an event's data as a canonical `StreamResponse`; raises as `result_of`."""
+    return _read(entry, speech, data, lambda said: _event_up(speech, said))
+
+
+def _read(entry: Agent, speech: Speech, body: bytes, up: Callable[[Any], JsonObject]) -> JsonObject:
+    try:
+        said = judged.decode(body) if body else {}
+        if speech.binding == "JSONRPC":
+            if not isinstance(said, dict) or ("result" not in said and "error" not in said):
+                raise UpstreamInvalid(entry.name, "its answer is not A2A JSON-RPC")
+            if said.get("error") is not None:
+                raise _fault(entry, faults.read_jsonrpc(judged.decode(discreet(entry, judged.encode(said["error"])))))
+            said = said.get("result")
+        elif isinstance(said, dict) and (fault := faults.read_said(said)) is not None:
+            raise _fault(entry, fault)
+        return up(said)
+    except (ParseFailed, translate.Untranslatable):
+        raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
+
+
+def _result_up(speech: Speech, operation: Operation, said: Any) -> JsonObject:
+    if speech == Speech("HTTP+JSON", "0.3"):
+        return translate_rest03.rest03_result_up(operation, said)
+    return translate.result_up(operation, said)
+
+
+def _event_up(speech: Speech, said: Any) -> JsonObject:
+    if speech == Speech("HTTP+JSON", "0.3"):
+        return translate_rest03.rest03_event_up(said)
+    return translate.event_up(said)
+
+
+def _fault(entry: Agent, read: tuple[int, str, list[JsonObject]] | None) -> Exception:
+    if read is None:
+        return UpstreamInvalid(entry.name, "its error is not one of A2A")
+    return AgentFault(entry.name, *read)
+
+
+async def whole(entry: Agent, speech: Speech, incoming: Incoming) -> bytes:
+    """Read a whole body; an agent's own JSON-RPC error is an answer, with any HTTP status but 401 and 403.
+
+    Raises:
+        AgentFault: an error over HTTP+JSON.
+        UpstreamError: it did not answer as A2A says.
+    """
+    status = incoming.status
+    if status in {401, 403}:  # the hub's own credential was refused: that is no matter between hub and caller
+        raise UpstreamRefused(entry.name, status)
+    body = await incoming.read()
+    if status < 300 or (speech.binding == "JSONRPC" and _is_error(body)):
+        return body
+    fault = faults.read_http(status, discreet(entry, body)) if speech.binding == "HTTP+JSON" else None
+    if fault is not None:
+        raise AgentFault(entry.name, *fault)
+    if status < 500:
+        raise UpstreamRefused(entry.name, status)
+    raise UpstreamUnavailable(entry.name, f"it answered with HTTP {status}")
+
+
+def _is_error(body: bytes) -> bool:
+    answer = answers.read_answer(body)
+    return answer is not None and answer.seen is None
+
+
+async def read_events(entry: Agent, speech: Speech, incoming: Incoming) -> AsyncIterator[list[bytes]]:
+    """The data of a stream's events, without comments; an agent that answers whole has one.
+
+    Raises:
+        AgentFault: an error before the stream.
+        UpstreamInvalid: an event that is cut or too large.
+    """
+    if incoming.status != 200 or incoming.media_type.endswith("json"):
+        yield [await whole(entry, speech, incoming)]
+        return
+    framer = Framer()
+    async for chunk in incoming.chunks():
+        try:
+            events = framer.feed(chunk)
+        except EventTooLarge:
+            raise UpstreamInvalid(entry.name, "an event of its stream is too large") from None
+        if found := [data for data in map(data_of, events) if data]:
+            yield found
+    if rest_of := data_of(framer.rest.strip()):  # some agents leave out the last blank line; half an event is no event
+        try:
+            judged.decode(rest_of)
+        except ParseFailed:
+            raise UpstreamInvalid(entry.name, "its stream was cut short") from None
+        yield [rest_of]
+
+
+async def _written(stream: AsyncIterable[JsonObject]) -> AsyncIterator[list[bytes]]:
+    async for event in stream:
+        yield [judged.encode(event)]
+
+
+def extensions_of(incoming: Incoming) -> str | None:
+    """The extensions that the agent says it used."""
+    return incoming.header("a2a-extensions") or incoming.header("x-a2a-extensions")
