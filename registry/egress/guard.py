@@ -74,21 +74,26 @@ class Guard:
 
     def permits(self, address: Address) -> bool:
         """Whether a guarded request may dial `address`."""
-        if any(address.version == network.version and address in network for network in self.allowed):
-            return True
-        return is_public(address)
+        return self.opens(address) or is_public(address)
 
-    async def resolve(self, host: str, port: int) -> Address:
+    def opens(self, address: Address) -> bool:
+        """Whether `address` is in a network that the operator opened."""
+        return any(address.version == network.version and address in network for network in self.allowed)
+
+    async def resolve(self, host: str, port: int, *, opened_only: bool = False) -> Address:
         """Resolve `host`, as the client's own URL parser spelt it, and return one address to pin the connection to.
+
+        `opened_only` permits no public address either.
 
         Raises:
             HostRefused: no address, or any of them is refused: a name with one bad address is a rebinding name.
         """
+        permits = self.opens if opened_only else self.permits
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         except OSError:
             raise HostRefused from None
         addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-        if not addresses or not all(self.permits(address) for address in addresses):
+        if not addresses or not all(permits(address) for address in addresses):
             raise HostRefused
         return addresses[0]

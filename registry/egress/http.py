@@ -69,6 +69,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
     trusted: bool = True
     """The operator wrote the origin; otherwise the address guard decides."""
+    plain_inside_only: bool = False
+    """Without TLS only into the networks that the operator opened; for what is not `trusted`."""
     first_byte_s: float | None = None
     """None: the default deadline."""
     may_stream: bool = True
@@ -170,7 +172,7 @@ class Call:
         address = ""
         self._key = target.key
         if not outgoing.trusted:
-            address = await egress.checked(target, entry)
+            address = await egress.checked(target, entry, plain_inside_only=outgoing.plain_inside_only)
             self._key = (*target.key[:3], address)
         connection = egress.idle.take(self._key)
         if connection is not None:
@@ -256,11 +258,16 @@ class Egress:
             start = self._proxy.start(outgoing.method, target)
         return head(target, outgoing.method, headers=outgoing.headers, length=length, start=start)
 
-    async def checked(self, target: Target, entry: str) -> str:
-        """Resolve a target that the operator did not write to an address that may be dialled."""
+    async def checked(self, target: Target, entry: str, *, plain_inside_only: bool = False) -> str:
+        """Resolve a target that the operator did not write to an address that may be dialled.
+
+        Raises:
+            AddressRefused: it has none.
+        """
+        opened_only = plain_inside_only and target.scheme == "http"
         try:
             with Deadline(self.deadlines.connect_s):
-                return str(await self.guard.resolve(target.host, target.port))
+                return str(await self.guard.resolve(target.host, target.port, opened_only=opened_only))
         except (HostRefused, TimeoutError, ValueError):
             raise AddressRefused(entry) from None
 
