@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 4000
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench tables lock format clean
+.PHONY: setup demo test foreign check bench tables lock format clean
 
 setup: .venv/ready
 
@@ -20,6 +20,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+foreign: setup # the environments of HUBBUB_FOREIGN=1: other SDKs, other frameworks, Node
+	$(BIN)/python -m tests.foreign.environments
 
 check: setup
 	$(BIN)/ruff format --check .

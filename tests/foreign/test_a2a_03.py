@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 import pytest
 
-from hub.settings import environment
 from tests.conftest import OpenHub
+from tests.foreign.environments import HOME, foreign, python_of
 from tests.peers.a2a_agent import sdk_agent
 
-REQUIREMENT = "a2a-sdk==0.3.26"
-HOME = Path(__file__).parents[2] / ".foreign" / "a2a-sdk-0.3"
-
-pytestmark = [
-    pytest.mark.skipif(environment().get("HUBBUB_FOREIGN") != "1", reason="enable with: HUBBUB_FOREIGN=1 make test"),
-    pytest.mark.xdist_group("a2a-sdk-0.3"),  # one process makes the environment
-    pytest.mark.timeout(300),
-]
+pytestmark = foreign
 
 SEND = """
 import asyncio
@@ -65,28 +57,17 @@ STREAM = (
 async def run(*command: str | Path) -> str:
     """Run a command to its end and return what it printed; fails with its errors."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=HOME.parent
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=HOME
     )
     out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     return out.decode()
 
 
-async def foreign_python() -> Path:
-    """The Python of the environment, made once."""
-    python, ready = HOME / "bin" / "python", HOME / f"{REQUIREMENT}.ready"
-    if not ready.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
-        await run(sys.executable, "-m", "venv", "--clear", HOME)
-        await run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT)
-        ready.touch()
-    return python
-
-
 @pytest.mark.parametrize("base", ["/a2a/my-agent", "/a2a/my-agent/"])
 @pytest.mark.parametrize("snippet", [SEND, STREAM], ids=["send", "stream"])
 async def test_snippet_for_agents_works_with_address_and_key_changed(hub: OpenHub, snippet: str, base: str) -> None:
-    python = await foreign_python()
+    python = await python_of("a2a-sdk-0.3")
     async with sdk_agent() as agent, hub(f"agents:\n  my-agent:\n    url: {agent.url}\n") as running:
         text = snippet.replace("BASE_URL", running.url + base).replace("API_KEY", await running.key("agent:my-agent"))
         printed = await run(python, "-c", text)

@@ -1,0 +1,187 @@
+"""The environments of foreign parts, each made once under `.foreign/` from what `tests/foreign/pins` pins.
+
+`make foreign` makes them all beforehand; a test that finds its own missing makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hub.settings import environment as variables
+from tests.conftest import free_socket
+
+HERE = Path(__file__).parent
+PINS = HERE / "pins"
+HOME = HERE.parents[1] / ".foreign"
+UP_WITHIN_S = 90
+NAMES = ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3")
+"""All environments, the slowest to make first."""
+
+foreign = [
+    pytest.mark.skipif(variables().get("HUBBUB_FOREIGN") != "1", reason="enable with: HUBBUB_FOREIGN=1 make test"),
+    pytest.mark.timeout(300),  # the first test may have to make its environment
+]
+"""The marks of a module whose tests need an environment."""
+
+
+def make(name: str) -> Path:
+    """Make the environment unless it is there as pinned; returns its directory. Other processes wait meanwhile."""
+    home = HOME / name
+    HOME.mkdir(exist_ok=True)
+    with (HOME / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pinned = _pinned(name)
+        ready = home / "ready"
+        if ready.exists() and ready.read_text() == pinned:
+            return home
+        shutil.rmtree(home, ignore_errors=True)
+        if (PINS / name).is_dir():
+            shutil.copytree(PINS / name, home)
+            _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", cwd=home)
+        else:
+            _run(sys.executable, "-m", "venv", home)
+            pip = (home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+            _run(*pip, "--no-deps", "--no-compile", "-r", PINS / f"{name}.txt")
+        ready.write_text(pinned)
+    return home
+
+
+def _pinned(name: str) -> str:
+    one = PINS / f"{name}.txt"
+    files = [one] if one.exists() else sorted((PINS / name).iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _run(*command: str | Path, cwd: Path = HERE) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+async def python_of(name: str) -> Path:
+    """The Python of an environment, which is made if need be."""
+    return await asyncio.to_thread(make, name) / "bin" / "python"
+
+
+@dataclass
+class ForeignAgent:
+    """An agent of another framework in a process of its own."""
+
+    url: str
+    """Where its card is found: `<url>/.well-known/agent-card.json`."""
+    lines: list[str] = field(default_factory=list)
+    """What it printed."""
+
+
+@asynccontextmanager
+async def process(
+    *command: str | Path, cwd: Path, environ: Mapping[str, str] | None = None, lines: list[str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a command with all its children until the block ends, collecting what it prints in `lines`."""
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env={"PATH": variables()["PATH"], "HOME": str(cwd), **(environ or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+    async def listen() -> None:
+        assert child.stdout is not None
+        async for line in child.stdout:
+            lines.append(line.decode(errors="replace"))  # noqa: PERF401  # each as it comes
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(listen())
+        try:
+            yield child
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+
+
+async def until_it_answers(child: asyncio.subprocess.Process, url: str, lines: Sequence[str]) -> None:
+    """Wait until the process answers a GET with 200; fails with what it printed if it ends before."""
+    async with asyncio.timeout(UP_WITHIN_S), httpx.AsyncClient(trust_env=False) as http:
+        while True:
+            assert child.returncode is None, "".join(lines)
+            try:
+                if (await http.get(url)).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)  # another process: there is no event to wait for
+
+
+@asynccontextmanager
+async def open_fasta2a() -> AsyncIterator[ForeignAgent]:
+    """Serve a Pydantic AI agent with a test model by fasta2a. It always answers `hello from testmodel`."""
+    python = await python_of("fasta2a")
+    with free_socket() as sock:
+        port = sock.getsockname()[1]
+    agent = ForeignAgent(f"http://127.0.0.1:{port}")
+    script = HERE / "fasta2a_agent.py"
+    async with process(python, script, str(port), cwd=HOME / "fasta2a", lines=agent.lines) as child:
+        await until_it_answers(child, f"{agent.url}/.well-known/agent-card.json", agent.lines)
+        yield agent
+
+
+@asynccontextmanager
+async def open_langgraph(directory: Path) -> AsyncIterator[ForeignAgent]:
+    """Serve the graph of `langgraph_graph.py` by `langgraph dev`, in memory, keeping its state in `directory`.
+
+    It answers `you said: <text>`; a text that begins with `ask` makes it interrupt first.
+    """
+    python = await python_of("langgraph")
+    shutil.copy(HERE / "langgraph_graph.py", directory / "graph.py")
+    (directory / "langgraph.json").write_text(
+        json.dumps({"dependencies": ["."], "graphs": {"agent": "./graph.py:graph"}})
+    )
+    with free_socket() as sock:
+        port = sock.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    quiet = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
+    agent = ForeignAgent(base)
+    command = (python.with_name("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port))
+    async with process(*command, cwd=directory, environ=quiet, lines=agent.lines) as child:
+        await until_it_answers(child, f"{base}/ok", agent.lines)
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as http:
+            found: list[dict[str, Any]] = (await http.post("/assistants/search", json={})).json()
+        agent.url = f"{base}/a2a/{found[0]['assistant_id']}"
+        yield agent
+
+
+def main() -> None:
+    """Make all environments, two at a time, and say how long each took."""
+
+    def timed(name: str) -> None:
+        began = time.monotonic()
+        make(name)
+        print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+
+    with ThreadPoolExecutor(2) as workers:
+        list(workers.map(timed, NAMES))
+
+
+if __name__ == "__main__":
+    main()
