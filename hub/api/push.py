@@ -1,4 +1,7 @@
-"""`/api/push/dead-letters`: notifications that were given up, and their replay. Neither bodies nor addresses are shown."""
+"""`/api/push/dead-letters`: notifications that were given up, and their replay. Neither bodies nor addresses are shown.
+
+Whoever may register agents may see what became of the news of their tasks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from registry.identity import Principal
 from registry.outbox import DeadLetter, dead_letters, replay
 
 router = APIRouter(prefix="/push/dead-letters", tags=["push"])
-Caller = Annotated[Principal, Depends(needs("push"))]
+Caller = Annotated[Principal, Depends(needs("agents"))]
 
 MAX_ID = 2**63 - 1
 """The database's integers end there."""

@@ -114,14 +114,19 @@ class Clock:
 class StockSigner:
     """Signs as the hub does, by a stock library."""
 
-    def sign(self, claims: dict[str, object]) -> str:
-        return jwt.encode(claims, SIGNING_KEY, "ES256")
+    def token(self, claims: dict[str, object], *, lifetime_s: float) -> str:
+        now = int(time.time())
+        return jwt.encode({**claims, "iat": now, "exp": now + int(lifetime_s)}, SIGNING_KEY, "ES256")
 
 
-def verified(token: str, audience: str, *, leeway_s: float = 0) -> dict[str, Any]:
-    """The claims of a JWT that a receiver believes, whose own clock is that of the machine."""
-    key = SIGNING_KEY.public_key()
-    return jwt.decode(token, key, ["ES256"], audience=audience, issuer=PUBLIC_URL, leeway=leeway_s)
+async def stock_signer() -> StockSigner:
+    """Where the hub's parts get a signer."""
+    return StockSigner()
+
+
+def verified(token: str, audience: str) -> dict[str, Any]:
+    """The claims of a JWT that a receiver believes."""
+    return jwt.decode(token, SIGNING_KEY.public_key(), ["ES256"], audience=audience, issuer=PUBLIC_URL)
 
 
 def status(state: str, task_id: str = "t1") -> dict[str, Any]:
@@ -194,10 +199,10 @@ class Pushing:
 
 
 @asynccontextmanager
-async def pushing(directory: Path, *, guard: Guard = LOOPBACK, clock: Clock | None = None) -> AsyncIterator[Pushing]:
-    """Open the parts on the database of `directory`."""
-    clock = clock or Clock()
-    async with open_database(f"sqlite:///{directory}/push.db") as database:
+async def pushing(directory: Path, *, guard: Guard = LOOPBACK, name: str = "push.db") -> AsyncIterator[Pushing]:
+    """Open the parts on a database in `directory`."""
+    clock = Clock()
+    async with open_database(f"sqlite:///{directory}/{name}") as database:
         await asyncio.to_thread(migrate, database.engine)
         sealer, egress = Sealer([SEALING_KEY]), Egress(guard=guard)
         configs, outbox = PushConfigs(database, sealer=sealer), Outbox(database, sealer=sealer)
@@ -205,7 +210,7 @@ async def pushing(directory: Path, *, guard: Guard = LOOPBACK, clock: Clock | No
             outbox,
             egress=egress,
             gate=Gate(lambda _settled: None),
-            signer=StockSigner(),
+            signer=stock_signer,
             public_url=PUBLIC_URL,
             clock=clock,
         )
