@@ -64,6 +64,11 @@ class Dialler:
                 return await self._open(self.proxy.host, self.proxy.port)
             return await self._tunnel(self.proxy, target)
 
+    def authorities(self) -> bytes | None:
+        """The certificate authorities that are trusted, in PEM; None: the system keeps them in a way that hides them."""
+        found = self._context().get_ca_certs(binary_form=True)
+        return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode() or None
+
     async def _connect(self, target: Target, host: str) -> Connection:
         if target.scheme == "http":
             return await self._open(host, target.port)

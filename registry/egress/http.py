@@ -234,6 +234,8 @@ class Egress:
         self.guard = guard or Guard()
         self.max_answer_bytes = max_answer_bytes
         self.idle = IdleConnections()
+        self.proxy_url = proxy
+        """The operator's proxy, with its credential, for ways out that bring their own connections."""
         self._proxy = None if proxy is None else Proxy.parse(proxy)
         self._dialler = Dialler(
             connect_s=self.deadlines.connect_s, idle_s=self.deadlines.stream_idle_s, proxy=self._proxy, tls=tls
@@ -281,6 +283,10 @@ class Egress:
             raise UpstreamTimeout(entry, "it cannot be reached in time") from None
         except (OSError, ValueError):
             raise UpstreamUnavailable(entry, "it cannot be reached") from None
+
+    def authorities(self) -> bytes | None:
+        """The authorities that vouch for upstreams, in PEM, for ways out that bring their own TLS; None: their own."""
+        return self._dialler.authorities()
 
     async def aclose(self) -> None:
         """Close all idle connections; a request under way closes its own."""
