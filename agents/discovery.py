@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from agents import cards
+from agents import cards, signing
 from agents.cards import Card
 from agents.publishing import Published as Published  # what `Found` holds is named here too
 from agents.publishing import Publisher
 from agents.speech import SPEECHES, Speech, Version
 from registry import judged
+from registry.approvals import Approvals
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import HubError, UpstreamInvalid, UpstreamTimeout, VersionNotSupported
+from registry.errors import CardRefused, HubError, UpstreamInvalid, UpstreamTimeout, VersionNotSupported
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 
@@ -67,19 +68,47 @@ class Found:
 
     entry: Agent
     routes: dict[Speech, Route]
-    published: Published | None
-    """None: the agent answers but offers no card."""
+    card: Published | None
+    """The hub's card of it; None: the agent answers but offers no card."""
     expires: float
     source: str = ""
-    """The card's URL."""
+    """The URL of its own card."""
     etag: str | None = None
+    is_verified: bool = False
+    """A pinned key signed its card. Without pinned keys nobody looks."""
+    parts: dict[str, str] | None = None
+    """Digests of what is watched of its card."""
+    changed: tuple[str, ...] = ()
+    """What of its card is not as it was approved."""
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it is not to be called until its card is approved."""
+        return self.entry.quarantine_drift and bool(self.changed)
+
+    @property
+    def published(self) -> Published | None:
+        """The hub's card of the agent; None: the agent offers none.
+
+        Raises:
+            CardRefused: the agent is quarantined, and what its card says with it.
+        """
+        self._check()
+        return self.card
+
+    def _check(self) -> None:
+        if self.changed and self.is_quarantined:
+            what = " and ".join(self.changed)
+            raise CardRefused(self.entry.name, f"its agent card changed ({what}) and waits for the operator's approval")
 
     def route(self, version: Version) -> Route:
         """Where to call the agent over JSON-RPC in the caller's version.
 
         Raises:
             VersionNotSupported: its card lists no such interface.
+            CardRefused: it is quarantined.
         """
+        self._check()
         route = self.routes.get(Speech("JSONRPC", version))
         if route is None:
             spoken = tuple(speech.version for speech in self.routes if speech.binding == "JSONRPC")
@@ -91,7 +120,9 @@ class Found:
 
         Raises:
             UpstreamInvalid: it speaks nothing that the hub speaks.
+            CardRefused: it is quarantined.
         """
+        self._check()
         route = self.routes.get(wanted)
         if route is not None:
             return route
@@ -105,13 +136,23 @@ class Discovery:
     """The cards of all agents. One for a process; `run` must be running."""
 
     def __init__(
-        self, egress: Egress, *, gate: Gate, publisher: Publisher, clock: Callable[[], float] = time.monotonic
+        self,
+        egress: Egress,
+        *,
+        gate: Gate,
+        publisher: Publisher,
+        approvals: Approvals | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Without `approvals` (as `hubbub doctor`) nothing is compared with what was approved."""
         self._egress = egress
         self._gate = gate
         self._publisher = publisher
+        self._approvals = approvals
         self._clock = clock
         self._found: dict[str, Found] = {}
+        self._failed: dict[str, tuple[Agent, float]] = {}
+        """When an agent's card could not be had last, for those who look without waiting."""
         self._fetching: dict[str, tuple[Agent, asyncio.Task[Found | HubError]]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -136,6 +177,34 @@ class Discovery:
             raise outcome
         return outcome
 
+    def known(self, entry: Agent) -> Found | None:
+        """What is known of `entry` now; what is not is asked for, and there for who comes later."""
+        found = self._found.get(entry.name)
+        if found is not None and found.entry == entry:
+            if self._clock() >= found.expires:
+                self._fetch(entry, found)
+            return found
+        tried = self._failed.get(entry.name)
+        if tried is None or tried[0] != entry or self._clock() - tried[1] >= MIN_AGE_S:
+            self._fetch(entry, None)
+        return None
+
+    async def approve(self, entry: Agent) -> Found:
+        """Approve what the agent's card says now: from here on that is what it is compared with.
+
+        Raises:
+            UpstreamInvalid: it offers no card.
+            UpstreamError: as `find`.
+        """
+        found = await self.find(entry)
+        if found.parts is None or self._approvals is None:
+            raise UpstreamInvalid(entry.name, "it offers no agent card")
+        await self._approvals.approve(entry.name, entry.url, found.parts)
+        approved = replace(found, changed=())
+        if self._found.get(entry.name) is found:  # else it was fetched anew meanwhile, and compared with this approval
+            self._found[entry.name] = approved
+        return approved
+
     def rebuild(self, entry: Agent, members: object) -> judged.JsonObject | None:
         """Build the hub's card from a decoded one, such as the extended card; None: it is not a card."""
         card = cards.card_of(members)
@@ -159,6 +228,7 @@ class Discovery:
     async def _refresh(self, entry: Agent, old: Found | None) -> Found | HubError:
         """Fetch and keep. Never raises: those who wait get the error, and nobody may wait."""
         try:
+            await self._publisher.open()
             with self._gate.admit(HUB, entry) as permit:
                 async with asyncio.timeout(CARD_S):
                     found = await self._ask(permit, entry, old)
@@ -173,6 +243,7 @@ class Discovery:
             self._found[entry.name] = found
             return found
         if old is None:
+            self._failed[entry.name] = entry, self._clock()
             return failure
         logger.warning("an agent's card could not be renewed", extra={"agent": entry.name, "reason": failure.text})
         self._found[entry.name] = replace(old, expires=self._clock() + MIN_AGE_S)
@@ -193,32 +264,50 @@ class Discovery:
                     return replace(old, expires=self._clock() + _age(incoming))
                 card = cards.read_card(await _read(incoming, entry)) if incoming.status == 200 else None
                 if card is not None:
-                    return self._keep(
-                        card, incoming, url, old or Found(entry=entry, routes={}, published=None, expires=0)
-                    )
-        if old is not None and old.published is not None:
+                    return replace(await self._keep(entry, card, incoming, old), source=url)
+        if old is not None and old.card is not None:
             raise UpstreamInvalid(entry.name, "its agent card is gone")
+        if entry.card_keys:
+            raise CardRefused(entry.name, "it offers no agent card, and the operator pinned its keys")
+        routes = _routes(entry, Card({}, {}, is_silent=True))
+        return Found(entry=entry, routes=routes, card=None, expires=self._clock() + MIN_AGE_S)
+
+    async def _keep(self, entry: Agent, card: Card, incoming: Incoming, old: Found | None) -> Found:
+        """Verify a card, compare it with the approved one, and make the hub's own of it."""
+        if entry.card_keys:
+            card = await asyncio.to_thread(_verified, entry, card)
+        parts = cards.parts(card)
+        changed = await self._approvals.changed(entry.name, entry.url, parts) if self._approvals is not None else ()
+        if changed and (old is None or old.changed != changed):
+            logger.warning("an agent's card changed", extra={"agent": entry.name, "changed": ", ".join(changed)})
         return Found(
             entry=entry,
-            routes=_routes(entry, Card({}, {}, is_silent=True)),
-            published=None,
-            expires=self._clock() + MIN_AGE_S,
+            routes=_routes(entry, card),
+            card=self._publisher.publish(entry, card, old.card if old is not None else None),
+            expires=self._clock() + _age(incoming),
+            etag=incoming.header("etag"),
+            is_verified=bool(entry.card_keys),
+            parts=parts,
+            changed=changed,
         )
 
-    def _keep(self, card: Card, incoming: Incoming, source: str, old: Found) -> Found:
-        return Found(
-            entry=old.entry,
-            routes=_routes(old.entry, card),
-            published=self._publisher.publish(old.entry, card, old.published),
-            expires=self._clock() + _age(incoming),
-            source=source,
-            etag=incoming.header("etag"),
-        )
+
+def _verified(entry: Agent, card: Card) -> Card:
+    """What a pinned key signed of a card; raises `CardRefused` if none did."""
+    try:
+        signed = signing.verified(card.members, entry.card_keys)
+    except ValueError as error:
+        raise CardRefused(entry.name, str(error)) from None
+    found = cards.card_of(signed) if signed is not None else None
+    if found is None:
+        raise CardRefused(entry.name, "its agent card is not signed by a key that the operator pinned")
+    return found
 
 
 def card_urls(entry: Agent) -> list[str]:
     """Where the agent's card may be: where the operator says it is, else the places below its URL."""
     base, named = cards.base_of(entry.url)
+    named = entry.card_url or named
     return [named] if named is not None else [cards.card_url(base, place) for place in PLACES]
 
 
@@ -233,6 +322,12 @@ def _routes(entry: Agent, card: Card) -> dict[Speech, Route]:
         url = cards.endpoint(base, interface, speech)
         if url is not None:
             routes[speech] = Route(url, _headers(entry, speech), interface.tenant, speech)
+    if entry.grpc_url is not None:
+        grpc = Speech("GRPC", "1.0")
+        url = cards.grpc_endpoint(base, entry.grpc_url, is_operators=True)
+        tenant = interfaces[grpc].tenant if grpc in interfaces else None
+        if url is not None:
+            routes[grpc] = Route(url, _headers(entry, grpc), tenant, grpc)
     return routes
 
 

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from agents.signing import JWKS_PATH
 from hub import errors
 from hub.app import PROBLEM, Door, Routes, jsonrpc
 from hub.doors.a2a import A2ADoor
 from hub.doors.admin import AdminDoor
+from hub.doors.catalog import CARD_PATH, CATALOG_PATH, CatalogDoor
 from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.doors.health import HealthDoor
 from hub.doors.mcp import McpDoor
@@ -37,6 +39,10 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai)
     admin = AdminDoor(services)
     admin_door = Door(admin, errors.problem, is_open=admin.is_open, media_type=PROBLEM)
+    catalog = CatalogDoor(
+        registry, discovery=services.discovery, publisher=services.publisher, signatures=services.signatures
+    )
+    catalog_door = Door(catalog, errors.problem, is_open=catalog.is_open, media_type=PROBLEM)
     health = HealthDoor(services.database)
     live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
     ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
@@ -45,6 +51,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
         exact={
             **openai_doors,
             **{f"/v1{path}": door for path, door in openai_doors.items()},
+            **dict.fromkeys((CARD_PATH, CATALOG_PATH, JWKS_PATH), catalog_door),
             "/mcp": mcp_door,
             "/livez": live_door,
             "/readyz": ready_door,

@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from agents.call import AgentCaller
 from agents.discovery import Discovery
 from agents.ledger import Ledger
 from agents.publishing import Publisher
+from agents.signing import Signatures
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
@@ -21,6 +23,7 @@ from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.pool import Pool
 from mcp_bridge.sync import Sync
+from registry.approvals import Approvals
 from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
 from registry.egress.guard import Guard
@@ -32,6 +35,7 @@ from registry.ownership import Ownership
 from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
+from registry.signing_keys import SigningKeys
 from registry.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -56,6 +60,9 @@ class Services:
     egress: Egress
     usage: UsageLog
     agents: AgentCaller
+    discovery: Discovery
+    publisher: Publisher
+    signatures: Signatures
     tools: Dispatch
     chat: Chat
     sync: Sync
@@ -94,10 +101,13 @@ async def open_services(
         usage = UsageLog(database)
         egress = _way_out(hub)
         stack.push_async_callback(egress.aclose)
-        registry = Registry(database, sealer(declared), keys)
+        secrets_of = sealer(declared)
+        registry = Registry(database, secrets_of, keys)
         made_admin_key = await keys.follow_admin_key(hub.admin_key)
         gate = make_gate(usage.record)
-        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url=public_url))
+        signatures = Signatures(SigningKeys(database, secrets_of), public_url=public_url)
+        publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, hub))
+        discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
         pool = Pool(registry, gate=gate, egress=egress, environment=environment)
         sync = Sync(registry, gate=gate, pool=pool)
         dispatch = Dispatch(registry, gate=gate, pool=pool)
@@ -119,6 +129,9 @@ async def open_services(
             egress=egress,
             usage=usage,
             agents=AgentCaller(egress, discovery=discovery, ledger=Ledger(Ownership(database))),
+            discovery=discovery,
+            publisher=publisher,
+            signatures=signatures,
             tools=dispatch,
             chat=Chat(
                 lambda: registry.catalog,
@@ -145,6 +158,12 @@ def _way_out(hub: HubSettings) -> Egress:
         proxy=hub.egress_proxy,
         max_answer_bytes=limits.body_bytes,
     )
+
+
+def grpc_address(public_url: str, hub: HubSettings) -> str | None:
+    """host:port where clients reach the hub's gRPC: the public host, on the port that the file says; None: it has none."""
+    host = urlsplit(public_url).hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{hub.grpc_port}" if hub.grpc_port is not None else None
 
 
 def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -249,6 +249,10 @@ class AgentFault(UpstreamError):
         return self.message
 
 
+class CardRefused(UpstreamInvalid):
+    """An agent's card is not what the operator pinned or approved, so the agent is not called by it."""
+
+
 class AddressRefused(UpstreamError):
     """A URL that a user or an upstream supplied leads to a network that the operator did not open."""
 

@@ -22,7 +22,7 @@ from registry.entries import Agent, Model, QuarantinedTool, Server, Tool
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.judged import JsonObject
 from registry.keys import Keys
-from registry.models import Change, ListedTool, StoredEntry, SwitchedOff
+from registry.models import ApprovedCard, Change, ListedTool, StoredEntry, SwitchedOff
 from registry.secrets import Sealer, SecretKeyInvalid
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,8 @@ class Registry:
             session.delete(self._own(session, kind, name))
             if kind == "server":
                 session.exec(delete(ListedTool).where(col(ListedTool.server) == name))
+            if kind == "agent":  # another of this name is seen for the first time
+                session.exec(delete(ApprovedCard).where(col(ApprovedCard.agent) == name))
             session.add(Change(kind="catalog", name=name))
 
         await self._database.write(remove)

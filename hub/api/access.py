@@ -30,3 +30,13 @@ def needs(collection: str) -> Callable[[Request], Principal]:
         return principal
 
     return caller
+
+
+def lists(kind: str, collection: str) -> Callable[[Request], Principal]:
+    """A dependency: the caller who lists a collection. Agents anybody may list: those that they may call."""
+
+    def caller(request: Request) -> Principal:
+        principal: Principal = request.scope["principal"]
+        return principal if kind == "agent" else needs(collection)(request)
+
+    return caller

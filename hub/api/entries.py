@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import ServicesNow, lists, needs
+from hub.api.agent_cards import card_state
 from hub.services import Services
 from registry.entries import Agent, Model, Server
 from registry.errors import Conflict, InvalidRequest, NotFound
@@ -25,7 +26,9 @@ EXAMPLES: dict[EntryKind, JsonObject] = {
     "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
 }
 
-DESTINATION = frozenset({"url", "base_url", "provider"})
+ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url"})
+
+DESTINATION = ADDRESSES | {"provider"}
 """Members that say where an entry is, and so where its credentials go."""
 
 CREDENTIALS = frozenset({"headers", "api_key", "auth"})
@@ -53,19 +56,22 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
 
     @router.get("")
     async def listed(
-        _caller: caller_of,
+        caller: Annotated[Principal, Depends(lists(kind, collection))],
         services: ServicesNow,
         after: str = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> JsonObject:
-        entries = services.registry.all_of(kind)
+        is_admin = caller.grants.allow("admin", collection)
+        entries = services.registry.all_of(kind) if is_admin else _callable(services, caller)
         names = sorted(name for name in entries if name > after)
-        items = [_public(services, kind, entries[name]) for name in names[:limit]]
+        items = [(_public if is_admin else _offered)(services, kind, entries[name]) for name in names[:limit]]
         return {"items": items, "next": names[limit - 1] if len(names) > limit else None}
 
     @router.get("/{name:path}")
     async def one(name: str, _caller: caller_of, services: ServicesNow) -> JsonObject:
-        return _public(services, kind, _find(services, kind, name))
+        entry = _find(services, kind, name)
+        shown = _public(services, kind, entry)
+        return {**shown, "card": await card_state(services, entry)} if isinstance(entry, Agent) else shown
 
     @router.patch("/{name:path}")
     async def change(name: str, body: JsonBody, caller: caller_of, services: ServicesNow) -> JsonObject:
@@ -103,8 +109,8 @@ def _judge_move(entry: Agent | Server | Model, stored: JsonObject, body: JsonObj
     Raises:
         InvalidRequest: it would carry credentials that the caller has not seen to where the caller says.
     """
-    if caller.is_admin and DESTINATION & body.keys():
-        return True
+    if caller.is_admin and DESTINATION & body.keys():  # addresses that somebody else wrote stay somebody else's
+        return entry.trusted or not (ADDRESSES & stored.keys()) - body.keys()
     if all(body[member] == stored.get(member) for member in DESTINATION & body.keys()):
         return entry.trusted
     kept = sorted(member for member in CREDENTIALS if stored.get(member) and member not in body)
@@ -139,6 +145,21 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
     else:
         shown["url"] = entry.url
     return shown
+
+
+def _callable(services: Services, caller: Principal) -> dict[str, Agent | Server | Model]:
+    """The agents that the caller may call."""
+    agents = services.registry.catalog.agents
+    return {name: entry for name, entry in agents.items() if caller.grants.allow("agent", name)}
+
+
+def _offered(services: Services, _kind: EntryKind, entry: Agent | Server | Model) -> JsonObject:
+    """An agent as those see it who may only call it."""
+    assert isinstance(entry, Agent), "of these only"
+    found = services.discovery.known(entry)
+    card = found.card if found is not None and not found.is_quarantined else None
+    address = f"{services.publisher.address(entry.name)}.well-known/agent-card.json"
+    return {"name": entry.name, "description": card.members["description"] if card else None, "card": address}
 
 
 def _tools(tools: Mapping[str, Any], server: str) -> list[str]:

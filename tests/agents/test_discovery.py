@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from agents import signing
 from agents.discovery import PLACES, Discovery
 from agents.publishing import Publisher
 from agents.speech import SPEECHES, Speech
+from registry.approvals import Approvals
+from registry.db import open_database
 from registry.egress.http import Egress
 from registry.entries import Agent
-from registry.errors import UpstreamError, UpstreamUnavailable
+from registry.errors import CardRefused, UpstreamError, UpstreamUnavailable
 from registry.gate import Settled
+from registry.schema import migrate
 from tests.conftest import served
 from tests.peers.a2a_agent import reply, simple_card
 from tests.recording import RecordingGate
@@ -63,7 +72,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Bench]:
+async def opened(approvals: Approvals | None = None) -> AsyncIterator[Bench]:
     settled: list[Settled] = []
     gate = RecordingGate(settled.append)
     cards = Cards()
@@ -71,7 +80,13 @@ async def opened() -> AsyncIterator[Bench]:
     egress = Egress()
     async with served(cards) as cards.url:
         bench: Bench
-        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url="http://hub/"), clock=lambda: bench.now)
+        discovery = Discovery(
+            egress,
+            gate=gate,
+            publisher=Publisher(public_url="http://hub/"),
+            approvals=approvals,
+            clock=lambda: bench.now,
+        )
         bench = Bench(discovery, cards, Agent(name="a", url=cards.url), gate)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(discovery.run())
@@ -223,3 +238,117 @@ async def test_agent_that_is_down_is_asked_again_at_once(bench: Bench) -> None:
     with pytest.raises(UpstreamUnavailable):
         await bench.discovery.find(down)
     assert (await bench.discovery.find(bench.entry)).published is not None
+
+
+@pytest.fixture
+async def approvals(tmp_path: Path) -> AsyncIterator[Approvals]:
+    async with open_database(f"sqlite:///{tmp_path}/hub.db") as database:
+        migrate(database.engine)
+        yield Approvals(database)
+
+
+async def settled_fetches(bench: Bench) -> None:
+    """Wait for the fetches that nobody waits for."""
+    for _, task in list(bench.discovery._fetching.values()):
+        await task
+
+
+def changed_card(bench: Bench) -> Any:
+    return {**simple_card()(bench.cards.url), "skills": [{"id": "new", "name": "n", "description": "d", "tags": []}]}
+
+
+async def test_a_card_that_changed_since_it_was_first_seen_is_shown_as_changed(
+    approvals: Approvals, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(approvals) as bench:
+        assert (await bench.discovery.find(bench.entry)).changed == ()
+        bench.cards.body = changed_card(bench)
+        bench.now = 3601
+        await renewed(bench)
+        found = await bench.discovery.find(bench.entry)
+        assert found.changed == ("skills",)
+        assert found.choose(SPEECHES[0]).url == f"{bench.cards.url}/rpc", "it is shown, and no more"
+        assert "changed" in caplog.text
+        bench.cards.body = None
+        bench.now = 7300
+        await renewed(bench)
+        assert (await bench.discovery.find(bench.entry)).changed == ()
+
+
+async def test_a_changed_agent_in_quarantine_is_not_called_until_it_is_approved(approvals: Approvals) -> None:
+    async with opened(approvals) as bench:
+        await bench.discovery.find(bench.entry)
+        bench.cards.body = changed_card(bench)
+        guarded = replace(bench.entry, quarantine_drift=True)
+        found = await bench.discovery.find(guarded)
+        for refused in (lambda: found.choose(SPEECHES[0]), lambda: found.route("1.0"), lambda: found.published):
+            with pytest.raises(CardRefused, match=r"changed \(skills\)"):
+                refused()
+        await bench.discovery.approve(guarded)
+        again = await bench.discovery.find(guarded)
+        assert again.choose(SPEECHES[0]).url == f"{bench.cards.url}/rpc"
+        assert again.published is not None
+        bench.now = 3601
+        await bench.discovery.find(guarded)
+        await settled_fetches(bench)
+        assert (await bench.discovery.find(guarded)).changed == ()
+
+
+async def test_approval_outlives_the_process_and_a_moved_agent_is_seen_anew(approvals: Approvals) -> None:
+    async with opened(approvals) as bench:
+        parts = (await bench.discovery.find(bench.entry)).parts
+        assert parts is not None
+        assert await approvals.changed("a", bench.entry.url, {**parts, "skills": "x"}) == ("skills",)
+        assert await approvals.changed("a", "http://elsewhere", {**parts, "skills": "x"}) == ()
+
+
+def signed(key: ec.EllipticCurvePrivateKey, members: dict[str, Any]) -> dict[str, Any]:
+    protected, _, signature = jwt.api_jws.encode(rfc8785.dumps(members), key, "ES256").split(".")
+    return {**members, "signatures": [{"protected": protected, "signature": signature}]}
+
+
+async def test_a_card_without_a_pinned_keys_signature_is_refused_and_the_old_one_serves_on(bench: Bench) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pinned = replace(bench.entry, card_keys=(json.dumps(signing._public_jwk(key)),))
+    with pytest.raises(CardRefused, match="not signed by a key that the operator pinned"):
+        await bench.discovery.find(pinned)
+    bench.cards.body = signed(key, simple_card()(bench.cards.url))
+    first = await bench.discovery.find(pinned)
+    assert first.is_verified
+    bench.cards.body = {**bench.cards.body, "name": "Evil"}
+    bench.now = 3601
+    await bench.discovery.find(pinned)
+    await settled_fetches(bench)
+    assert (await bench.discovery.find(pinned)).published == first.published
+
+
+async def test_an_agent_with_pinned_keys_and_no_card_is_not_called(bench: Bench) -> None:
+    bench.cards.path = "/nowhere"
+    with pytest.raises(CardRefused):
+        await bench.discovery.find(replace(bench.entry, card_keys=("{}",)))
+
+
+async def test_card_and_grpc_may_be_where_the_operator_says(bench: Bench) -> None:
+    bench.cards.path = "/cards/echo"
+    entry = replace(bench.entry, card_url=f"{bench.cards.url}/cards/echo", grpc_url="grpc.example:443")
+    found = await bench.discovery.find(entry)
+    assert [path for path, _ in bench.cards.asked] == ["/cards/echo"]
+    assert found.choose(Speech("GRPC", "1.0")).url == "http://grpc.example:443"
+
+
+async def test_who_looks_without_waiting_finds_it_later(bench: Bench) -> None:
+    assert bench.discovery.known(bench.entry) is None
+    await settled_fetches(bench)
+    assert bench.discovery.known(bench.entry) is not None
+
+
+async def test_an_agent_that_fails_is_not_asked_by_each_who_looks(bench: Bench) -> None:
+    bench.cards.body = {**simple_card()(bench.cards.url), "description": "x" * (1024 * 1024)}
+    for _ in range(3):
+        assert bench.discovery.known(bench.entry) is None
+        await settled_fetches(bench)
+    assert len(bench.cards.asked) == 1
+    bench.now = 31
+    bench.discovery.known(bench.entry)
+    await settled_fetches(bench)
+    assert len(bench.cards.asked) == 2

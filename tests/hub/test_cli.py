@@ -14,6 +14,7 @@ from hub.cli import COMMANDS, main
 from hub.cli.imports import extend
 from hub.settings import load
 from registry.config import ConfigInvalid
+from registry.schema import HEAD
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"alembic", "cryptography", "fastapi", "mcp", "pydantic", "sqlalchemy", "sqlmodel", "uvicorn", "yaml"}
@@ -157,7 +158,7 @@ def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -
 
 
 def test_migrate_says_where_the_schema_is(run: Run, here: Path) -> None:
-    assert run("migrate").output == "The database's schema is at 0001.\n"
+    assert run("migrate").output == f"The database's schema is at {HEAD}.\n"
     assert (here / "hubbub.db").exists()
 
 
