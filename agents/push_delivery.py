@@ -26,7 +26,6 @@ from registry.entries import Headers
 from registry.errors import UpstreamError
 from registry.gate import Gate
 from registry.identity import HUB
-from registry.judged import JsonObject
 from registry.outbox import Due, Outbox
 
 logger = logging.getLogger(__name__)
@@ -68,8 +67,8 @@ MEDIA_TYPE: Final = {"1.0": "application/a2a+json", "0.3": "application/json"}
 class Signer(Protocol):
     """Signs with the key that the hub publishes."""
 
-    def token(self, claims: JsonObject, *, lifetime_s: float) -> str:
-        """Return a JWT (RFC 7519) of the claims and of `iat` and `exp`, in compact form."""
+    def sign(self, claims: dict[str, object]) -> str:
+        """Return a JWT (RFC 7519) of the claims, in compact form."""
 
 
 class Answer(NamedTuple):
@@ -233,10 +232,9 @@ class Courier:
 
     async def _attempt(self, due: Due) -> Answer:
         signer = await self._signer()
-        signature = signer.token(self._claims(due), lifetime_s=SIGNATURE_VALID_S)
         outgoing = Outgoing(
             url=due.destination.url,
-            headers=headers_of(due, signature),
+            headers=headers_of(due, signer.sign(self._claims(due))),
             body=due.body,
             trusted=False,
             plain_inside_only=True,
@@ -267,11 +265,13 @@ class Courier:
                 else:
                     await self._outbox.bury(due.id, reason, now)
 
-    def _claims(self, due: Due) -> JsonObject:
-        target = parse(due.destination.url)
+    def _claims(self, due: Due) -> dict[str, object]:
+        target, now = parse(due.destination.url), int(self._clock())
         return {
             "iss": self._public_url,
             "aud": f"{target.scheme}://{target.authority}",
+            "iat": now,
+            "exp": now + SIGNATURE_VALID_S,
             "jti": due.event_id,
             "taskId": due.task_id,
             "sha256": hashlib.sha256(due.body).hexdigest(),
