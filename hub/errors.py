@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from agents import faults
 from registry import errors
 from registry.errors import HubError
 from registry.judged import JsonObject
@@ -98,6 +99,20 @@ def http_status(error: HubError) -> int | None:
     if isinstance(error, errors.AgentFault):
         return None
     return row.status if row.http or isinstance(error, errors.UpstreamError) else None
+
+
+_GRPC_OF_HTTP = {401: 16, 403: 7, 408: 4, 413: 8, 429: 8, 431: 8, 502: 14, 503: 14, 504: 4}
+"""gRPC status numbers of what concerns the request or the way rather than A2A."""
+
+
+def grpc_status(error: HubError) -> int:
+    """The gRPC status number on the A2A door."""
+    if isinstance(error, errors.AgentFault):
+        return faults.grpc_status(error.code)
+    row = row_of(error)
+    if row.http or row.a2a == faults.INTERNAL.code:
+        return _GRPC_OF_HTTP.get(row.status) or faults.grpc_status(row.a2a)
+    return faults.grpc_status(row.a2a)
 
 
 def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:

@@ -34,11 +34,11 @@ async def open_house(
     declared: Declared, *, public_url: str, bound_to: str, make_gate: MakeGate = Gate
 ) -> AsyncIterator[tuple[House, Services]]:
     """Open the services and hang the doors."""
+    limits = declared.hub.limits
     async with (
         open_services(declared, public_url=public_url, environment=environment(), make_gate=make_gate) as services,
         routes(services) as found,
     ):
-        limits = declared.hub.limits
         house = House(
             routes=found,
             authenticator=Authenticator(services.keys),
@@ -50,7 +50,22 @@ async def open_house(
                 stream_idle_s=limits.stream_idle_s,
             ),
         )
-        yield house, services
+        async with _grpc(services, house, host=bound_to):
+            yield house, services
+
+
+@asynccontextmanager
+async def _grpc(services: Services, house: House, *, host: str) -> AsyncIterator[None]:
+    """Serve gRPC beside HTTP, if the file says on which port."""
+    hub = services.declared.hub
+    if hub.grpc_port is None:
+        yield
+        return
+    from hub.doors.grpc import GrpcDoor, listening  # noqa: PLC0415 - loads grpc and protobuf: 100 ms and 20 MB
+
+    door = GrpcDoor(services.agents, registry=services.registry, gate=services.gate, authenticator=house.authenticator)
+    async with listening(door, host=host, port=hub.grpc_port, limits=house.limits, drain_s=hub.limits.drain_s):
+        yield
 
 
 def server(app: App, *, host: str, port: int, drain_s: float) -> uvicorn.Server:

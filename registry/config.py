@@ -206,9 +206,8 @@ class _Reading:
         """Turn a valid shape into entries."""
         self._check_providers(shape)
         self._check_secrets(shape)
-        for member in ("valkey", "grpc_port"):
-            if getattr(shape.hub, member) is not None:
-                self.notice(("hub", member), "is not used by this version")
+        if shape.hub.valkey is not None:
+            self.notice(("hub", "valkey"), "is not used by this version")
         return Declared(
             hub=_settings(shape.hub),
             agents={name: self._entry("agents", name, agent) for name, agent in shape.agents.items()},

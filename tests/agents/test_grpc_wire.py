@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agents import grpc_wire
 from agents.faults import Fault
-from agents.grpc_wire import EXACT, MAX_DEPTH
+from agents.grpc_json import EXACT, MAX_DEPTH
 from agents.speech import Operation
 from registry.errors import InvalidParams, InvalidRequest
 
@@ -129,7 +129,7 @@ def test_request_reads_back_as_it_was_written(operation: Operation) -> None:
     tenant, params = grpc_wire.read_request(operation, data)
     assert tenant == "up"
     assert same(params, REQUESTS[operation])
-    assert grpc_wire.read_request(operation, grpc_wire.write_request(operation, {}))[0] == ""
+    assert grpc_wire.read_request(operation, grpc_wire.write_request(operation, params))[0] == ""
 
 
 @pytest.mark.parametrize(("operation", "result"), RESULTS)
@@ -207,6 +207,26 @@ def test_file_is_read_in_either_base64_alphabet() -> None:
     for text in ("+/+/AA==", "-_-_AA==", "-_-_AA"):
         data = grpc_wire.write_result("SendMessage", {"message": {"parts": [{"raw": text}]}})
         assert grpc_wire.read_result("SendMessage", data)["message"]["parts"] == [{"raw": "+/+/AA=="}]
+
+
+@pytest.mark.parametrize(
+    ("operation", "params"),
+    [
+        ("SendMessage", {}),
+        ("SendMessage", {"message": {"taskId": "t" * 513}}),
+        ("SendMessage", {"message": {"contextId": "c" * 513}}),
+        ("SendMessage", {"message": {"referenceTaskIds": ["t" * 513]}}),
+        ("SendMessage", {"message": {"referenceTaskIds": [""]}}),
+        ("SendMessage", {"message": {"referenceTaskIds": ["t"] * 101}}),
+        ("GetTask", {}),
+        ("SubscribeToTask", {"id": "t" * 513}),
+        ("ListTasks", {"contextId": "c" * 513}),
+        ("DeleteTaskPushNotificationConfig", {"id": "p"}),
+    ],
+)
+def test_request_needs_its_ids_in_a_length_that_is_kept(operation: Operation, params: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParams):
+        grpc_wire.read_request(operation, grpc_wire.write_request(operation, params))
 
 
 @pytest.mark.parametrize(

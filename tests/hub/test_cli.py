@@ -84,11 +84,11 @@ def test_serve_tells_a_database_that_cannot_be_used_in_one_line(run: Run, here: 
 
 
 def test_check_counts_what_a_valid_file_declares(run: Run, here: Path) -> None:
-    (here / "hub.yaml").write_text("models: {a: {provider: offline}}\nhub: {grpc_port: 4001}")
+    (here / "hub.yaml").write_text("models: {a: {provider: offline}}\nhub: {valkey: redis://h}")
     done = run("check")
     assert done.exit_code == 0
     assert done.output == (
-        "note: hub.yaml:2: hub.grpc_port: is not used by this version\n"
+        "note: hub.yaml:2: hub.valkey: is not used by this version\n"
         "hub.yaml is valid: 0 agents, 0 MCP servers, 1 models, 0 toolsets, 0 keys.\n"
     )
 

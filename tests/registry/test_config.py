@@ -55,7 +55,7 @@ def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
     assert {entry.name for entry in entries if entry.unavailable} == {"petstore", "crm", "planner", "helper", "both"}
     told = " ".join(str(notice) for notice in declared.notices)
-    for what in ("valkey", "grpc_port", "fallbacks", "petstore", "crm", "planner", "helper", "budget", "both"):
+    for what in ("valkey", "fallbacks", "petstore", "crm", "planner", "helper", "budget", "both"):
         assert what in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
 
