@@ -6,6 +6,7 @@ from typing import Any
 
 from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.faults import Fault
+from agents.records import Untranslatable
 from agents.speech import Ask, Operation, Speech, Version
 from agents.streams import Shown
 from agents.upstream import event_of
@@ -94,7 +95,7 @@ def asked(version: Version, operation: Operation, params: JsonObject, *, forward
     if version == "0.3":
         try:
             params = translate_rest03.rest03_params_up(operation, params)
-        except translate.Untranslatable as error:
+        except Untranslatable as error:
             raise InvalidParams(f"the request cannot be read: {error}") from None
     headers = dict(forwarded)
     extensions = headers.pop(wire.EXTENSIONS_HEADER[version], None)

@@ -6,12 +6,13 @@ Knows no owner and no door. An error that the agent itself answered is an `Agent
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.discovery import Route
+from agents.records import Untranslatable
 from agents.speech import STREAMING, Ask, Operation, Speech
 from registry import judged
 from registry.discreet import discreet
@@ -20,6 +21,7 @@ from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Agent
 from registry.errors import (
     AgentFault,
+    InvalidParams,
     ParseFailed,
     UpstreamInvalid,
     UpstreamRefused,
@@ -79,7 +81,7 @@ class Upstream:
         """Ask for events; leaving closes the connection and nothing more. Errors as `unary`, also while reading."""
         if route.speech.binding == "GRPC":
             async with self._over_grpc().stream(permit, entry, route, ask) as stream:
-                yield Events(_written(stream), CANONICAL, stream.extensions)
+                yield Events(_written(stream.events), CANONICAL, stream.extensions)
             return
         async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
             yield Events(read_events(entry, route.speech, incoming), route.speech, extensions_of(incoming))
@@ -113,7 +115,18 @@ class Upstream:
 
 
 def written(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
-    """Write a request in the route's speech: HTTP method, URL and body."""
+    """Write a request in the route's speech: HTTP method, URL and body.
+
+    Raises:
+        InvalidParams: the agent's version has no words for it.
+    """
+    try:
+        return _written_as(route, ask)
+    except Untranslatable as error:  # what its client said, and no reader has looked at yet
+        raise InvalidParams(f"the request cannot be said in A2A {route.speech.version}: {error}") from None
+
+
+def _written_as(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
     binding, version = route.speech
     if binding == "JSONRPC":
         params = ask.params if version == "1.0" else translate.params_down(ask.operation, ask.params)
@@ -145,6 +158,7 @@ def event_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
 
 def _read(entry: Agent, speech: Speech, body: bytes, up: Callable[[Any], JsonObject]) -> JsonObject:
     try:
+        judged.check_size(body)
         said = judged.decode(body) if body else {}
         if speech.binding == "JSONRPC":
             if not isinstance(said, dict) or ("result" not in said and "error" not in said):
@@ -152,10 +166,10 @@ def _read(entry: Agent, speech: Speech, body: bytes, up: Callable[[Any], JsonObj
             if said.get("error") is not None:
                 raise _fault(entry, faults.read_jsonrpc(judged.decode(discreet(entry, judged.encode(said["error"])))))
             said = said.get("result")
-        elif isinstance(said, dict) and (fault := faults.read_said(said)) is not None:
-            raise _fault(entry, fault)
+        elif isinstance(said, dict) and faults.read_said(said) is not None:
+            raise _fault(entry, faults.read_said(judged.decode(discreet(entry, judged.encode(said)))))
         return up(said)
-    except (ParseFailed, translate.Untranslatable):
+    except (ParseFailed, Untranslatable):
         raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
 
 
@@ -229,7 +243,7 @@ async def read_events(entry: Agent, speech: Speech, incoming: Incoming) -> Async
         yield [rest_of]
 
 
-async def _written(stream: AsyncIterable[JsonObject]) -> AsyncIterator[list[bytes]]:
+async def _written(stream: AsyncIterator[JsonObject]) -> AsyncIterator[list[bytes]]:
     async for event in stream:
         yield [judged.encode(event)]
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from agents import translate
+from agents.records import Untranslatable
 from agents.speech import PUSH, STREAMING, Ask, Operation, Version
 from registry import judged
 from registry.entries import Headers
@@ -353,7 +354,7 @@ def canonical(request: Request, forwarded: Headers) -> Ask:
     if envelope.version == "0.3":
         try:
             params = translate.params_up(envelope.operation, params)
-        except translate.Untranslatable as error:
+        except Untranslatable as error:
             raise InvalidParams(f"params cannot be read: {error}", member="params") from None
     headers = dict(forwarded)
     extensions = headers.pop(EXTENSIONS_HEADER[envelope.version], None)
