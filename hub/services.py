@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from urllib.parse import urlsplit
 
 from agents.call import AgentCaller
 from agents.discovery import Discovery
+from agents.keeper import Keeper
 from agents.ledger import Ledger
 from agents.publishing import Publisher
 from agents.signing import Signatures
+from agents.streams import Streams
+from agents.upstream import Upstream
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
@@ -29,6 +33,7 @@ from registry.db import Database, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
+from registry.events import Events
 from registry.gate import Gate, Settled
 from registry.keys import Keys
 from registry.ownership import Ownership
@@ -106,16 +111,32 @@ async def open_services(
         made_admin_key = await keys.follow_admin_key(hub.admin_key)
         gate = make_gate(usage.record)
         signatures = Signatures(SigningKeys(database, secrets_of), public_url=public_url)
-        publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, hub))
+        publisher = Publisher(
+            public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, hub), translates=True
+        )
         discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
+        ledger = Ledger(Ownership(database))
+        events = Events(database, secrets.token_hex(8))
+        upstream = Upstream(egress)
+        stack.push_async_callback(upstream.aclose)
+        streams = Streams(upstream, ledger=ledger, events=events)
+        keeper = Keeper(
+            streams,
+            events=events,
+            catalog=lambda: registry.catalog,
+            discovery=discovery,
+            gate=gate,
+            keep=(hub.limits.task_days, hub.limits.tasks),
+        )
         pool = Pool(registry, gate=gate, egress=egress, environment=environment)
         sync = Sync(registry, gate=gate, pool=pool)
         dispatch = Dispatch(registry, gate=gate, pool=pool)
         compatible = OpenAICompatible(egress, keys=environment)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
+        await events.begin()
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        running = [background.create_task(part.run()) for part in (usage, discovery, sync)]
+        running = [background.create_task(part.run()) for part in (usage, discovery, sync, events, keeper)]
         running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)
         stack.push_async_callback(pool.aclose)
@@ -128,7 +149,7 @@ async def open_services(
             gate=gate,
             egress=egress,
             usage=usage,
-            agents=AgentCaller(egress, discovery=discovery, ledger=Ledger(Ownership(database))),
+            agents=AgentCaller(egress, discovery=discovery, ledger=ledger, upstream=upstream, streams=streams),
             discovery=discovery,
             publisher=publisher,
             signatures=signatures,

@@ -80,7 +80,7 @@ class TaskEvent(SQLModel, table=True):
     """One event of a task, as it was shown."""
 
     __tablename__ = "task_events"
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own shape
+    __table_args__ = {"sqlite_with_rowid": False}
     agent: str = Field(primary_key=True)
     task_id: str = Field(primary_key=True)
     seq: int = Field(primary_key=True)
