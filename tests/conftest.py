@@ -49,6 +49,8 @@ class Hub:
     url: str
     services: Services
     gate: RecordingGate
+    grpc: str | None = None
+    """host:port, if it was opened with `grpc=True`."""
 
     async def key(self, *allow: str, **members: object) -> str:
         """Make a key with these grants and return its secret."""
@@ -106,6 +108,12 @@ def free_socket() -> socket.socket:
     return sock
 
 
+def free_port() -> int:
+    """A port that is free now, for servers that bind it themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
 @asynccontextmanager
 async def run(uvicorn_server: uvicorn.Server, sock: socket.socket) -> AsyncIterator[None]:
     """Run a server on a bound socket until the block ends."""
@@ -126,12 +134,15 @@ OpenHub = Callable[..., contextlib.AbstractAsyncContextManager[Hub]]
 
 
 @asynccontextmanager
-async def open_hub(directory: Path, yaml: str = "", *, environ: dict[str, str] | None = None) -> AsyncIterator[Hub]:
+async def open_hub(
+    directory: Path, yaml: str = "", *, environ: dict[str, str] | None = None, grpc: bool = False
+) -> AsyncIterator[Hub]:
     """Serve a real hub for this hub.yaml; at the end, every permit it gave must have been settled once."""
     sock = free_socket()
     port = sock.getsockname()[1]
+    grpc_port = free_port() if grpc else None
     declared: Declared = read(
-        with_hub_section(directory, yaml),
+        with_hub_section(directory, yaml, grpc_port=grpc_port),
         file="hub.yaml",
         environ=environ or {},
         read_file=lambda name: (directory / name).read_text(),
@@ -155,18 +166,19 @@ async def open_hub(directory: Path, yaml: str = "", *, environ: dict[str, str] |
     real = server(App(opener), host="127.0.0.1", port=port, drain_s=2)
     embedded = Embedded(real.config)
     async with run(embedded, sock):
-        yield Hub(f"http://127.0.0.1:{port}", opened[0], gates[0])
+        yield Hub(f"http://127.0.0.1:{port}", opened[0], gates[0], f"127.0.0.1:{grpc_port}" if grpc_port else None)
     gates[0].check()
 
 
-def with_hub_section(directory: Path, yaml: str) -> str:
+def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None) -> str:
     """Add the hub's own section, with a database in `directory`, to a hub.yaml without one."""
     text = textwrap.dedent(yaml)
     if not (directory / "hubbub.db").exists():
         shutil.copy(_empty_database(), directory / "hubbub.db")
     if "\nhub:" in f"\n{text}":
         return text
-    return f"hub:\n  database: sqlite:///{directory}/hubbub.db\n  admin_key: {ADMIN_KEY}\n{text}"
+    grpc = f"  grpc_port: {grpc_port}\n" if grpc_port else ""
+    return f"hub:\n  database: sqlite:///{directory}/hubbub.db\n  admin_key: {ADMIN_KEY}\n{grpc}{text}"
 
 
 @cache

@@ -16,10 +16,9 @@ from tests.conftest import OpenHub
 from tests.peers.a2a_clients import LACKING, Refused, SdkClient, open_client
 from tests.peers.a2a_sdk_agents import Agent, open_agent
 
-CLIENTS = [speech for speech in SPEECHES if speech.binding != "GRPC"]
 CELLS = [
     pytest.param(client, agent, id=f"{client.binding}-{client.version} to {agent.binding}-{agent.version}")
-    for client in CLIENTS
+    for client in SPEECHES
     for agent in SPEECHES
 ]
 matrix = pytest.mark.parametrize(("client", "agent"), CELLS)
@@ -29,7 +28,7 @@ matrix = pytest.mark.parametrize(("client", "agent"), CELLS)
 async def cell(hub: OpenHub, client: Speech, agent: Speech, **options: Any) -> AsyncIterator[tuple[SdkClient, Agent]]:
     async with (
         open_agent(agent, **options) as peer,
-        hub(f"agents:\n  echo: {{url: {peer.url}}}\n") as running,
+        hub(f"agents:\n  echo: {{url: {peer.url}}}\n", grpc=client.binding == "GRPC") as running,
     ):
         headers = {"authorization": f"Bearer {await running.key('agent:*')}"}
         async with open_client(f"{running.url}/a2a/echo/", client, headers=headers) as sdk:
