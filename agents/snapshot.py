@@ -5,6 +5,7 @@ A hub that missed events of a task has the agent's snapshot afterwards; what a c
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from registry.judged import JsonObject
@@ -56,21 +57,23 @@ def _with_artifact(task: JsonObject, update: JsonObject) -> JsonObject:
 def difference(known: JsonObject | None, now: JsonObject) -> list[JsonObject]:
     """The events that tell somebody who saw `known` what `now` is: artifacts first, then the status.
 
-    Somebody who saw nothing gets the whole task.
+    Somebody who saw nothing gets the whole task. That something is gone (an artifact, a member of the metadata) cannot be
+    said by events, and is not.
     """
     if known is None:
         return [{"task": now}]
     ids = {"taskId": now.get("id"), "contextId": now.get("contextId", "")}
     events: list[JsonObject] = []
-    old = list(known.get("artifacts") or [])
-    for artifact in now.get("artifacts") or []:
-        index = _index(old, artifact.get("artifactId"))
-        if index is None:
+    old = _numbered(known)
+    for name, artifact in _numbered(now).items():
+        if name not in old:
             events.append({"artifactUpdate": {**ids, "artifact": artifact, "append": False, "lastChunk": True}})
-        elif old[index] != artifact:
-            events.append({"artifactUpdate": {**ids, **_growth(old[index], artifact), "lastChunk": True}})
-    if _status_key(known) != _status_key(now):
-        events.append({"statusUpdate": {**ids, "status": now.get("status") or {}}})
+        elif old[name] != artifact:
+            events.append({"artifactUpdate": {**ids, **_growth(old[name], artifact), "lastChunk": True}})
+    metadata = _news(known.get("metadata") or {}, now.get("metadata") or {})
+    if metadata or _status_key(known) != _status_key(now):
+        update = {**ids, "status": now.get("status") or {}}
+        events.append({"statusUpdate": {**update, "metadata": metadata} if metadata else update})
     return events
 
 
@@ -85,11 +88,26 @@ def _growth(old: JsonObject, new: JsonObject) -> JsonObject:
     return {"artifact": new, "append": False}
 
 
+def _numbered(task: JsonObject) -> dict[tuple[Any, int], JsonObject]:
+    """A task's artifacts by their ids; odd agents give several the same one, and their order tells those apart."""
+    found: dict[tuple[Any, int], JsonObject] = {}
+    times: Counter[Any] = Counter()
+    for artifact in task.get("artifacts") or []:
+        artifact_id = artifact.get("artifactId")
+        found[artifact_id, times[artifact_id]] = artifact
+        times[artifact_id] += 1
+    return found
+
+
+def _news(old: JsonObject, new: JsonObject) -> JsonObject:
+    return {name: value for name, value in new.items() if name not in old or old[name] != value}
+
+
 def _status_key(task: JsonObject) -> tuple[Any, Any]:
-    """What makes a status another one; agents restate the time of the same state."""
+    """What makes a status another one; agents restate the time of the same state, and odd ones name no message."""
     status = task.get("status") or {}
     message = status.get("message")
-    return status.get("state"), message.get("messageId") if isinstance(message, dict) else None
+    return status.get("state"), (message.get("messageId") or message) if isinstance(message, dict) else None
 
 
 def _parts(artifact: JsonObject) -> list[Any]:

@@ -30,6 +30,7 @@ _LEAD = (
     "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND (reader = '' OR reader = ?"
     " OR reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?))"
 )
+_LEAVE = "UPDATE tasks SET reader = '' WHERE agent = ? AND task_id = ? AND reader = ?"
 
 
 class Event(NamedTuple):
@@ -39,6 +40,15 @@ class Event(NamedTuple):
     form: int
     """Which of the caller's forms `data` is written in."""
     data: bytes
+
+
+class _Turn(NamedTuple):
+    """A process that begins or ends to read a task."""
+
+    agent: str
+    task_id: str
+    process: str
+    leaves: bool = False
 
 
 class Events:
@@ -87,11 +97,11 @@ class Events:
 
     def lead(self, agent: str, task_id: str) -> Awaitable[bool]:
         """Become the task's only reader; False: another living process is."""
-        return self._database.append(_lead_all, (self.process, agent, task_id))
+        return self._database.append(_take_turns, _Turn(agent, task_id, self.process))
 
     def leave(self, agent: str, task_id: str) -> None:
         """Read the task no more."""
-        self._database.append_later(_leave_all, (agent, task_id, self.process))
+        self._database.append_later(_take_turns, _Turn(agent, task_id, self.process, leaves=True))
 
     async def orphans(self) -> list[OwnedTask]:
         """Unfinished tasks whose reader has died, oldest first."""
@@ -110,7 +120,10 @@ class Events:
 
     async def forget(self, *, before: float, keep: int) -> int:
         """Forget finished tasks older than `before`, and the oldest beyond `keep`; their number, up to PURGE_TASKS."""
-        return await self._database.write(lambda session: _forget(session, before, keep))
+        tasks = await self._database.read(lambda session: _wanting(session, before, keep))
+        if tasks:
+            await self._database.write(lambda session: _forget(session, tasks))
+        return len(tasks)
 
 
 def _beat(connection: sqlite3.Connection, beats: list[tuple[str, float]]) -> list[None]:
@@ -124,30 +137,31 @@ def _append_all(connection: sqlite3.Connection, batches: list[list[tuple[object,
     return [None] * len(batches)
 
 
-def _lead_all(connection: sqlite3.Connection, wishes: list[tuple[str, str, str]]) -> list[bool]:
+def _take_turns(connection: sqlite3.Connection, turns: list[_Turn]) -> list[bool]:
+    """Both in one change: changes of a kind are written together, and a task that is left and led again must stay led."""
     living = time.time() - DEAD_S
-    return [
-        connection.execute(_LEAD, (process, agent, task_id, process, living)).rowcount == 1
-        for process, agent, task_id in wishes
-    ]
+    taken = []
+    for agent, task_id, process, leaves in turns:
+        if leaves:
+            rows = connection.execute(_LEAVE, (agent, task_id, process)).rowcount
+        else:
+            rows = connection.execute(_LEAD, (process, agent, task_id, process, living)).rowcount
+        taken.append(rows == 1)
+    return taken
 
 
-def _leave_all(connection: sqlite3.Connection, left: list[tuple[str, str, str]]) -> list[None]:
-    connection.executemany("UPDATE tasks SET reader = '' WHERE agent = ? AND task_id = ? AND reader = ?", left)
-    return [None] * len(left)
-
-
-def _forget(session: Session, before: float, keep: int) -> int:
+def _wanting(session: Session, before: float, keep: int) -> list[tuple[str, str]]:
+    """Names of tasks to be forgotten. Looks at all tasks, so it is not the writer's to do."""
     finished = col(OwnedTask.state).in_(FINAL_STATES)
-    total = session.exec(select(func.count()).select_from(OwnedTask)).one()
-    surplus = min(max(total - keep, 0), PURGE_TASKS)
-    oldest = select(OwnedTask).where(finished).order_by(col(OwnedTask.updated_at))
-    tasks = session.exec(oldest.where(OwnedTask.updated_at < before).limit(PURGE_TASKS)).all()
-    if len(tasks) < surplus:
-        tasks = session.exec(oldest.limit(surplus)).all()
-    for task in tasks:
-        session.exec(
-            delete(TaskEvent).where(col(TaskEvent.agent) == task.agent, col(TaskEvent.task_id) == task.task_id)
-        )
-        session.delete(task)
-    return len(tasks)
+    oldest = select(OwnedTask.agent, OwnedTask.task_id).where(finished).order_by(col(OwnedTask.updated_at))
+    # an agent's clock may say anything, so a task is as old as this hub knows it at most
+    old = oldest.where(OwnedTask.updated_at < before, OwnedTask.created_at < before)
+    tasks = session.exec(old.limit(PURGE_TASKS)).all()
+    surplus = min(session.exec(select(func.count()).select_from(OwnedTask)).one() - keep, PURGE_TASKS)
+    return list(tasks if len(tasks) >= surplus else session.exec(oldest.limit(surplus)).all())
+
+
+def _forget(session: Session, tasks: list[tuple[str, str]]) -> None:
+    for agent, task_id in tasks:
+        session.exec(delete(TaskEvent).where(col(TaskEvent.agent) == agent, col(TaskEvent.task_id) == task_id))
+        session.exec(delete(OwnedTask).where(col(OwnedTask.agent) == agent, col(OwnedTask.task_id) == task_id))
