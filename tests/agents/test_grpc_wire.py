@@ -43,7 +43,7 @@ TASK: dict[str, Any] = {
     "status": {"state": "TASK_STATE_INPUT_REQUIRED", "timestamp": "2026-11-22T10:00:00.123456789Z", "message": MESSAGE},
     "artifacts": [{"artifactId": "a1", "name": "A", "parts": [{"text": "x"}], "metadata": {"k": 1}}],
     "history": [MESSAGE],
-    "metadata": {},
+    "metadata": {"n": 1},
 }
 PUSH: dict[str, Any] = {
     "id": "p1",
