@@ -8,23 +8,23 @@ listens; a stream that is left only closes its connection. Neither ever cancels 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 from agents import answers, listing, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
-from agents.ledger import Ledger
-from agents.speech import SPEECHES, Ask, Operation, Speech
+from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
 from agents.streams import Shown, Streams, is_over
-from agents.upstream import Heard, Upstream, extensions_of, read_events, result_of, whole
+from agents.upstream import Events, Heard, Upstream, extensions_of, read_events, result_of, whole
 from agents.wire import Request
 from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import AgentFault, NotSupported, UpstreamInvalid
+from registry.errors import AgentFault, InvalidParams, NotSupported, UpstreamInvalid
 from registry.gate import Permit
 from registry.judged import JsonObject
 
@@ -33,6 +33,9 @@ LISTED_AT_ONCE = 8
 
 ABOUT_ONE_TASK: frozenset[Operation] = frozenset({"GetTask", "CancelTask", "SubscribeToTask"})
 """Operations that may only show the task they name."""
+
+MADE_HERE: frozenset[Operation] = PUSH | {"ListTasks", "GetExtendedAgentCard"}
+"""Operations whose answers are the hub's own, or built anew by it."""
 
 JSONRPC_SPEECHES = {"1.0": Speech("JSONRPC", "1.0"), "0.3": Speech("JSONRPC", "0.3")}
 
@@ -59,13 +62,22 @@ class AgentCaller:
     """Calls agents. One for a process; safe to use from several tasks."""
 
     def __init__(
-        self, egress: Egress, *, discovery: Discovery, ledger: Ledger, upstream: Upstream, streams: Streams
+        self,
+        egress: Egress,
+        *,
+        discovery: Discovery,
+        upstream: Upstream,
+        streams: Streams,
+        read_on: Callable[[str, str], None],
     ) -> None:
+        """`read_on` has a task of an agent read to its end, for those to whom its events are sent."""
         self._egress = egress
         self._discovery = discovery
-        self._ledger = ledger
+        self._ledger = streams.ledger
         self._upstream = upstream
         self._streams = streams
+        self._push = streams.push
+        self._read_on = read_on
 
     async def card(self, entry: Agent) -> Published:
         """The hub's card of an agent.
@@ -87,7 +99,7 @@ class AgentCaller:
         """
         operation, version = request.envelope.operation, request.envelope.version
         route = (await self._find(entry)).choose(JSONRPC_SPEECHES[version])
-        if route.speech != JSONRPC_SPEECHES[version] or operation in {"ListTasks", "GetExtendedAgentCard"}:
+        if route.speech != JSONRPC_SPEECHES[version] or operation in MADE_HERE or request.has_push:
             heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
             return Reply(None, heard.result, heard.extensions)
         await self._ledger.check(entry.name, permit.principal.id, request)
@@ -120,10 +132,13 @@ class AgentCaller:
         """
         found = await self._find(entry)
         named = wire.named_in(ask)
+        if ask.operation in PUSH:
+            return Heard(await self._about_push(permit, entry, ask))
         await self._ledger.check(entry.name, permit.principal.id, named)
         route = found.choose(SPEECHES[0])
         if ask.operation == "ListTasks":
             return Heard(await self._list(permit, entry, route, ask))
+        ask, config = await self._without_push(entry, ask)
         heard = await self._upstream.unary(permit, entry, route, ask)
         if ask.operation == "GetExtendedAgentCard":
             card = self._discovery.rebuild(entry, heard.result)
@@ -134,6 +149,11 @@ class AgentCaller:
         if ask.operation in ABOUT_ONE_TASK and seen.task_id not in {None, named.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(entry.name, permit.principal.id, seen, context_id=named.context_id)
+        if config is not None and seen.task_id is not None:
+            await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
+            await self._push.notify(entry.name, seen.task_id, heard.result, task=heard.result.get("task"))
+            if not is_over(seen.state):
+                self._read_on(entry.name, seen.task_id)
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
             return Heard({"task": await self._settled(permit, entry, route, seen.task_id)}, heard.extensions)
@@ -154,15 +174,15 @@ class AgentCaller:
         """
         wanted = JSONRPC_SPEECHES[request.envelope.version]
         route = (await self._find(entry)).choose(wanted)
-        if route.speech != wanted or request.envelope.operation != "SendStreamingMessage":
+        if route.speech != wanted or request.envelope.operation != "SendStreamingMessage" or request.has_push:
             async with self.follow(permit, entry, wire.canonical(request, forwarded), after=after) as stream:
                 yield stream
             return
         await self._ledger.check(entry.name, permit.principal.id, request)
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
-            data = read_events(entry, route.speech, incoming)
-            shown = self._streams.lead(permit, entry, data, route.speech, request.context_id)
-            yield Stream(shown, extensions_of(incoming), echoes=True)
+            events = Events(read_events(entry, route.speech, incoming), route.speech, extensions_of(incoming))
+            shown = self._streams.lead(permit, entry, events, request.context_id)
+            yield Stream(shown, events.extensions, echoes=True)
 
     @asynccontextmanager
     async def follow(
@@ -177,9 +197,52 @@ class AgentCaller:
             assert named.task_id is not None
             yield Stream(self._streams.resume(permit, entry, route, named.task_id, after))
             return
+        ask, config = await self._without_push(entry, ask)
+
+        async def begun(task_id: str) -> None:
+            if config is not None:
+                await self._push.create(permit.principal.id, entry, task_id, config, version=ask.version)
+
         async with self._upstream.stream(permit, entry, route, ask) as events:
-            shown = self._streams.lead(permit, entry, events.data, events.speech, named.context_id)
+            shown = self._streams.lead(permit, entry, events, named.context_id, begun=begun)
             yield Stream(shown, events.extensions)
+
+    async def _without_push(self, entry: Agent, ask: Ask) -> tuple[Ask, JsonObject | None]:
+        """Take the push configuration out of a message: no agent ever sees where its client is.
+
+        Raises:
+            InvalidParams: nothing may be sent there.
+        """
+        configuration = ask.params.get("configuration")
+        if not isinstance(configuration, dict) or "taskPushNotificationConfig" not in configuration:
+            return ask, None
+        rest = {name: value for name, value in configuration.items() if name != "taskPushNotificationConfig"}
+        config = configuration["taskPushNotificationConfig"]
+        ask = replace(ask, params={**ask.params, "configuration": rest})
+        if config is None:
+            return ask, None
+        if not isinstance(config, dict):
+            raise InvalidParams("taskPushNotificationConfig must be an object", member="taskPushNotificationConfig")
+        await self._push.check(entry, config)
+        return ask, config
+
+    async def _about_push(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
+        """Answer an operation on push configurations, which are the hub's alone."""
+        owner, params = permit.principal.id, ask.params
+        task_id, config_id = params.get("taskId"), params.get("id")
+        if not isinstance(task_id, str) or not task_id:
+            raise InvalidParams("taskId is missing", member="taskId")
+        config_id = config_id if isinstance(config_id, str) and config_id else task_id
+        if ask.operation == "CreateTaskPushNotificationConfig":
+            made = await self._push.create(owner, entry, task_id, params, version=ask.version)
+            if not is_over(self._ledger.state(entry.name, task_id)):
+                self._read_on(entry.name, task_id)
+            return made
+        if ask.operation == "ListTaskPushNotificationConfigs":
+            return await self._push.list(owner, entry, task_id)
+        if ask.operation == "DeleteTaskPushNotificationConfig":
+            return await self._push.delete(owner, entry, task_id, config_id)
+        return await self._push.get(owner, entry, task_id, config_id)
 
     async def _find(self, entry: Agent) -> Found:
         if entry.unavailable is not None:

@@ -99,7 +99,7 @@ def asked(version: Version, operation: Operation, params: JsonObject, *, forward
             raise InvalidParams(f"the request cannot be read: {error}") from None
     headers = dict(forwarded)
     extensions = headers.pop(wire.EXTENSIONS_HEADER[version], None)
-    return Ask(operation=operation, params=params, extensions=extensions, trace=tuple(headers.items()))
+    return Ask(operation=operation, params=params, version=version, extensions=extensions, trace=tuple(headers.items()))
 
 
 def result_down(version: Version, operation: Operation, result: JsonObject) -> Any:

@@ -12,14 +12,13 @@ from collections.abc import Callable
 
 from agents.discovery import Discovery
 from agents.speech import SPEECHES
-from agents.streams import Streams
+from agents.streams import Streams, is_over
 from registry.catalog import Catalog
 from registry.entries import Agent
 from registry.errors import HubError
-from registry.events import DEAD_S, PURGE_TASKS, Events
+from registry.events import DEAD_S, PURGE_TASKS
 from registry.gate import Gate
 from registry.identity import HUB
-from registry.models import OwnedTask
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ class Keeper:
         self,
         streams: Streams,
         *,
-        events: Events,
         catalog: Callable[[], Catalog],
         discovery: Discovery,
         gate: Gate,
@@ -48,37 +46,47 @@ class Keeper:
     ) -> None:
         """`keep` says for how many days finished tasks are remembered, and how many."""
         self._streams = streams
-        self._events = events
         self._catalog = catalog
         self._discovery = discovery
         self._gate = gate
         self._days, self._count = keep
+        self._tasks: asyncio.TaskGroup | None = None
         self._under_way: set[tuple[str, str]] = set()
+        streams.unread = self._follow_for_receivers
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """Tend tasks until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forget())
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._forget())
             while True:
-                for task in await self._events.orphans():
-                    if (task.agent, task.task_id) not in self._under_way:
-                        self._under_way.add((task.agent, task.task_id))
-                        tasks.create_task(self._read_on(task))
+                for task in await self._streams.events.orphans():
+                    self.read_on(task.agent, task.task_id)
                 await asyncio.sleep(DEAD_S)
 
-    async def _read_on(self, task: OwnedTask) -> None:
+    def read_on(self, agent: str, task_id: str) -> None:
+        """Have a task read to its end in the background, if nobody reads it."""
+        if self._tasks is not None and (agent, task_id) not in self._under_way:
+            self._under_way.add((agent, task_id))
+            self._tasks.create_task(self._read_on(agent, task_id))
+
+    def _follow_for_receivers(self, agent: str, task_id: str) -> None:
+        """Read a task on that its client left, if its events are sent to somebody."""
+        if self._streams.push.versions(agent, task_id) and not is_over(self._streams.ledger.state(agent, task_id)):
+            self.read_on(agent, task_id)
+
+    async def _read_on(self, agent: str, task_id: str) -> None:
         """Bring a task to its end. A boundary: one task that cannot be saved must not end the others."""
-        entry = self._catalog().agents.get(task.agent)
+        entry = self._catalog().agents.get(agent)
         try:
             async with self._places:
                 if entry is None:
                     return  # it may come back; whoever asks for the task meanwhile is told that there is no such agent
-                await self._try(entry, task.task_id)
+                await self._try(entry, task_id)
         except Exception:
-            logger.exception("a task could not be read on", extra={"agent": task.agent, "task": task.task_id})
+            logger.exception("a task could not be read on", extra={"agent": agent, "task": task_id})
         finally:
-            self._under_way.discard((task.agent, task.task_id))
+            self._under_way.discard((agent, task_id))
 
     async def _try(self, entry: Agent, task_id: str) -> None:
         pause = PAUSE_S[0]
@@ -99,6 +107,6 @@ class Keeper:
 
     async def _forget(self) -> None:
         while True:
-            forgotten = await self._events.forget(before=time.time() - self._days * DAY_S, keep=self._count)
+            forgotten = await self._streams.events.forget(before=time.time() - self._days * DAY_S, keep=self._count)
             if forgotten < PURGE_TASKS:
                 await asyncio.sleep(FORGET_S)

@@ -66,6 +66,8 @@ class Ask:
     operation: Operation
     params: JsonObject = field(default_factory=dict)
     """As A2A 1.0 names them, without `tenant`."""
+    version: Version = "1.0"
+    """Its client's: what it is sent later is written so."""
     extensions: str | None = None
     """The extensions asked for, as `A2A-Extensions` lists them."""
     trace: tuple[tuple[str, str], ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -16,8 +16,10 @@ from agents import answers, snapshot
 from agents.answers import Sighting
 from agents.discovery import Route
 from agents.ledger import Ledger
+from agents.push import Push
 from agents.speech import SPEECHES, Ask, Speech
 from agents.upstream import CANONICAL, Upstream, event_of
+from agents.upstream import Events as Source
 from registry import judged
 from registry.entries import Agent
 from registry.errors import AgentFault, NotSupported, UpstreamError, UpstreamInvalid
@@ -41,6 +43,9 @@ CANNOT = frozenset({-32601, -32004, -32603})
 """Codes by which agents say that they have no SubscribeToTask."""
 
 CHUNK = 200
+
+
+Begun = Callable[[str], Awaitable[None]]
 
 
 class Shown(NamedTuple):
@@ -79,28 +84,36 @@ def is_over(state: str | None) -> bool:
 class Streams:
     """The event streams of all tasks. One for a process."""
 
-    def __init__(self, upstream: Upstream, *, ledger: Ledger, events: Events) -> None:
+    def __init__(self, upstream: Upstream, *, ledger: Ledger, events: Events, push: Push) -> None:
+        self.unread: Callable[[str, str], None] = lambda _agent, _task_id: None
+        """Called with agent and task when this process reads a task no more."""
+        self.push = push
         self._upstream = upstream
-        self._ledger = ledger
-        self._events = events
+        self.ledger = ledger
+        self.events = events
         self._live: dict[tuple[str, str], _Live] = {}
 
     async def lead(
-        self, permit: Permit, entry: Agent, data: AsyncIterator[list[bytes]], speech: Speech, context_id: str | None
+        self, permit: Permit, entry: Agent, events: Source, context_id: str | None, *, begun: Begun | None = None
     ) -> AsyncGenerator[list[Shown]]:
         """Keep and show a stream that the agent has begun; those that come together are shown together.
+
+        `begun` is called with the task's id before its first event is kept.
 
         Raises:
             AgentFault: the agent ends it with an error.
             UpstreamInvalid: it is not A2A, or shows what is somebody else's.
         """
         reading: _Reading | None = None
+        speech = events.speech
         try:
-            async for batch in data:
+            async for batch in events.data:
                 sightings, failure = _look_at_all(entry, speech, batch)
                 good = batch[: len(sightings)]
                 if reading is None:
                     reading = await self._begin(permit, entry, sightings, context_id)
+                    if reading is not None and begun is not None:
+                        await begun(reading.task_id)
                 if reading is not None:
                     yield await reading.keep(speech, good, sightings)
                 elif good:
@@ -119,14 +132,14 @@ class Streams:
         seen = next((one for one in sightings if one.task_id is not None), None)
         if seen is None or seen.task_id is None:
             for one in sightings:
-                await self._ledger.record(entry.name, owner, one, context_id=context_id)
+                await self.ledger.record(entry.name, owner, one, context_id=context_id)
             return None
-        is_new = self._ledger.state(entry.name, seen.task_id) is None
-        await self._ledger.record(entry.name, owner, seen, context_id=context_id, reader=self._events.process)
+        is_new = self.ledger.state(entry.name, seen.task_id) is None
+        await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
         if is_new:
             return self._reading(entry, seen.task_id, 0)
-        await self._events.lead(entry.name, seen.task_id)  # who goes on with a task takes its events over
-        return self._reading(entry, seen.task_id, await self._events.last(entry.name, seen.task_id))
+        await self.events.lead(entry.name, seen.task_id)  # who goes on with a task takes its events over
+        return self._reading(entry, seen.task_id, await self.events.last(entry.name, seen.task_id))
 
     def _reading(self, entry: Agent, task_id: str, seq: int) -> _Reading:
         live = self._live[entry.name, task_id] = _Live(seq)
@@ -144,7 +157,7 @@ class Streams:
             UpstreamError: the agent cannot be asked.
         """
         shown = after
-        state = self._ledger.state(entry.name, task_id)
+        state = self.ledger.state(entry.name, task_id)
         while True:
             if shown is not None:
                 async for batch in self._kept(entry, task_id, shown):
@@ -156,7 +169,7 @@ class Streams:
                     raise NotSupported("the task is finished; nothing more comes of it")
                 return
             live = self._live.get((entry.name, task_id))
-            if live is None and await self._events.lead(entry.name, task_id):
+            if live is None and await self.events.lead(entry.name, task_id):
                 break
             if shown is None:
                 shown, task = await self._now(permit, entry, route, task_id)
@@ -170,11 +183,11 @@ class Streams:
 
     async def _now(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> tuple[int, JsonObject]:
         """A task that somebody reads, as it is now, and the number of an event that it holds for sure."""
-        last = await self._events.last(entry.name, task_id)
+        last = await self.events.last(entry.name, task_id)
         return last, await self._task(permit, entry, route, task_id)
 
     async def _kept(self, entry: Agent, task_id: str, after: int) -> AsyncIterator[list[Shown]]:
-        while events := await self._events.after(entry.name, task_id, after, limit=CHUNK):
+        while events := await self.events.after(entry.name, task_id, after, limit=CHUNK):
             yield [Shown(one.seq, SPEECHES[one.form], one.data) for one in events]
             after = events[-1].seq
 
@@ -182,7 +195,7 @@ class Streams:
         self, permit: Permit, entry: Agent, route: Route, task_id: str, after: int | None
     ) -> AsyncGenerator[list[Shown]]:
         """Read on where nobody reads: what the agent did meanwhile is the difference to its snapshot."""
-        last = await self._events.last(entry.name, task_id)
+        last = await self.events.last(entry.name, task_id)
         reading = self._reading(entry, task_id, last)
         try:
             known = await self._fold(entry, task_id)
@@ -255,9 +268,9 @@ class Streams:
 
     async def recover(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> None:
         """Bring a task to its end whose reader died: read on, or say that it failed when its agent has lost it."""
-        if not await self._events.lead(entry.name, task_id):
+        if (entry.name, task_id) in self._live or not await self.events.lead(entry.name, task_id):
             return
-        await self._ledger.know(entry.name, task_id)
+        await self.ledger.know(entry.name, task_id)
         try:
             async with aclosing(self._take_over(permit, entry, route, task_id, None)) as taken:
                 async for _ in taken:
@@ -267,12 +280,12 @@ class Streams:
 
     async def fail(self, entry: Agent, task_id: str, reason: str) -> None:
         """Say that a task failed, to all who will ask."""
-        await self._ledger.know(entry.name, task_id)
+        await self.ledger.know(entry.name, task_id)
         known = await self._fold(entry, task_id)
         text = {"messageId": f"hub-{task_id}", "role": "ROLE_AGENT", "parts": [{"text": reason}]}
         status = {"state": "TASK_STATE_FAILED", "message": text}
         event = {"statusUpdate": {"taskId": task_id, "contextId": (known or {}).get("contextId", ""), "status": status}}
-        reading = self._reading(entry, task_id, await self._events.last(entry.name, task_id))
+        reading = self._reading(entry, task_id, await self.events.last(entry.name, task_id))
         await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
         reading.end()
 
@@ -282,26 +295,35 @@ class Streams:
             del self._live[agent, task_id]
         live.ended = True
         live.change()
-        self._events.leave(agent, task_id)
+        self.events.leave(agent, task_id)
+        self.unread(agent, task_id)
 
-    async def append(self, agent: str, task_id: str, events: list[Event]) -> None:
-        """Keep events of a task that this process reads."""
-        await self._events.append(agent, task_id, events)
+    async def append(self, entry: Agent, task_id: str, events: list[Event]) -> None:
+        """Keep events of a task that this process reads, and send them to whom its owner wants them sent."""
+        await self.events.append(entry.name, task_id, events)
+        if versions := self.push.versions(entry.name, task_id):
+            told = [event_of(entry, SPEECHES[one.form], one.data) for one in events]
+            # 0.3 sends whole tasks: one for each state, not for each piece of an artifact
+            task = None
+            if "0.3" in versions and any(answers.sighting_of(event).state is not None for event in told):
+                task = await self._fold(entry, task_id)
+            for event in told:
+                await self.push.notify(entry.name, task_id, event, task=task)
 
     def advance(self, agent: str, seen: Sighting) -> None:
         """Note a state that an event shows."""
-        self._ledger.advance(agent, seen)
+        self.ledger.advance(agent, seen)
 
 
 class _Reading:
     """This process reading one task."""
 
-    __slots__ = ("_entry", "_live", "_streams", "_task_id")
+    __slots__ = ("_entry", "_live", "_streams", "task_id")
 
     def __init__(self, streams: Streams, entry: Agent, task_id: str, live: _Live) -> None:
         self._streams = streams
         self._entry = entry
-        self._task_id = task_id
+        self.task_id = task_id
         self._live = live
 
     @property
@@ -320,20 +342,20 @@ class _Reading:
         agent, form, seq = self._entry.name, SPEECHES.index(speech), self._live.seq
         events: list[Event] = []
         for data, seen in zip(batch, sightings, strict=True):
-            if seen.task_id not in {None, self._task_id}:
+            if seen.task_id not in {None, self.task_id}:
                 raise UpstreamInvalid(agent, "its stream shows another task")
             if seen.state is not None:
                 self._streams.advance(agent, seen)
             seq += 1
             events.append(Event(seq, form, data))
         self._live.seq = seq
-        await self._streams.append(agent, self._task_id, events)
+        await self._streams.append(self._entry, self.task_id, events)
         self._live.change()
         return [Shown(one.seq, speech, one.data) for one in events]
 
     def end(self) -> None:
         """Read no more."""
-        self._streams.left(self._entry.name, self._task_id, self._live)
+        self._streams.left(self._entry.name, self.task_id, self._live)
 
 
 def _last_state(entry: Agent, batch: list[Shown]) -> str | None:

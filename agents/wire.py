@@ -6,7 +6,7 @@ Knows nothing of owners, connections or cards. A request is read so that what wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
@@ -17,7 +17,7 @@ from agents.records import Untranslatable
 from agents.speech import PUSH, STREAMING, Ask, Operation, Version
 from registry import judged
 from registry.entries import Headers
-from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, PushNotSupported, VersionNotSupported
+from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, VersionNotSupported
 from registry.judged import JsonObject, RawObject
 
 Dialect = Version
@@ -51,6 +51,7 @@ MAX_REFERENCES = 100
 
 _ENVELOPE = frozenset({"jsonrpc", "id", "method", "params"})
 _PUSH = frozenset({"pushNotificationConfig", "taskPushNotificationConfig", "pushNotification"})
+_PUSH_MEMBER: Final[dict[Version, str]] = {"1.0": "taskPushNotificationConfig", "0.3": "pushNotificationConfig"}
 _SEND_PARAMS = frozenset({"message", "configuration", "tenant"}) | _PUSH
 _MESSAGE = frozenset({"taskId", "contextId", "referenceTaskIds"})
 _TASK_PARAMS = frozenset({"id", "tenant"})
@@ -66,6 +67,7 @@ _LIST_PARAMS = frozenset(
         "includeArtifacts",
     }
 )
+_PUSH_PARAMS = frozenset({"id", "taskId", "pushNotificationConfigId", "tenant"}) | _PUSH
 _OTHER_NAMES_OF_A_TASK = frozenset({"name", "taskId"})
 """What drafts of the protocol called the task's id: refused, so that no agent reads another task than the judged one."""
 _DECIDING = (_ENVELOPE | _SEND_PARAMS | _MESSAGE | _TASK_PARAMS) - {"jsonrpc"}
@@ -108,6 +110,8 @@ class Request(msgspec.Struct, frozen=True):
     context_id: str | None = None
     reference_task_ids: tuple[str, ...] = ()
     is_unchanged: bool = False
+    has_push: bool = False
+    """It holds a push configuration, which is the hub's affair and goes no further."""
 
     def encode(self, tenant: str | None) -> bytes:
         """Write the request for an upstream; `tenant` is the one that the upstream's card asks for."""
@@ -172,14 +176,13 @@ def read_request(envelope: Envelope) -> Request:
 
     Raises:
         MethodNotFound: neither version has the method.
-        PushNotSupported: a push notification method, or a push configuration inside.
         InvalidRequest: a deciding member is missing, of the wrong type or spelt otherwise.
     """
     match envelope.operation:
         case None:
             raise MethodNotFound(envelope.method)
         case operation if operation in PUSH:
-            raise PushNotSupported
+            return Request(envelope, _read_params(envelope, _PUSH_PARAMS))
         case "SendMessage" | "SendStreamingMessage":
             return _read_send(envelope)
         case "ListTasks":
@@ -240,13 +243,16 @@ def _read_send(envelope: Envelope) -> Request:
         else:
             return Request(envelope, None, plain.task_id, plain.context_id, is_unchanged=True)
     params = _read_params(envelope, _SEND_PARAMS)
-    _refuse_push(params)
+    _refuse_push(params, ())
+    has_push = False
     if "configuration" in params:
         configuration = params.pop("configuration")
         if configuration != NULL:
             written = _read_object(configuration, "configuration")
             judged.check_spelling(written, _PUSH)
-            _refuse_push(written)
+            own = _PUSH_MEMBER[envelope.version]
+            _refuse_push(written, {own})
+            has_push = written.get(own, NULL) != NULL
             params["configuration"] = msgspec.Raw(judged.encode(written))
     message = _read_object(params.get("message"), "message")
     judged.check_spelling(message, _MESSAGE)
@@ -254,7 +260,7 @@ def _read_send(envelope: Envelope) -> Request:
     context_id = _take_id(message, "contextId")
     references = _take_references(message)
     params["message"] = msgspec.Raw(judged.encode(message))
-    return Request(envelope, params, task_id, context_id, references)
+    return Request(envelope, params, task_id, context_id, references, has_push=has_push)
 
 
 def _read_object(raw: msgspec.Raw | None, what: str) -> RawObject:
@@ -266,10 +272,11 @@ def _read_object(raw: msgspec.Raw | None, what: str) -> RawObject:
         raise InvalidParams(error.text, member=what) from None
 
 
-def _refuse_push(owner: RawObject) -> None:
-    for name in _PUSH:
+def _refuse_push(owner: RawObject, allowed: Collection[str]) -> None:
+    """Refuse a push configuration where its version has none: an agent might read it there."""
+    for name in _PUSH.difference(allowed):
         if name in owner and owner.pop(name) != NULL:
-            raise PushNotSupported
+            raise InvalidParams(f"{name} does not belong here", member=name)
 
 
 def _take_id(owner: RawObject, member: str) -> str | None:
@@ -358,7 +365,13 @@ def canonical(request: Request, forwarded: Headers) -> Ask:
             raise InvalidParams(f"params cannot be read: {error}", member="params") from None
     headers = dict(forwarded)
     extensions = headers.pop(EXTENSIONS_HEADER[envelope.version], None)
-    return Ask(operation=envelope.operation, params=params, extensions=extensions, trace=tuple(headers.items()))
+    return Ask(
+        operation=envelope.operation,
+        params=params,
+        version=envelope.version,
+        extensions=extensions,
+        trace=tuple(headers.items()),
+    )
 
 
 def wants_end(params: JsonObject) -> bool:

@@ -17,6 +17,8 @@ from agents.discovery import Discovery
 from agents.keeper import Keeper
 from agents.ledger import Ledger
 from agents.publishing import Publisher
+from agents.push import Push
+from agents.push_delivery import Courier
 from agents.signing import Signatures
 from agents.streams import Streams
 from agents.upstream import Upstream
@@ -36,7 +38,9 @@ from registry.errors import HubError
 from registry.events import Events
 from registry.gate import Gate, Settled
 from registry.keys import Keys
+from registry.outbox import Outbox
 from registry.ownership import Ownership
+from registry.push import PushConfigs
 from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
@@ -119,10 +123,13 @@ async def open_services(
         events = Events(database, secrets.token_hex(8))
         upstream = Upstream(egress)
         stack.push_async_callback(upstream.aclose)
-        streams = Streams(upstream, ledger=ledger, events=events)
+        push_configs = PushConfigs(database, sealer=secrets_of)
+        outbox = Outbox(database, sealer=secrets_of)
+        courier = Courier(outbox, egress=egress, gate=gate, signer=signatures.signer, public_url=public_url)
+        push = Push(push_configs, outbox=outbox, courier=courier, ledger=ledger, egress=egress)
+        streams = Streams(upstream, ledger=ledger, events=events, push=push)
         keeper = Keeper(
             streams,
-            events=events,
             catalog=lambda: registry.catalog,
             discovery=discovery,
             gate=gate,
@@ -135,8 +142,9 @@ async def open_services(
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await events.begin()
+        await push_configs.refresh()
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        running = [background.create_task(part.run()) for part in (usage, discovery, sync, events, keeper)]
+        running = [background.create_task(part.run()) for part in (usage, discovery, sync, events, keeper, push)]
         running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)
         stack.push_async_callback(pool.aclose)
@@ -149,7 +157,7 @@ async def open_services(
             gate=gate,
             egress=egress,
             usage=usage,
-            agents=AgentCaller(egress, discovery=discovery, ledger=ledger, upstream=upstream, streams=streams),
+            agents=AgentCaller(egress, discovery=discovery, upstream=upstream, streams=streams, read_on=keeper.read_on),
             discovery=discovery,
             publisher=publisher,
             signatures=signatures,

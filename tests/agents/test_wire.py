@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import answers, wire
-from registry.errors import HubError, InvalidParams, InvalidRequest, MethodNotFound, PushNotSupported
+from registry.errors import HubError, InvalidParams, InvalidRequest, MethodNotFound
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -102,11 +102,14 @@ def test_ids_of_wrong_shape_are_refused(message: Any) -> None:
 
 @pytest.mark.parametrize("place", ["params", "configuration"])
 @pytest.mark.parametrize("member", ["pushNotificationConfig", "taskPushNotificationConfig", "pushNotification"])
-def test_push_configuration_is_found_wherever_it_stands(place: str, member: str) -> None:
+def test_push_configuration_stands_where_its_version_has_it_and_nowhere_else(place: str, member: str) -> None:
     config = {member: {"url": "https://a.example"}}
     params = {"message": {}, **config} if place == "params" else {"message": {}, "configuration": config}
-    with pytest.raises(PushNotSupported):
-        read("message/send", params)
+    if (place, member) == ("configuration", "pushNotificationConfig"):
+        assert read("message/send", params).has_push
+    else:
+        with pytest.raises(InvalidParams):
+            read("message/send", params)
 
 
 def test_tenant_of_a_caller_is_refused() -> None:

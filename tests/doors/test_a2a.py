@@ -297,25 +297,6 @@ async def test_list_shows_the_callers_own_tasks_page_by_page(hub: OpenHub) -> No
             assert [found["kind"] for found in old.json()["result"]["tasks"]] == ["task"] * 3
 
 
-async def test_push_configuration_in_any_form_is_refused(hub: OpenHub) -> None:
-    async with (
-        sdk_agent() as agent,
-        hub(yaml(agent.url)) as running,
-        running.http(await running.key("agent:*")) as http,
-    ):
-        config = {"url": "http://127.0.0.1:1/hook"}
-        bodies = [
-            rpc("SendMessage", {**said("x"), "configuration": {"taskPushNotificationConfig": config}}),
-            rpc("SendMessage", {**said("x"), "configuration": {"pushNotificationConfig": config}}),
-            rpc("message/send", {**said("x"), "configuration": {"pushNotificationConfig": config}}),
-            rpc("CreateTaskPushNotificationConfig", {"taskId": "1", **config}),
-            rpc("tasks/pushNotificationConfig/set", {"taskId": "1", "pushNotificationConfig": config}),
-        ]
-        for body in bodies:
-            assert (await http.post("/a2a/echo", json=body)).json()["error"]["code"] == -32003
-        assert not agent.calls
-
-
 DECIDING = [
     '{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"a","id":"b"}}',
     '{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"a","ID":"b"}}',
