@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agents.call import AgentCaller
 from agents.discovery import Discovery
-from agents.keeper import Keeper
-from agents.ledger import Ledger
 from agents.publishing import Publisher
-from agents.push import Push
-from agents.push_delivery import Courier
 from agents.signing import Signatures
-from agents.streams import Streams
-from agents.upstream import Upstream
+from hub.agent_side import Ground, Part, agent_side
+from llm.ports import Provider
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
@@ -29,22 +23,16 @@ from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.pool import Pool
 from mcp_bridge.sync import Sync
-from registry.approvals import Approvals
 from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
-from registry.events import Events
 from registry.gate import Gate, Settled
 from registry.keys import Keys
-from registry.outbox import Outbox
-from registry.ownership import Ownership
-from registry.push import PushConfigs
 from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
-from registry.signing_keys import SigningKeys
 from registry.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -114,37 +102,21 @@ async def open_services(
         registry = Registry(database, secrets_of, keys)
         made_admin_key = await keys.follow_admin_key(hub.admin_key)
         gate = make_gate(usage.record)
-        signatures = Signatures(SigningKeys(database, secrets_of), public_url=public_url)
-        publisher = Publisher(
-            public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, hub), translates=True
-        )
-        discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
-        ledger = Ledger(Ownership(database))
-        events = Events(database, secrets.token_hex(8))
-        upstream = Upstream(egress)
-        stack.push_async_callback(upstream.aclose)
-        push_configs = PushConfigs(database, sealer=secrets_of)
-        outbox = Outbox(database, sealer=secrets_of)
-        courier = Courier(outbox, egress=egress, gate=gate, signer=signatures.signer, public_url=public_url)
-        push = Push(push_configs, outbox=outbox, courier=courier, ledger=ledger, egress=egress)
-        streams = Streams(upstream, ledger=ledger, events=events, push=push)
-        keeper = Keeper(
-            streams,
-            catalog=lambda: registry.catalog,
-            discovery=discovery,
-            gate=gate,
-            keep=(hub.limits.task_days, hub.limits.tasks),
-        )
+        ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
+        agents = agent_side(ground, lambda: registry.catalog)
+        stack.push_async_callback(agents.aclose)
         pool = Pool(registry, gate=gate, egress=egress, environment=environment)
         sync = Sync(registry, gate=gate, pool=pool)
         dispatch = Dispatch(registry, gate=gate, pool=pool)
         compatible = OpenAICompatible(egress, keys=environment)
+        providers: dict[str, Provider] = {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
+        chat = Chat(lambda: registry.catalog, gate=gate, providers=providers, tools=dispatch, public_url=public_url)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
-        await events.begin()
-        await push_configs.refresh()
+        await agents.ready()
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        running = [background.create_task(part.run()) for part in (usage, discovery, sync, events, keeper, push)]
+        parts: tuple[Part, ...] = (usage, sync, *agents.parts)
+        running = [background.create_task(part.run()) for part in parts]
         running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)
         stack.push_async_callback(pool.aclose)
@@ -157,18 +129,12 @@ async def open_services(
             gate=gate,
             egress=egress,
             usage=usage,
-            agents=AgentCaller(egress, discovery=discovery, upstream=upstream, streams=streams, read_on=keeper.read_on),
-            discovery=discovery,
-            publisher=publisher,
-            signatures=signatures,
+            agents=agents.caller,
+            discovery=agents.discovery,
+            publisher=agents.publisher,
+            signatures=agents.signatures,
             tools=dispatch,
-            chat=Chat(
-                lambda: registry.catalog,
-                gate=gate,
-                providers={**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()},
-                tools=dispatch,
-                public_url=public_url,
-            ),
+            chat=chat,
             sync=sync,
             made_admin_key=made_admin_key,
         )
@@ -187,12 +153,6 @@ def _way_out(hub: HubSettings) -> Egress:
         proxy=hub.egress_proxy,
         max_answer_bytes=limits.body_bytes,
     )
-
-
-def grpc_address(public_url: str, hub: HubSettings) -> str | None:
-    """host:port where clients reach the hub's gRPC: the public host, on the port that the file says; None: it has none."""
-    host = urlsplit(public_url).hostname or ""
-    return f"{f'[{host}]' if ':' in host else host}:{hub.grpc_port}" if hub.grpc_port is not None else None
 
 
 def _cancel(tasks: list[asyncio.Task[None]]) -> None:

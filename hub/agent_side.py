@@ -1,0 +1,112 @@
+"""The parts that call A2A agents, put together: a piece of the composition root."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from agents.call import AgentCaller
+from agents.discovery import Discovery
+from agents.keeper import Keeper
+from agents.ledger import Ledger
+from agents.publishing import Publisher
+from agents.push import Push
+from agents.push_delivery import Courier
+from agents.signing import Signatures
+from agents.streams import Streams
+from agents.upstream import Upstream
+from registry.approvals import Approvals
+from registry.catalog import Catalog
+from registry.config import HubSettings
+from registry.db import Database
+from registry.egress.http import Egress
+from registry.events import Events
+from registry.gate import Gate
+from registry.outbox import Outbox
+from registry.ownership import Ownership
+from registry.push import PushConfigs
+from registry.secrets import Sealer
+from registry.signing_keys import SigningKeys
+
+
+class Part(Protocol):
+    """What works in the background."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the agent side stands on."""
+
+    hub: HubSettings
+    public_url: str
+    _: KW_ONLY
+    database: Database
+    sealer: Sealer
+    egress: Egress
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSide:
+    """What doors and the admin API need of it."""
+
+    caller: AgentCaller
+    discovery: Discovery
+    publisher: Publisher
+    signatures: Signatures
+    parts: tuple[Part, ...]
+    """To be run in the background."""
+    ready: Callable[[], Awaitable[None]]
+    """To be awaited before anybody is served."""
+    aclose: Callable[[], Awaitable[None]]
+
+
+def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
+    """Make the parts and tell them of one another."""
+    database, egress, gate, public_url = ground.database, ground.egress, ground.gate, ground.public_url
+    signatures = Signatures(SigningKeys(database, ground.sealer), public_url=public_url)
+    publisher = Publisher(
+        public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, ground.hub), translates=True
+    )
+    discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
+    ledger = Ledger(Ownership(database))
+    events = Events(database, secrets.token_hex(8))
+    upstream = Upstream(egress)
+    configs = PushConfigs(database, sealer=ground.sealer)
+    outbox = Outbox(database, sealer=ground.sealer)
+    courier = Courier(outbox, egress=egress, gate=gate, signer=signatures.signer, public_url=public_url)
+    push = Push(configs, outbox=outbox, courier=courier, ledger=ledger, egress=egress)
+    streams = Streams(upstream, ledger=ledger, events=events, push=push)
+    keeper = Keeper(
+        streams,
+        catalog=catalog,
+        discovery=discovery,
+        gate=gate,
+        keep=(ground.hub.limits.task_days, ground.hub.limits.tasks),
+    )
+
+    async def ready() -> None:
+        await events.begin()
+        await configs.refresh()
+
+    return AgentSide(
+        caller=AgentCaller(egress, discovery=discovery, upstream=upstream, streams=streams, read_on=keeper.read_on),
+        discovery=discovery,
+        publisher=publisher,
+        signatures=signatures,
+        parts=(discovery, events, keeper, push),
+        ready=ready,
+        aclose=upstream.aclose,
+    )
+
+
+def grpc_address(public_url: str, hub: HubSettings) -> str | None:
+    """host:port where clients reach the hub's gRPC: the public host, on the port that the file says; None: it has none."""
+    host = urlsplit(public_url).hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{hub.grpc_port}" if hub.grpc_port is not None else None
