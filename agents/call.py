@@ -8,6 +8,7 @@ listens; a stream that is left only closes its connection. Neither ever cancels 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from agents import answers, listing, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
+from agents.push_callback import Callbacks
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
 from agents.streams import Shown, Streams, is_over
 from agents.upstream import Events, Heard, Upstream, extensions_of, read_events, result_of, whole
@@ -24,9 +26,11 @@ from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import AgentFault, InvalidParams, NotSupported, UpstreamInvalid
+from registry.errors import AgentFault, InvalidParams, NotSupported, UpstreamError, UpstreamInvalid
 from registry.gate import Permit
 from registry.judged import JsonObject
+
+logger = logging.getLogger(__name__)
 
 LISTED_AT_ONCE = 8
 """GetTask calls under way for one ListTasks: a page is soon there, and an agent is not flooded."""
@@ -68,6 +72,7 @@ class AgentCaller:
         discovery: Discovery,
         upstream: Upstream,
         streams: Streams,
+        callbacks: Callbacks,
         read_on: Callable[[str, str], None],
     ) -> None:
         """`read_on` has a task of an agent read to its end, for those to whom its events are sent."""
@@ -77,6 +82,7 @@ class AgentCaller:
         self._upstream = upstream
         self._streams = streams
         self._push = streams.push
+        self._callbacks = callbacks
         self._read_on = read_on
 
     async def card(self, entry: Agent) -> Published:
@@ -133,7 +139,7 @@ class AgentCaller:
         found = await self._find(entry)
         named = wire.named_in(ask)
         if ask.operation in PUSH:
-            return Heard(await self._about_push(permit, entry, ask))
+            return Heard(await self._about_push(permit, found, ask))
         await self._ledger.check(entry.name, permit.principal.id, named)
         route = found.choose(SPEECHES[0])
         if ask.operation == "ListTasks":
@@ -141,7 +147,7 @@ class AgentCaller:
         ask, config = await self._without_push(entry, ask)
         heard = await self._upstream.unary(permit, entry, route, ask)
         if ask.operation == "GetExtendedAgentCard":
-            card = self._discovery.rebuild(entry, heard.result)
+            card = await self._discovery.rebuild(entry, heard.result)
             if card is None:
                 raise UpstreamInvalid(entry.name, "its extended agent card cannot be read")
             return Heard(card, heard.extensions)
@@ -150,10 +156,10 @@ class AgentCaller:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(entry.name, permit.principal.id, seen, context_id=named.context_id)
         if config is not None and seen.task_id is not None:
-            await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
+            made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
             await self._push.notify(entry.name, seen.task_id, heard.result, task=heard.result.get("task"))
             if not is_over(seen.state):
-                self._read_on(entry.name, seen.task_id)
+                await self._watch(permit, found, seen.task_id, made["id"])
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
             return Heard({"task": await self._settled(permit, entry, route, seen.task_id)}, heard.extensions)
@@ -226,8 +232,23 @@ class AgentCaller:
         await self._push.check(entry, config)
         return ask, config
 
-    async def _about_push(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
+    async def _watch(self, permit: Permit, found: Found, task_id: str, config_id: str) -> None:
+        """Have an agent tell the hub what becomes of a task, at an address of its own; one that cannot is read on."""
+        entry = found.entry
+        if found.pushes:
+            try:
+                config = await self._callbacks.callback(permit.principal.id, entry, task_id, config_id)
+                ask = Ask(operation="CreateTaskPushNotificationConfig", params=config)
+                await self._upstream.unary(permit, entry, found.choose(SPEECHES[0]), ask)
+            except UpstreamError as error:
+                logger.info("an agent takes no callback", extra={"agent": entry.name, "reason": error.text})
+            else:
+                return
+        self._read_on(entry.name, task_id)
+
+    async def _about_push(self, permit: Permit, found: Found, ask: Ask) -> JsonObject:
         """Answer an operation on push configurations, which are the hub's alone."""
+        entry = found.entry
         owner, params = permit.principal.id, ask.params
         task_id, config_id = params.get("taskId"), params.get("id")
         if not isinstance(task_id, str) or not task_id:
@@ -236,7 +257,7 @@ class AgentCaller:
         if ask.operation == "CreateTaskPushNotificationConfig":
             made = await self._push.create(owner, entry, task_id, params, version=ask.version)
             if not is_over(self._ledger.state(entry.name, task_id)):
-                self._read_on(entry.name, task_id)
+                await self._watch(permit, found, task_id, made["id"])
             return made
         if ask.operation == "ListTaskPushNotificationConfigs":
             return await self._push.list(owner, entry, task_id)

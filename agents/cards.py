@@ -328,6 +328,12 @@ def _unordered(items: list[object]) -> list[bytes]:
     return sorted(msgspec.json.encode(item, order="sorted") for item in items)
 
 
+def pushes(card: Card) -> bool:
+    """Whether an agent says that it posts notifications itself."""
+    capabilities = card.members.get("capabilities")
+    return isinstance(capabilities, dict) and capabilities.get("pushNotifications") is True
+
+
 def _text(owner: JsonObject, member: str) -> str:
     value = owner.get(member)
     return value if isinstance(value, str) else ""

@@ -78,6 +78,8 @@ class Found:
     """A pinned key signed its card. Without pinned keys nobody looks."""
     parts: dict[str, str] | None = None
     """Digests of what is watched of its card."""
+    pushes: bool = False
+    """It says that it posts notifications itself."""
     changed: tuple[str, ...] = ()
     """What of its card is not as it was approved."""
 
@@ -205,10 +207,15 @@ class Discovery:
             self._found[entry.name] = approved
         return approved
 
-    def rebuild(self, entry: Agent, members: object) -> judged.JsonObject | None:
-        """Build the hub's card from a decoded one, such as the extended card; None: it is not a card."""
+    async def rebuild(self, entry: Agent, members: object) -> judged.JsonObject | None:
+        """Build the hub's card from a decoded one, such as the extended card; None: it is not one, or too large."""
+        return await asyncio.to_thread(self._rebuild, entry, members)  # a large one takes a quarter of a second
+
+    def _rebuild(self, entry: Agent, members: object) -> judged.JsonObject | None:
         card = cards.card_of(members)
-        return None if card is None else self._publisher.build(entry, card)
+        if card is None or len(judged.encode(members)) > MAX_CARD_BYTES:
+            return None
+        return self._publisher.build(entry, card)
 
     def _fetch(self, entry: Agent, old: Found | None) -> asyncio.Task[Found | HubError]:
         """Start a fetch, or join the one that is under way."""
@@ -277,17 +284,19 @@ class Discovery:
         if entry.card_keys:
             card = await asyncio.to_thread(_verified, entry, card)
         parts = cards.parts(card)
+        published = await asyncio.to_thread(self._publisher.publish, entry, card, old.card if old is not None else None)
         changed = await self._approvals.changed(entry.name, entry.url, parts) if self._approvals is not None else ()
         if changed and (old is None or old.changed != changed):
             logger.warning("an agent's card changed", extra={"agent": entry.name, "changed": ", ".join(changed)})
         return Found(
             entry=entry,
             routes=_routes(entry, card),
-            card=self._publisher.publish(entry, card, old.card if old is not None else None),
+            card=published,
             expires=self._clock() + _age(incoming),
             etag=incoming.header("etag"),
             is_verified=bool(entry.card_keys),
             parts=parts,
+            pushes=cards.pushes(card),
             changed=changed,
         )
 

@@ -92,6 +92,7 @@ class Streams:
         self.ledger = ledger
         self.events = events
         self._live: dict[tuple[str, str], _Live] = {}
+        self._hearing = asyncio.Lock()
 
     async def lead(
         self, permit: Permit, entry: Agent, events: Source, context_id: str | None, *, begun: Begun | None = None
@@ -289,14 +290,33 @@ class Streams:
         await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
         reading.end()
 
-    def left(self, agent: str, task_id: str, live: _Live) -> None:
+    async def heard(self, entry: Agent, task_id: str, event: JsonObject) -> None:
+        """Keep an event that an agent posted of a task that nobody reads; a reader sees it by itself."""
+        async with self._hearing:
+            if (entry.name, task_id) in self._live or not await self.events.lead(entry.name, task_id):
+                return
+            await self.ledger.know(entry.name, task_id)
+            if self.ledger.state(entry.name, task_id) in FINAL_STATES:
+                self.events.leave(entry.name, task_id)
+                return
+            reading = self._reading(entry, task_id, await self.events.last(entry.name, task_id))
+            try:
+                known = await self._fold(entry, task_id)
+                found = snapshot.difference(known, event["task"]) if "task" in event else [event]
+                sightings = [answers.sighting_of(one) for one in found]
+                await reading.keep(CANONICAL, [judged.encode(one) for one in found], sightings)
+            finally:
+                reading.end(is_told=True)
+
+    def left(self, agent: str, task_id: str, live: _Live, *, is_told: bool) -> None:
         """A reader is done."""
         if self._live.get((agent, task_id)) is live:
             del self._live[agent, task_id]
         live.ended = True
         live.change()
         self.events.leave(agent, task_id)
-        self.unread(agent, task_id)
+        if not is_told:
+            self.unread(agent, task_id)
 
     async def append(self, entry: Agent, task_id: str, events: list[Event]) -> None:
         """Keep events of a task that this process reads, and send them to whom its owner wants them sent."""
@@ -353,9 +373,9 @@ class _Reading:
         self._live.change()
         return [Shown(one.seq, speech, one.data) for one in events]
 
-    def end(self) -> None:
-        """Read no more."""
-        self._streams.left(self._entry.name, self.task_id, self._live)
+    def end(self, *, is_told: bool = False) -> None:
+        """Read no more; `is_told`: the agent itself tells the hub what comes."""
+        self._streams.left(self._entry.name, self.task_id, self._live, is_told=is_told)
 
 
 def _last_state(entry: Agent, batch: list[Shown]) -> str | None:

@@ -14,6 +14,7 @@ from agents.keeper import Keeper
 from agents.ledger import Ledger
 from agents.publishing import Publisher
 from agents.push import Push
+from agents.push_callback import Callbacks
 from agents.push_delivery import Courier
 from agents.signing import Signatures
 from agents.streams import Streams
@@ -25,6 +26,7 @@ from registry.db import Database
 from registry.egress.http import Egress
 from registry.events import Events
 from registry.gate import Gate
+from registry.judged import JsonObject
 from registry.outbox import Outbox
 from registry.ownership import Ownership
 from registry.push import PushConfigs
@@ -57,6 +59,7 @@ class AgentSide:
     """What doors and the admin API need of it."""
 
     caller: AgentCaller
+    callbacks: Callbacks
     discovery: Discovery
     publisher: Publisher
     signatures: Signatures
@@ -91,12 +94,23 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         keep=(ground.hub.limits.task_days, ground.hub.limits.tasks),
     )
 
+    async def heard(agent: str, task_id: str, event: JsonObject) -> None:
+        entry = catalog().agents.get(agent)
+        if entry is not None:
+            await streams.heard(entry, task_id, event)
+
+    callbacks = Callbacks(configs, public_url=public_url, on_event=heard)
+    caller = AgentCaller(
+        egress, discovery=discovery, upstream=upstream, streams=streams, callbacks=callbacks, read_on=keeper.read_on
+    )
+
     async def ready() -> None:
         await events.begin()
         await configs.refresh()
 
     return AgentSide(
-        caller=AgentCaller(egress, discovery=discovery, upstream=upstream, streams=streams, read_on=keeper.read_on),
+        caller=caller,
+        callbacks=callbacks,
         discovery=discovery,
         publisher=publisher,
         signatures=signatures,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from agents.push_callback import PATH as PUSH_PATH
 from agents.signing import JWKS_PATH
 from hub import errors
 from hub.app import PROBLEM, Door, Routes, jsonrpc
@@ -15,6 +16,7 @@ from hub.doors.catalog import CARD_PATH, CATALOG_PATH, CatalogDoor
 from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.doors.health import HealthDoor
 from hub.doors.mcp import McpDoor
+from hub.doors.push import PushDoor
 from hub.exchange import Exchange
 from hub.services import Services
 from registry.errors import MethodNotFound
@@ -34,6 +36,8 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     registry = services.registry
     a2a = A2ADoor(services.agents, registry=registry, gate=services.gate)
     a2a_door = Door(a2a, jsonrpc(errors.a2a), is_open=a2a.is_open)
+    push = PushDoor(services.callbacks, registry=registry)
+    push_door = Door(push, errors.problem, is_open=_to_all, media_type=PROBLEM)
     mcp_door = Door(mcp, jsonrpc(errors.mcp))
     chat_door = Door(ChatDoor(services.chat), errors.openai)
     models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai)
@@ -59,6 +63,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             "/openapi.json": admin_door,
         },
         prefixes=(
+            (PUSH_PATH, push_door),
             ("/a2a/", a2a_door),
             ("/mcp/", mcp_door),
             ("/v1/models/", models_door),

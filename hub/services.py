@@ -13,6 +13,7 @@ from pathlib import Path
 from agents.call import AgentCaller
 from agents.discovery import Discovery
 from agents.publishing import Publisher
+from agents.push_callback import Callbacks
 from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
 from llm.ports import Provider
@@ -57,6 +58,7 @@ class Services:
     egress: Egress
     usage: UsageLog
     agents: AgentCaller
+    callbacks: Callbacks
     discovery: Discovery
     publisher: Publisher
     signatures: Signatures
@@ -130,6 +132,7 @@ async def open_services(
             egress=egress,
             usage=usage,
             agents=agents.caller,
+            callbacks=agents.callbacks,
             discovery=agents.discovery,
             publisher=agents.publisher,
             signatures=agents.signatures,

@@ -78,3 +78,21 @@ async def test_a_configuration_for_an_inner_address_stops_the_message(hub: OpenH
                 )
             assert refused.value.code == -32602
         assert not peer.calls
+
+
+@pytest.mark.parametrize("agent", SPEECHES, ids=str)
+async def test_an_agent_with_push_tells_the_hub_and_only_the_hub(tmp_path: Any, hub: OpenHub, agent: Speech) -> None:
+    async with open_agent(agent, push=True) as peer, hub(yaml(tmp_path, peer)) as running, webhook() as receiver:
+        headers = {"authorization": f"Bearer {await running.key('agent:*')}"}
+        async with open_client(f"{running.url}/a2a/echo/", SPEECHES[0], headers=headers) as sdk:
+            task = (await sdk.send("wait", configuration={"returnImmediately": True}))["task"]
+            await sdk.ask(
+                "CreateTaskPushNotificationConfig", {"taskId": task["id"], "url": receiver.url, "token": "mine"}
+            )
+            peer.go.set()
+            await last(receiver, "COMPLETED")
+            assert (await sdk.ask("GetTask", {"id": task["id"]}))["status"]["state"] == "TASK_STATE_COMPLETED"
+        assert peer.operations == ["SendMessage", "CreateTaskPushNotificationConfig", "GetTask"]
+        assert "/a2a/_push/" in peer.heard
+        assert receiver.url not in peer.heard
+        assert "mine" not in peer.heard
