@@ -8,9 +8,11 @@ names of states younger than the messages.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any, Final, NamedTuple, cast
 
@@ -68,6 +70,11 @@ Read = Callable[[Any], Any]
 
 Write = Callable[[Any, str, Any], None]
 """Puts a JSON value into the field of a message; the second argument is the field's name."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 class _Field(NamedTuple):
@@ -240,23 +247,34 @@ def _enum(enum: EnumDescriptor) -> tuple[Read, Write]:
 
 
 def _read_timestamp(moment: Timestamp) -> Any:
+    nanos = moment.nanos
     try:
-        return moment.ToJsonString()
-    except ValueError:  # outside the years 1 to 9999
+        text = (_EPOCH + timedelta(seconds=moment.seconds)).isoformat()[:19]
+    except OverflowError:  # outside the years 1 to 9999
         return _ABSENT
+    if not 0 < nanos < 1_000_000_000:
+        return f"{text}Z"
+    fraction = f"{nanos:09d}"  # in three, six or nine digits, as protobuf's JSON has it
+    return f"{text}.{fraction[:3] if not nanos % 1_000_000 else fraction[:6] if not nanos % 1000 else fraction}Z"
 
 
 def _write_timestamp(message: Message, name: str, found: Any) -> None:
-    """Write an RFC 3339 timestamp. One without a zone is taken as UTC; what is none is left out."""
-    inner: Timestamp = getattr(message, name)
-    for text in (found, f"{found}Z"):
-        try:
-            inner.FromJsonString(text)
-        except ValueError:
-            continue
-        inner.SetInParent()
+    """Write an RFC 3339 timestamp. One without a zone is taken as UTC; what is none is left out.
+
+    protobuf's own reader takes ten times as long, and there is one in nearly every answer.
+    """
+    parts = _STAMP.fullmatch(found) if isinstance(found, str) else None
+    if parts is None:
         return
-    message.ClearField(name)
+    text, fraction, zone = parts.groups()
+    try:
+        moment = datetime.fromisoformat(text + (zone or "Z").upper())
+    except ValueError:
+        return
+    inner: Timestamp = getattr(message, name)
+    inner.seconds = (moment - _EPOCH) // _SECOND
+    inner.nanos = int((fraction or "0").ljust(9, "0"))
+    inner.SetInParent()
 
 
 # --- JSON values inside protobuf: metadata and data ---

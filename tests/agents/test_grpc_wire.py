@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -173,6 +174,9 @@ def test_integers_that_a_double_cannot_hold_lose_their_last_digits_and_nothing_e
         ("2026-01-02T03:04:05", "2026-01-02T03:04:05Z"),
         ("2026-01-02T03:04:05.120000", "2026-01-02T03:04:05.120Z"),
         ("2026-01-02T05:04:05+02:00", "2026-01-02T03:04:05Z"),
+        ("2026-01-02t03:04:05.1234567891z", "2026-01-02T03:04:05.123456789Z"),
+        ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500Z"),
+        ("2026-13-02T03:04:05Z", None),
         ("yesterday", None),
         ("", None),
         (17, None),
@@ -182,6 +186,16 @@ def test_timestamp_of_any_agent_is_said_in_utc_or_left_out(written: Any, read: s
     status = {"state": "TASK_STATE_WORKING", "timestamp": written}
     found = grpc_wire.read_result("GetTask", grpc_wire.write_result("GetTask", {"status": status}))
     assert found["status"].get("timestamp") == read
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.integers(0, 999_999_999))
+def test_timestamp_is_that_of_the_official_json_mapping(moment: datetime, nanos: int) -> None:
+    task = a2a_pb2.Task(id="t")
+    task.status.timestamp.FromDatetime(moment)
+    task.status.timestamp.nanos = nanos
+    found = grpc_wire.read_result("GetTask", task.SerializeToString())
+    assert found["status"]["timestamp"] == task.status.timestamp.ToJsonString()
+    assert grpc_wire.write_result("GetTask", found) == task.SerializeToString()
 
 
 def test_timestamp_outside_the_calendar_is_left_out() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -427,6 +429,11 @@ async def test_port_that_is_taken_is_told(hub: OpenHub) -> None:
 
 
 # -- a whole hub
+
+
+def test_hub_that_speaks_no_grpc_does_not_load_it() -> None:
+    code = "import sys, hub.serve; print({'grpc', 'a2a', 'google.protobuf'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
 async def test_official_client_finds_the_door_by_the_agents_card(hub: OpenHub) -> None:
