@@ -358,3 +358,34 @@ def test_a_bad_body_is_refused_with_what_is_wrong(kind: str, name: str, body: di
     with pytest.raises(InvalidRequest) as refused:
         stored_entry(kind, name, body, trusted=True)
     assert said in refused.value.text
+
+
+def test_where_an_agents_card_and_grpc_are_and_who_signs_it_can_be_said() -> None:
+    jwk = "{kty: EC, crv: P-256, x: eA, y: eQ, kid: mine, use: sig}"
+    declared = load(
+        f"agents:\n  a:\n    url: http://a.example\n    card_url: http://b.example/card\n    grpc_url: a.example:50051\n"
+        f"    quarantine_drift: true\n    card_keys: [{jwk}]\n"
+    )
+    agent = declared.agents["a"]
+    assert (agent.card_url, agent.grpc_url, agent.quarantine_drift) == (
+        "http://b.example/card",
+        "a.example:50051",
+        True,
+    )
+    assert agent.card_keys == ('{"kty":"EC","crv":"P-256","x":"eA","y":"eQ"}',)
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("card_url: b.example/card", "card_url: must be an http:// or https:// address"),
+        ("grpc_url: a.example", "grpc_url: must read host:port"),
+        ("grpc_url: http://a.example:1/x", "grpc_url: must read host:port"),
+        ("grpc_url: a.example:99999", "grpc_url: must be an http"),
+        ("card_keys: [{kty: oct, k: c2VjcmV0}]", "card_keys.0.kty: must be one of EC, RSA, OKP"),
+        ("card_keys: [{kty: EC, crv: P-256}]", "card_keys.0: a key of kty EC needs x, y"),
+    ],
+)
+def test_a_card_setting_that_cannot_be_used_is_told(member: str, said: str) -> None:
+    (fault,) = faults(f"agents:\n  a:\n    url: http://a.example\n    {member}\n")
+    assert said in fault
