@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
 from agents.push_callback import Callbacks
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
-from agents.streams import Shown, Streams, is_over
+from agents.streams import Begun, Shown, Streams, is_over
 from agents.upstream import Events, Heard, Upstream, extensions_of, read_events, result_of, whole
 from agents.wire import Request
 from registry import judged
@@ -185,6 +185,10 @@ class AgentCaller:
                 yield stream
             return
         await self._ledger.check(entry.name, permit.principal.id, request)
+        if entry.detach:
+            shown = self._whole_stream(permit, entry, route, wire.canonical(request, forwarded), _no_receiver)
+            yield Stream(self._streams.detached(entry, shown))
+            return
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
             events = Events(read_events(entry, route.speech, incoming), route.speech, extensions_of(incoming))
             shown = self._streams.lead(permit, entry, events, request.context_id)
@@ -209,9 +213,23 @@ class AgentCaller:
             if config is not None:
                 await self._push.create(permit.principal.id, entry, task_id, config, version=ask.version)
 
+        if entry.detach:
+            shown = self._whole_stream(permit, entry, route, ask, begun)
+            yield Stream(self._streams.detached(entry, shown))
+            return
         async with self._upstream.stream(permit, entry, route, ask) as events:
             shown = self._streams.lead(permit, entry, events, named.context_id, begun=begun)
             yield Stream(shown, events.extensions)
+
+    async def _whole_stream(
+        self, permit: Permit, entry: Agent, route: Route, ask: Ask, begun: Begun
+    ) -> AsyncGenerator[list[Shown]]:
+        """A stream with its connection, for an agent that ends a task when it is left."""
+        async with self._upstream.stream(permit, entry, route, ask) as events:
+            context_id = wire.named_in(ask).context_id
+            async with aclosing(self._streams.lead(permit, entry, events, context_id, begun=begun)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def _without_push(self, entry: Agent, ask: Ask) -> tuple[Ask, JsonObject | None]:
         """Take the push configuration out of a message: no agent ever sees where its client is.
@@ -337,6 +355,10 @@ class AgentCaller:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         return found
+
+
+async def _no_receiver(_task_id: str) -> None:
+    """Nobody is to be sent a task's events."""
 
 
 def _waits(operation: Operation | None, seen: Sighting) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from agents.discovery import Discovery
 from agents.speech import SPEECHES
@@ -53,6 +53,7 @@ class Keeper:
         self._tasks: asyncio.TaskGroup | None = None
         self._under_way: set[tuple[str, str]] = set()
         streams.unread = self._follow_for_receivers
+        streams.background = self._start
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
@@ -69,6 +70,10 @@ class Keeper:
         if self._tasks is not None and (agent, task_id) not in self._under_way:
             self._under_way.add((agent, task_id))
             self._tasks.create_task(self._read_on(agent, task_id))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        assert self._tasks is not None, "Keeper.run must be running"
+        self._tasks.create_task(work)
 
     def _follow_for_receivers(self, agent: str, task_id: str) -> None:
         """Read a task on that its client left, if its events are sent to somebody."""

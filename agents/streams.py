@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from agents.upstream import CANONICAL, Upstream, event_of
 from agents.upstream import Events as Source
 from registry import judged
 from registry.entries import Agent
-from registry.errors import AgentFault, NotSupported, UpstreamError, UpstreamInvalid
+from registry.errors import AgentFault, HubError, NotSupported, UpstreamError, UpstreamInvalid
 from registry.events import Event, Events
 from registry.gate import Permit
 from registry.judged import JsonObject
@@ -38,9 +38,6 @@ POLL_S = (0.25, 5.0)
 
 FOLLOW_S = 0.25
 """How often a task is looked at that another process reads."""
-
-CANNOT = frozenset({-32601, -32004, -32603})
-"""Codes by which agents say that they have no SubscribeToTask."""
 
 CHUNK = 200
 
@@ -64,16 +61,13 @@ class _Live:
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.ended = False
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
+        """Set at the next event, or the end. To be taken before one looks what there is, or a change is missed."""
 
     def change(self) -> None:
         """Wake the followers."""
-        changed, self._changed = self._changed, asyncio.Event()
+        changed, self.changed = self.changed, asyncio.Event()
         changed.set()
-
-    async def wait(self) -> None:
-        """Wait for the next event, or the end."""
-        await self._changed.wait()
 
 
 def is_over(state: str | None) -> bool:
@@ -93,6 +87,8 @@ class Streams:
         self.events = events
         self._live: dict[tuple[str, str], _Live] = {}
         self._hearing = asyncio.Lock()
+        self.background: Callable[[Coroutine[None, None, None]], None] = _nobody
+        """Owns what goes on when its caller has left."""
 
     async def lead(
         self, permit: Permit, entry: Agent, events: Source, context_id: str | None, *, begun: Begun | None = None
@@ -124,6 +120,26 @@ class Streams:
         finally:
             if reading is not None:
                 reading.end()
+
+    async def detached(self, entry: Agent, shown: AsyncGenerator[list[Shown]]) -> AsyncGenerator[list[Shown]]:
+        """Show a stream that is read to its end in the background, whether its client stays or not."""
+        first: asyncio.Future[list[Shown]] = asyncio.get_running_loop().create_future()
+        self.background(_pump(entry, shown, first))
+        batch = await asyncio.shield(first)
+        yield batch
+        task_id = _look(entry, batch[0].speech, batch[0].data).task_id if batch else None
+        if task_id is None or not batch[0].seq:
+            return
+        after = batch[-1].seq
+        while True:
+            live = self._live.get((entry.name, task_id))
+            changed = live.changed if live is not None else None
+            async for batch in self._kept(entry, task_id, after):
+                after = batch[-1].seq
+                yield batch
+            if changed is None:
+                return
+            await changed.wait()
 
     async def _begin(
         self, permit: Permit, entry: Agent, sightings: list[Sighting], context_id: str | None
@@ -160,16 +176,17 @@ class Streams:
         shown = after
         state = self.ledger.state(entry.name, task_id)
         while True:
+            live = self._live.get((entry.name, task_id))
+            changed = live.changed if live is not None else None
             if shown is not None:
                 async for batch in self._kept(entry, task_id, shown):
                     shown = batch[-1].seq
                     state = _last_state(entry, batch) or state
                     yield batch
-            if state in FINAL_STATES:
+            if state in FINAL_STATES or (live is None and self.ledger.state(entry.name, task_id) in FINAL_STATES):
                 if shown == after:
                     raise NotSupported("the task is finished; nothing more comes of it")
                 return
-            live = self._live.get((entry.name, task_id))
             if live is None and await self.events.lead(entry.name, task_id):
                 break
             if shown is None:
@@ -177,7 +194,7 @@ class Streams:
                 state = answers.sighting_of(task).state or state
                 yield [Shown(shown, CANONICAL, judged.encode({"task": task}))]
             else:
-                await (live.wait() if live is not None else asyncio.sleep(FOLLOW_S))
+                await (changed.wait() if changed is not None else asyncio.sleep(FOLLOW_S))
         async with aclosing(self._take_over(permit, entry, route, task_id, shown)) as taken:
             async for batch in taken:
                 yield batch
@@ -236,9 +253,8 @@ class Streams:
                         task = snapshot.apply(task, event)
                     if task is not None:
                         yield task, found
-        except AgentFault as fault:
-            if fault.code not in CANNOT:
-                raise
+        except UpstreamError as error:  # it has no SubscribeToTask, or broke it off: then it is asked again and again
+            logger.info("a task is polled", extra={"agent": entry.name, "task": task_id, "reason": error.text})
         state = answers.sighting_of(task).state if task is not None else None
         pause = POLL_S[0]
         while not is_over(state):
@@ -381,6 +397,28 @@ class _Reading:
 def _last_state(entry: Agent, batch: list[Shown]) -> str | None:
     states = [_look(entry, one.speech, one.data).state for one in batch]
     return next((state for state in reversed(states) if state is not None), None)
+
+
+def _nobody(work: Coroutine[None, None, None]) -> None:
+    work.close()
+    raise RuntimeError("the keeper is not running")
+
+
+async def _pump(entry: Agent, shown: AsyncGenerator[list[Shown]], first: asyncio.Future[list[Shown]]) -> None:
+    """Read a stream to its end; what fails before its first event is its client's to hear."""
+    try:
+        async with aclosing(shown):
+            async for batch in shown:
+                if not first.done():
+                    first.set_result(batch)
+    except HubError as error:
+        if first.done():
+            logger.warning("a detached stream broke", extra={"agent": entry.name, "reason": error.text})
+        else:
+            first.set_exception(error)
+    finally:
+        if not first.done():
+            first.set_result([])
 
 
 def _look_at_all(entry: Agent, speech: Speech, batch: list[bytes]) -> tuple[list[Sighting], UpstreamError | None]:
