@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from agents.speech import SPEECHES, Operation
 from llm.providers.table import TABLE
 from tests.bench.tables import markdown
+from tests.doors.test_a2a_matrix import CLAIMS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -48,7 +50,34 @@ def providers() -> str:
     )
 
 
-PAGES = {"benchmarks.md": benchmarks, "providers.md": providers}
+COLUMNS: dict[Operation, str] = {
+    "SendMessage": "send",
+    "SendStreamingMessage": "stream",
+    "GetTask": "get",
+    "ListTasks": "list",
+    "CancelTask": "cancel",
+    "SubscribeToTask": "subscribe",
+    "CreateTaskPushNotificationConfig": "push: create",
+    "GetTaskPushNotificationConfig": "get",
+    "ListTaskPushNotificationConfigs": "list",
+    "DeleteTaskPushNotificationConfig": "delete",
+    "GetExtendedAgentCard": "extended card",
+}
+BEGIN, END = "<!-- matrix: written by make tables -->\n", "<!-- end of matrix -->\n"
+
+
+def a2a() -> str:
+    """docs/a2a.md, whose matrix is what the matrix test claims."""
+    before, _, rest = (DOCS / "a2a.md").read_text().partition(BEGIN)
+    rows = [f"| client | agent | {' | '.join(COLUMNS.values())} |", f"|---|---|{':-:|' * len(COLUMNS)}"]
+    for client in SPEECHES:
+        for agent in SPEECHES:
+            done = " | ".join("✓" if operation in CLAIMS[client, agent] else "-" for operation in COLUMNS)
+            rows.append(f"| {' '.join(client)} | {' '.join(agent)} | {done} |")
+    return before + BEGIN + "\n".join(rows) + "\n" + END + rest.partition(END)[2]
+
+
+PAGES = {"benchmarks.md": benchmarks, "providers.md": providers, "a2a.md": a2a}
 
 
 def main() -> None:

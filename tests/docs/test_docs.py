@@ -9,14 +9,16 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from llm.providers.table import NAMES
 from registry.config import read
-from tests.conftest import OpenHub
+from tests.conftest import OpenHub, free_port
 from tests.peers.a2a_agent import sdk_agent
+from tests.peers.webhook import webhook
 from tests.processes import hubbub
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +118,44 @@ async def test_the_readmes_snippets_work_as_they_stand(hub: OpenHub) -> None:
     [call] = answer["hub"]["tool_calls"]
     assert (call["server"], call["tool"]) == ("time", "get_current_time")
     assert "Europe/Berlin" in answer["choices"][0]["message"]["content"]
+
+
+async def test_the_a2a_pages_snippets_work_as_they_stand(hub: OpenHub, tmp_path: Path) -> None:
+    """Its curls and its Python, with nothing but addresses, the key and the task's id changed."""
+    page = ROOT / "docs" / "a2a.md"
+    declared = yaml.safe_load(blocks("yaml", page)[0].text)
+    plain, stream, replay, push = (block.text for block in blocks("bash", page))
+    over_grpc, verify = (block.text for block in blocks("python", page))
+    async with sdk_agent() as agent, webhook() as receiver:
+        port = free_port()
+        declared["hub"] |= {"grpc_port": port, "egress_allow": ["127.0.0.0/8"]}
+        declared["hub"] |= {"database": f"sqlite:///{tmp_path}/hubbub.db"}
+        declared["agents"]["research"]["url"] = agent.url
+        async with hub(yaml.safe_dump(declared)) as running:
+            key = await running.key("agent:research")
+            origin = receiver.url.rpartition("/")[0]
+            changed = {"http://127.0.0.1:4000": running.url, "127.0.0.1:4001": f"127.0.0.1:{port}", "sk-…": key}
+            changed |= {"https://app.example.com/hook": receiver.url, "https://app.example.com": origin}
+
+            async def curl(text: str) -> str:
+                return await run("curl", "-sS", *shlex.split(_with(changed, text).replace("\\\n", " "))[1:])
+
+            assert json.loads(await curl(plain))["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
+            shown = (await curl(stream)).partition("id: 1\n")[2]
+            [changed["TASK_ID"]] = set(re.findall(r'"task":{"id":"([^"]+)"', shown))
+            assert await curl(replay) == shown.partition("\n\n")[2]
+            assert "TASK_STATE_COMPLETED" in await run(sys.executable, "-c", _with(changed, over_grpc))
+            await curl(push)
+            [notice, *_] = await receiver.wait(1)
+            assert notice.headers["x-a2a-notification-token"] == "yours"
+            read: dict[str, Any] = {}
+            exec(_with(changed, verify), read)
+            signed = notice.headers["authorization"]
+            assert await asyncio.to_thread(read["is_from_the_hub"], signed, notice.body)
+            assert not await asyncio.to_thread(read["is_from_the_hub"], signed, notice.body + b" ")
+
+
+def _with(changed: dict[str, str], text: str) -> str:
+    for old, new in changed.items():
+        text = text.replace(old, new)
+    return text
