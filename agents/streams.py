@@ -58,9 +58,8 @@ class Shown(NamedTuple):
 class _Live:
     """A task that this process reads."""
 
-    def __init__(self, seq: int) -> None:
-        self.seq = seq
-        self.ended = False
+    def __init__(self) -> None:
+        self.seq = 0
         self.changed = asyncio.Event()
         """Set at the next event, or the end. To be taken before one looks what there is, or a change is missed."""
 
@@ -112,7 +111,9 @@ class Streams:
                     if reading is not None and begun is not None:
                         await begun(reading.task_id)
                 if reading is not None:
-                    yield await reading.keep(speech, good, sightings)
+                    if (shown := await reading.keep(speech, good, sightings)) is None:
+                        return  # its client goes on with the task in another stream, which shows what comes
+                    yield shown
                 elif good:
                     yield [Shown(0, speech, one) for one in good]
                 if failure is not None:
@@ -151,16 +152,40 @@ class Streams:
             for one in sightings:
                 await self.ledger.record(entry.name, owner, one, context_id=context_id)
             return None
-        is_new = self.ledger.state(entry.name, seen.task_id) is None
+        task_id, is_new = seen.task_id, self.ledger.state(entry.name, seen.task_id) is None
         await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
         if is_new:
-            return self._reading(entry, seen.task_id, 0)
-        await self.events.lead(entry.name, seen.task_id)  # who goes on with a task takes its events over
-        return self._reading(entry, seen.task_id, await self.events.last(entry.name, seen.task_id))
+            return self._reading(entry, task_id)
+        # who goes on with a task reads it from now on, in the place of whoever did
+        old, reading = self._live.get((entry.name, task_id)), self._reading(entry, task_id)
+        await self.events.lead(entry.name, task_id)
+        reading.live.seq = max(old.seq if old is not None else 0, await self.events.last(entry.name, task_id))
+        if old is not None:
+            old.change()
+        return reading
 
-    def _reading(self, entry: Agent, task_id: str, seq: int) -> _Reading:
-        live = self._live[entry.name, task_id] = _Live(seq)
+    def _reading(self, entry: Agent, task_id: str) -> _Reading:
+        live = self._live[entry.name, task_id] = _Live()
         return _Reading(self, entry, task_id, live)
+
+    async def _claim(self, entry: Agent, task_id: str) -> _Reading | None:
+        """Become the reader of a task that nobody reads; None: somebody does."""
+        if (entry.name, task_id) in self._live:
+            return None
+        reading = self._reading(entry, task_id)  # before anything is awaited: two who come together are not both it
+        try:
+            if await self.events.lead(entry.name, task_id):
+                reading.live.seq = await self.events.last(entry.name, task_id)
+                return reading
+        except BaseException:
+            reading.end()
+            raise
+        reading.end(is_told=True)
+        return None
+
+    def is_reader(self, agent: str, task_id: str, live: _Live) -> bool:
+        """Whether a reading is still the task's own."""
+        return self._live.get((agent, task_id)) is live
 
     async def resume(
         self, permit: Permit, entry: Agent, route: Route, task_id: str, after: int | None
@@ -184,20 +209,25 @@ class Streams:
                     state = _last_state(entry, batch) or state
                     yield batch
             if state in FINAL_STATES or (live is None and self.ledger.state(entry.name, task_id) in FINAL_STATES):
-                if shown == after:
-                    raise NotSupported("the task is finished; nothing more comes of it")
+                _refuse_nothing(shown, after)
                 return
-            if live is None and await self.events.lead(entry.name, task_id):
-                break
-            if shown is None:
+            reading = await self._claim(entry, task_id) if live is None else None
+            if reading is not None:
+                async with aclosing(self._take_over(permit, route, reading, shown)) as taken:
+                    async for batch in taken:
+                        shown = batch[-1].seq
+                        yield batch
+                if (entry.name, task_id) not in self._live:
+                    break
+            elif shown is None:
                 shown, task = await self._now(permit, entry, route, task_id)
                 state = answers.sighting_of(task).state or state
                 yield [Shown(shown, CANONICAL, judged.encode({"task": task}))]
             else:
                 await (changed.wait() if changed is not None else asyncio.sleep(FOLLOW_S))
-        async with aclosing(self._take_over(permit, entry, route, task_id, shown)) as taken:
-            async for batch in taken:
-                yield batch
+
+        async for batch in self._kept(entry, task_id, shown or 0):  # of a reader that came and went meanwhile
+            yield batch
 
     async def _now(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> tuple[int, JsonObject]:
         """A task that somebody reads, as it is now, and the number of an event that it holds for sure."""
@@ -210,19 +240,20 @@ class Streams:
             after = events[-1].seq
 
     async def _take_over(
-        self, permit: Permit, entry: Agent, route: Route, task_id: str, after: int | None
+        self, permit: Permit, route: Route, reading: _Reading, after: int | None
     ) -> AsyncGenerator[list[Shown]]:
         """Read on where nobody reads: what the agent did meanwhile is the difference to its snapshot."""
-        last = await self.events.last(entry.name, task_id)
-        reading = self._reading(entry, task_id, last)
+        entry, task_id = reading.entry, reading.task_id
         try:
             known = await self._fold(entry, task_id)
             async with aclosing(self._agent_events(permit, entry, route, task_id, known)) as found:
                 async for task, events in found:
                     data = [judged.encode(event) for event in events]
                     batch = await reading.keep(CANONICAL, data, [answers.sighting_of(event) for event in events])
+                    if batch is None:
+                        return  # a client goes on with the task in a stream of its own
                     if after is None:
-                        after = reading.seq
+                        after = reading.live.seq
                         batch = [Shown(after, CANONICAL, judged.encode({"task": task}))]
                     if batch:
                         yield batch
@@ -285,11 +316,12 @@ class Streams:
 
     async def recover(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> None:
         """Bring a task to its end whose reader died: read on, or say that it failed when its agent has lost it."""
-        if (entry.name, task_id) in self._live or not await self.events.lead(entry.name, task_id):
-            return
         await self.ledger.know(entry.name, task_id)
+        reading = await self._claim(entry, task_id)
+        if reading is None:
+            return
         try:
-            async with aclosing(self._take_over(permit, entry, route, task_id, None)) as taken:
+            async with aclosing(self._take_over(permit, route, reading, None)) as taken:
                 async for _ in taken:
                     pass
         except AgentFault as fault:
@@ -298,24 +330,27 @@ class Streams:
     async def fail(self, entry: Agent, task_id: str, reason: str) -> None:
         """Say that a task failed, to all who will ask."""
         await self.ledger.know(entry.name, task_id)
+        reading = await self._claim(entry, task_id)
+        if reading is None:
+            return
         known = await self._fold(entry, task_id)
         text = {"messageId": f"hub-{task_id}", "role": "ROLE_AGENT", "parts": [{"text": reason}]}
         status = {"state": "TASK_STATE_FAILED", "message": text}
         event = {"statusUpdate": {"taskId": task_id, "contextId": (known or {}).get("contextId", ""), "status": status}}
-        reading = self._reading(entry, task_id, await self.events.last(entry.name, task_id))
-        await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
-        reading.end()
+        try:
+            await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
+        finally:
+            reading.end()
 
     async def heard(self, entry: Agent, task_id: str, event: JsonObject) -> None:
         """Keep an event that an agent posted of a task that nobody reads; a reader sees it by itself."""
         async with self._hearing:
-            if (entry.name, task_id) in self._live or not await self.events.lead(entry.name, task_id):
-                return
             await self.ledger.know(entry.name, task_id)
             if self.ledger.state(entry.name, task_id) in FINAL_STATES:
-                self.events.leave(entry.name, task_id)
                 return
-            reading = self._reading(entry, task_id, await self.events.last(entry.name, task_id))
+            reading = await self._claim(entry, task_id)
+            if reading is None:
+                return
             try:
                 known = await self._fold(entry, task_id)
                 found = snapshot.difference(known, event["task"]) if "task" in event else [event]
@@ -326,10 +361,10 @@ class Streams:
 
     def left(self, agent: str, task_id: str, live: _Live, *, is_told: bool) -> None:
         """A reader is done."""
-        if self._live.get((agent, task_id)) is live:
-            del self._live[agent, task_id]
-        live.ended = True
         live.change()
+        if self._live.get((agent, task_id)) is not live:
+            return  # another one reads it now
+        del self._live[agent, task_id]
         self.events.leave(agent, task_id)
         if not is_told:
             self.unread(agent, task_id)
@@ -354,28 +389,30 @@ class Streams:
 class _Reading:
     """This process reading one task."""
 
-    __slots__ = ("_entry", "_live", "_streams", "task_id")
+    __slots__ = ("_streams", "entry", "live", "task_id")
 
     def __init__(self, streams: Streams, entry: Agent, task_id: str, live: _Live) -> None:
         self._streams = streams
-        self._entry = entry
+        self.entry = entry
         self.task_id = task_id
-        self._live = live
+        self.live = live
 
     @property
-    def seq(self) -> int:
-        """The number of the last event."""
-        return self._live.seq
+    def is_current(self) -> bool:
+        """Whether this is the task's reader still."""
+        return self._streams.is_reader(self.entry.name, self.task_id, self.live)
 
-    async def keep(self, speech: Speech, batch: list[bytes], sightings: list[Sighting]) -> list[Shown]:
-        """Number events, keep them, and return them to be shown.
+    async def keep(self, speech: Speech, batch: list[bytes], sightings: list[Sighting]) -> list[Shown] | None:
+        """Number events, keep them, and return them to be shown; None: somebody else reads the task now.
 
         Raises:
             UpstreamInvalid: one is of another task.
         """
+        if not self.is_current:
+            return None
         if not batch:
             return []
-        agent, form, seq = self._entry.name, SPEECHES.index(speech), self._live.seq
+        agent, form, seq = self.entry.name, SPEECHES.index(speech), self.live.seq
         events: list[Event] = []
         for data, seen in zip(batch, sightings, strict=True):
             if seen.task_id not in {None, self.task_id}:
@@ -384,14 +421,20 @@ class _Reading:
                 self._streams.advance(agent, seen)
             seq += 1
             events.append(Event(seq, form, data))
-        self._live.seq = seq
-        await self._streams.append(self._entry, self.task_id, events)
-        self._live.change()
+        self.live.seq = seq
+        await self._streams.append(self.entry, self.task_id, events)
+        self.live.change()
         return [Shown(one.seq, speech, one.data) for one in events]
 
     def end(self, *, is_told: bool = False) -> None:
         """Read no more; `is_told`: the agent itself tells the hub what comes."""
-        self._streams.left(self._entry.name, self.task_id, self._live, is_told=is_told)
+        self._streams.left(self.entry.name, self.task_id, self.live, is_told=is_told)
+
+
+def _refuse_nothing(shown: int | None, after: int | None) -> None:
+    """Subscribing to a finished task is an error, unless something of it was missed (A2A 1.0 §3.1.6)."""
+    if shown == after:
+        raise NotSupported("the task is finished; nothing more comes of it")
 
 
 def _last_state(entry: Agent, batch: list[Shown]) -> str | None:

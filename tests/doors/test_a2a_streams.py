@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -105,3 +106,45 @@ async def test_a_detached_agent_does_not_see_its_client_leave(hub: OpenHub) -> N
         assert [number for number, _ in seen + rest] == list(range(1, len(seen + rest) + 1))
         assert not peer.disconnects
         assert peer.operations == ["SendStreamingMessage"]
+
+
+async def test_who_goes_on_with_a_task_reads_it_and_its_subscriber_sees_the_same(hub: OpenHub) -> None:
+    async with (
+        open_agent(SPEECHES[0]) as peer,
+        hub(f"agents:\n  echo: {{url: {peer.url}}}\n") as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        asked = [one async for one in events(http, rpc("SendStreamingMessage", said("ask")))]
+        task = asked[0][1]["task"]
+        async with aclosing(events(http, rpc("SubscribeToTask", {"id": task["id"]}), after=asked[-1][0] - 1)) as other:
+            seen = [await anext(other)]
+            body = said("yes")
+            body["message"] |= {"taskId": task["id"], "contextId": task["contextId"], "messageId": "m2"}
+            answered = [one async for one in events(http, rpc("SendStreamingMessage", body))]
+            seen += [one async for one in other]
+        assert [number for number, _ in seen] == list(range(asked[-1][0], answered[-1][0] + 1))
+        assert seen[-1] == answered[-1]
+        assert seen[-1][1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+async def test_many_who_come_back_at_once_have_one_reader(hub: OpenHub) -> None:
+    async with (
+        open_agent(SPEECHES[0]) as peer,
+        hub(f"agents:\n  echo: {{url: {peer.url}}}\n") as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        async with aclosing(events(http, rpc("SendStreamingMessage", said("slow 2")))) as first:
+            seen = [await anext(first), await anext(first)]
+        body = rpc("SubscribeToTask", {"id": seen[0][1]["task"]["id"]})
+
+        async def follow() -> list[tuple[int, dict[str, Any]]]:
+            return [one async for one in events(http, body, after=seen[-1][0])]
+
+        followers = [asyncio.create_task(follow()) for _ in range(8)]
+        while "SubscribeToTask" not in peer.operations:
+            await asyncio.sleep(0)
+        await peer.release(2)
+        found = await asyncio.gather(*followers)
+        assert all(one == found[0] for one in found)
+        assert found[0][-1][1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+        assert peer.operations.count("SubscribeToTask") == 1
