@@ -14,7 +14,7 @@ from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -98,7 +98,7 @@ class _Shape(NamedTuple):
 
 @cache
 def _shape(of: object) -> _Shape:
-    descriptor = cast("Descriptor", of)  # the stubs name the descriptors of two implementations
+    descriptor: Descriptor = of  # type: ignore[assignment]  # the stubs name the descriptors of two implementations
     fields = {field: _field(field) for field in descriptor.fields}
     by_member = {field.member: field for field in fields.values()}
     return _Shape(fields, by_member, _ALWAYS.get(descriptor.name, ()))

@@ -192,7 +192,7 @@ _HEADS = """
     ORDER BY push_outbox.due_at"""
 _PUT = """
     INSERT INTO push_outbox (config, event_id, body, size, attempts, missing, since, due_at, reason, dead_at)
-    SELECT id, ?, ?, ?, 0, 0, ?, ?, stopped, iif(stopped IS NULL, NULL, ?) FROM push_configs WHERE id = ?"""
+    SELECT id, ?, ?, ?, 0, 0, ?, ?, stopped, CASE WHEN stopped IS NULL THEN NULL ELSE ? END FROM push_configs WHERE id = ?"""
 _WAITING = "SELECT count(*), total(size) FROM push_outbox WHERE config = ? AND reason IS NULL"
 _SURPLUS = """
     WITH kept AS (
