@@ -22,8 +22,8 @@ from registry.identity import HUB
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 32
-"""Tasks read on at the same time."""
+AT_ONCE = 1000
+"""Tasks read on at the same time: each may last for days, and those beyond wait for one to end."""
 
 TRIES, PAUSE_S = 12, (1.0, 300.0)
 """How often an agent is asked that cannot be reached, and the pauses between: the first, and the longest."""
@@ -84,10 +84,11 @@ class Keeper:
         """Bring a task to its end. A boundary: one task that cannot be saved must not end the others."""
         entry = self._catalog().agents.get(agent)
         try:
-            async with self._places:
-                if entry is None:
-                    return  # it may come back; whoever asks for the task meanwhile is told that there is no such agent
+            if entry is not None:  # else it may come back; who asks meanwhile is told that there is no such agent
                 await self._try(entry, task_id)
+        except asyncio.CancelledError:
+            self._streams.events.abandon(agent, task_id)  # the hub stops: the next one reads on
+            raise
         except Exception:
             logger.exception("a task could not be read on", extra={"agent": agent, "task": task_id})
         finally:
@@ -97,10 +98,12 @@ class Keeper:
         pause = PAUSE_S[0]
         for _ in range(TRIES):
             try:
-                with self._gate.admit(HUB, entry) as permit:
-                    route = (await self._discovery.find(entry)).choose(SPEECHES[0])
-                    await self._streams.recover(permit, entry, route, task_id)
+                async with self._places:
+                    with self._gate.admit(HUB, entry) as permit:
+                        route = (await self._discovery.find(entry)).choose(SPEECHES[0])
+                        await self._streams.recover(permit, entry, route, task_id)
             except HubError as error:
+                self._streams.events.abandon(entry.name, task_id)  # should this process die before it tries again
                 logger.warning(
                     "a task is not read on yet", extra={"agent": entry.name, "task": task_id, "reason": error.text}
                 )

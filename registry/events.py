@@ -22,6 +22,9 @@ HEARTBEAT_S = 2.0
 DEAD_S = 10.0
 """A process that was silent for so long is dead: others may read its tasks."""
 
+DEAD = "-"
+"""The name of a process that never lives."""
+
 PURGE_TASKS = 500
 """Tasks forgotten in one transaction, so that nobody waits long for it."""
 
@@ -30,7 +33,7 @@ _LEAD = (
     "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND (reader = '' OR reader = ?"
     " OR reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?))"
 )
-_LEAVE = "UPDATE tasks SET reader = '' WHERE agent = ? AND task_id = ? AND reader = ?"
+_LEAVE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND reader = ?"
 
 
 class Event(NamedTuple):
@@ -43,12 +46,14 @@ class Event(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """A process that begins or ends to read a task."""
+    """A change of a task's reader."""
 
     agent: str
     task_id: str
-    process: str
-    leaves: bool = False
+    reader: str
+    """Who reads the task then."""
+    before: str | None = None
+    """Who must read it now; None: nobody who lives, but `reader`."""
 
 
 class Events:
@@ -101,7 +106,11 @@ class Events:
 
     def leave(self, agent: str, task_id: str) -> None:
         """Read the task no more."""
-        self._database.append_later(_take_turns, _Turn(agent, task_id, self.process, leaves=True))
+        self._database.append_later(_take_turns, _Turn(agent, task_id, "", self.process))
+
+    def abandon(self, agent: str, task_id: str) -> None:
+        """Say of a task that was left that it is to be read on: any process finds it among the orphans."""
+        self._database.append_later(_take_turns, _Turn(agent, task_id, DEAD, ""))
 
     async def orphans(self) -> list[OwnedTask]:
         """Unfinished tasks whose reader has died, oldest first."""
@@ -138,14 +147,14 @@ def _append_all(connection: sqlite3.Connection, batches: list[list[tuple[object,
 
 
 def _take_turns(connection: sqlite3.Connection, turns: list[_Turn]) -> list[bool]:
-    """Both in one change: changes of a kind are written together, and a task that is left and led again must stay led."""
+    """All in one change: changes of a kind are written together, and a task that is left and led again must stay led."""
     living = time.time() - DEAD_S
     taken = []
-    for agent, task_id, process, leaves in turns:
-        if leaves:
-            rows = connection.execute(_LEAVE, (agent, task_id, process)).rowcount
+    for agent, task_id, reader, before in turns:
+        if before is None:
+            rows = connection.execute(_LEAD, (reader, agent, task_id, reader, living)).rowcount
         else:
-            rows = connection.execute(_LEAD, (process, agent, task_id, process, living)).rowcount
+            rows = connection.execute(_LEAVE, (reader, agent, task_id, before)).rowcount
         taken.append(rows == 1)
     return taken
 

@@ -149,6 +149,21 @@ async def test_orphans_are_unfinished_tasks_of_dead_processes_oldest_first(datab
     assert [task.task_id for task in await events.orphans()] == ["old", "asking", "young"]
 
 
+async def test_a_task_that_was_abandoned_is_everybodys_to_read_on(database: Database, other: Database) -> None:
+    one, two = await begun(database, "p"), await begun(other, "q")
+    for task_id in ("t", "u"):
+        await add(database, task_id)
+        assert await one.lead("a", task_id)
+    one.abandon("a", "u")  # it is read: nothing to abandon
+    one.leave("a", "t")
+    one.abandon("a", "t")
+    await database.committed()
+    for events in (one, two):
+        assert [task.task_id for task in await events.orphans()] == ["t"]
+    assert await two.lead("a", "t")
+    assert await two.orphans() == []
+
+
 async def test_a_process_that_says_nothing_for_a_day_is_forgotten(database: Database) -> None:
     await begun(database, "dead", silent_s=90_000)
     await begun(database, "living")
