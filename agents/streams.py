@@ -39,6 +39,9 @@ POLL_S = (0.25, 5.0)
 FOLLOW_S = 0.25
 """How often a task is looked at that another process reads."""
 
+NOT_FOUND = -32001
+"""TaskNotFoundError (A2A 1.0 §5.4)."""
+
 CHUNK = 200
 
 
@@ -152,7 +155,9 @@ class Streams:
             for one in sightings:
                 await self.ledger.record(entry.name, owner, one, context_id=context_id)
             return None
-        task_id, is_new = seen.task_id, self.ledger.state(entry.name, seen.task_id) is None
+        task_id = seen.task_id
+        # one that goes on with no context makes a task; else the agent may go on with an old one that is not remembered
+        is_new = context_id is None and self.ledger.state(entry.name, task_id) is None
         await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
         if is_new:
             return self._reading(entry, task_id)
@@ -277,9 +282,13 @@ class Streams:
             ask = Ask(operation="SubscribeToTask", params={"id": task_id})
             async with self._upstream.stream(permit, entry, route, ask) as stream:
                 async for batch in stream.data:
+                    told = [event_of(entry, stream.speech, data) for data in batch]
+                    if (
+                        task is known and "task" not in told[0]
+                    ):  # 0.3 need not begin with it: what was missed is asked for
+                        told = [{"task": await self._task(permit, entry, route, task_id)}]
                     found: list[JsonObject] = []
-                    for data in batch:
-                        event = event_of(entry, stream.speech, data)
+                    for event in told:
                         found += snapshot.difference(task, event["task"]) if "task" in event else [event]
                         task = snapshot.apply(task, event)
                     if task is not None:
@@ -325,6 +334,8 @@ class Streams:
                 async for _ in taken:
                     pass
         except AgentFault as fault:
+            if fault.code != NOT_FOUND:
+                raise
             await self.fail(entry, task_id, f"its agent has lost it: {fault.text}")
 
     async def fail(self, entry: Agent, task_id: str, reason: str) -> None:
