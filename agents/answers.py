@@ -120,12 +120,12 @@ def _sighting(result: _Result) -> Sighting | None:
     if status is None or status.state is None:
         return Sighting(task_id, body.context_id, form=form)
     state, timestamp = status.state, status.timestamp
-    if form == "odd" or state.startswith("TASK_STATE_") == (form == "kind") or not _has_zone(timestamp):
+    if form == "odd" or state.startswith("TASK_STATE_") == (form == "kind") or not has_zone(timestamp):
         form = "odd"
     return Sighting(task_id, body.context_id, state_name(state), seconds_of(timestamp), form)
 
 
-def _has_zone(timestamp: object) -> bool:
+def has_zone(timestamp: object) -> bool:
     """Whether a timestamp says its zone, as clients insist; an absent one is fine."""
     return timestamp is None or (isinstance(timestamp, str) and (timestamp.endswith("Z") or "+" in timestamp[-6:]))
 

@@ -18,9 +18,10 @@ from agents import answers, listing, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
 from agents.push_callback import Callbacks
+from agents.quirks import Quirk
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
 from agents.streams import Begun, Shown, Streams, is_over
-from agents.upstream import Events, Heard, Upstream, extensions_of, read_events, result_of, whole
+from agents.upstream import Heard, Upstream, extensions_of, whole
 from agents.wire import Request
 from registry import judged
 from registry.discreet import discreet
@@ -96,6 +97,10 @@ class AgentCaller:
             raise UpstreamInvalid(entry.name, "it offers no agent card")
         return published
 
+    def quirks(self, entry: Agent) -> list[Quirk]:
+        """What the agent was seen to do otherwise than A2A says, since the hub started."""
+        return self._upstream.quirks.of(entry)
+
     async def call(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Reply:
         """Make a JSON-RPC client's unary call within `permit`. Every id in the reply is recorded before this returns.
 
@@ -127,7 +132,7 @@ class AgentCaller:
         if seen.fits(version, operation):
             return Reply(body, None, extensions)
         assert operation is not None
-        return Reply(None, result_of(entry, route.speech, operation, body), extensions)
+        return Reply(None, self._upstream.result_of(entry, route.speech, operation, body), extensions)
 
     async def ask(self, permit: Permit, entry: Agent, ask: Ask) -> Heard:
         """Make a unary call in canonical form within `permit`; as `call`.
@@ -190,7 +195,7 @@ class AgentCaller:
             yield Stream(self._streams.detached(entry, shown))
             return
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
-            events = Events(read_events(entry, route.speech, incoming), route.speech, extensions_of(incoming))
+            events = self._upstream.events(entry, route.speech, incoming)
             shown = self._streams.lead(permit, entry, events, request.context_id)
             yield Stream(shown, events.extensions, echoes=True)
 

@@ -70,10 +70,15 @@ class RestClient:
     def event(self, entry: Agent, shown: Shown) -> bytes:
         """Write one event of a stream."""
         data = shown.data
-        if shown.speech != self._speech:
+        if shown.speech != self._speech or not self._is_readable(data):
             event = event_of(entry, shown.speech, data)
             data = judged.encode(translate_rest03.rest03_event_down(event) if self.version == "0.3" else event)
         return framed(shown.seq, data)
+
+    def _is_readable(self, data: bytes) -> bool:
+        """Whether clients of the version have events written so; HTTP+JSON wraps in both."""
+        seen = answers.read_event(data, wrapped=False)
+        return seen is not None and seen.form == "wrapped"
 
     def error(self, error: JsonObject, http: int | None) -> tuple[int, bytes]:
         """Write a JSON-RPC `error` as HTTP status and body; `http` is a status that says more than its code."""

@@ -39,8 +39,8 @@ POLL_S = (0.25, 5.0)
 FOLLOW_S = 0.25
 """How often a task is looked at that another process reads."""
 
-NOT_FOUND = -32001
-"""TaskNotFoundError (A2A 1.0 §5.4)."""
+METHOD_NOT_FOUND = -32601
+"""How an agent says that it has no such operation (JSON-RPC 2.0)."""
 
 CHUNK = 200
 
@@ -155,9 +155,7 @@ class Streams:
             for one in sightings:
                 await self.ledger.record(entry.name, owner, one, context_id=context_id)
             return None
-        task_id = seen.task_id
-        # one that goes on with no context makes a task; else the agent may go on with an old one that is not remembered
-        is_new = context_id is None and self.ledger.state(entry.name, task_id) is None
+        task_id, is_new = seen.task_id, self.ledger.state(entry.name, seen.task_id) is None
         await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
         if is_new:
             return self._reading(entry, task_id)
@@ -282,19 +280,17 @@ class Streams:
             ask = Ask(operation="SubscribeToTask", params={"id": task_id})
             async with self._upstream.stream(permit, entry, route, ask) as stream:
                 async for batch in stream.data:
-                    told = [event_of(entry, stream.speech, data) for data in batch]
-                    if (
-                        task is known and "task" not in told[0]
-                    ):  # 0.3 need not begin with it: what was missed is asked for
-                        told = [{"task": await self._task(permit, entry, route, task_id)}]
                     found: list[JsonObject] = []
-                    for event in told:
+                    for data in batch:
+                        event = event_of(entry, stream.speech, data)
                         found += snapshot.difference(task, event["task"]) if "task" in event else [event]
                         task = snapshot.apply(task, event)
                     if task is not None:
                         yield task, found
         except UpstreamError as error:  # it has no SubscribeToTask, or broke it off: then it is asked again and again
             logger.info("a task is polled", extra={"agent": entry.name, "task": task_id, "reason": error.text})
+            if isinstance(error, AgentFault) and error.code == METHOD_NOT_FOUND:
+                self._upstream.quirks.note(entry, "no_subscribe")
         state = answers.sighting_of(task).state if task is not None else None
         pause = POLL_S[0]
         while not is_over(state):
@@ -314,7 +310,8 @@ class Streams:
         return (await self._upstream.unary(permit, entry, route, ask)).result
 
     async def settled(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
-        """Wait until a task is finished or interrupted, and return it."""
+        """Wait, in the place of an agent that did not, until a task is finished or interrupted, and return it."""
+        self._upstream.quirks.note(entry, "nonblocking")
         pause = POLL_S[0]
         while True:
             task = await self._task(permit, entry, route, task_id)
@@ -334,8 +331,6 @@ class Streams:
                 async for _ in taken:
                     pass
         except AgentFault as fault:
-            if fault.code != NOT_FOUND:
-                raise
             await self.fail(entry, task_id, f"its agent has lost it: {fault.text}")
 
     async def fail(self, entry: Agent, task_id: str, reason: str) -> None:
@@ -392,6 +387,10 @@ class Streams:
             for event in told:
                 await self.push.notify(entry.name, task_id, event, task=task)
 
+    def look(self, entry: Agent, speech: Speech, data: bytes) -> None:
+        """Note what is odd about an event."""
+        self._upstream.look(entry, speech, data)
+
     def advance(self, agent: str, seen: Sighting) -> None:
         """Note a state that an event shows."""
         self.ledger.advance(agent, seen)
@@ -430,6 +429,8 @@ class _Reading:
                 raise UpstreamInvalid(agent, "its stream shows another task")
             if seen.state is not None:
                 self._streams.advance(agent, seen)
+                if seen.form == "odd":
+                    self._streams.look(self.entry, speech, data)
             seq += 1
             events.append(Event(seq, form, data))
         self.live.seq = seq

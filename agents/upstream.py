@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.discovery import Route
+from agents.quirks import Quirks
 from agents.records import Untranslatable
 from agents.speech import STREAMING, Ask, Operation, Speech
 from registry import judged
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 JSONRPC_ID = 1
 """The id of the hub's own JSON-RPC requests: each is alone on its connection."""
+
+EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How a stream of events begins, whatever its Content-Type says."""
 
 CANONICAL = Speech("HTTP+JSON", "1.0")
 """How events are written that are canonical already."""
@@ -62,6 +66,7 @@ class Upstream:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
         self._grpc: GrpcUpstream | None = None
+        self.quirks = Quirks()
 
     async def unary(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> Heard:
         """Ask for one result.
@@ -74,7 +79,9 @@ class Upstream:
             return Heard(*await self._over_grpc().unary(permit, entry, route, ask))
         async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
             body = await whole(entry, route.speech, incoming)
-            return Heard(result_of(entry, route.speech, ask.operation, body), extensions_of(incoming))
+            if not incoming.media_type.endswith("json"):
+                self.quirks.note(entry, "content_type")
+            return Heard(self.result_of(entry, route.speech, ask.operation, body), extensions_of(incoming))
 
     @asynccontextmanager
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
@@ -84,7 +91,51 @@ class Upstream:
                 yield Events(_written(stream.events), CANONICAL, stream.extensions)
             return
         async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
-            yield Events(read_events(entry, route.speech, incoming), route.speech, extensions_of(incoming))
+            yield self.events(entry, route.speech, incoming)
+
+    def result_of(self, entry: Agent, speech: Speech, operation: Operation, body: bytes) -> JsonObject:
+        """Read a whole answer, and note what is odd about it.
+
+        Raises:
+            AgentFault: it is an error.
+            UpstreamInvalid: it is not A2A.
+        """
+
+        def up(said: Any) -> JsonObject:
+            self.quirks.look(entry, speech, said)
+            return _result_up(speech, operation, said)
+
+        return _read(entry, speech, body, up)
+
+    def look(self, entry: Agent, speech: Speech, data: bytes) -> None:
+        """Note what is odd about an event that no version writes so."""
+        said = judged.decode(data)
+        self.quirks.look(entry, speech, said.get("result") if speech.binding == "JSONRPC" else said)
+
+    def events(self, entry: Agent, speech: Speech, incoming: Incoming) -> Events:
+        """The events of an answer, as they come.
+
+        Raises:
+            UpstreamError: as `unary`, while they are read.
+        """
+        is_plain = incoming.status == 200 and incoming.media_type == "text/event-stream"
+        data = _framed(entry, b"", incoming) if is_plain else self._odd_events(entry, speech, incoming)
+        return Events(data, speech, extensions_of(incoming))
+
+    async def _odd_events(self, entry: Agent, speech: Speech, incoming: Incoming) -> AsyncIterator[list[bytes]]:
+        """The data of what is an error, one whole answer, or a stream of events that says it is something else."""
+        if incoming.status != 200:
+            yield [await whole(entry, speech, incoming)]
+            return
+        first = await anext(incoming.chunks(), b"")
+        is_stream = first.lstrip().startswith(EVENT_BEGINNINGS)
+        if is_stream == incoming.media_type.endswith("json"):
+            self.quirks.note(entry, "content_type")
+        if not is_stream:
+            yield [first + await incoming.read()]
+            return
+        async for found in _framed(entry, first, incoming):
+            yield found
 
     async def aclose(self) -> None:
         """Close what stays open between calls."""
@@ -141,18 +192,8 @@ def _written_as(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
     return rest.write_request(route.url, version, ask.operation, params, route.tenant)
 
 
-def result_of(entry: Agent, speech: Speech, operation: Operation, body: bytes) -> JsonObject:
-    """Read a whole answer.
-
-    Raises:
-        AgentFault: it is an error.
-        UpstreamInvalid: it is not A2A.
-    """
-    return _read(entry, speech, body, lambda said: _result_up(speech, operation, said))
-
-
 def event_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
-    """Read an event's data as a canonical `StreamResponse`; raises as `result_of`."""
+    """Read an event's data as a canonical `StreamResponse`; raises as `Upstream.result_of`."""
     return _read(entry, speech, data, lambda said: _event_up(speech, said))
 
 
@@ -217,23 +258,17 @@ def _is_error(body: bytes) -> bool:
     return answer is not None and answer.seen is None
 
 
-async def read_events(entry: Agent, speech: Speech, incoming: Incoming) -> AsyncIterator[list[bytes]]:
-    """The data of a stream's events, without comments; an agent that answers whole has one.
+async def _framed(entry: Agent, first: bytes, incoming: Incoming) -> AsyncIterator[list[bytes]]:
+    """The data of a stream's events, without comments; `first` was read of it before.
 
     Raises:
-        AgentFault: an error before the stream.
-        UpstreamInvalid: an event that is cut or too large.
+        UpstreamInvalid: an event is cut or too large.
     """
-    if incoming.status != 200 or incoming.media_type.endswith("json"):
-        yield [await whole(entry, speech, incoming)]
-        return
     framer = Framer()
+    if first and (found := _feed(entry, framer, first)):
+        yield found
     async for chunk in incoming.chunks():
-        try:
-            events = framer.feed(chunk)
-        except EventTooLarge:
-            raise UpstreamInvalid(entry.name, "an event of its stream is too large") from None
-        if found := [data for data in map(data_of, events) if data]:
+        if found := _feed(entry, framer, chunk):
             yield found
     if rest_of := data_of(framer.rest.strip()):  # some agents leave out the last blank line; half an event is no event
         try:
@@ -241,6 +276,13 @@ async def read_events(entry: Agent, speech: Speech, incoming: Incoming) -> Async
         except ParseFailed:
             raise UpstreamInvalid(entry.name, "its stream was cut short") from None
         yield [rest_of]
+
+
+def _feed(entry: Agent, framer: Framer, chunk: bytes) -> list[bytes]:
+    try:
+        return [data for data in map(data_of, framer.feed(chunk)) if data]
+    except EventTooLarge:
+        raise UpstreamInvalid(entry.name, "an event of its stream is too large") from None
 
 
 async def _written(stream: AsyncIterator[JsonObject]) -> AsyncIterator[list[bytes]]:

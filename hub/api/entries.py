@@ -71,7 +71,9 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
     async def one(name: str, _caller: caller_of, services: ServicesNow) -> JsonObject:
         entry = _find(services, kind, name)
         shown = _public(services, kind, entry)
-        return {**shown, "card": await card_state(services, entry)} if isinstance(entry, Agent) else shown
+        if isinstance(entry, Agent):
+            shown |= {"card": await card_state(services, entry), "quirks": services.agents.quirks(entry)}
+        return shown
 
     @router.patch("/{name:path}")
     async def change(name: str, body: JsonBody, caller: caller_of, services: ServicesNow) -> JsonObject:
