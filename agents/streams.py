@@ -42,6 +42,9 @@ FOLLOW_S = 0.25
 METHOD_NOT_FOUND = -32601
 """How an agent says that it has no such operation (JSON-RPC 2.0)."""
 
+NOT_FOUND = -32001
+"""TaskNotFoundError (A2A 1.0 §5.4)."""
+
 CHUNK = 200
 
 
@@ -155,7 +158,9 @@ class Streams:
             for one in sightings:
                 await self.ledger.record(entry.name, owner, one, context_id=context_id)
             return None
-        task_id, is_new = seen.task_id, self.ledger.state(entry.name, seen.task_id) is None
+        task_id = seen.task_id
+        # one that goes on with no context makes a task; else the agent may go on with an old one that is not remembered
+        is_new = context_id is None and self.ledger.state(entry.name, task_id) is None
         await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
         if is_new:
             return self._reading(entry, task_id)
@@ -280,17 +285,19 @@ class Streams:
             ask = Ask(operation="SubscribeToTask", params={"id": task_id})
             async with self._upstream.stream(permit, entry, route, ask) as stream:
                 async for batch in stream.data:
+                    told = [event_of(entry, stream.speech, data) for data in batch]
+                    if (
+                        task is known and "task" not in told[0]
+                    ):  # 0.3 need not begin with it: what was missed is asked for
+                        told = [{"task": await self._task(permit, entry, route, task_id)}]
                     found: list[JsonObject] = []
-                    for data in batch:
-                        event = event_of(entry, stream.speech, data)
+                    for event in told:
                         found += snapshot.difference(task, event["task"]) if "task" in event else [event]
                         task = snapshot.apply(task, event)
                     if task is not None:
                         yield task, found
         except UpstreamError as error:  # it has no SubscribeToTask, or broke it off: then it is asked again and again
-            logger.info("a task is polled", extra={"agent": entry.name, "task": task_id, "reason": error.text})
-            if isinstance(error, AgentFault) and error.code == METHOD_NOT_FOUND:
-                self._upstream.quirks.note(entry, "no_subscribe")
+            self._note_polling(entry, task_id, error)
         state = answers.sighting_of(task).state if task is not None else None
         pause = POLL_S[0]
         while not is_over(state):
@@ -304,6 +311,11 @@ class Streams:
             if not is_over(state):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, POLL_S[1])
+
+    def _note_polling(self, entry: Agent, task_id: str, error: UpstreamError) -> None:
+        logger.info("a task is polled", extra={"agent": entry.name, "task": task_id, "reason": error.text})
+        if isinstance(error, AgentFault) and error.code == METHOD_NOT_FOUND:
+            self._upstream.quirks.note(entry, "no_subscribe")
 
     async def _task(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
         ask = Ask(operation="GetTask", params={"id": task_id})
@@ -331,6 +343,8 @@ class Streams:
                 async for _ in taken:
                     pass
         except AgentFault as fault:
+            if fault.code != NOT_FOUND:
+                raise
             await self.fail(entry, task_id, f"its agent has lost it: {fault.text}")
 
     async def fail(self, entry: Agent, task_id: str, reason: str) -> None:
