@@ -19,15 +19,16 @@ from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
 from agents.push_callback import Callbacks
 from agents.quirks import Quirk
+from agents.shown import Shown, is_over
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
-from agents.streams import Begun, Shown, Streams, is_over
+from agents.streams import Begun, Streams
 from agents.upstream import Heard, Upstream, extensions_of, whole
 from agents.wire import Request
 from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import AgentFault, InvalidParams, NotSupported, UpstreamError, UpstreamInvalid
+from registry.errors import AgentFault, InvalidParams, NotSupported, UpstreamError, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Permit
 from registry.judged import JsonObject
 
@@ -35,9 +36,6 @@ logger = logging.getLogger(__name__)
 
 LISTED_AT_ONCE = 8
 """GetTask calls under way for one ListTasks: a page is soon there, and an agent is not flooded."""
-
-ABOUT_ONE_TASK: frozenset[Operation] = frozenset({"GetTask", "CancelTask", "SubscribeToTask"})
-"""Operations that may only show the task they name."""
 
 MADE_HERE: frozenset[Operation] = PUSH | {"ListTasks", "GetExtendedAgentCard"}
 """Operations whose answers are the hub's own, or built anew by it."""
@@ -123,7 +121,7 @@ class AgentCaller:
         body = _with_id(body, answer, request)
         seen = answer.seen
         if seen is None:
-            return Reply(discreet(entry, body), None, extensions)
+            return Reply(discreet(entry, judged.encode(judged.decode(body))), None, extensions)  # escapes could hide it
         await self._record(permit, entry, request, seen)
         if _waits(operation, seen) and wire.wants_end(wire.canonical(request, ()).params):
             assert seen.task_id is not None
@@ -157,7 +155,7 @@ class AgentCaller:
                 raise UpstreamInvalid(entry.name, "its extended agent card cannot be read")
             return Heard(card, heard.extensions)
         seen = answers.sighting_of(heard.result)
-        if ask.operation in ABOUT_ONE_TASK and seen.task_id not in {None, named.task_id}:
+        if ask.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, named.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(entry.name, permit.principal.id, seen, context_id=named.context_id)
         if config is not None and seen.task_id is not None:
@@ -252,8 +250,10 @@ class AgentCaller:
             return ask, None
         if not isinstance(config, dict):
             raise InvalidParams("taskPushNotificationConfig must be an object", member="taskPushNotificationConfig")
+        if config.get("taskId") not in (None, "", wire.named_in(ask).task_id):
+            raise InvalidParams("taskId is of another task", member="taskId")
         await self._push.check(entry, config)
-        return ask, config
+        return ask, {name: value for name, value in config.items() if name != "taskId"}
 
     async def _watch(self, permit: Permit, found: Found, task_id: str, config_id: str) -> None:
         """Have an agent tell the hub what becomes of a task, at an address of its own; one that cannot is read on."""
@@ -262,7 +262,10 @@ class AgentCaller:
             try:
                 config = await self._callbacks.callback(permit.principal.id, entry, task_id, config_id)
                 ask = Ask(operation="CreateTaskPushNotificationConfig", params=config)
-                await self._upstream.unary(permit, entry, found.choose(SPEECHES[0]), ask)
+                route = found.choose(SPEECHES[0])
+                await self._upstream.unary(permit, entry, route, ask)
+                now = await self._upstream.unary(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
+                await self._streams.heard(entry, task_id, {"task": now.result})  # what became of it before it had it
             except UpstreamError as error:
                 logger.info("an agent takes no callback", extra={"agent": entry.name, "reason": error.text})
             else:
@@ -304,14 +307,17 @@ class AgentCaller:
         )
 
     async def _record(self, permit: Permit, entry: Agent, request: Request, seen: Sighting) -> None:
-        if request.envelope.operation in ABOUT_ONE_TASK and seen.task_id not in {None, request.task_id}:
+        if request.envelope.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, request.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(entry.name, permit.principal.id, seen, context_id=request.context_id)
 
     async def _settled(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
         """Wait in the place of an agent that answers before its task is done."""
-        async with asyncio.timeout(self._egress.deadlines.agent_first_byte_s):
-            task = await self._streams.settled(permit, entry, route, task_id)
+        try:
+            async with asyncio.timeout(self._egress.deadlines.agent_first_byte_s):
+                task = await self._streams.settled(permit, entry, route, task_id)
+        except TimeoutError:
+            raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
         await self._ledger.record(entry.name, permit.principal.id, answers.sighting_of(task))
         return task
 
@@ -350,6 +356,7 @@ class AgentCaller:
                 seen = answers.sighting_of(task)
                 if seen.task_id != ask.params["id"]:
                     raise UpstreamInvalid(entry.name, "it answered with another task")
+                await self._ledger.know(entry.name, ask.params["id"])
                 await self._ledger.record(entry.name, permit.principal.id, seen)
                 found[index] = task
 

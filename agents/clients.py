@@ -7,8 +7,8 @@ from typing import Any
 from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.faults import Fault
 from agents.records import Untranslatable
+from agents.shown import Shown
 from agents.speech import Ask, Operation, Speech, Version
-from agents.streams import Shown
 from agents.upstream import event_of
 from agents.wire import Envelope
 from registry import judged
@@ -32,17 +32,13 @@ class JsonRpcClient:
     def event(self, entry: Agent, shown: Shown, *, echoes: bool) -> bytes:
         """Write one event of a stream; `echoes`: JSON-RPC events bear the client's request id already."""
         data = shown.data
-        if shown.speech != self._speech or not self._is_readable(data):
-            event = event_of(entry, shown.speech, data)
+        answer = answers.read_answer(data) if shown.speech == self._speech else None
+        if answer is None or answer.seen is None or not answer.seen.fits(self._envelope.version, "SubscribeToTask"):
+            event = event_of(entry, shown.speech, data)  # some agents mix versions, too
             data = self._response(translate.event_down(event) if self._envelope.version == "0.3" else event)
-        elif not echoes:
+        elif not echoes or answer.id != self._envelope.id:
             data = self._response(judged.read_object(data)["result"])
         return framed(shown.seq, data)
-
-    def _is_readable(self, data: bytes) -> bool:
-        """Whether the client's version has events written so; some agents mix versions."""
-        seen = answers.read_event(data, wrapped=True)
-        return seen is not None and seen.fits(self._envelope.version, "SendStreamingMessage")
 
     def _response(self, result: Any) -> bytes:
         return judged.encode({"jsonrpc": "2.0", "id": self._envelope.id, "result": result})

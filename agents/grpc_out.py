@@ -315,8 +315,8 @@ def _metadata(entry: Agent, route: Route, ask: Ask) -> tuple[tuple[str, str], ..
     for name, value in own:
         if not _KEY.fullmatch(name) or name.endswith("-bin") or not _VALUE.fullmatch(value):
             raise UpstreamUnavailable(entry.name, f"it cannot be called as it is configured: gRPC cannot send {name}")
-    extensions = [("a2a-extensions", ask.extensions)] if ask.extensions else []
-    return (*own, *extensions, *ask.trace)
+    asked = [("a2a-extensions", ask.extensions or ""), *ask.trace]
+    return (*own, *((name, value) for name, value in asked if value and _VALUE.fullmatch(value)))
 
 
 def _extensions(head: grpc.aio.Metadata) -> str | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 
 from agents.discovery import Discovery
+from agents.shown import is_over
 from agents.speech import SPEECHES
-from agents.streams import Streams, is_over
+from agents.streams import Streams
 from registry.catalog import Catalog
 from registry.entries import Agent
 from registry.errors import HubError
@@ -61,8 +63,9 @@ class Keeper:
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._forget())
             while True:
-                for task in await self._streams.events.orphans():
-                    self.read_on(task.agent, task.task_id)
+                with _logged("looking for tasks that nobody reads"):
+                    for task in await self._streams.events.orphans():
+                        self.read_on(task.agent, task.task_id)
                 await asyncio.sleep(DEAD_S)
 
     def read_on(self, agent: str, task_id: str) -> None:
@@ -95,8 +98,9 @@ class Keeper:
             self._under_way.discard((agent, task_id))
 
     async def _try(self, entry: Agent, task_id: str) -> None:
-        pause = PAUSE_S[0]
-        for _ in range(TRIES):
+        loop, pause, tries = asyncio.get_running_loop(), PAUSE_S[0], 0
+        while tries < TRIES:
+            begin = loop.time()
             try:
                 async with self._places:
                     with self._gate.admit(HUB, entry) as permit:
@@ -107,14 +111,27 @@ class Keeper:
                 logger.warning(
                     "a task is not read on yet", extra={"agent": entry.name, "task": task_id, "reason": error.text}
                 )
+                if loop.time() - begin > PAUSE_S[1]:  # it was reached, for long
+                    pause, tries = PAUSE_S[0], 0
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, PAUSE_S[1])
+                pause, tries = min(pause * 2, PAUSE_S[1]), tries + 1
             else:
                 return
         await self._streams.fail(entry, task_id, "its agent could not be reached any more")
 
     async def _forget(self) -> None:
         while True:
-            forgotten = await self._streams.events.forget(before=time.time() - self._days * DAY_S, keep=self._count)
+            forgotten = 0
+            with _logged("forgetting old tasks"):
+                forgotten = await self._streams.events.forget(before=time.time() - self._days * DAY_S, keep=self._count)
             if forgotten < PURGE_TASKS:
                 await asyncio.sleep(FORGET_S)
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """A boundary: what fails once, such as a database that is busy, must not end the hub."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s failed", what)

@@ -125,6 +125,7 @@ class Push:
             InvalidParams: it says something that cannot be sent, or leads where nothing may be sent.
         """
         destination = read_destination(config)
+        _text(config, "id", MAX_ID)
         try:
             await self._egress.checked(parse(destination.url), agent.name, plain_inside_only=True)
         except AddressRefused:  # one answer for all addresses: it must not say what stands in the hub's network

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from agents.answers import has_zone
 from agents.speech import Speech
 from registry.entries import Agent
+from registry.errors import AgentFault, HubError
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,9 @@ Quirk = Literal[
     "bare_events", "colon_ids", "content_type", "mixed_versions", "naive_timestamps", "no_subscribe", "nonblocking"
 ]
 """`docs/a2a.md` says what each means."""
+
+METHOD_NOT_FOUND = -32601
+"""How an agent says that it has no such operation (JSON-RPC 2.0)."""
 
 MAX_AGENTS = 10_000
 """More are not kept in mind; the one noted first is forgotten."""
@@ -46,6 +50,11 @@ class Quirks:
             if quirk not in noted:
                 noted.add(quirk)
                 logger.info("an agent strays from A2A", extra={"agent": entry.name, "quirk": quirk})
+
+    def note_no_subscribe(self, entry: Agent, error: HubError) -> None:
+        """Note why subscribing failed, if it is for lack of the operation; other errors may mean just this task."""
+        if isinstance(error, AgentFault) and error.code == METHOD_NOT_FOUND:
+            self.note(entry, "no_subscribe")
 
     def of(self, entry: Agent) -> list[Quirk]:
         """What an agent was seen to have, in the order of the alphabet."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
-from typing import NamedTuple
+from contextlib import aclosing, suppress
 
 from agents import answers, snapshot
 from agents.answers import Sighting
 from agents.discovery import Route
 from agents.ledger import Ledger
 from agents.push import Push
+from agents.shown import Shown, is_over, last_state, look, look_at_all
 from agents.speech import SPEECHES, Ask, Speech
 from agents.upstream import CANONICAL, Upstream, event_of
 from agents.upstream import Events as Source
@@ -30,17 +30,11 @@ from registry.ownership import FINAL_STATES
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = frozenset({"TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"})
-"""States that end a stream though the task is not finished (A2A 1.0 §3.1.2)."""
-
 POLL_S = (0.25, 5.0)
 """Pauses between two looks at a task whose agent cannot be subscribed to: the first, and the longest."""
 
 FOLLOW_S = 0.25
 """How often a task is looked at that another process reads."""
-
-METHOD_NOT_FOUND = -32601
-"""How an agent says that it has no such operation (JSON-RPC 2.0)."""
 
 NOT_FOUND = -32001
 """TaskNotFoundError (A2A 1.0 §5.4)."""
@@ -49,16 +43,6 @@ CHUNK = 200
 
 
 Begun = Callable[[str], Awaitable[None]]
-
-
-class Shown(NamedTuple):
-    """One event as it is shown."""
-
-    seq: int
-    """Its number in the task; 0: it belongs to no task."""
-    speech: Speech
-    """How `data` is written."""
-    data: bytes
 
 
 class _Live:
@@ -75,11 +59,6 @@ class _Live:
         changed.set()
 
 
-def is_over(state: str | None) -> bool:
-    """Whether a stream ends with this state."""
-    return state in FINAL_STATES or state in INTERRUPTED
-
-
 class Streams:
     """The event streams of all tasks. One for a process."""
 
@@ -88,10 +67,12 @@ class Streams:
         """Called with agent and task when this process reads a task no more."""
         self.push = push
         self._upstream = upstream
+        self.look = upstream.look
         self.ledger = ledger
         self.events = events
         self._live: dict[tuple[str, str], _Live] = {}
         self._hearing = asyncio.Lock()
+        self._telling: set[asyncio.Future[None]] = set()
         self.background: Callable[[Coroutine[None, None, None]], None] = _nobody
         """Owns what goes on when its caller has left."""
 
@@ -110,7 +91,7 @@ class Streams:
         speech = events.speech
         try:
             async for batch in events.data:
-                sightings, failure = _look_at_all(entry, speech, batch)
+                sightings, failure = look_at_all(entry, speech, batch)
                 good = batch[: len(sightings)]
                 if reading is None:
                     reading = await self._begin(permit, entry, sightings, context_id)
@@ -134,7 +115,7 @@ class Streams:
         self.background(_pump(entry, shown, first))
         batch = await asyncio.shield(first)
         yield batch
-        task_id = _look(entry, batch[0].speech, batch[0].data).task_id if batch else None
+        task_id = look(entry, batch[0].speech, batch[0].data).task_id if batch else None
         if task_id is None or not batch[0].seq:
             return
         after = batch[-1].seq
@@ -161,15 +142,24 @@ class Streams:
         task_id = seen.task_id
         # one that goes on with no context makes a task; else the agent may go on with an old one that is not remembered
         is_new = context_id is None and self.ledger.state(entry.name, task_id) is None
-        await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
-        if is_new:
-            return self._reading(entry, task_id)
+        try:
+            await self.ledger.record(entry.name, owner, seen, context_id=context_id, reader=self.events.process)
+        except asyncio.CancelledError:
+            self.events.leave(entry.name, task_id)
+            raise
         # who goes on with a task reads it from now on, in the place of whoever did
         old, reading = self._live.get((entry.name, task_id)), self._reading(entry, task_id)
-        await self.events.lead(entry.name, task_id)
-        reading.live.seq = max(old.seq if old is not None else 0, await self.events.last(entry.name, task_id))
-        if old is not None:
-            old.change()
+        if is_new:
+            return reading
+        try:
+            await self.events.lead(entry.name, task_id)
+            reading.live.seq = max(old.seq if old is not None else 0, await self.events.last(entry.name, task_id))
+        except BaseException:
+            reading.end()
+            raise
+        finally:
+            if old is not None:
+                old.change()
         return reading
 
     def _reading(self, entry: Agent, task_id: str) -> _Reading:
@@ -214,7 +204,7 @@ class Streams:
             if shown is not None:
                 async for batch in self._kept(entry, task_id, shown):
                     shown = batch[-1].seq
-                    state = _last_state(entry, batch) or state
+                    state = last_state(entry, batch) or state
                     yield batch
             if state in FINAL_STATES or (live is None and self.ledger.state(entry.name, task_id) in FINAL_STATES):
                 _refuse_nothing(shown, after)
@@ -273,7 +263,8 @@ class Streams:
         task: JsonObject | None = None
         async for batch in self._kept(entry, task_id, 0):
             for one in batch:
-                task = snapshot.apply(task, event_of(entry, one.speech, one.data))
+                with suppress(UpstreamError):  # one that only its own version's clients can read
+                    task = snapshot.apply(task, event_of(entry, one.speech, one.data))
         return task
 
     async def _agent_events(
@@ -286,9 +277,8 @@ class Streams:
             async with self._upstream.stream(permit, entry, route, ask) as stream:
                 async for batch in stream.data:
                     told = [event_of(entry, stream.speech, data) for data in batch]
-                    if (
-                        task is known and "task" not in told[0]
-                    ):  # 0.3 need not begin with it: what was missed is asked for
+                    # 0.3 need not begin with the task: what was missed is asked for
+                    if task is known and "task" not in told[0]:
                         told = [{"task": await self._task(permit, entry, route, task_id)}]
                     found: list[JsonObject] = []
                     for event in told:
@@ -297,7 +287,8 @@ class Streams:
                     if task is not None:
                         yield task, found
         except UpstreamError as error:  # it has no SubscribeToTask, or broke it off: then it is asked again and again
-            self._note_polling(entry, task_id, error)
+            logger.info("a task is polled", extra={"agent": entry.name, "task": task_id, "reason": error.text})
+            self._upstream.quirks.note_no_subscribe(entry, error)
         state = answers.sighting_of(task).state if task is not None else None
         pause = POLL_S[0]
         while not is_over(state):
@@ -312,14 +303,12 @@ class Streams:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, POLL_S[1])
 
-    def _note_polling(self, entry: Agent, task_id: str, error: UpstreamError) -> None:
-        logger.info("a task is polled", extra={"agent": entry.name, "task": task_id, "reason": error.text})
-        if isinstance(error, AgentFault) and error.code == METHOD_NOT_FOUND:
-            self._upstream.quirks.note(entry, "no_subscribe")
-
     async def _task(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
         ask = Ask(operation="GetTask", params={"id": task_id})
-        return (await self._upstream.unary(permit, entry, route, ask)).result
+        task = (await self._upstream.unary(permit, entry, route, ask)).result
+        if task.get("id") != task_id:
+            raise UpstreamInvalid(entry.name, "it answered with another task")
+        return task
 
     async def settled(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
         """Wait, in the place of an agent that did not, until a task is finished or interrupted, and return it."""
@@ -353,14 +342,18 @@ class Streams:
         reading = await self._claim(entry, task_id)
         if reading is None:
             return
-        known = await self._fold(entry, task_id)
+        try:
+            await self._say_failed(reading, reason)
+        finally:
+            reading.end()
+
+    async def _say_failed(self, reading: _Reading, reason: str) -> None:
+        task_id = reading.task_id
+        known = await self._fold(reading.entry, task_id)
         text = {"messageId": f"hub-{task_id}", "role": "ROLE_AGENT", "parts": [{"text": reason}]}
         status = {"state": "TASK_STATE_FAILED", "message": text}
         event = {"statusUpdate": {"taskId": task_id, "contextId": (known or {}).get("contextId", ""), "status": status}}
-        try:
-            await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
-        finally:
-            reading.end()
+        await reading.keep(CANONICAL, [judged.encode(event)], [answers.sighting_of(event)])
 
     async def heard(self, entry: Agent, task_id: str, event: JsonObject) -> None:
         """Keep an event that an agent posted of a task that nobody reads; a reader sees it by itself."""
@@ -391,19 +384,28 @@ class Streams:
 
     async def append(self, entry: Agent, task_id: str, events: list[Event]) -> None:
         """Keep events of a task that this process reads, and send them to whom its owner wants them sent."""
+        if not self.push.versions(entry.name, task_id):
+            await self.events.append(entry.name, task_id, events)
+            return
+        # finished also when its client leaves meanwhile: what is kept is told
+        telling = asyncio.ensure_future(self._keep_and_tell(entry, task_id, events))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        await asyncio.shield(telling)
+
+    async def _keep_and_tell(self, entry: Agent, task_id: str, events: list[Event]) -> None:
         await self.events.append(entry.name, task_id, events)
         if versions := self.push.versions(entry.name, task_id):
-            told = [event_of(entry, SPEECHES[one.form], one.data) for one in events]
+            told: list[JsonObject] = []
+            for one in events:
+                with suppress(UpstreamError):
+                    told.append(event_of(entry, SPEECHES[one.form], one.data))
             # 0.3 sends whole tasks: one for each state, not for each piece of an artifact
             task = None
             if "0.3" in versions and any(answers.sighting_of(event).state is not None for event in told):
                 task = await self._fold(entry, task_id)
             for event in told:
                 await self.push.notify(entry.name, task_id, event, task=task)
-
-    def look(self, entry: Agent, speech: Speech, data: bytes) -> None:
-        """Note what is odd about an event."""
-        self._upstream.look(entry, speech, data)
 
     def advance(self, agent: str, seen: Sighting) -> None:
         """Note a state that an event shows."""
@@ -463,11 +465,6 @@ def _refuse_nothing(shown: int | None, after: int | None) -> None:
         raise NotSupported("the task is finished; nothing more comes of it")
 
 
-def _last_state(entry: Agent, batch: list[Shown]) -> str | None:
-    states = [_look(entry, one.speech, one.data).state for one in batch]
-    return next((state for state in reversed(states) if state is not None), None)
-
-
 def _nobody(work: Coroutine[None, None, None]) -> None:
     work.close()
     raise RuntimeError("the keeper is not running")
@@ -485,26 +482,8 @@ async def _pump(entry: Agent, shown: AsyncGenerator[list[Shown]], first: asyncio
             logger.warning("a detached stream broke", extra={"agent": entry.name, "reason": error.text})
         else:
             first.set_exception(error)
+    except Exception:  # a boundary: one stream must not end the others
+        logger.exception("a detached stream failed", extra={"agent": entry.name})
     finally:
         if not first.done():
-            first.set_result([])
-
-
-def _look_at_all(entry: Agent, speech: Speech, batch: list[bytes]) -> tuple[list[Sighting], UpstreamError | None]:
-    """What the events of a batch show, up to the first that ends the stream, and what that is."""
-    sightings: list[Sighting] = []
-    try:
-        for one in batch:
-            sightings.append(_look(entry, speech, one))  # noqa: PERF401 - what came before a failure counts
-    except UpstreamError as failure:
-        return sightings, failure
-    return sightings, None
-
-
-def _look(entry: Agent, speech: Speech, data: bytes) -> Sighting:
-    """What an event's data shows; raises what it is if it is an error."""
-    seen = answers.read_event(data, wrapped=speech.binding == "JSONRPC")
-    if seen is None:
-        event_of(entry, speech, data)  # raises the agent's own error
-        raise UpstreamInvalid(entry.name, "its stream is not A2A")
-    return seen
+            first.set_exception(UpstreamInvalid(entry.name, "its stream ended without an event"))

@@ -76,7 +76,11 @@ class Upstream:
             UpstreamError: it did not answer, or not in A2A.
         """
         if route.speech.binding == "GRPC":
-            return Heard(*await self._over_grpc().unary(permit, entry, route, ask))
+            answer = await self._over_grpc().unary(permit, entry, route, ask)
+            try:
+                return Heard(translate.result_up(ask.operation, answer.result), answer.extensions)
+            except Untranslatable:
+                raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
         async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
             body = await whole(entry, route.speech, incoming)
             if not incoming.media_type.endswith("json"):
@@ -245,12 +249,20 @@ async def whole(entry: Agent, speech: Speech, incoming: Incoming) -> bytes:
     body = await incoming.read()
     if status < 300 or (speech.binding == "JSONRPC" and _is_error(body)):
         return body
-    fault = faults.read_http(status, discreet(entry, body)) if speech.binding == "HTTP+JSON" else None
+    fault = faults.read_http(status, discreet(entry, _unescaped(body))) if speech.binding == "HTTP+JSON" else None
     if fault is not None:
         raise AgentFault(entry.name, *fault)
     if status < 500:
         raise UpstreamRefused(entry.name, status)
     raise UpstreamUnavailable(entry.name, f"it answered with HTTP {status}")
+
+
+def _unescaped(body: bytes) -> bytes:
+    """JSON without needless escapes, behind which a credential could hide; what is no JSON as it is."""
+    try:
+        return judged.encode(judged.decode(body))
+    except ParseFailed:
+        return body
 
 
 def _is_error(body: bytes) -> bool:

@@ -192,6 +192,7 @@ def read_request(envelope: Envelope) -> Request:
             return Request(envelope, params if envelope.version == "1.0" else None)
         case _:
             params = _read_params(envelope, _TASK_PARAMS)
+            judged.check_spelling(params, _TASK_PARAMS | _OTHER_NAMES_OF_A_TASK)
             for name in _OTHER_NAMES_OF_A_TASK & params.keys():
                 raise InvalidParams(f"{name} is not a member; write 'id'", member=name)
             task_id = _take_id(params, "id")
@@ -323,6 +324,10 @@ class Naming(Protocol):
         """Other tasks it speaks of."""
 
 
+ABOUT_ONE_TASK: Final[frozenset[Operation]] = frozenset({"GetTask", "CancelTask", "SubscribeToTask"})
+"""Operations that may only show the task they name."""
+
+
 class Named(NamedTuple):
     """The tasks and the context that a request names."""
 
@@ -343,7 +348,9 @@ def named_in(ask: Ask) -> Named:
         )
     if ask.operation in PUSH:
         return Named(params.get("taskId") or None)
-    return Named(params.get("id") or None)
+    if ask.operation in ABOUT_ONE_TASK:
+        return Named(params.get("id") or None)
+    return Named()
 
 
 def canonical(request: Request, forwarded: Headers) -> Ask:

@@ -11,8 +11,8 @@ from contextlib import aclosing
 from agents import rest, wire
 from agents.call import AgentCaller
 from agents.clients import JsonRpcClient, RestClient, asked
+from agents.shown import Shown
 from agents.speech import STREAMING, Ask, Version
-from agents.streams import Shown
 from agents.wire import EXTENSIONS_HEADER, Envelope, Request
 from hub import errors
 from hub.exchange import Exchange, Header
@@ -121,9 +121,9 @@ class A2ADoor:
         """Answer HTTP+JSON, which is a version by its path."""
         path = exchange.target.partition(b"?")[0].decode("ascii", "replace").removeprefix(PREFIX)
         path = path[len(path.partition("/")[0]) :]
-        body = await exchange.body() if exchange.method == "POST" else b""
         client = RestClient("0.3" if path.startswith("/v1/") else "1.0", "GetTask")
         try:
+            body = await exchange.body() if exchange.method == "POST" else b""
             said = rest.read_request(exchange.method, path, exchange.query, body)
             wire.check_version(said.version, exchange.headers, b"")
             client = RestClient(said.version, said.operation)

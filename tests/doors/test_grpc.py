@@ -21,8 +21,8 @@ from google.rpc.status_pb2 import Status
 
 from agents.call import Stream
 from agents.grpc_wire import SERVICE
+from agents.shown import Shown
 from agents.speech import STREAMING, Ask, Operation, Speech
-from agents.streams import Shown
 from agents.upstream import CANONICAL, Heard
 from hub.auth import Authenticator
 from hub.doors.grpc import GrpcDoor, listening

@@ -1,0 +1,57 @@
+"""One event of a stream as it is shown, and what it shows of its task. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agents import answers
+from agents.answers import Sighting
+from agents.speech import Speech
+from agents.upstream import event_of
+from registry.entries import Agent
+from registry.errors import UpstreamError, UpstreamInvalid
+from registry.ownership import FINAL_STATES
+
+INTERRUPTED = frozenset({"TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"})
+"""States that end a stream though the task is not finished (A2A 1.0 §3.1.2)."""
+
+
+class Shown(NamedTuple):
+    """One event as it is shown."""
+
+    seq: int
+    """Its number in the task; 0: it belongs to no task."""
+    speech: Speech
+    """How `data` is written."""
+    data: bytes
+
+
+def is_over(state: str | None) -> bool:
+    """Whether a stream ends with this state."""
+    return state in FINAL_STATES or state in INTERRUPTED
+
+
+def last_state(entry: Agent, batch: list[Shown]) -> str | None:
+    """The last state that a batch of events shows; None: it shows none."""
+    states = [look(entry, one.speech, one.data).state for one in batch]
+    return next((state for state in reversed(states) if state is not None), None)
+
+
+def look_at_all(entry: Agent, speech: Speech, batch: list[bytes]) -> tuple[list[Sighting], UpstreamError | None]:
+    """What the events of a batch show, up to the first that ends the stream, and what that is."""
+    sightings: list[Sighting] = []
+    try:
+        for one in batch:
+            sightings.append(look(entry, speech, one))  # noqa: PERF401 - what came before a failure counts
+    except UpstreamError as failure:
+        return sightings, failure
+    return sightings, None
+
+
+def look(entry: Agent, speech: Speech, data: bytes) -> Sighting:
+    """What an event's data shows; raises what it is if it is an error."""
+    seen = answers.read_event(data, wrapped=speech.binding == "JSONRPC")
+    if seen is None:
+        event_of(entry, speech, data)  # raises the agent's own error
+        raise UpstreamInvalid(entry.name, "its stream is not A2A")
+    return seen
