@@ -20,8 +20,6 @@ from registry.entries import Headers
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, VersionNotSupported
 from registry.judged import JsonObject, RawObject
 
-Dialect = Version
-
 OLD_METHODS: Final[dict[Operation, str]] = {
     "SendMessage": "message/send",
     "SendStreamingMessage": "message/stream",

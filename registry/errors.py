@@ -88,13 +88,6 @@ class NotSupported(CallerError):
     """A valid operation that this hub or this agent does not offer."""
 
 
-class PushNotSupported(NotSupported):
-    """Push notifications in any form (A2A 1.0 §3.3.4, -32003)."""
-
-    def __init__(self) -> None:
-        super().__init__("Push notifications are not supported here.")
-
-
 class VersionNotSupported(NotSupported):
     """The agent does not speak the caller's protocol version (A2A 1.0 §3.6.2, -32009)."""
 

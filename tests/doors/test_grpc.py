@@ -255,7 +255,7 @@ async def test_message_that_is_too_large_or_no_message_is_refused(hub: OpenHub) 
         (AgentFault("echo", -32002, "too late"), grpc.StatusCode.FAILED_PRECONDITION, "TASK_NOT_CANCELABLE"),
         (errors.NotFound("task", "t1"), grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND"),
         (errors.InvalidParams("no"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PARAMS"),
-        (errors.PushNotSupported(), grpc.StatusCode.FAILED_PRECONDITION, "PUSH_NOTIFICATION_NOT_SUPPORTED"),
+        (errors.NotSupported("no"), grpc.StatusCode.FAILED_PRECONDITION, "UNSUPPORTED_OPERATION"),
         (errors.RateLimited(7), grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
         (errors.Overloaded("no"), grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
         (errors.UpstreamUnavailable("echo", "down"), grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"),
