@@ -100,8 +100,15 @@ class App:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception as error:
+            step = "startup" if self._house is None else "shutdown"
+            cause = error
+            while isinstance(cause, ExceptionGroup) and len(cause.exceptions) == 1:
+                cause = cause.exceptions[0]
+            if isinstance(cause, OSError):  # an address that cannot be had, a full disk: its text says all
+                await send({"type": f"lifespan.{step}.failed", "message": str(cause)})
+                return
             logger.exception("the hub could not start or stop")
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": f"lifespan.{step}.failed", "message": ""})
             raise
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,9 +32,14 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_house(
-    declared: Declared, *, public_url: str, bound_to: str, make_gate: MakeGate = Gate
+    declared: Declared,
+    *,
+    public_url: str,
+    bound_to: str,
+    make_gate: MakeGate = Gate,
+    ending: asyncio.Event | None = None,
 ) -> AsyncIterator[tuple[House, Services]]:
-    """Open the services and hang the doors."""
+    """Open the services and hang the doors; when `ending` is set, gRPC takes no more calls and drains."""
     limits = declared.hub.limits
     async with (
         open_services(declared, public_url=public_url, environment=environment(), make_gate=make_gate) as services,
@@ -50,12 +56,12 @@ async def open_house(
                 stream_idle_s=limits.stream_idle_s,
             ),
         )
-        async with _grpc(services, house, host=bound_to):
+        async with _grpc(services, house, host=bound_to, ending=ending):
             yield house, services
 
 
 @asynccontextmanager
-async def _grpc(services: Services, house: House, *, host: str) -> AsyncIterator[None]:
+async def _grpc(services: Services, house: House, *, host: str, ending: asyncio.Event | None) -> AsyncIterator[None]:
     """Serve gRPC beside HTTP, if the file says on which port."""
     hub = services.declared.hub
     if hub.grpc_port is None:
@@ -64,13 +70,27 @@ async def _grpc(services: Services, house: House, *, host: str) -> AsyncIterator
     from hub.doors.grpc import GrpcDoor, listening  # noqa: PLC0415 - loads grpc and protobuf: 100 ms and 20 MB
 
     door = GrpcDoor(services.agents, registry=services.registry, gate=services.gate, authenticator=house.authenticator)
-    async with listening(door, host=host, port=hub.grpc_port, limits=house.limits, drain_s=hub.limits.drain_s):
+    drain_s = hub.limits.drain_s
+    async with listening(door, host=host, port=hub.grpc_port, limits=house.limits, drain_s=drain_s, ending=ending):
         yield
 
 
-def server(app: App, *, host: str, port: int, drain_s: float) -> uvicorn.Server:
-    """Make the HTTP server around the application."""
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """uvicorn's, which tells when it begins to drain: gRPC drains at the same time, not after it."""
+
+    def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests, and let those under way end within the drain time."""
+        self._ending.set()
+        await super().shutdown(sockets)
+
+
+def server(app: App, *, host: str, port: int, drain_s: float, ending: asyncio.Event | None = None) -> uvicorn.Server:
+    """Make the HTTP server around the application; it sets `ending` when it begins to end."""
+    return _Server(
         uvicorn.Config(
             app,
             host=host,
@@ -85,7 +105,8 @@ def server(app: App, *, host: str, port: int, drain_s: float) -> uvicorn.Server:
             proxy_headers=False,
             timeout_graceful_shutdown=round(drain_s),
             backlog=2048,
-        )
+        ),
+        ending or asyncio.Event(),
     )
 
 
@@ -95,10 +116,12 @@ def serve(declared: Declared, config_path: Path | None, *, host: str, port: int)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     public_url = declared.hub.public_url or f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
 
+    ending = asyncio.Event()
+
     @asynccontextmanager
     async def opener() -> AsyncIterator[House]:
         async with (
-            open_house(declared, public_url=public_url, bound_to=host) as (house, services),
+            open_house(declared, public_url=public_url, bound_to=host, ending=ending) as (house, services),
             asyncio.TaskGroup() as tasks,
         ):
             _spare_the_collector()
@@ -110,7 +133,7 @@ def serve(declared: Declared, config_path: Path | None, *, host: str, port: int)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # the server drains first, and then raises the signal again
-    server(App(opener), host=host, port=port, drain_s=declared.hub.limits.drain_s).run()
+    server(App(opener), host=host, port=port, drain_s=declared.hub.limits.drain_s, ending=ending).run()
 
 
 def _spare_the_collector() -> None:

@@ -177,8 +177,12 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
 
 @asynccontextmanager
-async def listening(door: GrpcDoor, *, host: str, port: int, limits: Limits, drain_s: float) -> AsyncIterator[int]:
-    """Serve `door` until the block ends, then let running calls end within the drain time; yields the port.
+async def listening(
+    door: GrpcDoor, *, host: str, port: int, limits: Limits, drain_s: float, ending: asyncio.Event | None = None
+) -> AsyncIterator[int]:
+    """Serve `door` until `ending` is set or the block ends; then let running calls end within the drain time.
+
+    Yields the port.
 
     Raises:
         OSError: the address cannot be had.
@@ -203,11 +207,19 @@ async def listening(door: GrpcDoor, *, host: str, port: int, limits: Limits, dra
     except RuntimeError:
         raise OSError(f"gRPC cannot listen on port {port} of {host}") from None
     await server.start()
+    draining = asyncio.create_task(_drain(server, ending, drain_s)) if ending is not None else None
     try:
         yield bound
     finally:
-        await server.stop(drain_s)
+        await server.stop(drain_s)  # waits only, if it drains already
+        if draining is not None:
+            draining.cancel()
         await door.aclose()
+
+
+async def _drain(server: grpc.aio.Server, ending: asyncio.Event, drain_s: float) -> None:
+    await ending.wait()
+    await server.stop(drain_s)
 
 
 async def _safely(work: Awaitable[T], request_id: str) -> T | HubError:

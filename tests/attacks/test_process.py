@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import httpx
+from a2a.types import a2a_pb2
+from a2a.types.a2a_pb2_grpc import A2AServiceStub
 
+from tests.conftest import free_port, free_socket
 from tests.peers.a2a_agent import sdk_agent
 from tests.peers.openai_upstream import Turn, openai_upstream
 from tests.processes import hub_process, hubbub
@@ -50,6 +54,37 @@ async def test_sigterm_lets_a_running_stream_end_whole(tmp_path: Path) -> None:
             assert await hub.child.wait() == 0
     rows = sqlite3.connect(tmp_path / "hubbub.db").execute("SELECT kind, name, outcome FROM usage").fetchall()
     assert rows == [("model", "up", "ok")]
+
+
+async def test_sigterm_ends_grpc_beside_http_and_not_after_it(tmp_path: Path) -> None:
+    held = asyncio.Event()
+    port = free_port()
+    async with (
+        asyncio.timeout(60),
+        openai_upstream(Turn("one two three", hold_last=held)) as upstream,
+        hub_process(tmp_path, f"  grpc_port: {port}\n{yaml(upstream.url)}") as hub,
+        hub.http(await hub.key("app", "model:*")) as http,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        body = {"model": "up", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.aiter_lines()
+            await first_event(lines)
+            assert await status(channel) == grpc.StatusCode.UNAUTHENTICATED
+            hub.send(signal.SIGTERM)
+            while await status(channel) != grpc.StatusCode.UNAVAILABLE:
+                pass
+            held.set()
+            assert [line async for line in lines if line][-1] == "data: [DONE]"
+
+
+async def status(channel: grpc.aio.Channel) -> grpc.StatusCode:
+    """What a call without a key ends with."""
+    try:
+        await A2AServiceStub(channel).GetTask(a2a_pb2.GetTaskRequest(tenant="echo", id="t1"))
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    raise AssertionError("a call without a key was answered")
 
 
 async def test_kill_9_loses_no_key_no_task_and_no_database(tmp_path: Path) -> None:
@@ -123,6 +158,16 @@ async def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
         code, printed = await hubbub("serve", "--port", hub.url.rpartition(":")[2], directory=tmp_path)
     assert code != 0
     assert "address already in use" in printed
+    assert "Traceback" not in printed
+
+
+async def test_a_grpc_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+    with free_socket() as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "hub.yaml").write_text(f"hub:\n  grpc_port: {port}\n")
+        code, printed = await hubbub("serve", "--port", "0", directory=tmp_path)
+    assert code != 0
+    assert f"gRPC cannot listen on port {port} of 127.0.0.1" in printed
     assert "Traceback" not in printed
 
 
