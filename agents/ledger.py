@@ -49,14 +49,17 @@ class Ledger:
         """Let a request pass whose tasks are all `owner`'s, and make a context that is new to the agent `owner`'s.
 
         Raises:
-            NotFound: a task is unknown or not the owner's, or the context is someone else's.
+            NotFound: a task is unknown or not the owner's, or the context is someone else's or not the task's.
         """
+        own = ""  # the task's context: any other is no better than an unknown one, whoever has it
         if request.task_id is not None:
-            await self._require(agent, owner, request.task_id)
+            own = (await self._require(agent, owner, request.task_id)).context_id
         for task_id in request.reference_task_ids:
             await self._require(agent, owner, task_id)
         context_id = request.context_id
-        if context_id is not None and not await self._claim_context(agent, owner, context_id):
+        if context_id is None or context_id == own:
+            return
+        if own or not await self._claim_context(agent, owner, context_id):
             raise NotFound("context", context_id)
 
     async def record(
@@ -104,13 +107,14 @@ class Ledger:
             if row is not None:
                 _keep(self._tasks, (agent, task_id), _Known(row.owner, row.context_id, row.state, row.updated_at))
 
-    async def _require(self, agent: str, owner: str, task_id: str) -> None:
+    async def _require(self, agent: str, owner: str, task_id: str) -> _Known:
         known = self._tasks.get((agent, task_id))
         if known is None:
             await self.know(agent, task_id)
             known = self._tasks.get((agent, task_id))
         if known is None or known.owner != owner:
             raise NotFound("task", task_id)
+        return known
 
     async def _claim_context(self, agent: str, owner: str, context_id: str) -> bool:
         known = self._contexts.get((agent, context_id))

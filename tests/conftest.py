@@ -135,14 +135,22 @@ OpenHub = Callable[..., contextlib.AbstractAsyncContextManager[Hub]]
 
 @asynccontextmanager
 async def open_hub(
-    directory: Path, yaml: str = "", *, environ: dict[str, str] | None = None, grpc: bool = False
+    directory: Path,
+    yaml: str = "",
+    *,
+    environ: dict[str, str] | None = None,
+    grpc: bool = False,
+    setting: str = "",
 ) -> AsyncIterator[Hub]:
-    """Serve a real hub for this hub.yaml; at the end, every permit it gave must have been settled once."""
+    """Serve a real hub for this hub.yaml; at the end, every permit it gave must have been settled once.
+
+    `setting` is a line of the hub's own section.
+    """
     sock = free_socket()
     port = sock.getsockname()[1]
     grpc_port = free_port() if grpc else None
     declared: Declared = read(
-        with_hub_section(directory, yaml, grpc_port=grpc_port),
+        with_hub_section(directory, yaml, grpc_port=grpc_port, setting=setting),
         file="hub.yaml",
         environ=environ or {},
         read_file=lambda name: (directory / name).read_text(),
@@ -170,15 +178,16 @@ async def open_hub(
     gates[0].check()
 
 
-def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None) -> str:
+def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None, setting: str = "") -> str:
     """Add the hub's own section, with a database in `directory`, to a hub.yaml without one."""
     text = textwrap.dedent(yaml)
     if not (directory / "hubbub.db").exists():
         shutil.copy(_empty_database(), directory / "hubbub.db")
     if "\nhub:" in f"\n{text}":
         return text
-    grpc = f"  grpc_port: {grpc_port}\n" if grpc_port else ""
-    return f"hub:\n  database: sqlite:///{directory}/hubbub.db\n  admin_key: {ADMIN_KEY}\n{grpc}{text}"
+    more = f"  grpc_port: {grpc_port}\n" if grpc_port else ""
+    more += f"  {setting}\n" if setting else ""
+    return f"hub:\n  database: sqlite:///{directory}/hubbub.db\n  admin_key: {ADMIN_KEY}\n{more}{text}"
 
 
 @cache
