@@ -16,7 +16,7 @@ def main() -> int:
     """Measure, print, write; exit 1 when the run is void."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each measurement loads")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long each measurement loads")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hubbub-bench-") as directory:

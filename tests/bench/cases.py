@@ -23,10 +23,11 @@ mcpServers:
   bench: {{url: "http://127.0.0.1:{upstream}/mcp"}}
 agents:
   bench: {{url: "http://127.0.0.1:{upstream}/a2a/bench"}}
+  slow: {{url: "http://127.0.0.1:{upstream}/a2a/slow"}}
 keys:
   - name: bench
     key: {key}
-    allow: ["tool:bench__*", "agent:bench", "model:bench"]
+    allow: ["tool:bench__*", "agent:bench", "agent:slow", "model:bench"]
     limits: {{requests_per_minute: 1000000000}}
 """
 """What the hub runs with: its defaults, a key with narrow grants, a limit that is counted and never reached."""
@@ -39,14 +40,17 @@ class Case:
     name: str
     path: str
     body: bytes
-    budget: float
-    """The hub's CPU a request, at most, in multiples of nginx's."""
     check: Callable[[bytes], None]
     """Raises when a body is not what it must be."""
+    budget: float = 0
+    """The hub's CPU a request, at most, in multiples of nginx's."""
     key: str = KEY
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
-    streamed: bool = False
+    words: int = 0
+    """The pieces of a streamed answer that say `word`; 0: it is not streamed."""
+    check_translated: Callable[[bytes], None] | None = None
+    """The same of the hub's own answers, where it says otherwise what the others pass on."""
 
     def sent_headers(self) -> dict[str, str]:
         """All headers but those that every HTTP client writes itself."""
@@ -94,6 +98,34 @@ def check_task(body: bytes) -> None:
     expect(task["artifacts"][0]["parts"], [{"text": upstream.TASK_TEXT}])
 
 
+def read_events(body: bytes) -> list[Any]:
+    """The results of a stream of JSON-RPC answers."""
+    return [rpc_result(line[6:]) for line in body.splitlines() if line.startswith(b"data: ")]
+
+
+def check_task_stream(body: bytes) -> None:
+    """A2A 1.0: the task, that it is worked on, its artifact in pieces, and that it is completed."""
+    task, working, *chunks, completed = (one for event in read_events(body) for one in event.items())
+    expect(task[0], "task")
+    expect(len(task[1]["history"]), 1)
+    expect([name for name, _ in chunks], ["artifactUpdate"] * upstream.ARTIFACT_CHUNKS)
+    expect([one["artifact"]["parts"][0]["text"] for _, one in chunks], WORDS)
+    for (name, update), state in ((working, "WORKING"), (completed, "COMPLETED")):
+        expect((name, update["status"]["state"]), ("statusUpdate", f"TASK_STATE_{state}"))
+    expect({one["taskId"] for _, one in (working, *chunks, completed)}, {task[1]["id"]})
+
+
+def check_task_stream_03(body: bytes) -> None:
+    """The same as A2A 0.3 has it."""
+    task, working, *chunks, completed = read_events(body)
+    expect((task["kind"], task["status"]["state"], len(task["history"])), ("task", "submitted", 1))
+    expect([one["kind"] for one in chunks], ["artifact-update"] * upstream.ARTIFACT_CHUNKS)
+    expect([one["artifact"]["parts"][0] for one in chunks], [{"kind": "text", "text": word} for word in WORDS])
+    expect((working["kind"], working["status"]["state"], working["final"]), ("status-update", "working", False))
+    expect((completed["status"]["state"], completed["final"]), ("completed", True))
+    expect({one["taskId"] for one in (working, *chunks, completed)}, {task["id"]})
+
+
 def check_tool_result(body: bytes) -> None:
     """The result as the upstream wrote it."""
     found = rpc_result(body)
@@ -139,6 +171,11 @@ CHAT_BODY = {"model": "bench", "messages": [{"role": "user", "content": QUESTION
 CALLED = "bench__tool_007"
 MESSAGE = {"messageId": "6f1c9b1e-0000-4000-8000-000000000001", "role": "ROLE_USER", "parts": [{"text": QUESTION}]}
 
+MESSAGE_03 = {"kind": "message", "messageId": MESSAGE["messageId"], "role": "user"} | {
+    "parts": [{"kind": "text", "text": QUESTION}]
+}
+WORDS = [f"word{number} " for number in range(upstream.ARTIFACT_CHUNKS)]
+
 CASES = (
     Case(name="chat", path="/v1/chat/completions", body=upstream.encode(CHAT_BODY), budget=10, check=check_chat),
     Case(
@@ -146,7 +183,7 @@ CASES = (
         path="/a2a/bench",
         body=rpc("SendMessage", {"message": MESSAGE}),
         headers={"A2A-Version": "1.0"},
-        budget=8,
+        budget=7,
         check=check_task,
     ),
     Case(
@@ -178,9 +215,38 @@ CASES = (
         name="chat stream of 50 events",
         path="/v1/chat/completions",
         body=upstream.encode(CHAT_BODY | {"stream": True}),
-        streamed=True,
+        words=upstream.EVENTS,
         budget=3.5,
         check=check_stream,
     ),
+    Case(
+        name="A2A stream of 50 events",
+        path="/a2a/bench",
+        body=rpc("SendStreamingMessage", {"message": MESSAGE}),
+        headers={"A2A-Version": "1.0"},
+        words=upstream.ARTIFACT_CHUNKS,
+        budget=3,
+        check=check_task_stream,
+    ),
+    Case(
+        name="A2A stream of 50, 0.3 to 1.0",
+        path="/a2a/bench",
+        body=rpc("message/stream", {"message": MESSAGE_03}),
+        words=upstream.ARTIFACT_CHUNKS,
+        budget=4.5,
+        check=check_task_stream,
+        check_translated=check_task_stream_03,
+    ),
 )
+MANY_STREAMS = Case(
+    name="1,000 streams at once",
+    path="/a2a/slow",
+    body=rpc("SendStreamingMessage", {"message": MESSAGE}),
+    headers={"A2A-Version": "1.0"},
+    words=upstream.ARTIFACT_CHUNKS,
+    check=check_task_stream,
+)
+"""Not compared: all are open at the same time, while the hub's memory is looked at."""
+MANY = 1000
+MANY_BUDGET_MB = 300
 MEMORY_BUDGET_MB = 120

@@ -15,10 +15,12 @@ HEAD = """\
 def markdown(report: dict[str, Any]) -> str:
     """The whole report: one row a case, then memory, start and where it was measured."""
     rows = [HEAD, *(row(name, case) for name, case in report["cases"].items()), ""]
-    memory, start, about = report["memory_mb"], report["start_s"], report["about"]
+    memory, many, start, about = report["memory_mb"], report["many_streams"], report["start_s"], report["about"]
     rows += [
         f"Memory of the hub: {memory['idle']:.0f} MB idle (at most {memory['budget']}: "
-        f"{verdict(memory['idle'] <= memory['budget'])}), {memory['after']:.0f} MB after the load. "
+        f"{verdict(memory['idle'] <= memory['budget'])}), {memory['after']:.0f} MB after the load, "
+        f"{many['peak_mb']:.0f} MB with {many['streams']:,} A2A streams at once (at most {many['budget']}: "
+        f"{verdict(many['peak_mb'] < many['budget'])}). "
         f"From start to the first answered chat: {start['again']:.2f} s, {start['first']:.2f} s with a new database.",
         "",
         f"{about['rounds']} rounds of {about['seconds']:g} s, {about['connections']} connections, {about['cpu']}, "

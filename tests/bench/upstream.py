@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -107,7 +109,13 @@ STREAM_HEAD = (
 )
 STREAM_EVENTS = [chunk({"content": f"word{number} "}) for number in range(EVENTS)]
 STREAM_USAGE = chunk(None, usage=CHAT["usage"])
-STREAM_END = framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+STREAM_END = framed(b"data: [DONE]\n\n") + LAST_CHUNK
+
+ARTIFACT_CHUNKS = EVENTS - 3
+"""Of an A2A stream: before them come the task and that it is worked on, after them that it is completed."""
+SLOW_EVENT_GAP_S = 0.2
+"""Of the agent `slow`, whose streams last long enough for a thousand of them to be open at once."""
 
 JOINED = 64 * 1024
 """Shorter answers are cheaper in one write, longer ones without the copy."""
@@ -133,6 +141,36 @@ TASK_RESULT = TASK.replace(b"TASK", b"%b", 1).replace(b"CONTEXT", b"%b", 1) + b"
 UNKNOWN_METHOD = b'{"jsonrpc":"2.0","id":%b,"error":{"code":-32601,"message":"Method not found"}}'
 
 
+def task_events() -> list[bytes]:
+    """The events of a stream as a2a-sdk's agents write them; to be filled in: `task`, `context`, and `rpc`, the request's id."""
+    ids = {"taskId": "%(task)b", "contextId": "%(context)b"}
+    said = {"messageId": "message-1", **ids, "role": "ROLE_USER", "parts": [{"text": TEXT[:300]}]}
+    task = {
+        "id": "%(task)b",
+        "contextId": "%(context)b",
+        "status": {"state": "TASK_STATE_SUBMITTED"},
+        "history": [said],
+    }
+    events: list[dict[str, Any]] = [{"task": task}, {"statusUpdate": ids | {"status": status("WORKING")}}]
+    for number in range(ARTIFACT_CHUNKS):
+        artifact = {"artifactId": "answer", "name": "Answer", "parts": [{"text": f"word{number} "}]}
+        flags = {"append": True} if number else {}
+        flags |= {"lastChunk": True} if number == ARTIFACT_CHUNKS - 1 else {}
+        events.append({"artifactUpdate": {**ids, "artifact": artifact, **flags}})
+    events.append({"statusUpdate": ids | {"status": status("COMPLETED")}})
+    return [
+        b'data: {"result": %b, "id": %%(rpc)b, "jsonrpc": "2.0"}\r\n\r\n' % json.dumps(one).encode() for one in events
+    ]
+
+
+def status(state: str) -> dict[str, str]:
+    """A TaskStatus."""
+    return {"state": f"TASK_STATE_{state}", "timestamp": "2026-11-22T10:00:00.123456Z"}
+
+
+TASK_EVENTS = task_events()
+
+
 class Call(msgspec.Struct):
     """What is read of a JSON-RPC request."""
 
@@ -145,17 +183,15 @@ find_length = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE).search
 numbers = count(1)
 
 
-def agent_card(port: int) -> bytes:
-    """The agent's card, A2A 1.0."""
+def agent_card(url: str) -> bytes:
+    """The card of an agent, A2A 1.0."""
     return encode(
         {
             "name": "Bench agent",
             "description": "Answers at once",
             "version": "1",
-            "supportedInterfaces": [
-                {"url": f"http://127.0.0.1:{port}/a2a/bench", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
-            ],
-            "capabilities": {"streaming": False, "pushNotifications": False},
+            "supportedInterfaces": [{"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+            "capabilities": {"streaming": True, "pushNotifications": False},
             "defaultInputModes": ["text/plain"],
             "defaultOutputModes": ["text/plain"],
             "skills": [{"id": "answer", "name": "Answer", "description": "Answers", "tags": ["bench"]}],
@@ -179,20 +215,26 @@ def mcp_answer(body: bytes) -> tuple[bytes, ...]:
     return (head + result,) if len(result) < JOINED else (head, result)
 
 
-def a2a_answer(body: bytes) -> bytes:
-    """Answer one A2A 1.0 request: every message makes a task that is completed at once."""
+def a2a_answer(body: bytes) -> bytes | list[bytes]:
+    """Answer one A2A 1.0 request, whole or as events: every message makes a task of its own.
+
+    0.3's streaming method is answered too, in 1.0: a proxy that does not translate passes it on.
+    """
     call = read_call(body)
-    if call.method != "SendMessage":
-        return answer(UNKNOWN_METHOD % bytes(call.id))
-    return answer(RPC_HEAD % bytes(call.id) + TASK_RESULT % (fresh_id(1), fresh_id(2)))
+    if call.method == "SendMessage":
+        return answer(RPC_HEAD % bytes(call.id) + TASK_RESULT % (fresh_id(1), fresh_id(2)))
+    if call.method in {"SendStreamingMessage", "message/stream"}:
+        names = {b"task": fresh_id(1), b"context": fresh_id(2), b"rpc": bytes(call.id)}
+        return [framed(event % names) for event in TASK_EVENTS]
+    return answer(UNKNOWN_METHOD % bytes(call.id))
 
 
 class Upstream(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, card: bytes) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self._loop = loop
-        self._card = answer(card)
+        self._origin = f"http://127.0.0.1:{port}"
         self._read = b""
 
     def connection_made(self, transport: Any) -> None:
@@ -206,8 +248,8 @@ class Upstream(asyncio.Protocol):
         length = find_length(data, 0, end)
         if length is None:
             self._read = b""
-            card_asked = data.startswith(b"GET") and b"agent-card.json" in data
-            self._write(self._card if card_asked else NOT_FOUND)
+            path, found, _ = data.removeprefix(b"GET ").partition(b"/.well-known/agent-card.json ")
+            self._write(answer(agent_card(self._origin + path.decode())) if found else NOT_FOUND)
         elif len(data) >= end + int(length[1]):
             self._read = b""
             self._answer(data[:end], data[end:])
@@ -217,34 +259,37 @@ class Upstream(asyncio.Protocol):
             for part in mcp_answer(body):
                 self._write(part)
         elif head.startswith(b"POST /a2a/"):
-            self._write(a2a_answer(body))
+            answered = a2a_answer(body)
+            if isinstance(answered, bytes):
+                self._write(answered)
+            else:
+                self._write(STREAM_HEAD)
+                gap_s = SLOW_EVENT_GAP_S if head.startswith(b"POST /a2a/slow ") else EVENT_GAP_S
+                self._stream(answered, LAST_CHUNK, gap_s)
         elif not head.startswith(b"POST /v1/chat/completions"):
             self._write(NOT_FOUND)
         elif WRONG_KEY.encode() in head:
             self._write(REFUSAL_ANSWER)
         elif b'"stream":true' in body:
             self._write(STREAM_HEAD)
-            self._stream(0, b'"include_usage":true' in body)
+            self._stream(STREAM_EVENTS, STREAM_USAGE + STREAM_END if b'"include_usage":true' in body else STREAM_END)
         else:
             self._write(CHAT_ANSWER)
 
-    def _stream(self, sent: int, tell_usage: bool) -> None:
-        if sent < EVENTS:
-            self._write(STREAM_EVENTS[sent])
-            self._loop.call_later(EVENT_GAP_S, self._stream, sent + 1, tell_usage)
+    def _stream(self, events: list[bytes], end: bytes, gap_s: float = EVENT_GAP_S, *, sent: int = 0) -> None:
+        if sent == len(events):
+            self._write(end)
             return
-        if tell_usage:
-            self._write(STREAM_USAGE)
-        self._write(STREAM_END)
+        self._write(events[sent])
+        self._loop.call_later(gap_s, partial(self._stream, events, end, gap_s, sent=sent + 1))
 
 
 async def serve() -> None:
     """Serve on a free port, told as the first line of the output."""
     loop = asyncio.get_running_loop()
-    card = bytearray()
-    server = await loop.create_server(lambda: Upstream(loop, bytes(card)), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    card += agent_card(port)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    port = listening.getsockname()[1]
+    server = await loop.create_server(lambda: Upstream(loop, port), sock=listening, backlog=2048)
     print(port, flush=True)
     await server.serve_forever()
 
