@@ -299,7 +299,7 @@ class AgentCaller:
     def _outgoing(self, entry: Agent, route: Route, request: Request, forwarded: Headers) -> Outgoing:
         return Outgoing(
             url=route.url,
-            headers=route.headers + forwarded if forwarded else route.headers,  # the same object: encoded once
+            headers=route.headers + forwarded,
             body=request.encode(route.tenant),
             trusted=entry.trusted,
             first_byte_s=self._egress.deadlines.agent_first_byte_s,

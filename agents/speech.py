@@ -71,4 +71,4 @@ class Ask:
     extensions: str | None = None
     """The extensions asked for, as `A2A-Extensions` lists them."""
     trace: tuple[tuple[str, str], ...] = ()
-    """`traceparent` and `tracestate`, to go on."""
+    """`traceparent`, `tracestate` and `hubbub-hops`, to go on."""

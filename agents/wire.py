@@ -17,7 +17,7 @@ from agents.records import Untranslatable
 from agents.speech import PUSH, STREAMING, Ask, Operation, Version
 from registry import judged
 from registry.entries import Headers
-from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, VersionNotSupported
+from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, TooManyHops, VersionNotSupported
 from registry.judged import JsonObject, RawObject
 
 OLD_METHODS: Final[dict[Operation, str]] = {
@@ -74,7 +74,15 @@ _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 """How values begin that cannot be a request's id."""
 NULL: Final = msgspec.Raw(b"null")
 
-_FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", b"tracestate"})
+HOPS_HEADER: Final = "hubbub-hops"
+"""How often a call has come through the hub: an agent that calls the hub for a caller passes the one it was sent on."""
+
+MAX_HOPS = 16
+"""Agents that call one another through the hub. Chains that somebody meant have a handful."""
+
+MAX_HOP_DIGITS = 3
+_FIRST_HOP: Final = ((HOPS_HEADER, "1"),)
+_FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", b"tracestate", HOPS_HEADER.encode()})
 EXTENSIONS_HEADER: Final[dict[Version, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
 
 
@@ -386,10 +394,24 @@ def wants_end(params: JsonObject) -> bool:
 
 
 def forwarded_headers(version: Version, headers: Mapping[bytes, bytes]) -> Headers:
-    """Pick what goes on of a caller's headers: requested extensions and the trace, nothing else (never credentials)."""
+    """Pick what goes on of a caller's headers: requested extensions, the trace and the hops, nothing else (never credentials).
+
+    Raises:
+        TooManyHops: the call has come through the hub too often.
+        InvalidRequest: how often it came cannot be read. Counting anew would be the loop without an end.
+    """
     if _FORWARDED.isdisjoint(headers):
-        return ()
+        return _FIRST_HOP
     extensions = headers.get(b"a2a-extensions") or headers.get(b"x-a2a-extensions")
     picked = [(EXTENSIONS_HEADER[version], extensions)] if extensions else []
     picked += [(name.decode(), headers[name]) for name in (b"traceparent", b"tracestate") if name in headers]
-    return tuple((name, value.decode("latin-1")) for name, value in picked)
+    return (*((name, value.decode("latin-1")) for name, value in picked), (HOPS_HEADER, str(_hops(headers) + 1)))
+
+
+def _hops(headers: Mapping[bytes, bytes]) -> int:
+    given = headers.get(HOPS_HEADER.encode(), b"0")
+    if not given.isdigit():
+        raise InvalidRequest(f"{HOPS_HEADER} must be the number that the hub sent", member=HOPS_HEADER)
+    if len(given) > MAX_HOP_DIGITS or int(given) >= MAX_HOPS:
+        raise TooManyHops(MAX_HOPS)
+    return int(given)

@@ -62,6 +62,7 @@ TABLE: dict[type[HubError], Row] = {
         429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "RATE_LIMITED", http=True
     ),
     errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
+    errors.TooManyHops: Row(508, -32603, -32603, ("invalid_request_error", "too_many_hops"), "TOO_MANY_HOPS"),
     errors.Overloaded: Row(503, -32603, -32603, _SERVER, "UNAVAILABLE", http=True),
     errors.UpstreamError: Row(502, -32603, -32603, ("upstream_error", None), "UPSTREAM_ERROR"),
     errors.UpstreamUnavailable: Row(
@@ -97,10 +98,10 @@ def http_status(error: HubError) -> int | None:
     row = row_of(error)
     if isinstance(error, errors.AgentFault):
         return None
-    return row.status if row.http or isinstance(error, errors.UpstreamError) else None
+    return row.status if row.http or isinstance(error, errors.UpstreamError | errors.TooManyHops) else None
 
 
-_GRPC_OF_HTTP = {401: 16, 403: 7, 408: 4, 413: 8, 429: 8, 431: 8, 502: 14, 503: 14, 504: 4}
+_GRPC_OF_HTTP = {401: 16, 403: 7, 408: 4, 413: 8, 429: 8, 431: 8, 502: 14, 503: 14, 504: 4, 508: 9}
 """gRPC status numbers of what concerns the request or the way rather than A2A."""
 
 

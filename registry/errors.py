@@ -168,6 +168,14 @@ class TooManyRounds(LimitError):
         self.rounds = rounds
 
 
+class TooManyHops(LimitError):
+    """Agents call one another through the hub, and none of them ends it."""
+
+    def __init__(self, hops: int) -> None:
+        super().__init__(f"This call came through the hub {hops} times: its agents call one another in a circle.")
+        self.hops = hops
+
+
 class Overloaded(LimitError):
     """The hub cannot decide safely at the moment, and so does not (fails closed)."""
 

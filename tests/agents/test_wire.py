@@ -154,8 +154,10 @@ def test_timestamps_without_a_zone_are_read_as_utc() -> None:
 
 def test_only_extensions_and_the_trace_of_a_callers_headers_go_on() -> None:
     headers = {b"authorization": b"x", b"cookie": b"y", b"a2a-extensions": b"urn:e", b"tracestate": b"s", b"host": b"h"}
-    assert wire.forwarded_headers("0.3", headers) == (("x-a2a-extensions", "urn:e"), ("tracestate", "s"))
-    assert wire.forwarded_headers("1.0", {}) == ()
+    asked = (("x-a2a-extensions", "urn:e"), ("tracestate", "s"))
+    assert wire.forwarded_headers("0.3", headers) == (*asked, ("hubbub-hops", "1"))
+    assert wire.forwarded_headers("1.0", {b"hubbub-hops": b"2"}) == (("hubbub-hops", "3"),)
+    assert wire.forwarded_headers("1.0", {}) == (("hubbub-hops", "1"),)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ async def test_extensions_and_trace_go_through_and_credentials_do_not(hub: OpenH
     assert head["a2a-extensions"] == "urn:used"
     assert head["x-request-id"].startswith("req_")
     (_, ask), (_, followed) = caller.asks
-    assert (ask.extensions, ask.trace, followed.extensions) == ("urn:a,urn:b", trace, "urn:a")
+    assert (ask.extensions, ask.trace, followed.extensions) == ("urn:a,urn:b", (*trace, ("hubbub-hops", "1")), "urn:a")
 
 
 async def test_answer_that_protobuf_cannot_hold_is_the_agents_fault(hub: OpenHub) -> None:

@@ -95,6 +95,10 @@ class Agent:
     """Lets `wait` go on."""
     emitted: dict[str, list[str]] = field(default_factory=dict)
     """Texts of the artifact chunks of each task, in the order in which the executor sent them."""
+    relay: Callable[[dict[str, str]], Awaitable[str]] | None = None
+    """What `relay` does with the headers it came with; the task fails with the words that it returns."""
+    activated: str | None = None
+    """The extensions that it says it used, in its version's header: the SDK has no words for it."""
     _released: int = 0
     _turn: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -198,6 +202,11 @@ class Scripted(AgentExecutor):
     async def do_auth(self, updater: TaskUpdater, **_: Any) -> None:
         await updater.requires_auth(updater.new_agent_message([new_text_part("sign in first")]))
 
+    async def do_relay(self, updater: TaskUpdater, *, context: RequestContext, **_: Any) -> None:
+        assert self.agent.relay is not None
+        words = await self.agent.relay(_headers(context.call_context))
+        await updater.failed(updater.new_agent_message([new_text_part(words)]))
+
     async def do_fail(self, updater: TaskUpdater, **_: Any) -> None:
         await updater.failed(updater.new_agent_message([new_text_part("it broke")]))
 
@@ -290,12 +299,18 @@ class NotingGrpcHandler(GrpcHandler):
 
     async def _handle_unary(self, request: Any, context: grpc.aio.ServicerContext, *rest: Any) -> Any:
         with self._noted(request, context):
+            await self._say_activated(context)
             return await super()._handle_unary(request, context, *rest)
 
     async def _handle_stream(self, request: Any, context: grpc.aio.ServicerContext, *rest: Any) -> AsyncIterator[Any]:
         with self._noted(request, context):
+            await self._say_activated(context)
             async for event in super()._handle_stream(request, context, *rest):
                 yield event
+
+    async def _say_activated(self, context: grpc.aio.ServicerContext) -> None:
+        if self._agent.activated:
+            await context.send_initial_metadata((("a2a-extensions", self._agent.activated),))
 
     @contextmanager
     def _noted(self, request: Any, context: grpc.aio.ServicerContext) -> Iterator[None]:
@@ -337,6 +352,9 @@ def _noting_http(agent: Agent, app: Any) -> Any:
         async def answer(message: Any) -> None:
             nonlocal answered
             answered = answered or (message["type"] == "http.response.body" and not message.get("more_body"))
+            if agent.activated and message["type"] == "http.response.start":
+                name = b"a2a-extensions" if agent.speech.version == "1.0" else b"x-a2a-extensions"
+                message["headers"] = [*message["headers"], (name, agent.activated.encode())]
             await send(message)
 
         listening = asyncio.create_task(listen())
