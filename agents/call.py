@@ -112,6 +112,9 @@ class AgentCaller:
             heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
             return Reply(None, heard.result, heard.extensions)
         await self._ledger.check(entry.name, permit.principal.id, request)
+        if self._upstream.contexts.matter(entry, request):
+            heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
+            return Reply(None, heard.result, heard.extensions)
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
             body = await whole(entry, route.speech, incoming)
             extensions = extensions_of(incoming)
@@ -183,11 +186,14 @@ class AgentCaller:
         """
         wanted = JSONRPC_SPEECHES[request.envelope.version]
         route = (await self._find(entry)).choose(wanted)
-        if route.speech != wanted or request.envelope.operation != "SendStreamingMessage" or request.has_push:
+        operation = request.envelope.operation
+        if operation == "SendStreamingMessage":
+            await self._ledger.check(entry.name, permit.principal.id, request)
+        is_passed = route.speech == wanted and operation == "SendStreamingMessage" and not request.has_push
+        if not is_passed or self._upstream.contexts.matter(entry, request):
             async with self.follow(permit, entry, wire.canonical(request, forwarded), after=after) as stream:
                 yield stream
             return
-        await self._ledger.check(entry.name, permit.principal.id, request)
         if entry.detach:
             shown = self._whole_stream(permit, entry, route, wire.canonical(request, forwarded), _no_receiver)
             yield Stream(self._streams.detached(entry, shown))
@@ -346,6 +352,7 @@ class AgentCaller:
         async def work() -> None:
             nonlocal size
             for index, ask in waiting:
+                await self._ledger.know(entry.name, ask.params["id"])
                 try:
                     task = (await self._upstream.unary(permit, entry, route, ask)).result
                 except AgentFault:
@@ -356,7 +363,6 @@ class AgentCaller:
                 seen = answers.sighting_of(task)
                 if seen.task_id != ask.params["id"]:
                     raise UpstreamInvalid(entry.name, "it answered with another task")
-                await self._ledger.know(entry.name, ask.params["id"])
                 await self._ledger.record(entry.name, permit.principal.id, seen)
                 found[index] = task
 

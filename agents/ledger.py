@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from typing import TypeVar
+from uuid import UUID
 
 from agents.answers import Sighting
 from agents.wire import Naming
@@ -59,7 +60,7 @@ class Ledger:
         context_id = request.context_id
         if context_id is None or context_id == own:
             return
-        if own or not await self._claim_context(agent, owner, context_id):
+        if own or not await self._claim_named(agent, owner, context_id):
             raise NotFound("context", context_id)
 
     async def record(
@@ -96,6 +97,11 @@ class Ledger:
         known = self._tasks.get((agent, task_id))
         return known.state if known is not None else None
 
+    def context(self, agent: str, task_id: str) -> tuple[str, str] | None:
+        """Owner and context of a task that was checked or recorded; None when it is not remembered."""
+        known = self._tasks.get((agent, task_id))
+        return (known.owner, known.context_id) if known is not None else None
+
     async def page(self, listing: Listing) -> tuple[list[OwnedTask], int]:
         """One page of an owner's tasks; as `Ownership.list_tasks`."""
         return await self._ownership.list_tasks(listing)
@@ -115,6 +121,15 @@ class Ledger:
         if known is None or known.owner != owner:
             raise NotFound("task", task_id)
         return known
+
+    async def _claim_named(self, agent: str, owner: str, context_id: str) -> bool:
+        """Claim a context that a client names: in the usual spelling too, since agents may read any as the same UUID."""
+        if (known := self._contexts.get((agent, context_id))) is not None:
+            return known == owner
+        usual = _usual(context_id)
+        if usual != context_id and not await self._claim_context(agent, owner, usual):
+            return False
+        return await self._claim_context(agent, owner, context_id)
 
     async def _claim_context(self, agent: str, owner: str, context_id: str) -> bool:
         known = self._contexts.get((agent, context_id))
@@ -143,6 +158,14 @@ class Ledger:
             return
         known.state, known.at = state, at or time.time()
         self._ownership.advance_later(Claim(agent, known.owner, known.context_id, task_id, state, known.at))
+
+
+def _usual(context_id: str) -> str:
+    """The usual spelling of a UUID; what is none as it is."""
+    try:
+        return str(UUID(context_id))
+    except ValueError:
+        return context_id
 
 
 def _keep(cache: OrderedDict[tuple[str, str], T], key: tuple[str, str], value: T) -> None:

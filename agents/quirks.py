@@ -17,7 +17,14 @@ from registry.errors import AgentFault, HubError
 logger = logging.getLogger(__name__)
 
 Quirk = Literal[
-    "bare_events", "colon_ids", "content_type", "mixed_versions", "naive_timestamps", "no_subscribe", "nonblocking"
+    "bare_events",
+    "colon_ids",
+    "content_type",
+    "mixed_versions",
+    "naive_timestamps",
+    "no_subscribe",
+    "nonblocking",
+    "uuid_contexts",
 ]
 """`docs/a2a.md` says what each means."""
 
@@ -60,6 +67,11 @@ class Quirks:
         """What an agent was seen to have, in the order of the alphabet."""
         url, noted = self._noted.get(entry.name, ("", set()))
         return sorted(noted) if url == entry.url else []
+
+    def has(self, entry: Agent, quirk: Quirk) -> bool:
+        """Whether an agent was seen to have it."""
+        url, noted = self._noted.get(entry.name, ("", set()))
+        return quirk in noted and url == entry.url
 
     def look(self, entry: Agent, speech: Speech, said: object) -> None:
         """Note what strays in a decoded result or event of an agent that is spoken to in `speech`."""

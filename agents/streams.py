@@ -364,6 +364,7 @@ class Streams:
             reading = await self._claim(entry, task_id)
             if reading is None:
                 return
+            event = self._upstream.contexts.shown(entry, task_id, event)
             try:
                 known = await self._fold(entry, task_id)
                 found = snapshot.difference(known, event["task"]) if "task" in event else [event]

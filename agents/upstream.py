@@ -1,17 +1,19 @@
 """Speaking to an agent: a canonical request in whatever the agent speaks, and what it answers in canonical form.
 
-Knows no owner and no door. An error that the agent itself answered is an `AgentFault`; whatever else goes wrong is another
+Knows no door. An error that the agent itself answered is an `AgentFault`; whatever else goes wrong is another
 `UpstreamError`. gRPC is `agents/grpc_out.py`'s, loaded when the first agent needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents import answers, faults, rest, translate, translate_rest03, wire
+from agents.contexts import STREAM_REFUSALS, Alias, Contexts
 from agents.discovery import Route
+from agents.ledger import Ledger
 from agents.quirks import Quirks
 from agents.records import Untranslatable
 from agents.speech import STREAMING, Ask, Operation, Speech
@@ -63,10 +65,11 @@ class Events(NamedTuple):
 class Upstream:
     """Calls agents in canonical form. One for a process."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, ledger: Ledger) -> None:
         self._egress = egress
         self._grpc: GrpcUpstream | None = None
         self.quirks = Quirks()
+        self.contexts = Contexts(ledger, self.quirks)
 
     async def unary(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> Heard:
         """Ask for one result.
@@ -75,6 +78,23 @@ class Upstream:
             AgentFault: the agent answered with an error.
             UpstreamError: it did not answer, or not in A2A.
         """
+        naming = wire.named_in(ask)
+        aliased = await self.contexts.aliased(entry, permit.principal.id, naming)
+        if aliased is None:
+            return await self._unary(permit, entry, route, ask)
+        alias, is_needed = aliased
+        try:
+            heard = await self._unary(permit, entry, route, alias.sent(ask) if is_needed else ask)
+        except AgentFault as fault:
+            if is_needed or not self.contexts.may_try(entry, naming, fault.code):
+                raise
+            with self.contexts.trying(entry, fault):
+                heard = await self._unary(permit, entry, route, alias.sent(ask))
+        else:
+            self.contexts.learn(entry, alias, answers.sighting_of(heard.result).context_id)
+        return Heard(alias.shown(heard.result), heard.extensions)
+
+    async def _unary(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> Heard:
         if route.speech.binding == "GRPC":
             answer = await self._over_grpc().unary(permit, entry, route, ask)
             try:
@@ -90,6 +110,31 @@ class Upstream:
     @asynccontextmanager
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
         """Ask for events; leaving closes the connection and nothing more. Errors as `unary`, also while reading."""
+        naming = wire.named_in(ask)
+        aliased = await self.contexts.aliased(entry, permit.principal.id, naming)
+        async with AsyncExitStack() as stack:
+            if aliased is None:
+                yield await stack.enter_async_context(self._stream(permit, entry, route, ask))
+                return
+            alias, is_needed = aliased
+            sent = alias.sent(ask)
+            try:
+                begun = self._stream(permit, entry, route, sent if is_needed else ask)
+                events, first = await _begin(entry, await stack.enter_async_context(begun))
+            except AgentFault as fault:
+                if is_needed or not self.contexts.may_try(entry, naming, fault.code, STREAM_REFUSALS):
+                    raise
+                await stack.aclose()
+                with self.contexts.trying(entry, fault):
+                    begun = self._stream(permit, entry, route, sent)
+                    events, first = await _begin(entry, await stack.enter_async_context(begun))
+            else:
+                seen = answers.read_event(first[0], wrapped=events.speech.binding == "JSONRPC") if first else None
+                self.contexts.learn(entry, alias, seen.context_id if seen is not None else None)
+            yield events._replace(data=_renamed(alias, first, events.data))
+
+    @asynccontextmanager
+    async def _stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
         if route.speech.binding == "GRPC":
             async with self._over_grpc().stream(permit, entry, route, ask) as stream:
                 yield Events(_written(stream.events), CANONICAL, stream.extensions)
@@ -295,6 +340,21 @@ def _feed(entry: Agent, framer: Framer, chunk: bytes) -> list[bytes]:
         return [data for data in map(data_of, framer.feed(chunk)) if data]
     except EventTooLarge:
         raise UpstreamInvalid(entry.name, "an event of its stream is too large") from None
+
+
+async def _begin(entry: Agent, events: Events) -> tuple[Events, list[bytes]]:
+    """Read the first events of a stream; raises if the very first is an error."""
+    first: list[bytes] = await anext(events.data, [])
+    if first:
+        event_of(entry, events.speech, first[0])
+    return events, first
+
+
+async def _renamed(alias: Alias, first: list[bytes], rest_of: AsyncIterator[list[bytes]]) -> AsyncIterator[list[bytes]]:
+    if first:
+        yield [alias.shown_data(data) for data in first]
+    async for batch in rest_of:
+        yield [alias.shown_data(data) for data in batch]
 
 
 async def _written(stream: AsyncIterator[JsonObject]) -> AsyncIterator[list[bytes]]:

@@ -80,7 +80,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
     ledger = Ledger(Ownership(database))
     events = Events(database, secrets.token_hex(8))
-    upstream = Upstream(egress)
+    upstream = Upstream(egress, ledger)
     configs = PushConfigs(database, sealer=ground.sealer)
     outbox = Outbox(database, sealer=ground.sealer)
     courier = Courier(outbox, egress=egress, gate=gate, signer=signatures.signer, public_url=public_url)

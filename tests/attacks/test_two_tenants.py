@@ -71,6 +71,7 @@ ON_TASKS: dict[str, Any] = {
     "ListTasks of a context": lambda context: rpc("ListTasks", {"contextId": context}),
 }
 
+
 @dataclass
 class Tenant:
     """One of the two, with a task that waits for input."""

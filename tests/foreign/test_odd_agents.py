@@ -85,3 +85,15 @@ async def test_every_client_subscribes_to_a_task_of_langgraph_which_cannot(hub: 
                     first = await anext(events)
                 assert (body(first)["id"], state(first)) == (asked["id"], "INPUT_REQUIRED")
         assert "no_subscribe" in await quirks(running)
+
+
+async def test_every_client_names_contexts_of_langgraph_as_it_likes(hub: OpenHub, tmp_path: Path) -> None:
+    async with langgraph(hub, tmp_path) as running:
+        for kind in ALL:
+            async with through(running, "odd", kind) as client:
+                room = f"room of {kind}"
+                sent = await client.send("hi", contextId=room)
+                shown = [body(event)["contextId"] for event in await client.stream("hi", contextId=room)]
+                again = await client.ask("GetTask", {"id": sent["id"]})
+                assert {sent["contextId"], again["contextId"], *shown} == {room}
+        assert "uuid_contexts" in await quirks(running)
