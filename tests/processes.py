@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,13 +61,20 @@ async def hubbub(*arguments: str, directory: Path) -> tuple[int, str]:
 
 
 @asynccontextmanager
-async def hub_process(directory: Path, yaml: str, *, database: str = "hubbub.db") -> AsyncIterator[HubProcess]:
-    """Write hub.yaml into `directory`, serve it on a free port, and end the process with the block."""
+async def hub_process(
+    directory: Path, yaml: str, *, database: str = "hubbub.db", environ: Mapping[str, str] | None = None
+) -> AsyncIterator[HubProcess]:
+    """Write hub.yaml into `directory`, serve it on a free port, and end the process with the block.
+
+    `yaml` may begin with lines of the hub's own section; `environ` is added to the environment.
+    """
     with free_socket() as sock:
         port = sock.getsockname()[1]
     text = f"hub:\n  database: sqlite:///{directory}/{database}\n  admin_key: {ADMIN_KEY}\n{yaml}"
     (directory / "hub.yaml").write_text(text)
     child = await asyncio.create_subprocess_exec(
+        "env",
+        *(f"{name}={value}" for name, value in (environ or {}).items()),
         HUBBUB,
         "serve",
         "--port",

@@ -35,9 +35,9 @@ from registry.errors import (
 from registry.gate import Permit
 from registry.identity import HUB
 from tests.peers.a2a_sdk_agents import open_agent
+from tests.peers.authority import LOCALHOST, Authority
 from tests.peers.http_peer import forward, listening
 from tests.recording import RecordingGate
-from tests.registry.test_egress import LOCALHOST, Authority
 
 GRPC = Speech("GRPC", "1.0")
 OPERATIONS: tuple[Operation, ...] = ("GetTask", "SubscribeToTask")

@@ -6,17 +6,20 @@ The list: a2a-python#786/#1164/#1169, a2a-go#373, a2a-js#584/#645, GHSA-q78c-5jj
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from agents import push_delivery
 from registry.egress.guard import Guard
 from registry.errors import InvalidParams, NotFound
 from registry.push import MAX_A_TASK
+from tests.peers.authority import Authority
 from tests.peers.http_peer import OK, Peer, always, listening, read_request
 from tests.peers.webhook import AGENT, Pushing, pushing, webhook
 
@@ -163,6 +166,51 @@ async def test_a_redirect_is_a_failure_and_is_not_followed(hub: Pushing, status:
         await hub.later(1.3)
         assert len(await hook.wait(2)) == 2
         assert inner.came == []
+
+
+async def test_a_receiver_is_sent_to_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with (
+        pushing(tmp_path, tls=authority.client()) as hub,
+        listening(always(OK), tls=authority.server()) as peer,
+        hub.running(),
+    ):
+        rita = await owner_of_a_task(hub)
+        await hub.create(rita, f"https://localhost:{peer.port}/hook")
+        await hub.notify("WORKING", "COMPLETED")
+        while await hub.count("push_outbox"):
+            await peer.asked.wait()
+            await hub.settled()
+        assert [request.start for request in peer.requests] == ["POST /hook HTTP/1.1"] * 2
+        states = [json.loads(request.body)["statusUpdate"]["status"]["state"] for request in peer.requests]
+        assert states == ["TASK_STATE_WORKING", "TASK_STATE_COMPLETED"]
+        assert peer.accepted == 1
+
+
+@pytest.mark.parametrize("wrong", ["another name", "expired", "unknown authority"])
+async def test_a_receiver_with_a_wrong_certificate_is_told_nothing(tmp_path: Path, wrong: str) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path)
+    tls = {
+        "another name": lambda: authority.server(x509.DNSName("hooks.example")),
+        "expired": lambda: authority.server(days=-1),
+        "unknown authority": lambda: stranger.server(),
+    }[wrong]()
+    async with (
+        pushing(tmp_path, tls=authority.client()) as hub,
+        listening(always(OK), tls=tls) as peer,
+        hub.running(),
+    ):
+        rita = await owner_of_a_task(hub)
+        await hub.create(rita, f"https://localhost:{peer.port}/hook", token="secret")
+        await hub.notify("WORKING")
+        await hub.settled()
+        assert await hub.count("push_outbox WHERE attempts = 1 AND reason IS NULL") == 1
+        hub.clock.now += 86_400
+        await hub.later(0)
+        while not (dead := await hub.dead()):
+            await hub.settled()
+        assert dead[0].reason == "not delivered within a day: its certificate is not trusted"
+        assert peer.requests == []
 
 
 def endless(head: bytes, chunk: bytes) -> Callable[[Peer, Any, Any], Awaitable[None]]:

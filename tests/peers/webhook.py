@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -199,12 +200,14 @@ class Pushing:
 
 
 @asynccontextmanager
-async def pushing(directory: Path, *, guard: Guard = LOOPBACK, name: str = "push.db") -> AsyncIterator[Pushing]:
+async def pushing(
+    directory: Path, *, guard: Guard = LOOPBACK, name: str = "push.db", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Pushing]:
     """Open the parts on a database in `directory`."""
     clock = Clock()
     async with open_database(f"sqlite:///{directory}/{name}") as database:
         await asyncio.to_thread(migrate, database.engine)
-        sealer, egress = Sealer([SEALING_KEY]), Egress(guard=guard)
+        sealer, egress = Sealer([SEALING_KEY]), Egress(guard=guard, tls=tls)
         configs, outbox = PushConfigs(database, sealer=sealer), Outbox(database, sealer=sealer)
         courier = Courier(
             outbox,

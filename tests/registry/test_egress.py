@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import ipaddress
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.egress.http1 import MAX_HEAD_BYTES
 from registry.egress.pool import IdleConnections
 from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
+from tests.peers.authority import LOCALHOST, Authority
 from tests.peers.http_peer import OK, Peer, always, forward, listening, never, read_request
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -506,49 +502,6 @@ async def test_closing_the_way_out_closes_what_is_idle() -> None:
 
 
 # -- TLS and the proxy
-
-
-class Authority:
-    """A certificate authority of the test's own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        self.certificate = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=0))
-
-    def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(self._name).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(now - datetime.timedelta(days=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(days=1))
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-        return builder.sign(self._key, hashes.SHA256())
-
-    def server(self, name: x509.GeneralName) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName([name]))
-        path = self._directory / "peer.pem"
-        path.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=self.certificate.public_bytes(serialization.Encoding.PEM).decode())
-
-
-LOCALHOST = x509.DNSName("localhost")
 
 
 async def test_https_is_spoken_with_a_trusted_certificate_and_its_connection_used_again(tmp_path: Path) -> None:
