@@ -126,9 +126,9 @@ class AgentCaller:
         if seen is None:
             return Reply(discreet(entry, judged.encode(judged.decode(body))), None, extensions)  # escapes could hide it
         await self._record(permit, entry, request, seen)
-        if _waits(operation, seen) and wire.wants_end(wire.canonical(request, ()).params):
+        if _waits(operation, seen) and wire.wants_end(params := wire.canonical(request, ()).params):
             assert seen.task_id is not None
-            task = await self._settled(permit, entry, route, seen.task_id)
+            task = await self._settled(permit, entry, route, seen.task_id, params)
             return Reply(None, {"task": task}, extensions)
         if seen.fits(version, operation):
             return Reply(body, None, extensions)
@@ -168,7 +168,9 @@ class AgentCaller:
                 await self._watch(permit, found, seen.task_id, made["id"])
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
-            return Heard({"task": await self._settled(permit, entry, route, seen.task_id)}, heard.extensions)
+            return Heard(
+                {"task": await self._settled(permit, entry, route, seen.task_id, ask.params)}, heard.extensions
+            )
         if ask.operation == "GetTask" and ask.params.get("historyLength") == 0:  # 0.3 knows no such 0
             heard.result.pop("history", None)
         return heard
@@ -271,7 +273,9 @@ class AgentCaller:
                 route = found.choose(SPEECHES[0])
                 await self._upstream.unary(permit, entry, route, ask)
                 now = await self._upstream.unary(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
-                await self._streams.heard(entry, task_id, {"task": now.result})  # what became of it before it had it
+                await self._streams.readings.heard(
+                    entry, task_id, {"task": now.result}
+                )  # what became of it before it had it
             except UpstreamError as error:
                 logger.info("an agent takes no callback", extra={"agent": entry.name, "reason": error.text})
             else:
@@ -317,11 +321,14 @@ class AgentCaller:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(entry.name, permit.principal.id, seen, context_id=request.context_id)
 
-    async def _settled(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> JsonObject:
-        """Wait in the place of an agent that answers before its task is done."""
+    async def _settled(
+        self, permit: Permit, entry: Agent, route: Route, task_id: str, params: JsonObject
+    ) -> JsonObject:
+        """Wait in the place of an agent that answers before its task is done; `params` are those of the message."""
+        length = (params.get("configuration") or {}).get("historyLength")
         try:
             async with asyncio.timeout(self._egress.deadlines.agent_first_byte_s):
-                task = await self._streams.settled(permit, entry, route, task_id)
+                task = await self._streams.tasks.settled(permit, entry, route, task_id, history_length=length)
         except TimeoutError:
             raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
         await self._ledger.record(entry.name, permit.principal.id, answers.sighting_of(task))

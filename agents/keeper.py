@@ -54,7 +54,7 @@ class Keeper:
         self._days, self._count = keep
         self._tasks: asyncio.TaskGroup | None = None
         self._under_way: set[tuple[str, str]] = set()
-        streams.unread = self._follow_for_receivers
+        streams.readings.unread = self._follow_for_receivers
         streams.background = self._start
         self._places = asyncio.Semaphore(AT_ONCE)
 

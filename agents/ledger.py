@@ -15,15 +15,12 @@ from agents.answers import Sighting
 from agents.wire import Naming
 from registry.errors import NotFound, UpstreamInvalid
 from registry.models import OwnedTask
-from registry.ownership import FINAL_STATES, Claim, Listing, Ownership
+from registry.ownership import FINAL_STATES, FIRST_STATE, Claim, Claimed, Listing, Ownership
 
 T = TypeVar("T")
 
 MAX_CACHED = 20_000
 """Tasks, and contexts, remembered in memory: some 10 MB. Older ones cost one read of the database."""
-
-SUBMITTED = "TASK_STATE_SUBMITTED"
-"""What a task is when nothing was said of it yet."""
 
 
 class _Known:
@@ -65,8 +62,8 @@ class Ledger:
 
     async def record(
         self, agent: str, owner: str, seen: Sighting, *, context_id: str | None = None, reader: str = ""
-    ) -> None:
-        """Note what an answer shows, before it is shown.
+    ) -> bool:
+        """Note what an answer shows, before it is shown; return whether its task was surely never seen before.
 
         `context_id` is the request's, for answers that name none; `reader` the process that reads on.
 
@@ -76,20 +73,24 @@ class Ledger:
         context_id = seen.context_id or context_id
         known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
         if known is None and seen.task_id is not None:
-            fits = await self._claim_task(agent, owner, seen, context_id, reader)
+            claimed = await self._claim_task(agent, owner, seen, context_id, reader)
         else:
             fits = (known is None or known.owner == owner) and (
                 context_id is None or await self._claim_context(agent, owner, context_id)
             )
-        if not fits:
+            claimed = Claimed.OWN if fits else Claimed.OTHERS
+        if not claimed:
             raise UpstreamInvalid(agent, "it answered with a task of somebody else")
         if known is not None and seen.task_id is not None and seen.state is not None:
             self._advance(agent, seen.task_id, known, seen.state, seen.at)
+        return claimed is Claimed.NEW
 
-    def advance(self, agent: str, seen: Sighting) -> None:
+    async def advance(self, agent: str, seen: Sighting) -> None:
         """Note the state that an event shows of a task that was recorded."""
-        known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
-        if known is not None and seen.task_id is not None and seen.state is not None:
+        if seen.task_id is None or seen.state is None:
+            return
+        await self.know(agent, seen.task_id)  # it may not be remembered any more
+        if (known := self._tasks.get((agent, seen.task_id))) is not None:
             self._advance(agent, seen.task_id, known, seen.state, seen.at)
 
     def state(self, agent: str, task_id: str) -> str | None:
@@ -141,17 +142,17 @@ class Ledger:
         _keep(self._contexts, (agent, context_id), owner)
         return True
 
-    async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None, reader: str) -> bool:
+    async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None, reader: str) -> Claimed:
         task_id = seen.task_id
-        state, at = seen.state or SUBMITTED, seen.at or time.time()
+        state, at = seen.state or FIRST_STATE, seen.at or time.time()
         owns_context = context_id is not None and self._contexts.get((agent, context_id)) == owner
         claim = Claim(agent, owner, context_id, task_id, state, at, owns_context, reader)
-        if task_id is None or not await self._ownership.claim(claim):
-            return False
-        _keep(self._tasks, (agent, task_id), _Known(owner, context_id or "", state, at))
-        if context_id:
-            _keep(self._contexts, (agent, context_id), owner)
-        return True
+        claimed = await self._ownership.claim(claim)
+        if claimed and task_id is not None:
+            _keep(self._tasks, (agent, task_id), _Known(owner, context_id or "", state, at))
+            if context_id:
+                _keep(self._contexts, (agent, context_id), owner)
+        return claimed
 
     def _advance(self, agent: str, task_id: str, known: _Known, state: str, at: float | None) -> None:
         if known.state in FINAL_STATES or (state == known.state and (at is None or at <= known.at)):

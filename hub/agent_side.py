@@ -97,7 +97,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     async def heard(agent: str, task_id: str, event: JsonObject) -> None:
         entry = catalog().agents.get(agent)
         if entry is not None:
-            await streams.heard(entry, task_id, event)
+            await streams.readings.heard(entry, task_id, event)
 
     callbacks = Callbacks(configs, public_url=public_url, on_event=heard)
     caller = AgentCaller(

@@ -1,7 +1,8 @@
 """What was shown of running A2A tasks, in order, and which hub process reads each: the SQL. Knows no protocol.
 
 An event is opaque bytes with a number; numbers of a task rise by one. A task has at most one reader among all processes,
-so that no event is kept twice; a process that has not said for `DEAD_S` that it lives reads nothing any more.
+so that no event is kept twice; who is not its reader any more keeps nothing. A process that has not said for `DEAD_S` that
+it lives may be replaced as one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
 
-from sqlmodel import Session, col, delete, func, select
+from sqlmodel import Session, col, delete, func, select, tuple_
 
 from registry.db import Database, insert
-from registry.models import HubProcess, OwnedTask, TaskEvent
+from registry.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
 from registry.ownership import FINAL_STATES
 
 HEARTBEAT_S = 2.0
@@ -25,8 +26,13 @@ DEAD_S = 10.0
 DEAD = "-"
 """The name of a process that never lives."""
 
+ANYBODY = "*"
+
+PAGE_EVENTS, PAGE_BYTES = 200, 1024 * 1024
+"""How much is read at once of a task's events; the event that goes beyond comes whole."""
+
 PURGE_TASKS = 500
-"""Tasks forgotten in one transaction, so that nobody waits long for it."""
+"""Tasks, and contexts, forgotten in one transaction, so that nobody waits long for it."""
 
 _EVENTS = "task_events (agent, task_id, seq, form, data)"
 _LEAD = (
@@ -34,6 +40,12 @@ _LEAD = (
     " OR reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?))"
 )
 _LEAVE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND reader = ?"
+_TAKE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ?"
+_READER = (
+    "SELECT reader, reader IN (SELECT id FROM hub_processes WHERE seen_at > ?),"
+    " (SELECT MAX(seq) FROM task_events WHERE agent = tasks.agent AND task_id = tasks.task_id)"
+    " FROM tasks WHERE agent = ? AND task_id = ?"
+)
 
 
 class Event(NamedTuple):
@@ -53,7 +65,17 @@ class _Turn(NamedTuple):
     reader: str
     """Who reads the task then."""
     before: str | None = None
-    """Who must read it now; None: nobody who lives, but `reader`."""
+    """Who must read it now, or ANYBODY; None: nobody who lives, but `reader`."""
+
+
+class _Batch(NamedTuple):
+    """Events of one task to be kept."""
+
+    agent: str
+    task_id: str
+    reader: str | None
+    """Who must read the task; None: nobody who lives."""
+    events: Sequence[Event]
 
 
 class Events:
@@ -74,22 +96,36 @@ class Events:
         """Say it once and wait until it is written."""
         await self._database.append(_beat, (self.process, time.time()))
 
-    def append(self, agent: str, task_id: str, events: Sequence[Event]) -> Awaitable[None]:
-        """Keep events; when this was awaited they survive the death of the process."""
-        rows: list[tuple[object, ...]] = [(agent, task_id, *event) for event in events]
-        return self._database.append(_append_all, rows)
+    def append(self, agent: str, task_id: str, events: Sequence[Event]) -> Awaitable[bool]:
+        """Keep events of a task that this process reads; when this was awaited they survive the death of the process.
 
-    async def after(self, agent: str, task_id: str, seq: int, *, limit: int = 200) -> list[Event]:
-        """The events behind number `seq`, at most `limit`."""
-        rows = await self._database.read(
-            lambda session: session.exec(
+        False: it reads the task no more, or their numbers are taken; none is kept.
+        """
+        return self._database.append(_append_all, _Batch(agent, task_id, self.process, events))
+
+    def append_unread(self, agent: str, task_id: str, events: Sequence[Event]) -> Awaitable[bool]:
+        """Keep events of a task that nobody reads; False: somebody does, or their numbers are taken."""
+        return self._database.append(_append_all, _Batch(agent, task_id, None, events))
+
+    async def after(self, agent: str, task_id: str, seq: int) -> list[Event]:
+        """The next events behind number `seq`, up to PAGE_EVENTS and PAGE_BYTES; empty: there are none."""
+
+        def page(session: Session) -> list[Event]:
+            wanted = (
                 select(TaskEvent.seq, TaskEvent.form, TaskEvent.data)
                 .where(TaskEvent.agent == agent, TaskEvent.task_id == task_id, TaskEvent.seq > seq)
                 .order_by(col(TaskEvent.seq))
-                .limit(limit)
-            ).all()
-        )
-        return [Event(*row) for row in rows]
+                .limit(PAGE_EVENTS)
+            )
+            found, size = [], 0
+            for row in session.exec(wanted):  # one by one: what is not fetched takes no memory
+                found.append(Event(*row))
+                size += len(row[2])
+                if size >= PAGE_BYTES:
+                    break
+            return found
+
+        return await self._database.read(page)
 
     async def last(self, agent: str, task_id: str) -> int:
         """The number of the task's last event; 0 when there is none."""
@@ -103,6 +139,18 @@ class Events:
     def lead(self, agent: str, task_id: str) -> Awaitable[bool]:
         """Become the task's only reader; False: another living process is."""
         return self._database.append(_take_turns, _Turn(agent, task_id, self.process))
+
+    def take(self, agent: str, task_id: str) -> Awaitable[bool]:
+        """Become the task's only reader in the place of whoever is; False: there is no such task."""
+        return self._database.append(_take_turns, _Turn(agent, task_id, self.process, ANYBODY))
+
+    async def is_read(self, agent: str, task_id: str) -> bool:
+        """Whether a living process, this one included, reads the task."""
+        living = select(HubProcess.id).where(HubProcess.seen_at > time.time() - DEAD_S)
+        wanted = select(OwnedTask.task_id).where(
+            OwnedTask.agent == agent, OwnedTask.task_id == task_id, col(OwnedTask.reader).in_(living)
+        )
+        return await self._database.read(lambda session: session.exec(wanted).first()) is not None
 
     def leave(self, agent: str, task_id: str) -> None:
         """Read the task no more."""
@@ -128,11 +176,15 @@ class Events:
         return list(await self._database.read(lambda session: session.exec(wanted).all()))
 
     async def forget(self, *, before: float, keep: int) -> int:
-        """Forget finished tasks older than `before`, and the oldest beyond `keep`; their number, up to PURGE_TASKS."""
+        """Forget finished tasks older than `before`, and the oldest beyond `keep`, and old contexts without tasks.
+
+        Returns how many of either, whichever is more, up to PURGE_TASKS: then there may be others.
+        """
         tasks = await self._database.read(lambda session: _wanting(session, before, keep))
-        if tasks:
-            await self._database.write(lambda session: _forget(session, tasks))
-        return len(tasks)
+        contexts = await self._database.read(lambda session: _deserted(session, before))
+        if tasks or contexts:
+            await self._database.write(lambda session: _forget(session, tasks, contexts))
+        return max(len(tasks), len(contexts))
 
 
 def _beat(connection: sqlite3.Connection, beats: list[tuple[str, float]]) -> list[None]:
@@ -141,9 +193,25 @@ def _beat(connection: sqlite3.Connection, beats: list[tuple[str, float]]) -> lis
     return [None] * len(beats)
 
 
-def _append_all(connection: sqlite3.Connection, batches: list[list[tuple[object, ...]]]) -> list[None]:
-    insert(connection, _EVENTS, [row for batch in batches for row in batch])
-    return [None] * len(batches)
+def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[bool]:
+    """All batches whose reader is still the task's and whose numbers are free; the others not at all."""
+    living = time.time() - DEAD_S
+    kept = []
+    rows: list[tuple[object, ...]] = []
+    last: dict[tuple[str, str], int] = {}  # of what is written here
+    for agent, task_id, reader, events in batches:
+        found = connection.execute(_READER, (living, agent, task_id)).fetchone()
+        fits = False
+        if found is not None and events:
+            name, lives, highest = found
+            is_its_own = not lives if reader is None else name == reader
+            fits = is_its_own and events[0].seq > last.get((agent, task_id), highest or 0)
+        if fits:
+            rows += [(agent, task_id, *event) for event in events]
+            last[agent, task_id] = events[-1].seq
+        kept.append(fits)
+    insert(connection, _EVENTS, rows)
+    return kept
 
 
 def _take_turns(connection: sqlite3.Connection, turns: list[_Turn]) -> list[bool]:
@@ -153,6 +221,8 @@ def _take_turns(connection: sqlite3.Connection, turns: list[_Turn]) -> list[bool
     for agent, task_id, reader, before in turns:
         if before is None:
             rows = connection.execute(_LEAD, (reader, agent, task_id, reader, living)).rowcount
+        elif before == ANYBODY:
+            rows = connection.execute(_TAKE, (reader, agent, task_id)).rowcount
         else:
             rows = connection.execute(_LEAVE, (reader, agent, task_id, before)).rowcount
         taken.append(rows == 1)
@@ -170,7 +240,20 @@ def _wanting(session: Session, before: float, keep: int) -> list[tuple[str, str]
     return list(tasks if len(tasks) >= surplus else session.exec(oldest.limit(surplus)).all())
 
 
-def _forget(session: Session, tasks: list[tuple[str, str]]) -> None:
+def _deserted(session: Session, before: float) -> list[tuple[str, str]]:
+    """Names of old contexts of which no task is remembered. By age alone: nobody can push out another's."""
+    peopled = select(OwnedTask.agent, OwnedTask.context_id)
+    name = tuple_(col(OwnedContext.agent), col(OwnedContext.context_id))
+    wanted = select(OwnedContext.agent, OwnedContext.context_id).where(
+        OwnedContext.created_at < before, name.not_in(peopled)
+    )
+    return list(session.exec(wanted.limit(PURGE_TASKS)).all())
+
+
+def _forget(session: Session, tasks: list[tuple[str, str]], contexts: list[tuple[str, str]]) -> None:
     for agent, task_id in tasks:
         session.exec(delete(TaskEvent).where(col(TaskEvent.agent) == agent, col(TaskEvent.task_id) == task_id))
         session.exec(delete(OwnedTask).where(col(OwnedTask.agent) == agent, col(OwnedTask.task_id) == task_id))
+    for agent, context_id in contexts:
+        named = (col(OwnedContext.agent) == agent, col(OwnedContext.context_id) == context_id)
+        session.exec(delete(OwnedContext).where(*named))

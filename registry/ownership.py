@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 from sqlmodel import Session, col, func, or_, select
@@ -19,6 +20,9 @@ from registry.models import OwnedTask
 FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED")
 """A task in one of these never changes again (A2A 1.0 §3.1), so a late event cannot take it back."""
 
+FIRST_STATE = "TASK_STATE_SUBMITTED"
+"""What a task is when nothing was said of it yet."""
+
 _CONTEXTS = "contexts (agent, context_id, owner, created_at)"
 _TASKS = "tasks (agent, task_id, owner, context_id, state, reader, created_at, updated_at)"
 _CONTEXT_OWNER = "SELECT owner FROM contexts WHERE agent = ? AND context_id = ?"
@@ -27,6 +31,17 @@ _ADVANCE = (
     "UPDATE tasks SET state = ?, updated_at = ? WHERE agent = ? AND task_id = ? AND owner = ?"
     " AND state NOT IN (?, ?, ?, ?)"
 )
+
+
+class Claimed(IntEnum):
+    """What became of a claim."""
+
+    OTHERS = 0
+    """The context or the task is someone else's already, and stays so."""
+    OWN = 1
+    """It is the owner's, and the task may have been before."""
+    NEW = 2
+    """It is the owner's, and the task was not known before."""
 
 
 class Claim(NamedTuple):
@@ -66,8 +81,8 @@ class Ownership:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, claim: Claim) -> Awaitable[bool]:
-        """Write who owns what; False: the context or the task is someone else's already, and stays so.
+    def claim(self, claim: Claim) -> Awaitable[Claimed]:
+        """Write who owns what, and the state of a task that was known before.
 
         When this was awaited the rows survive the death of the process.
         """
@@ -75,8 +90,7 @@ class Ownership:
 
     def advance_later(self, claim: Claim) -> None:
         """Write a task's new state some time soon, unless the one it has is final."""
-        values: tuple[object, ...] = (claim.state, claim.at, claim.agent, claim.task_id, claim.owner, *FINAL_STATES)
-        self._database.append_later(_advance_all, values)
+        self._database.append_later(_advance_all, _advance_of(claim))
 
     async def find_task(self, agent: str, task_id: str) -> OwnedTask | None:
         """The task's row, None when there is none."""
@@ -88,7 +102,7 @@ class Ownership:
         return await self._database.read(lambda session: _list_tasks(session, listing))
 
 
-def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[bool]:
+def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[Claimed]:
     """Claim contexts, then tasks. Most are new, so owners are only looked at when a row did not go in."""
     now = time.time()
     contexts = [
@@ -96,9 +110,14 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[bool
         for claim in claims
         if claim.context_id and not claim.owns_context
     ]
-    fit = [True] * len(claims)
+    fit = [Claimed.NEW] * len(claims)
     if insert(connection, _CONTEXTS, contexts) < len(contexts):
-        fit = [not one.context_id or _owns(connection, _CONTEXT_OWNER, one, one.context_id) for one in claims]
+        fit = [
+            Claimed.NEW
+            if not one.context_id or _owns(connection, _CONTEXT_OWNER, one, one.context_id)
+            else Claimed.OTHERS
+            for one in claims
+        ]
     tasks = [
         (agent, task_id, owner, context_id or "", state, reader, now, at)
         for fits, (agent, owner, context_id, task_id, state, at, _, reader) in zip(fit, claims, strict=True)
@@ -106,15 +125,29 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[bool
     ]
     if insert(connection, _TASKS, tasks) < len(tasks):
         fit = [
-            fits and (one.task_id is None or _owns(connection, _TASK_OWNER, one, one.task_id))
+            _claimed_again(connection, one) if fits and one.task_id is not None else fits
             for fits, one in zip(fit, claims, strict=True)
         ]
     return fit
 
 
+def _claimed_again(connection: sqlite3.Connection, claim: Claim) -> Claimed:
+    """Whose a task is that may have been there, with its newest state if it is the owner's."""
+    assert claim.task_id is not None
+    if not _owns(connection, _TASK_OWNER, claim, claim.task_id):
+        return Claimed.OTHERS
+    if claim.state != FIRST_STATE:
+        connection.execute(_ADVANCE, _advance_of(claim))
+    return Claimed.OWN
+
+
 def _owns(connection: sqlite3.Connection, owner_of: str, claim: Claim, name: str) -> bool:
     found: tuple[str] | None = connection.execute(owner_of, (claim.agent, name)).fetchone()
     return found is not None and found[0] == claim.owner
+
+
+def _advance_of(claim: Claim) -> tuple[object, ...]:
+    return (claim.state, claim.at, claim.agent, claim.task_id, claim.owner, *FINAL_STATES)
 
 
 def _advance_all(connection: sqlite3.Connection, advances: list[tuple[object, ...]]) -> list[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -9,8 +10,8 @@ import pytest
 from sqlmodel import Session, select
 
 from registry.db import Database, open_database
-from registry.events import DEAD_S, PURGE_TASKS, Event, Events
-from registry.models import HubProcess, OwnedTask, TaskEvent
+from registry.events import DEAD_S, PAGE_BYTES, PAGE_EVENTS, PURGE_TASKS, Event, Events
+from registry.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
 
 WORKING = "TASK_STATE_WORKING"
 DONE = "TASK_STATE_COMPLETED"
@@ -42,8 +43,15 @@ async def saw(database: Database, process: str, seen_at: float) -> None:
 
 
 async def add(database: Database, task_id: str, state: str = WORKING, **members: object) -> None:
-    values = {"owner": "me", "context_id": "", "created_at": time.time(), "updated_at": time.time(), **members}
-    row = OwnedTask(agent="a", task_id=task_id, state=state, **values)
+    values = {
+        "agent": "a",
+        "owner": "me",
+        "context_id": "",
+        "created_at": time.time(),
+        "updated_at": time.time(),
+        **members,
+    }
+    row = OwnedTask(task_id=task_id, state=state, **values)
     await database.write(lambda session: session.add(row))
 
 
@@ -65,27 +73,87 @@ def numbered(*numbers: int) -> list[Event]:
 
 
 async def test_events_come_back_in_order_from_behind_a_number(database: Database, other: Database) -> None:
-    await Events(database, "p").append("a", "t", numbered(2, 1, 3))
+    await add(database, "t", reader="p")
+    assert await Events(database, "p").append("a", "t", numbered(1, 2, 3))
     events = Events(other, "q")
     assert await events.after("a", "t", 0) == numbered(1, 2, 3)
     assert await events.after("a", "t", 1) == numbered(2, 3)
-    assert await events.after("a", "t", 0, limit=2) == numbered(1, 2)
     assert await events.after("a", "t", 3) == []
     assert await events.last("a", "t") == 3
 
 
+async def test_a_page_of_events_is_bounded_by_number_and_by_bytes(database: Database) -> None:
+    events = Events(database, "p")
+    await add(database, "many", reader="p")
+    await add(database, "large", reader="p")
+    assert await events.append("a", "many", numbered(*range(1, PAGE_EVENTS + 3)))
+    assert await events.after("a", "many", 0) == numbered(*range(1, PAGE_EVENTS + 1))
+    assert await events.after("a", "many", PAGE_EVENTS) == numbered(PAGE_EVENTS + 1, PAGE_EVENTS + 2)
+    large = [Event(n, 0, b"x" * (PAGE_BYTES // 2 + n)) for n in range(1, 6)]
+    assert await events.append("a", "large", large)
+    assert [await events.after("a", "large", n) for n in (0, 2, 4)] == [large[:2], large[2:4], large[4:]]
+
+
 async def test_tasks_of_one_id_at_two_agents_share_no_event(database: Database) -> None:
     events = Events(database, "p")
+    await add(database, "1", reader="p")
+    await add(database, "1", reader="p", agent="b")
     await events.append("a", "1", numbered(1, 2))
     await events.append("b", "1", numbered(1))
     assert await events.after("b", "1", 0) == numbered(1)
     assert (await events.last("a", "1"), await events.last("b", "1"), await events.last("c", "1")) == (2, 1, 0)
 
 
-async def test_an_event_that_is_kept_is_never_written_over(database: Database, other: Database) -> None:
-    await Events(database, "p").append("a", "t", [Event(1, 0, b"first")])
-    await Events(other, "q").append("a", "t", [Event(1, 0, b"late")])
-    assert [one.data for one in await Events(other, "q").after("a", "t", 0)] == [b"first"]
+async def test_an_event_that_is_kept_is_never_written_over(database: Database) -> None:
+    events = Events(database, "p")
+    await add(database, "t", reader="p")
+    assert await events.append("a", "t", [Event(1, 0, b"first")])
+    assert not await events.append("a", "t", [Event(1, 0, b"late"), Event(2, 0, b"later")])
+    assert [one.data for one in await events.after("a", "t", 0)] == [b"first"]
+
+
+async def test_two_batches_of_one_commit_never_share_a_number(database: Database) -> None:
+    events = Events(database, "p")
+    await add(database, "t", reader="p")
+    batches = [numbered(1, 2), numbered(2, 3), numbered(3)]
+    assert await asyncio.gather(*(events.append("a", "t", batch) for batch in batches)) == [True, False, True]
+    assert await events.after("a", "t", 0) == numbered(1, 2, 3)
+
+
+async def test_only_the_tasks_reader_keeps_events(database: Database, other: Database) -> None:
+    """A process that was taken for dead and wakes up keeps nothing more of what others read since."""
+    slow, living = await begun(database, "p"), await begun(other, "q")
+    await add(database, "t")
+    assert await slow.lead("a", "t")
+    assert await slow.append("a", "t", numbered(1))
+    await saw(database, "p", time.time() - DEAD_S - 1)
+    assert await slow.append("a", "t", numbered(2))  # nobody took its place yet
+    assert await living.lead("a", "t")
+    await slow.begin()  # it wakes up
+    assert not await slow.append("a", "t", numbered(3))
+    assert await living.append("a", "t", [Event(3, 0, b"its own")])
+    assert [one.data for one in await slow.after("a", "t", 2)] == [b"its own"]
+    assert await slow.take("a", "t")  # as one does whose client goes on with the task
+    assert not await living.append("a", "t", numbered(4))
+    assert await slow.append("a", "t", numbered(4))
+
+
+async def test_events_of_a_task_that_nobody_reads_are_kept_unless_somebody_does(
+    database: Database, other: Database
+) -> None:
+    one, two = await begun(database, "p"), await begun(other, "q")
+    await add(database, "t")
+    assert not await one.is_read("a", "t")
+    assert await one.append_unread("a", "t", numbered(1))
+    assert not await two.append_unread("a", "t", numbered(1))
+    assert await two.append_unread("a", "t", numbered(2))
+    assert await one.lead("a", "t")
+    assert await two.is_read("a", "t")
+    assert not await two.append_unread("a", "t", numbered(3))
+    await saw(database, "p", time.time() - DEAD_S - 1)
+    assert not await two.is_read("a", "t")
+    assert await two.append_unread("a", "t", numbered(3))
+    assert not await two.append_unread("a", "nobodys", numbered(1))
 
 
 async def test_a_task_has_one_reader_among_living_processes(database: Database, other: Database) -> None:
@@ -184,12 +252,13 @@ AGES: list[tuple[str, str, float, float, bool]] = [
 async def test_finished_tasks_are_forgotten_with_their_events_when_they_are_old(database: Database) -> None:
     events, now = Events(database, "p"), time.time()
     for name, state, made, changed, _ in AGES:
-        await add(database, name, state, created_at=now - made * DAY, updated_at=now - changed * DAY)
+        await add(database, name, state, reader="p", created_at=now - made * DAY, updated_at=now - changed * DAY)
         await events.append("a", name, numbered(1, 2))
-    await events.append("b", "old", numbered(1))  # another agent's
+    await add(database, "old", agent="b", reader="p")  # another agent's
+    await events.append("b", "old", numbered(1))
     assert await events.forget(before=now - 30 * DAY, keep=100) == 1
-    kept = sorted(name for name, *_, forgotten in AGES if not forgotten)
-    assert await left(database) == (kept, 2 * len(kept) + 1)
+    kept = [name for name, *_, forgotten in AGES if not forgotten]
+    assert await left(database) == (sorted([*kept, "old"]), 2 * len(kept) + 1)
     assert await events.forget(before=now - 30 * DAY, keep=100) == 0
 
 
@@ -214,3 +283,26 @@ async def test_many_tasks_are_forgotten_some_at_a_time(database: Database) -> No
     ]
     await database.write(lambda session: session.add_all(rows))
     assert [await events.forget(before=now, keep=1000) for _ in range(3)] == [PURGE_TASKS, 1, 0]
+
+
+async def test_a_context_is_forgotten_when_it_is_old_and_no_task_of_it_is_remembered(database: Database) -> None:
+    events, now = Events(database, "p"), time.time()
+    ages = {"old": 31, "new": 29, "with-a-task": 31, "with-a-task-that-goes": 31}
+    contexts = [
+        OwnedContext(agent="a", context_id=name, owner="me", created_at=now - age * DAY) for name, age in ages.items()
+    ]
+    contexts.append(OwnedContext(agent="b", context_id="with-a-task", owner="me", created_at=now - 31 * DAY))
+    await database.write(lambda session: session.add_all(contexts))
+    await add(database, "t", context_id="with-a-task")
+    long_ago = now - 31 * DAY
+    await add(database, "u", DONE, context_id="with-a-task-that-goes", created_at=long_ago, updated_at=long_ago)
+
+    async def known() -> list[tuple[str, str]]:
+        rows = select(OwnedContext.agent, OwnedContext.context_id)
+        return sorted(await database.read(lambda session: session.exec(rows).all()))
+
+    assert await events.forget(before=now - 30 * DAY, keep=100) == 2
+    assert await known() == [("a", "new"), ("a", "with-a-task"), ("a", "with-a-task-that-goes")]
+    assert await events.forget(before=now - 30 * DAY, keep=100) == 1
+    assert await known() == [("a", "new"), ("a", "with-a-task")]
+    assert await events.forget(before=now - 30 * DAY, keep=100) == 0
