@@ -76,8 +76,6 @@ class Offer:
     """The agent's URL in the hub, with its trailing slash: JavaScript clients resolve relative paths against it."""
     grpc: str | None = None
     """host:port of the hub's gRPC; None: it has none."""
-    translates: bool = True
-    """Every agent is offered in all that the hub speaks, with push notifications; otherwise in its own JSON-RPC only."""
 
 
 def read_card(data: bytes) -> Card | None:
@@ -233,10 +231,10 @@ def build(card: Card, *, configured: str, offer: Offer) -> JsonObject:
         "name": name,
         "description": _text(members, "description") or name,
         "version": _text(members, "version") or "0",
-        "supportedInterfaces": _offered(card, offer),
+        "supportedInterfaces": _offered(offer),
         "capabilities": {
             "streaming": capabilities.get("streaming") is True,
-            "pushNotifications": offer.translates,
+            "pushNotifications": True,
             "extendedAgentCard": bool(
                 capabilities.get("extendedAgentCard") or members.get("supportsAuthenticatedExtendedCard")
             ),
@@ -271,13 +269,11 @@ def security(grant: str) -> JsonObject:
     }
 
 
-def _offered(card: Card, offer: Offer) -> list[JsonObject]:
+def _offered(offer: Offer) -> list[JsonObject]:
     """The interfaces of a published card, the one that the hub likes best first."""
     offered: list[JsonObject] = []
     for speech in SPEECHES:
         one: JsonObject = {"protocolBinding": speech.binding, "protocolVersion": speech.version}
-        if not offer.translates and (speech.binding != "JSONRPC" or speech not in card.interfaces):
-            continue
         if speech.binding != "GRPC":
             offered.append({"url": offer.address, **one})
         elif offer.grpc is not None:
@@ -286,10 +282,8 @@ def _offered(card: Card, offer: Offer) -> list[JsonObject]:
 
 
 def with_old_members(built: JsonObject) -> JsonObject:
-    """Add what clients of A2A 0.3 read, if the card offers 0.3 at all; clients of 1.0 pass over it."""
+    """Add what clients of A2A 0.3 read; clients of 1.0 pass over it."""
     old = [one for one in built["supportedInterfaces"] if one["protocolVersion"] == "0.3"]
-    if not old:
-        return built
     schemes = {
         name: {"type": "http", **scheme["httpAuthSecurityScheme"], **scheme}
         for name, scheme in built["securitySchemes"].items()

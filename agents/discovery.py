@@ -17,12 +17,12 @@ from agents import cards, signing
 from agents.cards import Card
 from agents.publishing import Published as Published  # what `Found` holds is named here too
 from agents.publishing import Publisher
-from agents.speech import SPEECHES, Speech, Version
+from agents.speech import SPEECHES, Speech
 from registry import judged
 from registry.approvals import Approvals
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import CardRefused, HubError, UpstreamInvalid, UpstreamTimeout, VersionNotSupported
+from registry.errors import CardRefused, HubError, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 
@@ -102,20 +102,6 @@ class Found:
         if self.changed and self.is_quarantined:
             what = " and ".join(self.changed)
             raise CardRefused(self.entry.name, f"its agent card changed ({what}) and waits for the operator's approval")
-
-    def route(self, version: Version) -> Route:
-        """Where to call the agent over JSON-RPC in the caller's version.
-
-        Raises:
-            VersionNotSupported: its card lists no such interface.
-            CardRefused: it is quarantined.
-        """
-        self._check()
-        route = self.routes.get(Speech("JSONRPC", version))
-        if route is None:
-            spoken = tuple(speech.version for speech in self.routes if speech.binding == "JSONRPC")
-            raise VersionNotSupported(version, spoken)
-        return route
 
     def choose(self, wanted: Speech) -> Route:
         """How to call the agent: as `wanted` if it speaks so, else as the hub likes best.

@@ -37,14 +37,12 @@ class Publisher:
         public_url: str,
         signatures: Signatures | None = None,
         grpc: str | None = None,
-        translates: bool = False,
     ) -> None:
         self.url = public_url.rstrip("/")
         """The hub's own."""
         self._signatures = signatures
         self._signer: Signer | None = None
         self._grpc = grpc
-        self._translates = translates
 
     async def open(self) -> None:
         """Make ready to sign. Without signatures of the hub (as `hubbub doctor`) nothing is signed."""
@@ -60,7 +58,7 @@ class Publisher:
         return self.signed(self._unsigned(entry, card))
 
     def _unsigned(self, entry: Agent, card: Card) -> JsonObject:
-        offer = Offer(agent=entry.name, address=self.address(entry.name), grpc=self._grpc, translates=self._translates)
+        offer = Offer(agent=entry.name, address=self.address(entry.name), grpc=self._grpc)
         return cards.build(card, configured=entry.url, offer=offer)
 
     def signed(self, built: JsonObject) -> JsonObject:

@@ -36,7 +36,7 @@ _BAD = ("invalid_request_error", None)
 _SERVER = ("server_error", None)
 
 TABLE: dict[type[HubError], Row] = {
-    HubError: Row(500, -32603, -32603, _SERVER, "INTERNAL"),
+    HubError: Row(500, -32603, -32603, _SERVER, "INTERNAL_ERROR"),
     errors.CallerError: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),
     errors.ParseFailed: Row(400, -32700, -32700, _BAD, "PARSE_ERROR"),
     errors.InvalidRequest: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),

@@ -22,7 +22,7 @@ UPSTREAM = "http://agent.internal:9000"
 def published(members: Any, configured: str = UPSTREAM, **offer: Any) -> dict[str, Any]:
     card = cards.card_of(members)
     assert card is not None
-    offered = Offer(agent="echo", address=ADDRESS, **{"translates": False, **offer})
+    offered = Offer(agent="echo", address=ADDRESS, **offer)
     return cards.with_old_members(cards.build(card, configured=configured, offer=offered))
 
 
@@ -117,10 +117,10 @@ def test_words_that_look_like_the_host_stay() -> None:
 def test_clients_of_both_generations_accept_the_card(members: Any) -> None:
     card = published(members)
     old = OldCard.model_validate(card)
-    assert (old.url, old.capabilities.push_notifications) == (ADDRESS, False)
+    assert (old.url, old.capabilities.push_notifications) == (ADDRESS, True)
     new = parse_agent_card(json.loads(json.dumps(card)))
     assert {one.url for one in new.supported_interfaces} == {ADDRESS}
-    assert not new.capabilities.push_notifications
+    assert new.capabilities.push_notifications
     assert new.security_schemes["hubbub"].http_auth_security_scheme.scheme == "bearer"
     assert not new.signatures
 
@@ -182,15 +182,9 @@ def test_what_is_not_a_card_is_none(data: bytes) -> None:
     assert cards.read_card(data) is None
 
 
-def test_only_what_the_agent_speaks_is_published() -> None:
-    new = published({"name": "A", "supportedInterfaces": [{"url": f"{UPSTREAM}/", "protocolBinding": "JSONRPC"}]})
-    assert [one["protocolVersion"] for one in new["supportedInterfaces"]] == ["1.0"]
-    assert not {"url", "protocolVersion", "preferredTransport"} & new.keys()
-
-
-def test_a_hub_that_translates_offers_every_agent_in_all_it_speaks() -> None:
+def test_every_agent_is_offered_in_all_that_the_hub_speaks() -> None:
     members = {"name": "A", "supportedInterfaces": [{"url": "h:1", "protocolBinding": "GRPC"}]}
-    new = published(members, translates=True, grpc="hub.example:4001")
+    new = published(members, grpc="hub.example:4001")
     assert [(one["url"], one.get("tenant")) for one in new["supportedInterfaces"]] == [
         (ADDRESS, None), (ADDRESS, None), ("hub.example:4001", "echo"), (ADDRESS, None), (ADDRESS, None)
     ]  # fmt: skip
@@ -200,7 +194,7 @@ def test_a_hub_that_translates_offers_every_agent_in_all_it_speaks() -> None:
     assert [one["transport"] for one in new["additionalInterfaces"]] == ["JSONRPC", "HTTP+JSON"]
     assert len(parse_agent_card(json.loads(json.dumps(new))).supported_interfaces) == 5
     assert OldCard.model_validate(new).additional_interfaces[1].url == ADDRESS
-    without = published(members, translates=True)
+    without = published(members)
     assert "GRPC" not in json.dumps(without)
 
 
@@ -292,4 +286,4 @@ MEMBERS = sorted(hostile("x"))
 def test_card_with_members_of_any_type_is_published_or_none(odd: Any) -> None:
     members = {**hostile(UPSTREAM), **odd}
     if cards.card_of(members) is not None:
-        parse_agent_card(json.loads(json.dumps(published(members, translates=True))))
+        parse_agent_card(json.loads(json.dumps(published(members))))

@@ -170,7 +170,7 @@ async def test_changed_entry_is_asked_anew(bench: Bench) -> None:
     await bench.discovery.find(bench.entry)
     other = Agent(name="a", url=bench.cards.url, headers=(("x-new", "1"),))
     found = await bench.discovery.find(other)
-    assert ("x-new", "1") in found.route("1.0").headers
+    assert ("x-new", "1") in found.choose(SPEECHES[0]).headers
     assert len(bench.cards.asked) == 2
 
 
@@ -191,7 +191,7 @@ async def test_address_of_a_card_may_be_given_for_the_agents(bench: Bench) -> No
     bench.cards.body = {"name": "a", "url": "http://localhost/"}
     entry = Agent(name="a", url=f"{bench.cards.url}/x/.well-known/agent-card.json")
     found = await bench.discovery.find(entry)
-    assert found.route("0.3").url == f"{bench.cards.url}/x"
+    assert found.choose(Speech("JSONRPC", "0.3")).url == f"{bench.cards.url}/x"
 
 
 async def test_agent_is_called_as_wished_or_in_what_the_hub_likes_best(bench: Bench) -> None:
@@ -281,7 +281,7 @@ async def test_a_changed_agent_in_quarantine_is_not_called_until_it_is_approved(
         bench.cards.body = changed_card(bench)
         guarded = replace(bench.entry, quarantine_drift=True)
         found = await bench.discovery.find(guarded)
-        for refused in (lambda: found.choose(SPEECHES[0]), lambda: found.route("1.0"), lambda: found.published):
+        for refused in (lambda: found.choose(SPEECHES[0]), lambda: found.published):
             with pytest.raises(CardRefused, match=r"changed \(skills\)"):
                 refused()
         await bench.discovery.approve(guarded)

@@ -262,7 +262,7 @@ async def test_message_that_is_too_large_or_no_message_is_refused(hub: OpenHub) 
         (errors.UpstreamTimeout("echo", "slow"), grpc.StatusCode.DEADLINE_EXCEEDED, "UPSTREAM_TIMEOUT"),
         (errors.UpstreamRefused("echo", 401), grpc.StatusCode.UNAVAILABLE, "UPSTREAM_REFUSED"),
         (errors.UpstreamInvalid("echo", "odd"), grpc.StatusCode.INTERNAL, "INVALID_AGENT_RESPONSE"),
-        (ValueError("secret"), grpc.StatusCode.INTERNAL, "INTERNAL"),
+        (ValueError("secret"), grpc.StatusCode.INTERNAL, "INTERNAL_ERROR"),
     ],
 )
 async def test_every_error_has_its_status_and_its_reason(
