@@ -6,7 +6,7 @@ queries: what stands there is put into the parameters by the names that 0.3's re
 
 The bytes of files are a trap. The protocol buffers say base64, once. The Python SDK, and with it nearly every agent that
 speaks this dialect, encodes the base64 text once more and can read nothing else; the JavaScript SDK encodes once. Both are
-understood; which to write is the caller's to say (`encodes_twice`).
+understood; which to write is the caller's to say (`encodes_twice`): clients are told apart by their User-Agent, agents not.
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ class A2ADoor:
             body = await exchange.body() if exchange.method == "POST" else b""
             said = rest.read_request(exchange.method, path, exchange.query, body)
             wire.check_version(said.version, exchange.headers, b"")
-            client = RestClient(said.version, said.operation)
+            user_agent = exchange.headers.get(b"user-agent", b"")
+            client = RestClient(said.version, said.operation, user_agent=user_agent)
             forwarded = wire.forwarded_headers(said.version, exchange.headers)
             ask = asked(said.version, said.operation, said.params, forwarded=forwarded)
             if ask.operation in STREAMING:

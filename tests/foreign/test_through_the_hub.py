@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,8 @@ from agents.speech import Speech
 from tests.conftest import OpenHub
 from tests.foreign.a2a_js import JsError
 from tests.foreign.environments import foreign
-from tests.foreign.through import JS, Client, Kind, body, state, texts, through
+from tests.foreign.through import ALL, JS, Client, Kind, body, state, texts, through
+from tests.peers.a2a_agent import Seen, reply, rough_agent, simple_card
 from tests.peers.a2a_sdk_agents import Agent, open_agent
 
 AGENTS = [Speech("JSONRPC", "1.0"), Speech("HTTP+JSON", "0.3"), Speech("GRPC", "1.0")]
@@ -91,3 +94,21 @@ async def test_errors_are_thrown_as_what_they_are(hub: OpenHub, kind: Kind, agen
         with pytest.raises(JsError) as late:
             await client.ask("CancelTask", {"id": done["id"]})
         assert (unknown.value.name, late.value.name) == ("TaskNotFoundError", "TaskNotCancelableError")
+
+
+@pytest.mark.parametrize("kind", ALL, ids=str)
+async def test_bytes_of_a_file_come_to_every_client_as_they_are(hub: OpenHub, kind: Kind) -> None:
+    raw = base64.b64encode(b"\x00 any bytes").decode()
+
+    async def answer(seen: Seen, send: Any) -> None:
+        part = {"raw": raw, "mediaType": "image/png", "filename": "a.png"}
+        message = {"messageId": "a", "role": "ROLE_AGENT", "parts": [part]}
+        await reply(send, {"jsonrpc": "2.0", "id": seen.json["id"], "result": {"message": message}})
+
+    async with (
+        rough_agent(answer, simple_card("1.0")) as peer,
+        hub(f"agents:\n  echo: {{url: {peer.url}}}\n", grpc=kind.speech.binding == "GRPC") as running,
+        through(running, "echo", kind) as client,
+    ):
+        (part,) = (await client.send("hi"))["parts"]
+        assert raw in {part.get("raw"), part.get("file", {}).get("bytes"), (part.get("content") or {}).get("value")}
