@@ -26,7 +26,8 @@ def doctor_command(config: Path | None) -> None:
 
     failed = False
     with told():
-        for probe, fault in asyncio.run(examine(declared_by(config))):
-            click.echo(f"FAIL  {probe}: {fault}" if fault else f"ok    {probe}")
+        for probe, fault, note in asyncio.run(examine(declared_by(config))):
+            seen = f" ({note})" if note else ""
+            click.echo(f"FAIL  {probe}: {fault}" if fault else f"ok    {probe}{seen}")
             failed = failed or fault is not None
     raise SystemExit(1 if failed else 0)

@@ -1,4 +1,7 @@
-"""What `hubbub doctor` asks: the database, each agent's card, each MCP server's tools, each model's provider."""
+"""What `hubbub doctor` asks: the database, each agent's card, each MCP server's tools, each model's provider.
+
+Where agents stray from A2A only a hub that calls them can notice: one that runs with the file's admin key is asked.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
+from typing import Final, NamedTuple
 
 from agents.discovery import Discovery
 from agents.publishing import Publisher
@@ -17,23 +21,37 @@ from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE
 from mcp_bridge.pool import Pool
 from mcp_bridge.sync import Sync
+from registry import judged
 from registry.config import Declared
 from registry.db import DatabaseUnsupported, open_database
 from registry.egress.guard import Guard
-from registry.egress.http import Deadlines, Egress
+from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.entries import Agent, Model, Server
 from registry.errors import HubError
-from registry.gate import Gate
+from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.keys import Keys
 from registry.registry import Registry
 from registry.schema import DatabaseUnavailable, SchemaNewer
 
+DEFAULT_URL: Final = "http://127.0.0.1:4000"
+"""Where `hubbub serve` is reached unless told otherwise."""
+
 PROBE_S = 30.0
 """How long one thing may take: a stdio server may have to fetch itself from a package index first."""
 
-Finding = tuple[str, str | None]
-"""What was probed, and what is wrong with it; None: nothing."""
+SEEN_S = 2.0
+"""How long a running hub may take to say what it noticed of an agent."""
+
+
+class Finding(NamedTuple):
+    """What was probed."""
+
+    probe: str
+    fault: str | None = None
+    """What is wrong with it; None: nothing."""
+    note: str = ""
+    """What else is to be known of it."""
 
 
 async def examine(declared: Declared) -> list[Finding]:
@@ -41,7 +59,7 @@ async def examine(declared: Declared) -> list[Finding]:
     try:
         await asyncio.to_thread(migrate_database, declared)
     except (DatabaseUnavailable, DatabaseUnsupported, SchemaNewer) as error:
-        return [("database", str(error))]
+        return [Finding("database", str(error))]
     logging.getLogger().addHandler(logging.NullHandler())  # what is wrong is said in the findings
     async with _asking(declared) as (registry, ask):
         catalog = registry.catalog
@@ -50,11 +68,11 @@ async def examine(declared: Declared) -> list[Finding]:
             *catalog.servers.values(),
             *catalog.models.values(),
         ]  # none switched off
-        faults = await asyncio.gather(*(_fault(entry, ask) for entry in entries))
-    return [("database", None), *zip(map(_title, entries), faults, strict=True)]
+        return [Finding("database"), *await asyncio.gather(*(_finding(entry, ask) for entry in entries))]
 
 
-_Ask = Callable[[Agent | Server | Model], Awaitable[None]]
+_Ask = Callable[[Agent | Server | Model], Awaitable[str]]
+"""Asks an entry, and returns what is to be known of it."""
 
 
 @asynccontextmanager
@@ -69,22 +87,23 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
     gate = Gate(lambda _settled: None)
     async with open_database(declared.hub.database) as database, asyncio.TaskGroup() as tasks:
         registry = Registry(database, sealer(declared), Keys(database))
-        discovery = Discovery(
-            egress, gate=gate, publisher=Publisher(public_url=declared.hub.public_url or "http://127.0.0.1")
-        )
+        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url=declared.hub.public_url or DEFAULT_URL))
         pool = Pool(registry, gate=gate, egress=egress, environment=environment())
         sync = Sync(registry, gate=gate, pool=pool)
         models = OpenAICompatible(egress, keys=environment())
         running = tasks.create_task(discovery.run())
 
-        async def ask(entry: Agent | Server | Model) -> None:
+        async def ask(entry: Agent | Server | Model) -> str:
             if isinstance(entry, Agent):
                 await discovery.find(entry)
-            elif isinstance(entry, Server):
+                with gate.admit(HUB, entry) as permit:
+                    return await _quirks(permit, egress, declared, entry)
+            if isinstance(entry, Server):
                 await sync.refresh(entry.name)
             elif entry.provider != OFFLINE:
                 with gate.admit(HUB, entry) as permit:
                     await models.probe(permit, entry)
+            return ""
 
         await registry.show(declared)
         try:
@@ -95,17 +114,36 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
             await egress.aclose()
 
 
-async def _fault(entry: Agent | Server | Model, ask: _Ask) -> str | None:
+async def _finding(entry: Agent | Server | Model, ask: _Ask) -> Finding:
+    title = _title(entry)
     if entry.unavailable is not None:
-        return entry.unavailable
+        return Finding(title, entry.unavailable)
     try:
         async with asyncio.timeout(PROBE_S):
-            await ask(entry)
+            return Finding(title, note=await ask(entry))
     except TimeoutError:
-        return f"no answer within {PROBE_S:.0f} s"
+        return Finding(title, f"no answer within {PROBE_S:.0f} s")
     except HubError as error:
-        return error.text.removeprefix(f"{entry.name}: ")
-    return None
+        return Finding(title, error.text.removeprefix(f"{entry.name}: "))
+
+
+async def _quirks(permit: Permit, egress: Egress, declared: Declared, entry: Agent) -> str:
+    """What a running hub noticed of an agent; nothing, if none answers or the file names no admin key."""
+    key = declared.hub.admin_key
+    if key is None:
+        return ""
+    asked = Outgoing(
+        url=f"{(declared.hub.public_url or DEFAULT_URL).rstrip('/')}/api/agents/{entry.name}",
+        method="GET",
+        headers=(("authorization", f"Bearer {key}"),),
+    )
+    try:
+        async with asyncio.timeout(SEEN_S), egress.send(permit, asked) as incoming:
+            said = judged.decode(await incoming.read()) if incoming.status == 200 else {}
+    except (TimeoutError, HubError):
+        return ""
+    quirks = said.get("quirks") if isinstance(said, dict) else None
+    return f"hidden by the hub: {', '.join(map(str, quirks))}" if isinstance(quirks, list) and quirks else ""
 
 
 def _title(entry: Agent | Server | Model) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import ADMIN_KEY, Hub, OpenHub
 from tests.peers.a2a_agent import Peer, Seen, reply, rough_agent, simple_card, task
+from tests.processes import hubbub
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OTHER = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
@@ -80,6 +82,16 @@ async def test_client_sees_its_own_context_and_the_agent_a_uuid(hub: OpenHub, me
         assert len(agent.calls) == 3  # refused once, then sent with a UUID at once
     (context_id,) = set(picky.contexts.values())
     assert UUID.fullmatch(context_id)
+
+
+async def test_doctor_shows_what_a_running_hub_noticed(hub: OpenHub, tmp_path: Path) -> None:
+    async with rough_agent(Picky(), simple_card("1.0")) as agent, hub(yaml(agent)) as running:
+        hub_section = f"  database: sqlite:///{tmp_path}/hubbub.db\n  public_url: {running.url}\n"
+        (tmp_path / "hub.yaml").write_text(f"hub:\n  admin_key: {ADMIN_KEY}\n{hub_section}{yaml(agent)}")
+        assert "ok    agent odd\n" in (await hubbub("doctor", directory=tmp_path))[1]
+        async with running.http(await running.key("agent:odd")) as http:
+            await ask(http, "SendMessage", said(contextId="room"))
+        assert "ok    agent odd (hidden by the hub: uuid_contexts)\n" in (await hubbub("doctor", directory=tmp_path))[1]
 
 
 async def test_own_context_is_shown_by_every_operation_also_after_a_restart(hub: OpenHub) -> None:
