@@ -72,7 +72,7 @@ class AgentTasks:
             ask = Ask(operation="SubscribeToTask", params={"id": task_id})
             async with self._upstream.stream(permit, entry, route, ask) as stream:
                 async for batch in stream.data:
-                    told = [event_of(entry, stream.speech, data) for data in batch]
+                    told = [_of(task_id, entry, event_of(entry, stream.speech, data)) for data in batch]
                     # 0.3 need not begin with the task: what was missed is asked for
                     if task is known and "task" not in told[0]:
                         told = [{"task": await self.now(permit, entry, route, task_id)}]
@@ -98,3 +98,10 @@ class AgentTasks:
             if not is_over(state):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, POLL_S[1])
+
+
+def _of(task_id: str, entry: Agent, event: JsonObject) -> JsonObject:
+    """An event of a subscription; raises UpstreamInvalid when it is another task."""
+    if "task" in event and event["task"].get("id") != task_id:
+        raise UpstreamInvalid(entry.name, "its stream shows another task")
+    return event

@@ -55,7 +55,7 @@ class Ledger:
         for task_id in request.reference_task_ids:
             await self._require(agent, owner, task_id)
         context_id = request.context_id
-        if context_id is None or context_id == own:
+        if context_id is None or context_id == own or (own and _usual(context_id) == _usual(own)):
             return
         if own or not await self._claim_named(agent, owner, context_id):
             raise NotFound("context", context_id)
@@ -102,6 +102,14 @@ class Ledger:
         """Owner and context of a task that was checked or recorded; None when it is not remembered."""
         known = self._tasks.get((agent, task_id))
         return (known.owner, known.context_id) if known is not None else None
+
+    async def fits(self, agent: str, task_id: str, context_id: str) -> bool:
+        """Whether an agent may show a context with a task: it is the task's, or another one of the task's owner."""
+        await self.know(agent, task_id)
+        known = self._tasks.get((agent, task_id))
+        return known is not None and (
+            context_id == known.context_id or await self._claim_context(agent, known.owner, context_id)
+        )
 
     async def page(self, listing: Listing) -> tuple[list[OwnedTask], int]:
         """One page of an owner's tasks; as `Ownership.list_tasks`."""

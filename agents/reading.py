@@ -143,9 +143,14 @@ class Readings:
         return Kept(seq, task)
 
     async def heard(self, entry: Agent, task_id: str, event: JsonObject) -> None:
-        """Keep an event that an agent posted of a task that nobody reads; a reader sees it by itself."""
+        """Keep an event that an agent posted of a task that nobody reads; a reader sees it by itself.
+
+        Raises:
+            UpstreamInvalid: it shows what is somebody else's.
+        """
         await self._ledger.know(entry.name, task_id)
         event = self._upstream.contexts.shown(entry, task_id, event)
+        await self.check(entry, task_id, answers.sighting_of(event))
         for _ in range(TRIES):
             if await self._events.is_read(entry.name, task_id):
                 return
@@ -159,6 +164,22 @@ class Readings:
                 for one in found:
                     await self._ledger.advance(entry.name, answers.sighting_of(one))
                 return
+
+    def context(self, entry: Agent, task_id: str) -> str | None:
+        """The context of a task; None when it is not remembered."""
+        known = self._ledger.context(entry.name, task_id)
+        return known[1] if known is not None else None
+
+    async def check(self, entry: Agent, task_id: str, seen: Sighting) -> None:
+        """Let pass what an agent shows with a task.
+
+        Raises:
+            UpstreamInvalid: it is another task, or somebody else's context.
+        """
+        if seen.task_id not in {None, task_id}:
+            raise UpstreamInvalid(entry.name, "its stream shows another task")
+        if seen.context_id is not None and not await self._ledger.fits(entry.name, task_id, seen.context_id):
+            raise UpstreamInvalid(entry.name, "its stream shows a context of somebody else")
 
     async def note(self, entry: Agent, speech: Speech, data: bytes, seen: Sighting) -> None:
         """Note the state that an event shows, and what is odd about it."""
@@ -214,11 +235,12 @@ class Reading:
         """Number events, keep them, and return them to be shown; None: somebody else reads the task now.
 
         Raises:
-            UpstreamInvalid: one is of another task.
+            UpstreamInvalid: one is of another task, or of somebody else's context.
         """
+        own = self._readings.context(self.entry, self.task_id)
         for data, seen in zip(batch, sightings, strict=True):
-            if seen.task_id not in {None, self.task_id}:
-                raise UpstreamInvalid(self.entry.name, "its stream shows another task")
+            if seen.task_id not in {None, self.task_id} or seen.context_id not in {None, own}:
+                await self._readings.check(self.entry, self.task_id, seen)
             if seen.state is not None:
                 await self._readings.note(self.entry, speech, data, seen)
         # from here to the append nothing is awaited: another reader begins behind these numbers

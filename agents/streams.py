@@ -203,7 +203,10 @@ class Streams:
         One whose events do not begin with it is as its agent has it, which may be ahead of the number.
         """
         seq, task = await self.readings.fold(entry, task_id)
-        return seq, task or await self.tasks.now(permit, entry, route, task_id)
+        if task is None:
+            task = await self.tasks.now(permit, entry, route, task_id)
+            await self.readings.check(entry, task_id, answers.sighting_of(task))
+        return seq, task
 
     async def _take_over(
         self, permit: Permit, route: Route, reading: Reading, after: int | None
@@ -214,6 +217,7 @@ class Streams:
             known = (await self.readings.fold(entry, task_id)).task
             async with aclosing(self.tasks.events(permit, entry, route, task_id, known)) as found:
                 async for task, events in found:
+                    await self.readings.check(entry, task_id, answers.sighting_of(task))
                     data = [judged.encode(event) for event in events]
                     batch = await reading.keep(CANONICAL, data, [answers.sighting_of(event) for event in events])
                     if batch is None:

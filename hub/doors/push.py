@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agents.push_callback import PATH, Callbacks
 from hub.exchange import Exchange
-from registry.errors import CallerError, NotFound
+from registry.errors import CallerError, NotFound, UpstreamInvalid
 from registry.registry import Registry
 
 
@@ -31,6 +31,6 @@ class PushDoor:
             if receiver.agent not in self._registry.catalog.agents:
                 raise NotFound("path", exchange.path)
             await self._callbacks.receive(receiver, await exchange.body())
-        except CallerError:
+        except (CallerError, UpstreamInvalid):
             raise NotFound("path", exchange.path) from None
         await exchange.reply(202, b"{}")
