@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from agents.speech import SPEECHES
 from tests.conftest import OpenHub
 from tests.peers.a2a_agent import reply, rough_agent, simple_card, start, task, write
 from tests.peers.a2a_sdk_agents import open_agent
+from tests.peers.http_peer import always, listening
 
 ODD: list[Any] = [None, 1, "x", [], ["x"], {}, {"id": ["x"]}, {"id": {"a": 1}}, {"message": 5}, {"message": {}}]
 MORE: list[Any] = [
@@ -83,3 +85,46 @@ async def test_an_event_that_only_some_can_read_does_not_spoil_its_task(hub: Ope
         again = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": "1"}}
         answered = await http.post("/a2a/echo", json=again, headers={"last-event-id": "2"})
         assert "TASK_STATE_COMPLETED" in answered.text
+
+
+BREAKING = [
+    b"urn:x\rset-cookie: a=b",
+    b"urn:x\nset-cookie: a=b",
+    b"urn:x\r\n set-cookie: a=b",
+    b"urn:x\0",
+    b"urn:x\x01",
+]
+
+
+@pytest.mark.parametrize("value", BREAKING)
+async def test_extensions_that_would_leave_their_header_go_neither_way(hub: OpenHub, value: bytes) -> None:
+    answer = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"task": task("t")}}).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(answer)
+    async with listening(always(head + b"a2a-extensions: " + value + b"\r\n\r\n" + answer, close=True)) as peer:
+        yaml = f"agents:\n  echo: {{url: '{peer.url}'}}\n"
+        async with hub(yaml) as running:
+            params = {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]}}
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}).encode()
+            key = (await running.key("agent:*")).encode()
+            told = await _raw(running.url, key, b"", body)
+            assert b"its answer is not HTTP/1.1" in told
+            assert b"set-cookie" not in told
+            asked = len(peer.requests)
+            assert (await _raw(running.url, key, b"a2a-extensions: " + value + b"\r\n", body)).startswith(
+                b"HTTP/1.1 400 "
+            )
+            assert len(peer.requests) == asked
+
+
+async def _raw(url: str, key: bytes, header: bytes, body: bytes) -> bytes:
+    """Post with a header line as it stands, and return the whole answer."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /a2a/echo HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer " + key
+    writer.write(
+        head + b"\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b" % (header, len(body), body)
+    )
+    async with asyncio.timeout(20):
+        told = await reader.read()
+    writer.close()
+    return told
