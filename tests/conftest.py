@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -109,9 +110,14 @@ def free_socket() -> socket.socket:
 
 
 def free_port() -> int:
-    """A port that is free now, for servers that bind it themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    """A port that is free now, for servers that bind it themselves.
+
+    It is below those that systems give out (from 32768 on), so that no other socket gets it before the server does.
+    """
+    while True:
+        port = 15_000 + secrets.randbelow(17_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @asynccontextmanager

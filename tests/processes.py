@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import ADMIN_KEY, free_socket
+from tests.conftest import ADMIN_KEY, free_port
 
 HUBBUB = str(Path(sys.executable).with_name("hubbub"))
 UP_WITHIN_S = 60
@@ -68,8 +68,7 @@ async def hub_process(
 
     `yaml` may begin with lines of the hub's own section; `environ` is added to the environment.
     """
-    with free_socket() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     text = f"hub:\n  database: sqlite:///{directory}/{database}\n  admin_key: {ADMIN_KEY}\n{yaml}"
     (directory / "hub.yaml").write_text(text)
     child = await asyncio.create_subprocess_exec(

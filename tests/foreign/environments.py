@@ -26,7 +26,7 @@ import httpx
 import pytest
 
 from hub.settings import environment as variables
-from tests.conftest import free_socket
+from tests.conftest import free_port
 
 HERE = Path(__file__).parent
 PINS = HERE / "pins"
@@ -137,8 +137,7 @@ async def until_it_answers(child: asyncio.subprocess.Process, url: str, lines: S
 async def open_fasta2a() -> AsyncIterator[ForeignAgent]:
     """Serve a Pydantic AI agent with a test model by fasta2a. It always answers `hello from testmodel`."""
     python = await python_of("fasta2a")
-    with free_socket() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     agent = ForeignAgent(f"http://127.0.0.1:{port}")
     script = HERE / "fasta2a_agent.py"
     async with process(python, script, str(port), cwd=HOME / "fasta2a", lines=agent.lines) as child:
@@ -157,8 +156,7 @@ async def open_langgraph(directory: Path) -> AsyncIterator[ForeignAgent]:
     (directory / "langgraph.json").write_text(
         json.dumps({"dependencies": ["."], "graphs": {"agent": "./graph.py:graph"}})
     )
-    with free_socket() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     quiet = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
     agent = ForeignAgent(base)
