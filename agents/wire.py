@@ -7,7 +7,7 @@ Knows nothing of owners, connections or cards. A request is read so that what wa
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Final, NamedTuple, Protocol
+from typing import Annotated, Final, Literal, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -86,6 +86,40 @@ _FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", 
 EXTENSIONS_HEADER: Final[dict[Version, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
 
 
+class _PlainMessage(msgspec.Struct, rename="camel"):
+    """A message with nothing that must be taken out of it before it goes on."""
+
+    task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
+    context_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
+    reference_task_ids: None = None
+
+
+class _WithoutPush(msgspec.Struct, rename="camel"):
+    push_notification_config: None = None
+    task_push_notification_config: None = None
+    push_notification: None = None
+
+
+class _PlainParams(_WithoutPush, rename="camel", kw_only=True):
+    """The same of the parameters of SendMessage."""
+
+    message: _PlainMessage
+    tenant: None = None
+    configuration: _WithoutPush | None = None
+
+
+class _PlainSend(msgspec.Struct, kw_only=True):
+    """The same of the whole request."""
+
+    jsonrpc: Literal["2.0"]
+    id: msgspec.Raw = NULL
+    method: Literal["SendMessage", "SendStreamingMessage", "message/send", "message/stream"]
+    params: _PlainParams
+
+
+_plain_send = msgspec.json.Decoder(_PlainSend)
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """A JSON-RPC request whose parameters have not been looked at. A Struct, as `Request`: made for every request."""
 
@@ -97,7 +131,9 @@ class Envelope(msgspec.Struct, frozen=True):
     """None: neither version has the method."""
     params: msgspec.Raw | None
     plain: bytes | None = None
-    """The whole request as it came, if what is read of it holds for every reader (`judged.is_plain`)."""
+    """A whole SendMessage as it came, if every reader sees what is read of it (`judged.is_plain`) and nothing must be taken out."""
+    message: _PlainMessage | None = None
+    """What a plain one names."""
 
     @property
     def streams(self) -> bool:
@@ -110,23 +146,21 @@ class Request(msgspec.Struct, frozen=True):
 
     envelope: Envelope
     params: RawObject | None
-    """None: there are none, or the request goes on as it came."""
+    """None: there are none, or the request is plain and goes on as it came."""
     task_id: str | None = None
     """The task it is about, or whose conversation it goes on with."""
     context_id: str | None = None
     reference_task_ids: tuple[str, ...] = ()
-    is_unchanged: bool = False
     has_push: bool = False
     """It holds a push configuration, which is the hub's affair and goes no further."""
 
     def encode(self, tenant: str | None) -> bytes:
         """Write the request for an upstream; `tenant` is the one that the upstream's card asks for."""
         envelope, params = self.envelope, self.params
-        if self.is_unchanged:
-            assert envelope.plain is not None
+        if envelope.plain is not None:
             if not tenant:
                 return envelope.plain
-            params = _read_object(envelope.params, "params")
+            params = judged.read_object(judged.read_object(envelope.plain)["params"])
         body: dict[str, object] = {"jsonrpc": "2.0", "id": envelope.id, "method": envelope.method}
         if params is not None:
             body["params"] = {**params, "tenant": tenant} if tenant else params
@@ -142,9 +176,13 @@ def read_envelope(data: bytes) -> Envelope:
     """
     if judged.is_plain(data, _DECIDING):
         judged.check_size(data)
-        top, plain = judged.read_object(data), data
+        sent = _read_plain(data)
+        if sent is not None:
+            version, operation = METHODS[sent.method]
+            return Envelope(sent.id, sent.method, version, operation, None, data, sent.params.message)
+        top = judged.read_object(data)
     else:
-        top, plain = judged.body(data, _DECIDING), None
+        top = judged.body(data, _DECIDING)
         judged.check_spelling(top, _ENVELOPE)
     if judged.read_string(top, "jsonrpc") != "2.0":
         raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
@@ -155,8 +193,17 @@ def read_envelope(data: bytes) -> Envelope:
     if method is None:
         raise InvalidRequest("method is missing", member="method")
     known = METHODS.get(method)
-    version: Version = known[0] if known else "0.3" if "/" in method else "1.0"
-    return Envelope(request_id, method, version, known and known[1], top.get("params"), plain)
+    version = known[0] if known else "0.3" if "/" in method else "1.0"
+    return Envelope(request_id, method, version, known and known[1], top.get("params"))
+
+
+def _read_plain(data: bytes) -> _PlainSend | None:
+    """Read a SendMessage that can go on as it came; None: there is more to be said about it."""
+    try:
+        sent = _plain_send.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return None if bytes(sent.id)[:1] in _NO_ID else sent
 
 
 def check_version(version: Version, headers: Mapping[bytes, bytes], query: bytes) -> None:
@@ -207,31 +254,6 @@ def read_request(envelope: Envelope) -> Request:
             return Request(envelope, params, task_id)
 
 
-class _PlainMessage(msgspec.Struct, rename="camel"):
-    """A message with nothing that must be taken out of it before it goes on."""
-
-    task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
-    context_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
-    reference_task_ids: None = None
-
-
-class _WithoutPush(msgspec.Struct, rename="camel"):
-    push_notification_config: None = None
-    task_push_notification_config: None = None
-    push_notification: None = None
-
-
-class _PlainSend(_WithoutPush, rename="camel", kw_only=True):
-    """The same of the parameters of SendMessage."""
-
-    message: _PlainMessage
-    tenant: None = None
-    configuration: _WithoutPush | None = None
-
-
-_plain_send = msgspec.json.Decoder(_PlainSend)
-
-
 def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
     params = _read_object(envelope.params, "params")
     judged.check_spelling(params, deciding)
@@ -242,13 +264,8 @@ def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
 
 
 def _read_send(envelope: Envelope) -> Request:
-    if envelope.plain is not None:
-        try:
-            plain = _plain_send.decode(envelope.params or NULL).message
-        except msgspec.DecodeError:
-            pass  # there is more to be said about it
-        else:
-            return Request(envelope, None, plain.task_id, plain.context_id, is_unchanged=True)
+    if envelope.message is not None:
+        return Request(envelope, None, envelope.message.task_id, envelope.message.context_id)
     params = _read_params(envelope, _SEND_PARAMS)
     _refuse_push(params, ())
     has_push = False
@@ -367,8 +384,8 @@ def canonical(request: Request, forwarded: Headers) -> Ask:
     """
     envelope = request.envelope
     assert envelope.operation is not None
-    if request.is_unchanged:
-        params = judged.decode(envelope.params or NULL)
+    if envelope.plain is not None:
+        params = judged.decode(envelope.plain)["params"]
     else:
         params = {name: judged.decode(raw) for name, raw in (request.params or {}).items()}
     if envelope.version == "0.3":

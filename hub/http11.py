@@ -253,7 +253,8 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, exchange: HttpExchange) -> None:
         self._current = exchange
-        task = self.loop.create_task(cast("Any", self._front.serve(exchange)))
+        # with a name and no detour: making one up and passing the loop's factory cost a third of a task
+        task = asyncio.Task(cast("Any", self._front.serve(exchange)), loop=self.loop, name="request")
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 

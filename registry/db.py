@@ -187,7 +187,11 @@ class Database:
     def _add(self, pending: _Pending) -> None:
         self._pending.append(pending)
         if self._handing_over is None:
-            self._handing_over = self._loop.call_soon(self._hand_over)
+            self._handing_over = self._loop.call_soon(self._wait_a_turn)
+
+    def _wait_a_turn(self) -> None:
+        """Gather for one more turn of the loop: half as many commits under load, and nobody waits when there is none."""
+        self._handing_over = self._loop.call_soon(self._hand_over) if self._pending else None
 
     def _hand_over(self) -> None:
         """Give the writer what is pending, now or as soon as it is free."""

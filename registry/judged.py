@@ -182,7 +182,9 @@ def is_plain(data: bytes, deciding: frozenset[str]) -> bool:
 
     Each stands at most once in it, at any depth, under no other spelling and without an escape.
     """
-    if b"\\u" in data or not data.isascii():  # other scripts have letters that fold to ours
+    if b"\\" in data and b"\\u" in data:  # a single byte is found ten times as fast
+        return False
+    if not data.isascii():  # other scripts have letters that fold to ours
         return False
     found = _any_spelling(deciding).findall(data)
     return len(found) == len(set(found)) and _in_quotes(deciding).issuperset(found)
