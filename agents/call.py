@@ -17,18 +17,28 @@ from typing import NamedTuple
 from agents import answers, listing, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
+from agents.instances import Instances, answered
 from agents.push_callback import Callbacks
 from agents.quirks import Quirk
 from agents.shown import Shown, is_over
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
 from agents.streams import Begun, Streams
-from agents.upstream import Heard, Upstream, extensions_of, whole
+from agents.upstream import Heard, extensions_of, whole
 from agents.wire import Request
 from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import AgentFault, InvalidParams, NotSupported, UpstreamError, UpstreamInvalid, UpstreamTimeout
+from registry.errors import (
+    AgentFault,
+    InvalidParams,
+    NotSupported,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    unsent,
+)
 from registry.gate import Permit
 from registry.judged import JsonObject
 
@@ -39,6 +49,9 @@ LISTED_AT_ONCE = 8
 
 MADE_HERE: frozenset[Operation] = PUSH | {"ListTasks", "GetExtendedAgentCard"}
 """Operations whose answers are the hub's own, or built anew by it."""
+
+FROM_ALL: frozenset[Operation | None] = PUSH | {"ListTasks"}
+"""Operations that are about no single instance of an agent."""
 
 JSONRPC_SPEECHES = {"1.0": Speech("JSONRPC", "1.0"), "0.3": Speech("JSONRPC", "0.3")}
 
@@ -69,19 +82,20 @@ class AgentCaller:
         egress: Egress,
         *,
         discovery: Discovery,
-        upstream: Upstream,
         streams: Streams,
         callbacks: Callbacks,
+        instances: Instances,
         read_on: Callable[[str, str], None],
     ) -> None:
         """`read_on` has a task of an agent read to its end, for those to whom its events are sent."""
         self._egress = egress
         self._discovery = discovery
         self._ledger = streams.ledger
-        self._upstream = upstream
+        self._upstream = streams.upstream
         self._streams = streams
         self._push = streams.push
         self._callbacks = callbacks
+        self._instances = instances
         self._read_on = read_on
 
     async def card(self, entry: Agent) -> Published:
@@ -99,6 +113,10 @@ class AgentCaller:
         """What the agent was seen to do otherwise than A2A says, since the hub started."""
         return self._upstream.quirks.of(entry)
 
+    def instances(self, entry: Agent) -> list[JsonObject]:
+        """How the instances of an agent do, if it has several."""
+        return self._instances.shown(entry)
+
     async def call(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Reply:
         """Make a JSON-RPC client's unary call within `permit`. Every id in the reply is recorded before this returns.
 
@@ -107,6 +125,10 @@ class AgentCaller:
             UpstreamError: the agent failed, or showed what is somebody else's.
         """
         operation, version = request.envelope.operation, request.envelope.version
+        if entry.urls and entry.is_several and operation not in FROM_ALL:
+            again = lambda one: answered(self.call(permit, one, request, forwarded))  # noqa: E731
+            async with self._instances.lend(permit, entry, request, again) as reply:
+                return reply
         route = (await self._find(entry)).choose(JSONRPC_SPEECHES[version])
         if route.speech != JSONRPC_SPEECHES[version] or operation in MADE_HERE or request.has_push:
             heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
@@ -142,14 +164,23 @@ class AgentCaller:
             AgentFault: the agent answered with an error.
             HubError: as `call`.
         """
-        found = await self._find(entry)
         named = wire.named_in(ask)
+        if entry.is_several and ask.operation not in FROM_ALL:
+            again = lambda one: answered(self.ask(permit, one, ask))  # noqa: E731
+            async with self._instances.lend(permit, entry, named, again) as heard:
+                return heard
+        found = await self._find(entry)
         if ask.operation in PUSH:
-            return Heard(await self._about_push(permit, found, ask))
+            return Heard(await self._about_push(permit, entry, ask))
         await self._ledger.check(entry.name, permit.principal.id, named)
-        route = found.choose(SPEECHES[0])
         if ask.operation == "ListTasks":
-            return Heard(await self._list(permit, entry, route, ask))
+            return Heard(await self._list(permit, entry, ask))
+        return await self._ask(permit, found, ask)
+
+    async def _ask(self, permit: Permit, found: Found, ask: Ask) -> Heard:
+        """Ask the agent itself; what the request names is the caller's."""
+        entry, named = found.entry, wire.named_in(ask)
+        route = found.choose(SPEECHES[0])
         ask, config = await self._without_push(entry, ask)
         heard = await self._upstream.unary(permit, entry, route, ask)
         if ask.operation == "GetExtendedAgentCard":
@@ -160,12 +191,14 @@ class AgentCaller:
         seen = answers.sighting_of(heard.result)
         if ask.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, named.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
-        await self._ledger.record(entry.name, permit.principal.id, seen, context_id=named.context_id)
+        await self._ledger.record(
+            entry.name, permit.principal.id, seen, context_id=named.context_id, instance=entry.instance
+        )
         if config is not None and seen.task_id is not None:
             made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
             await self._push.notify(entry.name, seen.task_id, heard.result, task=heard.result.get("task"))
             if not is_over(seen.state):
-                await self._watch(permit, found, seen.task_id, made["id"])
+                await self._watch(permit, entry, seen.task_id, made["id"])
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
             return Heard(
@@ -186,6 +219,11 @@ class AgentCaller:
         Raises:
             HubError: as `call`; also while the events are read, after some of them came.
         """
+        if entry.is_several:
+            again = lambda one: self.stream(permit, one, request, forwarded, after=after)  # noqa: E731
+            async with self._instances.lend(permit, entry, request, again) as stream:
+                yield stream
+            return
         wanted = JSONRPC_SPEECHES[request.envelope.version]
         route = (await self._find(entry)).choose(wanted)
         operation = request.envelope.operation
@@ -210,8 +248,13 @@ class AgentCaller:
         self, permit: Permit, entry: Agent, ask: Ask, *, after: int | None = None
     ) -> AsyncIterator[Stream]:
         """Make a streaming call in canonical form; as `stream`."""
-        found = await self._find(entry)
         named = wire.named_in(ask)
+        if entry.is_several:
+            again = lambda one: self.follow(permit, one, ask, after=after)  # noqa: E731
+            async with self._instances.lend(permit, entry, named, again) as stream:
+                yield stream
+            return
+        found = await self._find(entry)
         await self._ledger.check(entry.name, permit.principal.id, named)
         route = found.choose(SPEECHES[0])
         if ask.operation == "SubscribeToTask":
@@ -263,28 +306,30 @@ class AgentCaller:
         await self._push.check(entry, config)
         return ask, {name: value for name, value in config.items() if name != "taskId"}
 
-    async def _watch(self, permit: Permit, found: Found, task_id: str, config_id: str) -> None:
+    async def _watch(self, permit: Permit, entry: Agent, task_id: str, config_id: str) -> None:
         """Have an agent tell the hub what becomes of a task, at an address of its own; one that cannot is read on."""
-        entry = found.entry
-        if found.pushes:
-            try:
-                config = await self._callbacks.callback(permit.principal.id, entry, task_id, config_id)
-                ask = Ask(operation="CreateTaskPushNotificationConfig", params=config)
-                route = found.choose(SPEECHES[0])
-                await self._upstream.unary(permit, entry, route, ask)
-                now = await self._upstream.unary(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
-                await self._streams.readings.heard(
-                    entry, task_id, {"task": now.result}
-                )  # what became of it before it had it
-            except UpstreamError as error:
-                logger.info("an agent takes no callback", extra={"agent": entry.name, "reason": error.text})
-            else:
-                return
+        try:
+            with self._instances.at(entry, await self._ledger.place_of_task(entry.name, task_id)) as one:
+                if await self._call_back(permit, one, task_id, config_id):
+                    return
+        except UpstreamError as error:
+            logger.info("an agent takes no callback", extra={"agent": entry.name, "reason": error.text})
         self._read_on(entry.name, task_id)
 
-    async def _about_push(self, permit: Permit, found: Found, ask: Ask) -> JsonObject:
+    async def _call_back(self, permit: Permit, entry: Agent, task_id: str, config_id: str) -> bool:
+        found = await self._find(entry)
+        if not found.pushes:
+            return False
+        config = await self._callbacks.callback(permit.principal.id, entry, task_id, config_id)
+        ask = Ask(operation="CreateTaskPushNotificationConfig", params=config)
+        route = found.choose(SPEECHES[0])
+        await self._upstream.unary(permit, entry, route, ask)
+        now = await self._upstream.unary(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
+        await self._streams.readings.heard(entry, task_id, {"task": now.result})  # what became of it before it had it
+        return True
+
+    async def _about_push(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
         """Answer an operation on push configurations, which are the hub's alone."""
-        entry = found.entry
         owner, params = permit.principal.id, ask.params
         task_id, config_id = params.get("taskId"), params.get("id")
         if not isinstance(task_id, str) or not task_id:
@@ -293,7 +338,7 @@ class AgentCaller:
         if ask.operation == "CreateTaskPushNotificationConfig":
             made = await self._push.create(owner, entry, task_id, params, version=ask.version)
             if not is_over(self._ledger.state(entry.name, task_id)):
-                await self._watch(permit, found, task_id, made["id"])
+                await self._watch(permit, entry, task_id, made["id"])
             return made
         if ask.operation == "ListTaskPushNotificationConfigs":
             return await self._push.list(owner, entry, task_id)
@@ -304,7 +349,10 @@ class AgentCaller:
     async def _find(self, entry: Agent) -> Found:
         if entry.unavailable is not None:
             raise NotSupported(f"{entry.name}: {entry.unavailable}")
-        return await self._discovery.find(entry)
+        try:
+            return await self._discovery.find(entry)
+        except UpstreamError as error:
+            raise unsent(error) from None
 
     def _outgoing(self, entry: Agent, route: Route, request: Request, forwarded: Headers) -> Outgoing:
         return Outgoing(
@@ -319,7 +367,9 @@ class AgentCaller:
     async def _record(self, permit: Permit, entry: Agent, request: Request, seen: Sighting) -> None:
         if request.envelope.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, request.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
-        await self._ledger.record(entry.name, permit.principal.id, seen, context_id=request.context_id)
+        await self._ledger.record(
+            entry.name, permit.principal.id, seen, context_id=request.context_id, instance=entry.instance
+        )
 
     async def _settled(
         self, permit: Permit, entry: Agent, route: Route, task_id: str, params: JsonObject
@@ -331,15 +381,15 @@ class AgentCaller:
                 task = await self._streams.tasks.settled(permit, entry, route, task_id, history_length=length)
         except TimeoutError:
             raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
-        await self._ledger.record(entry.name, permit.principal.id, answers.sighting_of(task))
+        await self._ledger.record(entry.name, permit.principal.id, answers.sighting_of(task), instance=entry.instance)
         return task
 
-    async def _list(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> JsonObject:
+    async def _list(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
         """Answer ListTasks: the page from the ledger, each task of it from the agent."""
         query = listing.read_query(ask.params, agent=entry.name, owner=permit.principal.id)
         rows, total = await self._ledger.page(query.listing)
         page = rows[: query.listing.size]
-        found = await self._details(permit, entry, route, [query.detail(row.task_id) for row in page])
+        found = await self._details(permit, entry, [(row.instance, query.detail(row.task_id)) for row in page])
         return {
             "tasks": [
                 listing.shown(row, task, include_artifacts=query.include_artifacts)
@@ -350,19 +400,28 @@ class AgentCaller:
             "totalSize": total,
         }
 
-    async def _details(self, permit: Permit, entry: Agent, route: Route, wanted: list[Ask]) -> list[JsonObject | None]:
-        """Ask the agent for tasks, some at a time; together they may not be larger than one answer. None: it has lost one."""
+    async def _details(self, permit: Permit, entry: Agent, wanted: list[tuple[str, Ask]]) -> list[JsonObject | None]:
+        """Ask the agent for tasks, some at a time; together they may not be larger than one answer.
+
+        None: the agent has lost one, or that one of its instances which has it cannot be reached.
+        """
         found: list[JsonObject | None] = [None] * len(wanted)
         waiting = iter(enumerate(wanted))
         size = 0
 
         async def work() -> None:
             nonlocal size
-            for index, ask in waiting:
+            for index, (place, ask) in waiting:
                 await self._ledger.know(entry.name, ask.params["id"])
                 try:
-                    task = (await self._upstream.unary(permit, entry, route, ask)).result
+                    with self._instances.at(entry, place) as one:
+                        route = (await self._find(one)).choose(SPEECHES[0])
+                        task = (await self._upstream.unary(permit, one, route, ask)).result
                 except AgentFault:
+                    continue
+                except (UpstreamUnavailable, UpstreamTimeout):
+                    if not entry.is_several:
+                        raise
                     continue
                 size += len(judged.encode(task))
                 if size > self._egress.max_answer_bytes:
@@ -370,7 +429,7 @@ class AgentCaller:
                 seen = answers.sighting_of(task)
                 if seen.task_id != ask.params["id"]:
                     raise UpstreamInvalid(entry.name, "it answered with another task")
-                await self._ledger.record(entry.name, permit.principal.id, seen)
+                await self._ledger.record(entry.name, permit.principal.id, seen, instance=one.instance)
                 found[index] = task
 
         try:

@@ -22,7 +22,13 @@ from registry import judged
 from registry.approvals import Approvals
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import CardRefused, HubError, UpstreamInvalid, UpstreamTimeout
+from registry.errors import (
+    CardRefused,
+    HubError,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 
@@ -155,24 +161,42 @@ class Discovery:
         Raises:
             UpstreamUnavailable, UpstreamTimeout: it was never known and cannot be asked now.
         """
-        found = self._found.get(entry.name)
+        found = self._found.get(entry.instance or entry.name)
         if found is not None and (found.entry is entry or found.entry == entry):
             if self._clock() >= found.expires:
                 self._fetch(entry, found)
             return found
+        if entry.is_several:
+            return await self._find_any(entry)
         outcome = await asyncio.shield(self._fetch(entry, None))
         if isinstance(outcome, HubError):
             raise outcome
         return outcome
 
+    async def _find_any(self, entry: Agent) -> Found:
+        """What is known of an agent by any of its instances: one that answered before, if there is one."""
+        found = self.known(entry)
+        if found is not None:
+            return found
+        failure: HubError = UpstreamUnavailable(entry.name, "it has no instance")
+        for one in sorted(entry.instances(), key=lambda one: _key(one) in self._failed):
+            try:
+                return await self.find(one)
+            except HubError as error:
+                failure = error
+        raise failure
+
     def known(self, entry: Agent) -> Found | None:
         """What is known of `entry` now; what is not is asked for, and there for who comes later."""
-        found = self._found.get(entry.name)
+        if entry.is_several:
+            all_known = [found for found in map(self.known, entry.instances()) if found is not None]
+            return next((found for found in all_known if not found.is_quarantined), all_known[0] if all_known else None)
+        found = self._found.get(_key(entry))
         if found is not None and found.entry == entry:
             if self._clock() >= found.expires:
                 self._fetch(entry, found)
             return found
-        tried = self._failed.get(entry.name)
+        tried = self._failed.get(_key(entry))
         if tried is None or tried[0] != entry or self._clock() - tried[1] >= MIN_AGE_S:
             self._fetch(entry, None)
         return None
@@ -184,14 +208,28 @@ class Discovery:
             UpstreamInvalid: it offers no card.
             UpstreamError: as `find`.
         """
+        if entry.is_several:
+            return await self._approve_all(entry)
         found = await self.find(entry)
         if found.parts is None or self._approvals is None:
             raise UpstreamInvalid(entry.name, "it offers no agent card")
-        await self._approvals.approve(entry.name, entry.url, found.parts)
+        await self._approvals.approve(_key(entry), entry.url, found.parts)
         approved = replace(found, changed=())
-        if self._found.get(entry.name) is found:  # else it was fetched anew meanwhile, and compared with this approval
-            self._found[entry.name] = approved
+        if self._found.get(_key(entry)) is found:  # else it was fetched anew meanwhile, and compared with this approval
+            self._found[_key(entry)] = approved
         return approved
+
+    async def _approve_all(self, entry: Agent) -> Found:
+        """Approve what the cards say of all instances that can be asked."""
+        approved, failures = [], []
+        for one in entry.instances():
+            try:
+                approved.append(await self.approve(one))
+            except HubError as error:
+                failures.append(error)
+        if not approved:
+            raise failures[0]
+        return approved[0]
 
     async def rebuild(self, entry: Agent, members: object) -> judged.JsonObject | None:
         """Build the hub's card from a decoded one, such as the extended card; None: it is not one, or too large."""
@@ -205,13 +243,13 @@ class Discovery:
 
     def _fetch(self, entry: Agent, old: Found | None) -> asyncio.Task[Found | HubError]:
         """Start a fetch, or join the one that is under way."""
-        under_way = self._fetching.get(entry.name)
+        under_way = self._fetching.get(_key(entry))
         if under_way is not None and under_way[0] == entry and not under_way[1].done():
             return under_way[1]
         assert self._tasks is not None, "Discovery.run must be running"
         task = self._tasks.create_task(self._refresh(entry, old))
-        self._fetching[entry.name] = entry, task
-        task.add_done_callback(lambda _: self._done(entry.name, task))
+        self._fetching[_key(entry)] = entry, task
+        task.add_done_callback(lambda _: self._done(_key(entry), task))
         return task
 
     def _done(self, name: str, task: asyncio.Task[Found | HubError]) -> None:
@@ -233,13 +271,13 @@ class Discovery:
             logger.exception("reading an agent card failed", extra={"agent": entry.name})
             failure = UpstreamInvalid(entry.name, "its agent card cannot be read")
         else:
-            self._found[entry.name] = found
+            self._found[_key(entry)] = found
             return found
         if old is None:
-            self._failed[entry.name] = entry, self._clock()
+            self._failed[_key(entry)] = entry, self._clock()
             return failure
         logger.warning("an agent's card could not be renewed", extra={"agent": entry.name, "reason": failure.text})
-        self._found[entry.name] = replace(old, expires=self._clock() + MIN_AGE_S)
+        self._found[_key(entry)] = replace(old, expires=self._clock() + MIN_AGE_S)
         return old
 
     async def _ask(self, permit: Permit, entry: Agent, old: Found | None) -> Found:
@@ -271,7 +309,7 @@ class Discovery:
             card = await asyncio.to_thread(_verified, entry, card)
         parts = cards.parts(card)
         published = await asyncio.to_thread(self._publisher.publish, entry, card, old.card if old is not None else None)
-        changed = await self._approvals.changed(entry.name, entry.url, parts) if self._approvals is not None else ()
+        changed = await self._approvals.changed(_key(entry), entry.url, parts) if self._approvals is not None else ()
         if changed and (old is None or old.changed != changed):
             logger.warning("an agent's card changed", extra={"agent": entry.name, "changed": ", ".join(changed)})
         return Found(
@@ -297,6 +335,11 @@ def _verified(entry: Agent, card: Card) -> Card:
     if found is None:
         raise CardRefused(entry.name, "its agent card is not signed by a key that the operator pinned")
     return found
+
+
+def _key(entry: Agent) -> str:
+    """What an agent, or one of its instances, is kept under. No name holds a blank."""
+    return entry.instance or entry.name
 
 
 def card_urls(entry: Agent) -> list[str]:

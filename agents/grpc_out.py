@@ -35,6 +35,7 @@ from registry.errors import (
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnavailable,
+    unsent,
 )
 from registry.gate import Permit
 from registry.judged import JsonObject
@@ -200,7 +201,7 @@ class GrpcUpstream:
             if not await self._connect(one.channel, entry):
                 if one in many:  # it would refuse all calls until its next attempt: the next call dials anew
                     many.remove(one)
-                raise UpstreamUnavailable(entry.name, "it cannot be reached")
+                raise unsent(UpstreamUnavailable(entry.name, "it cannot be reached"))
             yield one
         finally:
             one.calls -= 1
@@ -219,7 +220,7 @@ class GrpcUpstream:
                     await channel.wait_for_state_change(state)
                     state = channel.get_state(try_to_connect=True)
         except TimeoutError:
-            raise UpstreamTimeout(entry.name, "it cannot be reached in time") from None
+            raise unsent(UpstreamTimeout(entry.name, "it cannot be reached in time")) from None
         return state is grpc.ChannelConnectivity.READY
 
     def _open(self, target: Target, address: str) -> grpc.aio.Channel:

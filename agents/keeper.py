@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 
 from agents.discovery import Discovery
+from agents.instances import Instances
 from agents.shown import is_over
 from agents.speech import SPEECHES
 from agents.streams import Streams
@@ -43,6 +44,7 @@ class Keeper:
         *,
         catalog: Callable[[], Catalog],
         discovery: Discovery,
+        instances: Instances,
         gate: Gate,
         keep: tuple[float, int],
     ) -> None:
@@ -50,6 +52,7 @@ class Keeper:
         self._streams = streams
         self._catalog = catalog
         self._discovery = discovery
+        self._instances = instances
         self._gate = gate
         self._days, self._count = keep
         self._tasks: asyncio.TaskGroup | None = None
@@ -103,9 +106,10 @@ class Keeper:
             begin = loop.time()
             try:
                 async with self._places:
-                    with self._gate.admit(HUB, entry) as permit:
-                        route = (await self._discovery.find(entry)).choose(SPEECHES[0])
-                        await self._streams.recover(permit, entry, route, task_id)
+                    place = await self._streams.ledger.place_of_task(entry.name, task_id)
+                    with self._gate.admit(HUB, entry) as permit, self._instances.at(entry, place) as one:
+                        route = (await self._discovery.find(one)).choose(SPEECHES[0])
+                        await self._streams.recover(permit, one, route, task_id)
             except HubError as error:
                 self._streams.events.abandon(entry.name, task_id)  # should this process die before it tries again
                 logger.warning(

@@ -14,7 +14,7 @@ from agents.answers import Sighting
 from agents.wire import Naming
 from registry.errors import NotFound, UpstreamInvalid
 from registry.models import OwnedTask
-from registry.ownership import FINAL_STATES, FIRST_STATE, Claim, Claimed, Listing, Ownership
+from registry.ownership import FINAL_STATES, FIRST_STATE, NOWHERE, Claim, Claimed, Listing, Ownership, Placing
 
 T = TypeVar("T")
 
@@ -25,13 +25,14 @@ MAX_CACHED = 20_000
 class _Known:
     """What is remembered of a task."""
 
-    __slots__ = ("at", "context_id", "owner", "state")
+    __slots__ = ("at", "context_id", "instance", "owner", "state")
 
-    def __init__(self, owner: str, context_id: str, state: str, at: float) -> None:
+    def __init__(self, owner: str, context_id: str, state: str, at: float, instance: str) -> None:
         self.owner = owner
         self.context_id = context_id
         self.state = state
         self.at = at
+        self.instance = instance
 
 
 class Recent(Generic[T]):
@@ -60,6 +61,11 @@ class Recent(Generic[T]):
         if 2 * len(self._new) > MAX_CACHED:
             self._old, self._new = self._new, {}
 
+    def drop(self, key: tuple[str, str]) -> None:
+        """Forget a value."""
+        self._new.pop(key, None)
+        self._old.pop(key, None)
+
 
 class Ledger:
     """Owners of tasks and contexts. One for a process; safe to use from several tasks."""
@@ -68,9 +74,13 @@ class Ledger:
         self._ownership = ownership
         self._tasks = Recent[_Known]()
         self._contexts = Recent[str]()
+        self._places = Recent[str]()
+        """The instance that has a context, of agents with several."""
 
-    async def check(self, agent: str, owner: str, request: Naming) -> None:
+    async def check(self, agent: str, owner: str, request: Naming, *, instance: str = "") -> None:
         """Let a request pass whose tasks are all `owner`'s, and make a context that is new to the agent `owner`'s.
+
+        `instance` is the one that has such a context.
 
         Raises:
             NotFound: a task is unknown or not the owner's, or the context is someone else's or not the task's.
@@ -83,15 +93,68 @@ class Ledger:
         context_id = request.context_id
         if context_id is None or context_id == own or (own and _usual(context_id) == _usual(own)):
             return
-        if own or not await self._claim_named(agent, owner, context_id):
+        if own or not await self._claim_named(agent, owner, context_id, instance):
             raise NotFound("context", context_id)
 
+    async def place(self, agent: str, owner: str, request: Naming) -> str | None:
+        """Check a request as `check`, and say which instance has what it names.
+
+        Empty: it was made when the agent had one; None: no instance has it, any will do.
+        """
+        await self.check(agent, owner, request, instance=NOWHERE)
+        if request.task_id is not None:
+            return (await self._require(agent, owner, request.task_id)).instance
+        if request.context_id is not None:
+            found = await self._context_place(agent, request.context_id)
+            if found is not None:
+                return found
+        for task_id in request.reference_task_ids:
+            return (await self._require(agent, owner, task_id)).instance
+        return None
+
+    async def place_of_task(self, agent: str, task_id: str) -> str:
+        """Which instance has a task; as `place`."""
+        await self.know(agent, task_id)
+        known = self._tasks.get((agent, task_id))
+        return known.instance if known is not None else ""
+
+    async def _context_place(self, agent: str, context_id: str) -> str | None:
+        found = self._places.get((agent, context_id))
+        if found is None:
+            row = await self._ownership.find_context(agent, context_id)
+            found = self._places.get((agent, context_id))  # one that was chosen meanwhile
+            if found is None and row is not None and row.instance != NOWHERE:
+                found = row.instance
+                self._places.keep((agent, context_id), found)
+        return found
+
+    def hold(self, agent: str, context_id: str, instance: str) -> None:
+        """Send what names a context to an instance from now on, before that is known to have it."""
+        self._places.keep((agent, context_id), instance)
+
+    def release(self, agent: str, context_id: str) -> None:
+        """Forget what was held: the instance was not reached."""
+        self._places.drop((agent, context_id))
+
+    async def settle(self, agent: str, owner: str, context_id: str, instance: str) -> None:
+        """Write which instance has a context, from now on and for every hub process."""
+        if not await self._ownership.place(Placing(instance, agent, context_id, owner)):
+            self.release(agent, context_id)  # another process was first: its word is read next time
+
     async def record(
-        self, agent: str, owner: str, seen: Sighting, *, context_id: str | None = None, reader: str = ""
+        self,
+        agent: str,
+        owner: str,
+        seen: Sighting,
+        *,
+        context_id: str | None = None,
+        reader: str = "",
+        instance: str = "",
     ) -> bool:
         """Note what an answer shows, before it is shown; return whether its task was surely never seen before.
 
-        `context_id` is the request's, for answers that name none; `reader` the process that reads on.
+        `context_id` is the request's, for answers that name none; `reader` the process that reads on; `instance` the one
+        that answered, of an agent with several.
 
         Raises:
             UpstreamInvalid: the task or the context is someone else's; the answer must not be shown.
@@ -99,10 +162,14 @@ class Ledger:
         context_id = seen.context_id or context_id
         known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
         if known is None and seen.task_id is not None:
-            claimed = await self._claim_task(agent, owner, seen, context_id, reader)
+            owns_context = context_id is not None and self._contexts.get((agent, context_id)) == owner
+            state, at = seen.state or FIRST_STATE, seen.at or time.time()
+            claimed = await self._claim_task(
+                Claim(agent, owner, context_id, seen.task_id, state, at, owns_context, reader, instance)
+            )
         else:
-            fits = (known is None or known.owner == owner) and (
-                context_id is None or await self._claim_context(agent, owner, context_id)
+            fits = (known is None or (known.owner == owner and _is_one(known.instance, instance))) and (
+                context_id is None or await self._claim_context(agent, owner, context_id, instance)
             )
             claimed = Claimed.OWN if fits else Claimed.OTHERS
         if not claimed:
@@ -134,7 +201,7 @@ class Ledger:
         await self.know(agent, task_id)
         known = self._tasks.get((agent, task_id))
         return known is not None and (
-            context_id == known.context_id or await self._claim_context(agent, known.owner, context_id)
+            context_id == known.context_id or await self._claim_context(agent, known.owner, context_id, known.instance)
         )
 
     async def page(self, listing: Listing) -> tuple[list[OwnedTask], int]:
@@ -146,7 +213,8 @@ class Ledger:
         if self._tasks.get((agent, task_id)) is None:
             row = await self._ownership.find_task(agent, task_id)
             if row is not None:
-                self._tasks.keep((agent, task_id), _Known(row.owner, row.context_id, row.state, row.updated_at))
+                known = _Known(row.owner, row.context_id, row.state, row.updated_at, row.instance)
+                self._tasks.keep((agent, task_id), known)
 
     async def _require(self, agent: str, owner: str, task_id: str) -> _Known:
         known = self._tasks.get((agent, task_id))
@@ -157,33 +225,30 @@ class Ledger:
             raise NotFound("task", task_id)
         return known
 
-    async def _claim_named(self, agent: str, owner: str, context_id: str) -> bool:
+    async def _claim_named(self, agent: str, owner: str, context_id: str, instance: str) -> bool:
         """Claim a context that a client names: in the usual spelling too, since agents may read any as the same UUID."""
         if (known := self._contexts.get((agent, context_id))) is not None:
             return known == owner
         usual = _usual(context_id)
-        if usual != context_id and not await self._claim_context(agent, owner, usual):
+        if usual != context_id and not await self._claim_context(agent, owner, usual, instance):
             return False
-        return await self._claim_context(agent, owner, context_id)
+        return await self._claim_context(agent, owner, context_id, instance)
 
-    async def _claim_context(self, agent: str, owner: str, context_id: str) -> bool:
+    async def _claim_context(self, agent: str, owner: str, context_id: str, instance: str) -> bool:
         known = self._contexts.get((agent, context_id))
         if known is not None:
             return known == owner
-        claim = Claim(agent, owner, context_id, None, "", 0.0)
+        claim = Claim(agent, owner, context_id, None, "", 0.0, instance=instance)
         if not await self._ownership.claim(claim):
             return False
         self._contexts.keep((agent, context_id), owner)
         return True
 
-    async def _claim_task(self, agent: str, owner: str, seen: Sighting, context_id: str | None, reader: str) -> Claimed:
-        task_id = seen.task_id
-        state, at = seen.state or FIRST_STATE, seen.at or time.time()
-        owns_context = context_id is not None and self._contexts.get((agent, context_id)) == owner
-        claim = Claim(agent, owner, context_id, task_id, state, at, owns_context, reader)
+    async def _claim_task(self, claim: Claim) -> Claimed:
+        agent, owner, context_id, task_id, state, at, _, _, instance = claim
         claimed = await self._ownership.claim(claim)
         if claimed and task_id is not None:
-            self._tasks.keep((agent, task_id), _Known(owner, context_id or "", state, at))
+            self._tasks.keep((agent, task_id), _Known(owner, context_id or "", state, at, instance))
             if context_id:
                 self._contexts.keep((agent, context_id), owner)
         return claimed
@@ -193,6 +258,11 @@ class Ledger:
             return
         known.state, known.at = state, at or time.time()
         self._ownership.advance_later(Claim(agent, known.owner, known.context_id, task_id, state, known.at))
+
+
+def _is_one(instance: str, another: str) -> bool:
+    """Whether two may be the same instance; empty: the agent had one then, or has one now."""
+    return not instance or not another or instance == another
 
 
 def _usual(context_id: str) -> str:

@@ -47,12 +47,12 @@ class Quirks:
     def note(self, entry: Agent, *quirks: Quirk) -> None:
         """Keep in mind that an agent has these; one that moved begins anew."""
         url, noted = self._noted.get(entry.name, ("", set()))
-        if url != entry.url:
+        if url != _home(entry):
             noted = set()
             self._noted.pop(entry.name, None)
             if len(self._noted) >= MAX_AGENTS:
                 del self._noted[next(iter(self._noted))]
-            self._noted[entry.name] = entry.url, noted
+            self._noted[entry.name] = _home(entry), noted
         for quirk in quirks:
             if quirk not in noted:
                 noted.add(quirk)
@@ -66,17 +66,22 @@ class Quirks:
     def of(self, entry: Agent) -> list[Quirk]:
         """What an agent was seen to have, in the order of the alphabet."""
         url, noted = self._noted.get(entry.name, ("", set()))
-        return sorted(noted) if url == entry.url else []
+        return sorted(noted) if url == _home(entry) else []
 
     def has(self, entry: Agent, quirk: Quirk) -> bool:
         """Whether an agent was seen to have it."""
         url, noted = self._noted.get(entry.name, ("", set()))
-        return quirk in noted and url == entry.url
+        return quirk in noted and url == _home(entry)
 
     def look(self, entry: Agent, speech: Speech, said: object) -> None:
         """Note what strays in a decoded result or event of an agent that is spoken to in `speech`."""
         if found := list(oddities(speech, said)):
             self.note(entry, *found)
+
+
+def _home(entry: Agent) -> str:
+    """The URL that an agent is known by; its instances are of one make."""
+    return entry.urls[0] if entry.urls else entry.url
 
 
 def oddities(speech: Speech, said: object) -> Iterator[Quirk]:

@@ -46,6 +46,7 @@ class Streams:
 
     def __init__(self, upstream: Upstream, *, ledger: Ledger, events: Events, push: Push) -> None:
         self.push = push
+        self.upstream = upstream
         self.ledger = ledger
         self.events = events
         self.readings = Readings(upstream, ledger=ledger, events=events, push=push)
@@ -134,11 +135,16 @@ class Streams:
         seen = next((one for one in sightings if one.task_id is not None), None)
         if seen is None or seen.task_id is None:
             for one in sightings:
-                await self.ledger.record(entry.name, owner, one, context_id=context_id)
+                await self.ledger.record(entry.name, owner, one, context_id=context_id, instance=entry.instance)
             return None
         try:
             is_new = await self.ledger.record(
-                entry.name, owner, seen, context_id=context_id, reader=self.events.process
+                entry.name,
+                owner,
+                seen,
+                context_id=context_id,
+                reader=self.events.process,
+                instance=entry.instance,
             )
         except asyncio.CancelledError:
             self.readings.refuse(entry.name, seen.task_id)

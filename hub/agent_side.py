@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from agents.call import AgentCaller
 from agents.discovery import Discovery
+from agents.instances import Instances
 from agents.keeper import Keeper
 from agents.ledger import Ledger
 from agents.publishing import Publisher
@@ -84,10 +85,12 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     courier = Courier(outbox, egress=egress, gate=gate, signer=signatures.signer, public_url=public_url)
     push = Push(configs, outbox=outbox, courier=courier, ledger=ledger, egress=egress)
     streams = Streams(upstream, ledger=ledger, events=events, push=push)
+    instances = Instances(ledger)
     keeper = Keeper(
         streams,
         catalog=catalog,
         discovery=discovery,
+        instances=instances,
         gate=gate,
         keep=(ground.hub.limits.task_days, ground.hub.limits.tasks),
     )
@@ -99,7 +102,12 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
 
     callbacks = Callbacks(configs, public_url=public_url, on_event=heard)
     caller = AgentCaller(
-        egress, discovery=discovery, upstream=upstream, streams=streams, callbacks=callbacks, read_on=keeper.read_on
+        egress,
+        discovery=discovery,
+        streams=streams,
+        callbacks=callbacks,
+        instances=instances,
+        read_on=keeper.read_on,
     )
 
     async def ready() -> None:

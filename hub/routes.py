@@ -10,6 +10,7 @@ from agents.push_callback import PATH as PUSH_PATH
 from agents.signing import JWKS_PATH
 from hub import errors
 from hub.app import PROBLEM, Door, Routes, jsonrpc
+from hub.auth import Authenticator
 from hub.doors.a2a import A2ADoor
 from hub.doors.admin import AdminDoor
 from hub.doors.catalog import CARD_PATH, CATALOG_PATH, CatalogDoor
@@ -20,6 +21,7 @@ from hub.doors.push import PushDoor
 from hub.exchange import Exchange
 from hub.services import Services
 from registry.errors import MethodNotFound
+from registry.judged import JsonObject
 
 
 @asynccontextmanager
@@ -47,7 +49,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
         registry, discovery=services.discovery, publisher=services.publisher, signatures=services.signatures
     )
     catalog_door = Door(catalog, errors.problem, is_open=catalog.is_open, media_type=PROBLEM)
-    health = HealthDoor(services.database)
+    health = HealthDoor(services.database, Authenticator(services.keys), lambda: _instances(services))
     live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
     ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
     openai_doors = {"/chat/completions": chat_door, "/models": models_door}
@@ -72,6 +74,16 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             ("/api/", admin_door),
         ),
     )
+
+
+def _instances(services: Services) -> JsonObject:
+    """What is known of agents with several instances, by name; without their addresses."""
+    shown = {name: services.agents.instances(agent) for name, agent in services.registry.catalog.agents.items()}
+    return {
+        name: [{member: one[member] for member in ("instance", "state", "calls")} for one in instances]
+        for name, instances in shown.items()
+        if instances
+    }
 
 
 def _to_all(_exchange: Exchange) -> bool:

@@ -341,7 +341,7 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
     own = {"instructions", "tools", "delegates"} & shape.model_fields_set
     unavailable = None
     if shape.model is not None:
-        if shape.url is not None or shape.bridge is not None:
+        if shape.url is not None or shape.urls is not None or shape.bridge is not None:
             raise ValueError("has model, which makes an agent here, and url or bridge, which reach one elsewhere")
         unavailable = "agents made here cannot be called in this version"
     elif own:
@@ -350,11 +350,19 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         unavailable = f"the bridge to {shape.bridge} is not in this version"
     elif shape.assistant is not None:
         raise ValueError("assistant belongs to a bridge")
-    elif shape.url is None:
-        raise ValueError("needs url (an A2A agent), bridge (a platform) or model (an agent made here)")
+    elif shape.url is not None and shape.urls is not None:
+        raise ValueError("has url and urls; an agent with several instances has urls alone")
+    elif shape.url is None and shape.urls is None:
+        raise ValueError(
+            "needs url (an A2A agent; urls for several instances of it), bridge (a platform) or model (an agent made here)"
+        )
+    urls = tuple(shape.urls or ())
+    if urls and shape.grpc_url is not None:
+        raise ValueError("has urls and grpc_url, which is one address; each instance's card says its port of gRPC")
     return Agent(
         name=name,
-        url=shape.url or "",
+        url=shape.url or (urls[0] if urls else ""),
+        urls=urls,
         headers=_headers(shape.headers),
         owner=owner,
         trusted=trusted,

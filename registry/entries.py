@@ -5,7 +5,7 @@ What may hold a credential is not in their `repr`: it reaches logs and traces by
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 Owner = Literal["file", "api"]
@@ -16,7 +16,10 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """An A2A agent. `url` is its base; the card says which path serves which version."""
+    """An A2A agent. `url` is its base; the card says which path serves which version.
+
+    With several instances it stands for all of them, and `instances` for each.
+    """
 
     kind: ClassVar[str] = "agent"
     name: str
@@ -38,6 +41,21 @@ class Agent:
     """The agent ends a task whose stream is left: the hub reads on in the place of a client that leaves."""
     unavailable: str | None = None
     """Why this kind of agent cannot be called by this version; None: it can."""
+    urls: tuple[str, ...] = ()
+    """Where its instances are, `url` first; empty: there is `url` alone."""
+    instance: str = ""
+    """Which of several this is: the agent's name and its URL; empty: it stands for all, or there is one."""
+
+    @property
+    def is_several(self) -> bool:
+        """Whether it stands for several instances."""
+        return bool(self.urls) and not self.instance
+
+    def instances(self) -> tuple[Agent, ...]:
+        """Each instance by itself; an agent with one is that."""
+        if not self.is_several:
+            return (self,)
+        return tuple(replace(self, url=url, instance=f"{self.name} {url}") for url in self.urls)
 
     @property
     def grant_name(self) -> str:

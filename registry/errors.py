@@ -186,6 +186,9 @@ class Overloaded(LimitError):
 class UpstreamError(HubError):
     """The entry behind the hub failed. `entry` is its name in the hub, never its address."""
 
+    is_unsent = False
+    """The request that failed had not been sent: it may be, to somebody else."""
+
     def __init__(self, entry: str, reason: str) -> None:
         super().__init__(f"{entry}: {reason}")
         self.entry = entry
@@ -252,6 +255,14 @@ class AgentFault(UpstreamError):
 
 class CardRefused(UpstreamInvalid):
     """An agent's card is not what the operator pinned or approved, so the agent is not called by it."""
+
+    is_unsent = True
+
+
+def unsent(error: UpstreamError) -> UpstreamError:
+    """Say of an error that the request had not been sent."""
+    error.is_unsent = True
+    return error
 
 
 class AddressRefused(UpstreamError):

@@ -72,6 +72,8 @@ class OwnedTask(SQLModel, table=True):
     state: str
     reader: str = ""
     """The hub process that reads the task's events; empty: none does."""
+    instance: str = ""
+    """The instance of the agent that has it; empty: the agent had one only."""
     created_at: float
     updated_at: float
 
@@ -103,6 +105,8 @@ class OwnedContext(SQLModel, table=True):
     agent: str = Field(primary_key=True)
     context_id: str = Field(primary_key=True)
     owner: str
+    instance: str = ""
+    """As a task's; `-`: none has it yet."""
     created_at: float
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlmodel import Session, col, func, or_, select
 
 from registry.db import Database, insert
-from registry.models import OwnedTask
+from registry.models import OwnedContext, OwnedTask
 
 FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED")
 """A task in one of these never changes again (A2A 1.0 §3.1), so a late event cannot take it back."""
@@ -23,10 +23,15 @@ FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELE
 FIRST_STATE = "TASK_STATE_SUBMITTED"
 """What a task is when nothing was said of it yet."""
 
-_CONTEXTS = "contexts (agent, context_id, owner, created_at)"
-_TASKS = "tasks (agent, task_id, owner, context_id, state, reader, created_at, updated_at)"
+NOWHERE = "-"
+"""The instance of a context that no instance has been told of yet."""
+
+_CONTEXTS = "contexts (agent, context_id, owner, instance, created_at)"
+_TASKS = "tasks (agent, task_id, owner, context_id, state, reader, instance, created_at, updated_at)"
 _CONTEXT_OWNER = "SELECT owner FROM contexts WHERE agent = ? AND context_id = ?"
-_TASK_OWNER = "SELECT owner FROM tasks WHERE agent = ? AND task_id = ?"
+_TASK_OWNER = "SELECT owner FROM tasks WHERE agent = ? AND task_id = ? AND (instance IN ('', ?) OR ? = '')"
+"""None if it is of another instance: two may both mint "1"."""
+_PLACE = "UPDATE contexts SET instance = ? WHERE agent = ? AND context_id = ? AND owner = ? AND instance = ?"
 _ADVANCE = (
     "UPDATE tasks SET state = ?, updated_at = ? WHERE agent = ? AND task_id = ? AND owner = ?"
     " AND state NOT IN (?, ?, ?, ?)"
@@ -58,6 +63,17 @@ class Claim(NamedTuple):
     """The context is known to be the owner's, so it need not be claimed again."""
     reader: str = ""
     """The hub process that reads the task's events."""
+    instance: str = ""
+    """The instance of the agent that has it; empty: the agent has one only."""
+
+
+class Placing(NamedTuple):
+    """A context that was `NOWHERE`, and the instance that has it now."""
+
+    instance: str
+    agent: str
+    context_id: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +108,14 @@ class Ownership:
         """Write a task's new state some time soon, unless the one it has is final."""
         self._database.append_later(_advance_all, _advance_of(claim))
 
+    def place(self, placing: Placing) -> Awaitable[bool]:
+        """Write which instance has a context; False: another one has it, and keeps it. Durable as `claim`."""
+        return self._database.append(_place_all, placing)
+
+    async def find_context(self, agent: str, context_id: str) -> OwnedContext | None:
+        """The context's row, None when there is none."""
+        return await self._database.read(lambda session: session.get(OwnedContext, (agent, context_id)))
+
     async def find_task(self, agent: str, task_id: str) -> OwnedTask | None:
         """The task's row, None when there is none."""
         return await self._database.read(lambda session: session.get(OwnedTask, (agent, task_id)))
@@ -106,7 +130,7 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[Clai
     """Claim contexts, then tasks. Most are new, so owners are only looked at when a row did not go in."""
     now = time.time()
     contexts = [
-        (claim.agent, claim.context_id, claim.owner, now)
+        (claim.agent, claim.context_id, claim.owner, claim.instance, now)
         for claim in claims
         if claim.context_id and not claim.owns_context
     ]
@@ -114,13 +138,13 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[Clai
     if insert(connection, _CONTEXTS, contexts) < len(contexts):
         fit = [
             Claimed.NEW
-            if not one.context_id or _owns(connection, _CONTEXT_OWNER, one, one.context_id)
+            if not one.context_id or _owns(connection, _CONTEXT_OWNER, one.owner, (one.agent, one.context_id))
             else Claimed.OTHERS
             for one in claims
         ]
     tasks = [
-        (agent, task_id, owner, context_id or "", state, reader, now, at)
-        for fits, (agent, owner, context_id, task_id, state, at, _, reader) in zip(fit, claims, strict=True)
+        (agent, task_id, owner, context_id or "", state, reader, instance, now, at)
+        for fits, (agent, owner, context_id, task_id, state, at, _, reader, instance) in zip(fit, claims, strict=True)
         if fits and task_id is not None
     ]
     if insert(connection, _TASKS, tasks) < len(tasks):
@@ -134,16 +158,20 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> list[Clai
 def _claimed_again(connection: sqlite3.Connection, claim: Claim) -> Claimed:
     """Whose a task is that may have been there, with its newest state if it is the owner's."""
     assert claim.task_id is not None
-    if not _owns(connection, _TASK_OWNER, claim, claim.task_id):
+    if not _owns(connection, _TASK_OWNER, claim.owner, (claim.agent, claim.task_id, claim.instance, claim.instance)):
         return Claimed.OTHERS
     if claim.state != FIRST_STATE:
         connection.execute(_ADVANCE, _advance_of(claim))
     return Claimed.OWN
 
 
-def _owns(connection: sqlite3.Connection, owner_of: str, claim: Claim, name: str) -> bool:
-    found: tuple[str] | None = connection.execute(owner_of, (claim.agent, name)).fetchone()
-    return found is not None and found[0] == claim.owner
+def _owns(connection: sqlite3.Connection, owner_of: str, owner: str, name: tuple[str, ...]) -> bool:
+    found: tuple[str] | None = connection.execute(owner_of, name).fetchone()
+    return found is not None and found[0] == owner
+
+
+def _place_all(connection: sqlite3.Connection, placings: list[Placing]) -> list[bool]:
+    return [connection.execute(_PLACE, (*one, NOWHERE)).rowcount == 1 for one in placings]
 
 
 def _advance_of(claim: Claim) -> tuple[object, ...]:

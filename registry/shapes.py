@@ -84,6 +84,12 @@ def _grpc_url(text: str) -> str:
     return text
 
 
+def _all_different(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
+        raise ValueError("has one twice")
+    return texts
+
+
 def _header_map(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
@@ -118,6 +124,9 @@ def _number(value: object) -> object:
 
 
 PositiveInt = Annotated[int, BeforeValidator(_number), Field(gt=0)]
+MAX_INSTANCES = 32
+"""Of one agent: each call looks at all of them."""
+
 PositiveFloat = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(_number), Field(ge=1, le=65535)]
 Url = Annotated[str, AfterValidator(_url)]
@@ -261,6 +270,9 @@ class AgentShape(Shape):
     """One member of `agents`: an A2A agent, a bridge to a platform, or an agent made here."""
 
     url: Url | None = None
+    urls: Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)] | None = (
+        None
+    )
     headers: HeaderMap = {}
     card: Literal["public"] | None = None
     card_url: Url | None = None

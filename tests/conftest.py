@@ -100,11 +100,11 @@ async def served_exchanges(serve: Serve) -> AsyncIterator[str]:
         yield f"http://{host}:{port}"
 
 
-def free_socket() -> socket.socket:
-    """A listening socket on a free loopback port."""
+def free_socket(port: int = 0) -> socket.socket:
+    """A listening socket on a free loopback port, or on one that was free before."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind(("127.0.0.1", port))
     sock.listen(128)
     return sock
 

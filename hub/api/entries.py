@@ -26,7 +26,7 @@ EXAMPLES: dict[EntryKind, JsonObject] = {
     "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
 }
 
-ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url"})
+ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls"})
 
 DESTINATION = ADDRESSES | {"provider"}
 """Members that say where an entry is, and so where its credentials go."""
@@ -146,6 +146,8 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         shown["quarantined"] = {tool.name: tool.reason for tool in catalog.quarantined if tool.server == entry.name}
     else:
         shown["url"] = entry.url
+        if entry.urls:
+            shown["instances"] = services.agents.instances(entry)
     return shown
 
 

@@ -60,6 +60,8 @@ def _where(entry: Agent | Server | Model) -> str:
         return f"{entry.provider}: {entry.model}"
     if isinstance(entry, Server) and entry.command is not None:
         return " ".join((entry.command, *entry.args))
+    if isinstance(entry, Agent) and entry.urls:
+        return " ".join(entry.urls)
     return entry.url or "-"
 
 

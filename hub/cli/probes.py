@@ -64,7 +64,7 @@ async def examine(declared: Declared) -> list[Finding]:
     async with _asking(declared) as (registry, ask):
         catalog = registry.catalog
         entries: list[Agent | Server | Model] = [
-            *catalog.agents.values(),
+            *(one for agent in catalog.agents.values() for one in agent.instances()),
             *catalog.servers.values(),
             *catalog.models.values(),
         ]  # none switched off
@@ -147,4 +147,6 @@ async def _quirks(permit: Permit, egress: Egress, declared: Declared, entry: Age
 
 
 def _title(entry: Agent | Server | Model) -> str:
+    if isinstance(entry, Agent) and entry.instance:
+        return f"agent {entry.name} at {entry.url}"
     return f"{'MCP server' if isinstance(entry, Server) else entry.kind} {entry.name}"

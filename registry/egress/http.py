@@ -21,7 +21,14 @@ from registry.egress.http1 import Connection, Failed, Failure
 from registry.egress.pool import IdleConnections
 from registry.egress.request import Target, head, parse
 from registry.entries import Headers
-from registry.errors import AddressRefused, UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
+from registry.errors import (
+    AddressRefused,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    unsent,
+)
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 §9.2.2)."""
@@ -278,11 +285,11 @@ class Egress:
         try:
             return await self._dialler.dial(target, address=address)
         except ssl.SSLCertVerificationError:
-            raise UpstreamUnavailable(entry, "its certificate is not trusted") from None
+            raise unsent(UpstreamUnavailable(entry, "its certificate is not trusted")) from None
         except TimeoutError:
-            raise UpstreamTimeout(entry, "it cannot be reached in time") from None
+            raise unsent(UpstreamTimeout(entry, "it cannot be reached in time")) from None
         except (OSError, ValueError):
-            raise UpstreamUnavailable(entry, "it cannot be reached") from None
+            raise unsent(UpstreamUnavailable(entry, "it cannot be reached")) from None
 
     def authorities(self) -> bytes | None:
         """The authorities that vouch for upstreams, in PEM, for ways out that bring their own TLS; None: their own."""

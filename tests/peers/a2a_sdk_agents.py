@@ -430,14 +430,15 @@ async def open_agent(
     streaming: bool = True,
     lacking: Collection[Operation] = (),
     guard: Callable[[Any], Awaitable[bool]] | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Agent]:
     """Serve an agent that speaks only `speech`.
 
     `push`: it posts notifications itself. `extended`: it has an extended card with the skill `secret`. `lacking`: these
     operations are answered as one that was never built: -32601, UnsupportedOperation or UNIMPLEMENTED. `guard`: gets
-    the URL of a push configuration and says whether the agent takes it.
+    the URL of a push configuration and says whether the agent takes it. `port`: where one was that is started again.
     """
-    sock = free_socket()
+    sock = free_socket(port)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     agent = Agent(speech, url, InMemoryTaskStore())
     async with AsyncExitStack() as stack:

@@ -380,6 +380,9 @@ def test_where_an_agents_card_and_grpc_are_and_who_signs_it_can_be_said() -> Non
     [
         ("card_url: b.example/card", "card_url: must be an http:// or https:// address"),
         ("grpc_url: a.example", "grpc_url: must read host:port"),
+        ("urls: [http://a.example, http://b.example]", "has url and urls"),
+        ("urls: []", "urls: "),
+        ("urls: [http://a.example, http://a.example]", "urls: has one twice"),
         ("grpc_url: http://a.example:1/x", "grpc_url: must read host:port"),
         ("grpc_url: a.example:99999", "grpc_url: must be an http"),
         ("card_keys: [{kty: oct, k: c2VjcmV0}]", "card_keys.0.kty: must be one of EC, RSA, OKP"),
@@ -389,3 +392,12 @@ def test_where_an_agents_card_and_grpc_are_and_who_signs_it_can_be_said() -> Non
 def test_a_card_setting_that_cannot_be_used_is_told(member: str, said: str) -> None:
     (fault,) = faults(f"agents:\n  a:\n    url: http://a.example\n    {member}\n")
     assert said in fault
+
+
+def test_an_agent_may_have_several_urls() -> None:
+    agents = load(
+        "agents:\n  a: {urls: [http://a.example, http://b.example]}\n  b: {urls: [http://c.example]}\n"
+    ).agents
+    assert (agents["a"].url, agents["a"].urls) == ("http://a.example", ("http://a.example", "http://b.example"))
+    assert (agents["b"].url, agents["b"].urls) == ("http://c.example", ("http://c.example",))
+    assert [one.url for one in agents["a"].instances()] == ["http://a.example", "http://b.example"]
