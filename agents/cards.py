@@ -282,8 +282,10 @@ def _offered(offer: Offer) -> list[JsonObject]:
 
 
 def with_old_members(built: JsonObject) -> JsonObject:
-    """Add what clients of A2A 0.3 read; clients of 1.0 pass over it."""
+    """Add what clients of A2A 0.3 read, if the card offers 0.3: the hub's own may not. Clients of 1.0 pass over it."""
     old = [one for one in built["supportedInterfaces"] if one["protocolVersion"] == "0.3"]
+    if not old:
+        return built
     schemes = {
         name: {"type": "http", **scheme["httpAuthSecurityScheme"], **scheme}
         for name, scheme in built["securitySchemes"].items()
