@@ -65,6 +65,8 @@ class Sighting(NamedTuple):
     """When the state was reached by the agent's clock, in seconds since 1970."""
     form: str = "bare"
     """How it is written: `wrapped` (`{"task": …}`), `kind` (`{"kind": "task", …}`), `bare`, or `odd`: no version writes so."""
+    rpc_id: msgspec.Raw = NULL
+    """The JSON-RPC id of the answer it was read of, if it was read of one."""
 
     def fits(self, version: Version, operation: Operation | None) -> bool:
         """Whether clients of this version can read it as an answer to this operation."""
@@ -91,7 +93,7 @@ def read_answer(data: bytes) -> Answer | None:
         return Answer(answer.id, None) if answer.result is None and _is_error(answer.error) else None
     if answer.result is None:
         return None
-    seen = _sighting(answer.result)
+    seen = _sighting(answer.result, answer.id)
     return None if seen is None else Answer(answer.id, seen)
 
 
@@ -106,7 +108,7 @@ def read_event(data: bytes, *, wrapped: bool) -> Sighting | None:
         return None
 
 
-def _sighting(result: _Result) -> Sighting | None:
+def _sighting(result: _Result, rpc_id: msgspec.Raw = NULL) -> Sighting | None:
     """What a result shows; None: an id in it is too long."""
     body = result.task or result.message or result.msg or result.status_update or result.artifact_update or result
     is_task = body is result.task or body.kind == "task"
@@ -118,11 +120,11 @@ def _sighting(result: _Result) -> Sighting | None:
         form = "wrapped" if form == "bare" else "odd"
     status = body.status
     if status is None or status.state is None:
-        return Sighting(task_id, body.context_id, form=form)
+        return Sighting(task_id, body.context_id, None, None, form, rpc_id)
     state, timestamp = status.state, status.timestamp
     if form == "odd" or state.startswith("TASK_STATE_") == (form == "kind") or not has_zone(timestamp):
         form = "odd"
-    return Sighting(task_id, body.context_id, state_name(state), seconds_of(timestamp), form)
+    return Sighting(task_id, body.context_id, state_name(state), seconds_of(timestamp), form, rpc_id)
 
 
 def has_zone(timestamp: object) -> bool:

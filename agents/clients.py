@@ -31,12 +31,13 @@ class JsonRpcClient:
 
     def event(self, entry: Agent, shown: Shown, *, echoes: bool) -> bytes:
         """Write one event of a stream; `echoes`: JSON-RPC events bear the client's request id already."""
-        data = shown.data
-        answer = answers.read_answer(data) if shown.speech == self._speech else None
-        if answer is None or answer.seen is None or not answer.seen.fits(self._envelope.version, "SubscribeToTask"):
+        data, seen = shown.data, None
+        if shown.speech == self._speech:
+            seen = shown.seen or answers.read_event(data, wrapped=True)
+        if seen is None or not seen.fits(self._envelope.version, "SubscribeToTask"):
             event = event_of(entry, shown.speech, data)  # some agents mix versions, too
             data = self._response(translate.event_down(event) if self._envelope.version == "0.3" else event)
-        elif not echoes or answer.id != self._envelope.id:
+        elif not echoes or seen.rpc_id != self._envelope.id:
             data = self._response(judged.read_object(data)["result"])
         return framed(shown.seq, data)
 
@@ -117,7 +118,5 @@ def result_down(version: Version, operation: Operation, result: JsonObject) -> A
 
 
 def framed(seq: int, data: bytes) -> bytes:
-    """One server-sent event; line ends can only stand between tokens: inside a string JSON escapes them."""
-    if b"\n" in data or b"\r" in data:
-        data = data.replace(b"\r", b" ").replace(b"\n", b" ")
+    """One server-sent event."""
     return b"id: %d\ndata: %b\n\n" % (seq, data) if seq else b"data: %b\n\n" % data

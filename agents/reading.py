@@ -255,7 +255,7 @@ class Reading:
             return None
         self.kept = events[-1].seq
         self.live.change()
-        return [Shown(one.seq, speech, one.data) for one in events]
+        return [Shown(one.seq, speech, one.data, seen) for one, seen in zip(events, sightings, strict=True)]
 
     def end(self) -> None:
         """Read no more."""

@@ -24,6 +24,8 @@ class Shown(NamedTuple):
     speech: Speech
     """How `data` is written."""
     data: bytes
+    seen: Sighting | None = None
+    """What it shows, if that was just read."""
 
 
 def is_over(state: str | None) -> bool:

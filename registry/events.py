@@ -1,6 +1,7 @@
 """What was shown of running A2A tasks, in order, and which hub process reads each: the SQL. Knows no protocol.
 
-An event is opaque bytes with a number; numbers of a task rise by one. A task has at most one reader among all processes,
+An event is opaque bytes without a line feed, with a number; numbers of a task rise by one. Events that came together stand in
+one row, a line each, under the number of the last: a row costs far more than a line. A task has at most one reader among all processes,
 so that no event is kept twice; who is not its reader any more keeps nothing. A process that has not said for `DEAD_S` that
 it lives may be replaced as one.
 """
@@ -29,23 +30,27 @@ DEAD = "-"
 ANYBODY = "*"
 
 PAGE_EVENTS, PAGE_BYTES = 200, 1024 * 1024
-"""How much is read at once of a task's events; the event that goes beyond comes whole."""
+"""How much is read at once of a task's events; the row that goes beyond comes whole."""
 
 PURGE_TASKS = 500
 """Tasks, and contexts, forgotten in one transaction, so that nobody waits long for it."""
 
+ROW_BYTES = 64 * 1024
+"""How large the events of a row are together; one that is larger has its own."""
+
 _EVENTS = "task_events (agent, task_id, seq, form, data)"
+_APPEND = (
+    "INSERT INTO task_events (agent, task_id, seq, form, data) SELECT ?, ?, ?, ?, ? FROM tasks WHERE agent = ? AND task_id = ?"
+    " AND NOT EXISTS (SELECT 1 FROM task_events WHERE agent = ? AND task_id = ? AND seq >= ?)"
+)
+_READS = " AND reader = ?"
+_IS_UNREAD = " AND reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?)"
 _LEAD = (
     "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND (reader = '' OR reader = ?"
     " OR reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?))"
 )
 _LEAVE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND reader = ?"
 _TAKE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ?"
-_READER = (
-    "SELECT reader, reader IN (SELECT id FROM hub_processes WHERE seen_at > ?),"
-    " (SELECT MAX(seq) FROM task_events WHERE agent = tasks.agent AND task_id = tasks.task_id)"
-    " FROM tasks WHERE agent = ? AND task_id = ?"
-)
 
 
 class Event(NamedTuple):
@@ -108,7 +113,7 @@ class Events:
         return self._database.append(_append_all, _Batch(agent, task_id, None, events))
 
     async def after(self, agent: str, task_id: str, seq: int) -> list[Event]:
-        """The next events behind number `seq`, up to PAGE_EVENTS and PAGE_BYTES; empty: there are none."""
+        """The next events behind number `seq`, some PAGE_EVENTS or PAGE_BYTES; empty: there are none."""
 
         def page(session: Session) -> list[Event]:
             wanted = (
@@ -117,11 +122,12 @@ class Events:
                 .order_by(col(TaskEvent.seq))
                 .limit(PAGE_EVENTS)
             )
-            found, size = [], 0
+            found: list[Event] = []
+            size = 0
             for row in session.exec(wanted):  # one by one: what is not fetched takes no memory
-                found.append(Event(*row))
+                found += [one for one in _events(*row) if one.seq > seq]
                 size += len(row[2])
-                if size >= PAGE_BYTES:
+                if size >= PAGE_BYTES or len(found) >= PAGE_EVENTS:
                     break
             return found
 
@@ -197,21 +203,33 @@ def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[b
     """All batches whose reader is still the task's and whose numbers are free; the others not at all."""
     living = time.time() - DEAD_S
     kept = []
-    rows: list[tuple[object, ...]] = []
-    last: dict[tuple[str, str], int] = {}  # of what is written here
     for agent, task_id, reader, events in batches:
-        found = connection.execute(_READER, (living, agent, task_id)).fetchone()
-        fits = False
-        if found is not None and events:
-            name, lives, highest = found
-            is_its_own = not lives if reader is None else name == reader
-            fits = is_its_own and events[0].seq > last.get((agent, task_id), highest or 0)
-        if fits:
-            rows += [(agent, task_id, *event) for event in events]
-            last[agent, task_id] = events[-1].seq
+        condition, who = (_IS_UNREAD, living) if reader is None else (_READS, reader)
+        first, *rest = _rows(events)
+        name = (agent, task_id)
+        fits = connection.execute(_APPEND + condition, (*name, *first, *name, *name, events[0].seq, who)).rowcount == 1
+        if fits and rest:
+            insert(connection, _EVENTS, [(*name, *row) for row in rest])
         kept.append(fits)
-    insert(connection, _EVENTS, rows)
     return kept
+
+
+def _rows(events: Sequence[Event]) -> list[Event]:
+    """Join events that are written alike."""
+    rows: list[Event] = []
+    begin = size = 0
+    for end, (seq, form, data) in enumerate(events, 1):
+        size += len(data)
+        if end == len(events) or events[end].form != form or size + len(events[end].data) > ROW_BYTES:
+            rows.append(Event(seq, form, b"\n".join([one.data for one in events[begin:end]])))
+            begin, size = end, 0
+    return rows
+
+
+def _events(seq: int, form: int, data: bytes) -> list[Event]:
+    """Take a row apart again."""
+    lines = data.split(b"\n")
+    return [Event(number, form, line) for number, line in enumerate(lines, seq - len(lines) + 1)]
 
 
 def _take_turns(connection: sqlite3.Connection, turns: list[_Turn]) -> list[bool]:

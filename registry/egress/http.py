@@ -140,6 +140,10 @@ class Incoming:
                 break
         return b"".join(pieces)
 
+    def hold(self) -> None:
+        """Read no further until more of the body is asked for."""
+        self._connection.hold()
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; errors as in `read`. What came together is one chunk."""
         return self

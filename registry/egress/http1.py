@@ -152,6 +152,12 @@ class Connection(asyncio.Protocol):
             self._resume()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def hold(self) -> None:
+        """Let the upstream's bytes wait in the kernel until `more` or a `take` that finds something."""
+        if not self.complete and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
     async def more(self) -> bytes:
         """Return what came of the body, waiting for it if need be; empty at its end.
 
@@ -163,6 +169,8 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._failure is not None:
                 raise Failed(self._failure)
+            if self._paused:
+                self._resume()
             self._waits_for = _Wait.BODY
             self._waiter = self._loop.create_future()
             await self._waiter

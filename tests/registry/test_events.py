@@ -10,7 +10,7 @@ import pytest
 from sqlmodel import Session, select
 
 from registry.db import Database, open_database
-from registry.events import DEAD_S, PAGE_BYTES, PAGE_EVENTS, PURGE_TASKS, Event, Events
+from registry.events import DEAD_S, PAGE_BYTES, PAGE_EVENTS, PURGE_TASKS, ROW_BYTES, Event, Events
 from registry.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
 
 WORKING = "TASK_STATE_WORKING"
@@ -92,6 +92,24 @@ async def test_a_page_of_events_is_bounded_by_number_and_by_bytes(database: Data
     large = [Event(n, 0, b"x" * (PAGE_BYTES // 2 + n)) for n in range(1, 6)]
     assert await events.append("a", "large", large)
     assert [await events.after("a", "large", n) for n in (0, 2, 4)] == [large[:2], large[2:4], large[4:]]
+
+
+async def test_events_that_are_kept_together_are_one_row_and_come_back_one_by_one(database: Database) -> None:
+    events = Events(database, "p")
+    await add(database, "t", reader="p")
+    first = [Event(n, 0, b"event %d" % n) for n in (1, 2, 3)]
+    second = [Event(4, 0, b"event 4"), Event(5, 1, b"event 5"), Event(6, 1, b"x" * ROW_BYTES), Event(7, 1, b"event 7")]
+    assert await events.append("a", "t", first)
+    assert await events.append("a", "t", second)
+    assert [await events.after("a", "t", n) for n in (0, 2, 3, 6)] == [
+        first + second,
+        first[2:] + second,
+        second,
+        second[3:],
+    ]
+    assert (await left(database))[1] == 1 + 4  # one for the first three; then by form and size
+    assert await events.last("a", "t") == 7
+    assert not await events.append("a", "t", [Event(7, 0, b"taken"), Event(8, 0, b"with it")])
 
 
 async def test_tasks_of_one_id_at_two_agents_share_no_event(database: Database) -> None:

@@ -148,6 +148,26 @@ async def test_unread_body_pauses_the_upstream_until_it_is_taken() -> None:
     connection.connection_lost(None)
 
 
+async def test_an_upstream_that_is_held_is_read_on_when_more_is_asked_for() -> None:
+    connection, wire = await answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n")
+    assert connection.take() == b"ab"
+    connection.hold()
+    assert wire.paused
+    assert connection.take() == b""
+    assert wire.paused
+    more = asyncio.create_task(connection.more())
+    await asyncio.sleep(0)
+    assert not wire.paused
+    connection.data_received(b"2\r\ncd\r\n")
+    connection.hold()
+    assert await more == b"cd"  # what came before it was held is given out, and reading goes on
+    assert not wire.paused
+    connection.data_received(b"2\r\nef\r\n0\r\n\r\n")
+    connection.hold()  # nothing is left to wait for
+    assert not wire.paused
+    connection.connection_lost(None)
+
+
 async def test_a_deadline_that_rings_after_something_came_rings_again_later() -> None:
     connection, wire = await answering(b"HTTP/1.1 200 OK\r\n\r\nx")
     connection._ring()
