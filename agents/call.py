@@ -133,7 +133,7 @@ class AgentCaller:
         if route.speech != JSONRPC_SPEECHES[version] or operation in MADE_HERE or request.has_push:
             heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
             return Reply(None, heard.result, heard.extensions)
-        await self._ledger.check(entry.name, permit.principal.id, request)
+        await self._ledger.check(entry.name, permit.principal, request)
         if self._upstream.contexts.matter(entry, request):
             heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
             return Reply(None, heard.result, heard.extensions)
@@ -172,7 +172,7 @@ class AgentCaller:
         found = await self._find(entry)
         if ask.operation in PUSH:
             return Heard(await self._about_push(permit, entry, ask))
-        await self._ledger.check(entry.name, permit.principal.id, named)
+        await self._ledger.check(entry.name, permit.principal, named)
         if ask.operation == "ListTasks":
             return Heard(await self._list(permit, entry, ask))
         return await self._ask(permit, found, ask)
@@ -192,7 +192,7 @@ class AgentCaller:
         if ask.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, named.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(
-            entry.name, permit.principal.id, seen, context_id=named.context_id, instance=entry.instance
+            entry.name, permit.principal, seen, context_id=named.context_id, instance=entry.instance
         )
         if config is not None and seen.task_id is not None:
             made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
@@ -228,7 +228,7 @@ class AgentCaller:
         route = (await self._find(entry)).choose(wanted)
         operation = request.envelope.operation
         if operation == "SendStreamingMessage":
-            await self._ledger.check(entry.name, permit.principal.id, request)
+            await self._ledger.check(entry.name, permit.principal, request)
         is_passed = route.speech == wanted and operation == "SendStreamingMessage" and not request.has_push
         if not is_passed or self._upstream.contexts.matter(entry, request):
             async with self.follow(permit, entry, wire.canonical(request, forwarded), after=after) as stream:
@@ -255,7 +255,7 @@ class AgentCaller:
                 yield stream
             return
         found = await self._find(entry)
-        await self._ledger.check(entry.name, permit.principal.id, named)
+        await self._ledger.check(entry.name, permit.principal, named)
         route = found.choose(SPEECHES[0])
         if ask.operation == "SubscribeToTask":
             assert named.task_id is not None
@@ -368,7 +368,7 @@ class AgentCaller:
         if request.envelope.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, request.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(
-            entry.name, permit.principal.id, seen, context_id=request.context_id, instance=entry.instance
+            entry.name, permit.principal, seen, context_id=request.context_id, instance=entry.instance
         )
 
     async def _settled(
@@ -381,12 +381,14 @@ class AgentCaller:
                 task = await self._streams.tasks.settled(permit, entry, route, task_id, history_length=length)
         except TimeoutError:
             raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
-        await self._ledger.record(entry.name, permit.principal.id, answers.sighting_of(task), instance=entry.instance)
+        await self._ledger.record(entry.name, permit.principal, answers.sighting_of(task), instance=entry.instance)
         return task
 
     async def _list(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
         """Answer ListTasks: the page from the ledger, each task of it from the agent."""
-        query = listing.read_query(ask.params, agent=entry.name, owner=permit.principal.id)
+        principal = permit.principal
+        team = self._ledger.team_of(entry.name, principal)
+        query = listing.read_query(ask.params, agent=entry.name, owner=principal.id, team=team)
         rows, total = await self._ledger.page(query.listing)
         page = rows[: query.listing.size]
         found = await self._details(permit, entry, [(row.instance, query.detail(row.task_id)) for row in page])
@@ -429,7 +431,7 @@ class AgentCaller:
                 seen = answers.sighting_of(task)
                 if seen.task_id != ask.params["id"]:
                     raise UpstreamInvalid(entry.name, "it answered with another task")
-                await self._ledger.record(entry.name, permit.principal.id, seen, instance=one.instance)
+                await self._ledger.record(entry.name, permit.principal, seen, instance=one.instance)
                 found[index] = task
 
         try:

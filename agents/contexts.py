@@ -1,7 +1,7 @@
 """Agents that take UUIDs only as ids of contexts: what they are sent for their clients' own ids, and what is shown for it.
 
 Inside the hub a context has its client's id always; only the way to the agent knows another one. It is computed, so
-nothing of it is kept, and it is claimed for the context's owner: nobody else can name it to the agent.
+nothing of it is kept, and it is claimed as the context is: who cannot name the one to the agent cannot name the other.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from agents.speech import Ask
 from registry import judged
 from registry.entries import Agent
 from registry.errors import AgentFault, UpstreamError
+from registry.identity import Principal
 from registry.judged import JsonObject
 
 REFUSALS: Final = frozenset({-32600, -32602})
@@ -85,25 +86,25 @@ class Contexts:
 
     def matter(self, entry: Agent, naming: wire.Naming) -> bool:
         """Whether the agent may see another id of the context than its client; the naming's task was checked before."""
-        return (entry.name, entry.url) not in self._liberal and self._own(entry, "", naming) is not None
+        return (entry.name, entry.url) not in self._liberal and self._own(entry, naming) is not None
 
-    async def aliased(self, entry: Agent, owner: str, naming: wire.Naming) -> Aliased | None:
-        """The alias for a request of `owner`, claimed for the context's owner; None: it needs none.
+    async def aliased(self, entry: Agent, principal: Principal, naming: wire.Naming) -> Aliased | None:
+        """The alias for a request of `principal`, claimed for them unless it was before; None: it needs none.
 
         Raises:
             NotFound: somebody else has it.
         """
-        if (entry.name, entry.url) in self._liberal or (own := self._own(entry, owner, naming)) is None:
+        if (entry.name, entry.url) in self._liberal or (own := self._own(entry, naming)) is None:
             return None
-        alias = _alias(entry, *own)
+        alias = _alias(entry, own)
         if naming.context_id is not None:
-            await self._ledger.check(entry.name, own[0], wire.Named(context_id=alias.uuid))
+            await self._ledger.check(entry.name, principal, wire.Named(context_id=alias.uuid))
         return Aliased(alias, self._quirks.has(entry, "uuid_contexts"))
 
     def shown(self, entry: Agent, task_id: str, event: JsonObject) -> JsonObject:
         """What an agent posted of a task that is remembered, with the client's own id."""
-        own = self._own(entry, "", wire.Named(task_id))
-        return event if own is None else _alias(entry, *own).shown(event)
+        own = self._own(entry, wire.Named(task_id))
+        return event if own is None else _alias(entry, own).shown(event)
 
     def may_try(self, entry: Agent, naming: wire.Naming, code: int, refusals: frozenset[int] = REFUSALS) -> bool:
         """Whether an agent that refused a message may have done so for its context's id alone."""
@@ -130,13 +131,14 @@ class Contexts:
                 self._liberal.clear()
             self._liberal[entry.name, entry.url] = None
 
-    def _own(self, entry: Agent, owner: str, naming: wire.Naming) -> tuple[str, str] | None:
-        """Owner and id of the context that a request belongs to; None: there is none, or it is a UUID."""
+    def _own(self, entry: Agent, naming: wire.Naming) -> str | None:
+        """The context that a request belongs to; None: there is none, or it is a UUID."""
         context_id = naming.context_id
         if context_id is None and naming.task_id is not None:
-            owner, context_id = self._ledger.context(entry.name, naming.task_id) or ("", None)
-        return None if not context_id or _UUID.fullmatch(context_id) else (owner, context_id)
+            context_id = self._ledger.context(entry.name, naming.task_id)
+        return None if not context_id or _UUID.fullmatch(context_id) else context_id
 
 
-def _alias(entry: Agent, owner: str, context_id: str) -> Alias:
-    return Alias(context_id, str(uuid5(_NAMESPACE, "\n".join((entry.name, owner, context_id)))))
+def _alias(entry: Agent, context_id: str) -> Alias:
+    """One for all who share the context: of those who name it the hub lets pass only them."""
+    return Alias(context_id, str(uuid5(_NAMESPACE, f"{entry.name}\n{context_id}")))

@@ -88,8 +88,7 @@ class Instances:
             UpstreamUnavailable: the instance that has it cannot be reached, or none can.
             HubError: as `call`.
         """
-        owner = permit.principal.id
-        place = await self._ledger.place(entry.name, owner, naming)
+        place = await self._ledger.place(entry.name, permit.principal, naming)
         new_context = naming.context_id if place is None else None
         tried: list[Instance] = []
         while True:
@@ -106,12 +105,12 @@ class Instances:
                     if not is_sent and new_context is not None:
                         self._ledger.release(entry.name, new_context)
                     if is_sent or place is not None or len(tried) + 1 == len(entry.urls):
-                        await self._settle(entry, owner, new_context if is_sent else None, one)
+                        await self._settle(entry, new_context if is_sent else None, one)
                         raise
                     self._failed(one, error)
                     tried.append(one)
                     continue
-                await self._settle(entry, owner, new_context, one)
+                await self._settle(entry, new_context, one)
                 yield lent
                 return
 
@@ -188,9 +187,9 @@ class Instances:
             one.failures += 1
             one.retry_at = self._clock() + PAUSE_S
 
-    async def _settle(self, entry: Agent, owner: str, new_context: str | None, one: Instance) -> None:
+    async def _settle(self, entry: Agent, new_context: str | None, one: Instance) -> None:
         if new_context is not None:
-            await self._ledger.settle(entry.name, owner, new_context, one.entry.instance)
+            await self._ledger.settle(entry.name, new_context, one.entry.instance)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""ListTasks (A2A 1.0 §3.1.4), answered from the ledger: the caller's own tasks only, whatever the agent would list. Pure."""
+"""ListTasks (A2A 1.0 §3.1.4), answered from the ledger: the caller's own tasks and those shared with them, whatever the agent would list. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Query:
         return Ask(operation="GetTask", params=params)
 
 
-def read_query(params: JsonObject, *, agent: str, owner: str) -> Query:
+def read_query(params: JsonObject, *, agent: str, owner: str, team: str | None) -> Query:
     """Read the canonical parameters of ListTasks.
 
     Raises:
@@ -59,6 +59,7 @@ def read_query(params: JsonObject, *, agent: str, owner: str) -> Query:
     listing = Listing(
         agent=agent,
         owner=owner,
+        team=team,
         size=size,
         context_id=_read(params, "contextId", str) or None,
         state=answers.state_name(state) if state and state != "TASK_STATE_UNSPECIFIED" else None,
@@ -85,7 +86,7 @@ def _read_token(token: str | None) -> tuple[float, str] | None:
 
 
 def next_token(listing: Listing, page: list[OwnedTask]) -> str:
-    """Point behind the page's last task; empty when no task follows. It opens nothing: lists are the caller's own."""
+    """Point behind the page's last task; empty when no task follows. It opens nothing: a list is made anew of what its caller may see."""
     if len(page) <= listing.size:
         return ""
     last = page[listing.size - 1]

@@ -18,7 +18,7 @@ from agents.ledger import Ledger
 from agents.push_delivery import Courier, logged
 from agents.records import Untranslatable
 from agents.speech import Version
-from agents.wire import MAX_ID, Named
+from agents.wire import MAX_ID
 from registry.egress.http import Egress
 from registry.egress.request import parse
 from registry.entries import Agent
@@ -198,9 +198,11 @@ class Push:
 
         `event` is a canonical StreamResponse, `task` the task as it is after it: needed when `versions` holds 0.3.
         """
-        receivers = self._configs.of_task(agent_name, task_id)
-        if not receivers:
-            return
+        receivers = [
+            one
+            for one in self._configs.of_task(agent_name, task_id)
+            if await self._ledger.is_open(agent_name, task_id, one.owner)  # it may have been a colleague's
+        ]
         now = self._clock()
         bodies: dict[str, bytes | None] = {}
         postings = []
@@ -232,7 +234,8 @@ class Push:
             await asyncio.sleep(REFRESH_S)
 
     async def _require(self, principal_id: str, agent: Agent, task_id: str) -> None:
-        await self._ledger.check(agent.name, principal_id, Named(task_id))
+        if not await self._ledger.is_open(agent.name, task_id, principal_id):
+            raise NotFound("task", task_id)
 
 
 def _body(version: Version, event: JsonObject, task: Any) -> bytes | None:

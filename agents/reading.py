@@ -167,8 +167,7 @@ class Readings:
 
     def context(self, entry: Agent, task_id: str) -> str | None:
         """The context of a task; None when it is not remembered."""
-        known = self._ledger.context(entry.name, task_id)
-        return known[1] if known is not None else None
+        return self._ledger.context(entry.name, task_id)
 
     async def check(self, entry: Agent, task_id: str, seen: Sighting) -> None:
         """Let pass what an agent shows with a task.

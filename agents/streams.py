@@ -131,16 +131,16 @@ class Streams:
         self, permit: Permit, entry: Agent, sightings: list[Sighting], context_id: str | None, begun: Begun | None
     ) -> Reading | None:
         """Become the reader of the task that a stream shows first; None: it shows none."""
-        owner = permit.principal.id
+        principal = permit.principal
         seen = next((one for one in sightings if one.task_id is not None), None)
         if seen is None or seen.task_id is None:
             for one in sightings:
-                await self.ledger.record(entry.name, owner, one, context_id=context_id, instance=entry.instance)
+                await self.ledger.record(entry.name, principal, one, context_id=context_id, instance=entry.instance)
             return None
         try:
             is_new = await self.ledger.record(
                 entry.name,
-                owner,
+                principal,
                 seen,
                 context_id=context_id,
                 reader=self.events.process,

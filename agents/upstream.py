@@ -112,7 +112,7 @@ class Upstream:
             UpstreamError: it did not answer, or not in A2A.
         """
         naming = wire.named_in(ask)
-        aliased = await self.contexts.aliased(entry, permit.principal.id, naming)
+        aliased = await self.contexts.aliased(entry, permit.principal, naming)
         if aliased is None:
             return await self._unary(permit, entry, route, ask)
         alias, is_needed = aliased
@@ -144,7 +144,7 @@ class Upstream:
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
         """Ask for events; leaving closes the connection and nothing more. Errors as `unary`, also while reading."""
         naming = wire.named_in(ask)
-        aliased = await self.contexts.aliased(entry, permit.principal.id, naming)
+        aliased = await self.contexts.aliased(entry, permit.principal, naming)
         async with AsyncExitStack() as stack:
             if aliased is None:
                 yield await stack.enter_async_context(self._stream(permit, entry, route, ask))

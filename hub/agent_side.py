@@ -77,7 +77,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     signatures = Signatures(SigningKeys(database, ground.sealer), public_url=public_url)
     publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, ground.hub))
     discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
-    ledger = Ledger(Ownership(database))
+    ledger = Ledger(Ownership(database), is_shared=lambda name: _is_shared(catalog(), name))
     events = Events(database, secrets.token_hex(8))
     upstream = Upstream(egress, ledger)
     configs = PushConfigs(database, sealer=ground.sealer)
@@ -124,6 +124,11 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         ready=ready,
         aclose=upstream.aclose,
     )
+
+
+def _is_shared(catalog: Catalog, agent: str) -> bool:
+    entry = catalog.agents.get(agent)
+    return entry is not None and entry.shared
 
 
 def grpc_address(public_url: str, hub: HubSettings) -> str | None:

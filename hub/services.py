@@ -34,6 +34,7 @@ from registry.keys import Keys
 from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
+from registry.teams import Teams
 from registry.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Services:
     public_url: str
     database: Database
     keys: Keys
+    teams: Teams
     registry: Registry
     gate: Gate
     egress: Egress
@@ -102,7 +104,6 @@ async def open_services(
         stack.push_async_callback(egress.aclose)
         secrets_of = sealer(declared)
         registry = Registry(database, secrets_of, keys)
-        made_admin_key = await keys.follow_admin_key(hub.admin_key)
         gate = make_gate(usage.record)
         ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
@@ -127,6 +128,7 @@ async def open_services(
             public_url=public_url,
             database=database,
             keys=keys,
+            teams=Teams(database, keys),
             registry=registry,
             gate=gate,
             egress=egress,
@@ -139,7 +141,7 @@ async def open_services(
             tools=dispatch,
             chat=chat,
             sync=sync,
-            made_admin_key=made_admin_key,
+            made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
 
 

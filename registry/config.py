@@ -14,7 +14,7 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from registry.entries import Agent, Headers, Model, Owner, Server, Toolset
+from registry.entries import Agent, Model, Owner, Server, Toolset
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.judged import JsonObject
@@ -327,14 +327,11 @@ def _key_spec(key: KeyShape) -> KeySpec:
     return KeySpec(
         name=key.name,
         allow=tuple(key.allow),
+        team=key.team,
         requests_per_minute=key.limits.requests_per_minute,
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         secret=key.key,
     )
-
-
-def _headers(headers: dict[str, str]) -> Headers:
-    return tuple(headers.items())
 
 
 def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
@@ -363,7 +360,7 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         name=name,
         url=shape.url or (urls[0] if urls else ""),
         urls=urls,
-        headers=_headers(shape.headers),
+        headers=tuple(shape.headers.items()),
         owner=owner,
         trusted=trusted,
         public_card=shape.card == "public",
@@ -372,6 +369,7 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         quarantine_drift=shape.quarantine_drift,
         grpc_url=shape.grpc_url,
         detach=shape.detach,
+        shared=shape.share == "team",
         unavailable=unavailable,
     )
 
@@ -393,9 +391,9 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         url=shape.url,
         command=shape.command,
         args=tuple(shape.args),
-        env=_headers(env),
+        env=tuple(env.items()),
         cwd=shape.cwd,
-        headers=_headers(shape.headers),
+        headers=tuple(shape.headers.items()),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
         owner=owner,
         trusted=trusted,
@@ -433,7 +431,7 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
         model=upstream,
         base_url=shape.base_url,
         api_key=shape.api_key,
-        headers=_headers(shape.headers),
+        headers=tuple(shape.headers.items()),
         owner=owner,
         trusted=trusted,
         unavailable="several deployments of one model are not in this version" if shape.deployments else None,

@@ -39,6 +39,8 @@ class Agent:
     """host:port of its gRPC; None: what its card says, on the host of `url`."""
     detach: bool = False
     """The agent ends a task whose stream is left: the hub reads on in the place of a client that leaves."""
+    shared: bool = False
+    """What a key of a team makes there is open to all keys of the team."""
     unavailable: str | None = None
     """Why this kind of agent cannot be called by this version; None: it can."""
     urls: tuple[str, ...] = ()

@@ -18,6 +18,8 @@ class Principal:
     """None: unlimited."""
     expires_at: float | None = None
     """Seconds since 1970; None: never."""
+    team_id: str | None = None
+    """The team that the key belongs to, by its immutable id: aliases change, and are in no cache."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 
@@ -42,6 +44,8 @@ class KeySpec:
 
     name: str
     allow: tuple[str, ...]
+    team: str | None = None
+    """Alias or id; None: none."""
     requests_per_minute: int | None = None
     expires_at: float | None = None
     secret: str | None = field(default=None, repr=False)

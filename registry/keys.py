@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from registry.access import Grants
 from registry.db import Database
-from registry.errors import Conflict, NotFound, Overloaded
+from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import KeySpec, Principal, admin
-from registry.models import ApiKey, Change, Setting
+from registry.models import ApiKey, Change, Setting, Team
 from registry.secrets import digest, new_api_key, new_id
 
 MAX_CACHED = 100_000
@@ -74,6 +74,7 @@ class Keys:
 
         Raises:
             Conflict: a live key has this name.
+            InvalidRequest: there is no such team.
         """
         secret = spec.secret or new_api_key()
 
@@ -96,13 +97,17 @@ class Keys:
     ) -> ApiKey:
         """Replace members of a key made here; raises `NotFound`, or `Conflict` for a key of the file.
 
-        `check` sees the key as it would be, and raises to leave it as it is.
+        `check` sees the key as it would be, and raises to leave it as it is. The member `team` is an alias or id, or None;
+        raises `InvalidRequest` when there is no such team.
         """
 
         def change(session: Session) -> ApiKey:
             key = _own(session, name)
             for member, value in members.items():
-                setattr(key, member, value)
+                if member == "team":
+                    key.team_id = _team_id(session, value)
+                else:
+                    setattr(key, member, value)
             check(key)
             session.add(key)
             session.add(Change(kind="key", name=key.id))
@@ -123,6 +128,7 @@ class Keys:
 
         Raises:
             Conflict: a key of the file has the secret of a key made here, live or revoked.
+            InvalidRequest: it names a team that does not exist.
         """
 
         def follow(session: Session) -> None:
@@ -138,6 +144,7 @@ class Keys:
                     key.grants = msgspec.json.encode(spec.allow).decode()
                     key.requests_per_minute = spec.requests_per_minute
                     key.expires_at = spec.expires_at
+                    key.team_id = _team_id(session, spec.team)
                 session.add(key)
             session.flush()
             for secret_digest, spec in wanted.items():
@@ -181,7 +188,22 @@ def _load(session: Session, secret_digest: str) -> Principal | None:
         grants=Grants.parse(grants_of(key)),
         requests_per_minute=key.requests_per_minute,
         expires_at=key.expires_at,
+        team_id=key.team_id,
     )
+
+
+def team_named(session: Session, name: str) -> Team | None:
+    """The team of this alias or id; no alias reads like an id."""
+    return session.exec(select(Team).where(or_(col(Team.alias) == name, col(Team.id) == name))).first()
+
+
+def _team_id(session: Session, name: object) -> str | None:
+    if name is None:
+        return None
+    team = team_named(session, str(name))
+    if team is None:
+        raise InvalidRequest(f"There is no team {name!r}: make it first, or write its present alias.", member="team")
+    return team.id
 
 
 def grants_of(key: ApiKey) -> tuple[str, ...]:
@@ -220,6 +242,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         expires_at=spec.expires_at,
         created_at=time.time(),
         owner=owner,
+        team_id=_team_id(session, spec.team),
     )
     session.add(key)
     session.add(Change(kind="key", name=key.id))

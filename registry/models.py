@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
+
+
+class Team(SQLModel, table=True):
+    """Keys that belong together. Everything points to its id; its alias stands here and nowhere else."""
+
+    __tablename__ = "teams"
+    id: str = Field(primary_key=True)
+    """Random, never reused: a team made anew under an old alias is another one."""
+    alias: str = Field(unique=True)
+    created_at: float
 
 
 class ApiKey(SQLModel, table=True):
@@ -16,6 +26,7 @@ class ApiKey(SQLModel, table=True):
     digest: str = Field(unique=True)
     grants: str
     """JSON array of `kind:glob`."""
+    team_id: str | None = Field(default=None, index=True)
     requests_per_minute: int | None = None
     expires_at: float | None = None
     revoked_at: float | None = None
@@ -64,9 +75,12 @@ class OwnedTask(SQLModel, table=True):
     """Whose an A2A task is. The row is there before the client sees the id."""
 
     __tablename__ = "tasks"
+    __table_args__ = (Index("ix_tasks_team", "team", sqlite_where=text("team IS NOT NULL")),)
     agent: str = Field(primary_key=True)
     task_id: str = Field(primary_key=True)
     owner: str = Field(index=True)
+    team: str | None = None
+    """Id of the team that it is shared in, as long as its agent's setting says so; None: it is the owner's alone."""
     context_id: str
     """Without an index: it would cost every new task a fifth more, and lists are an owner's own."""
     state: str
@@ -105,6 +119,8 @@ class OwnedContext(SQLModel, table=True):
     agent: str = Field(primary_key=True)
     context_id: str = Field(primary_key=True)
     owner: str
+    team: str | None = None
+    """As a task's; all new tasks of the context have it too."""
     instance: str = ""
     """As a task's; `-`: none has it yet."""
     created_at: float

@@ -24,6 +24,7 @@ MIN_SECRET_CHARS = 32
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -115,6 +116,15 @@ def check_key_name(name: str) -> str:
     if not _KEY_NAME.fullmatch(name):
         raise ValueError("a key's name has at most 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")
     return name
+
+
+def check_team_alias(alias: str) -> str:
+    """Return `alias` if a team may be called so; raises `ValueError` with the rule. No alias reads like a team's id."""
+    if not _TEAM_ALIAS.fullmatch(alias):
+        raise ValueError(
+            "a team's alias has at most 64 of a-z 0-9 . _ -, begins with a letter or digit, not with team_"
+        )
+    return alias
 
 
 def _number(value: object) -> object:
@@ -280,6 +290,7 @@ class AgentShape(Shape):
     quarantine_drift: bool = False
     grpc_url: Annotated[str, AfterValidator(_grpc_url)] | None = None
     detach: bool = False
+    share: Literal["team"] | None = None
     bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
     assistant: Text | None = None
     model: Text | None = None
@@ -307,6 +318,7 @@ class KeyShape(Shape):
     name: Annotated[str, AfterValidator(check_key_name)]
     key: KeyText
     allow: list[GrantText]
+    team: Text | None = None
     limits: KeyLimitsShape = KeyLimitsShape()
     budget: BudgetShape | None = None
     expires_at: AwareDatetime | None = None

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from hub import errors
-from hub.api import agent_cards, entries, keys, push, usage
+from hub.api import agent_cards, entries, keys, push, teams, usage
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
@@ -23,13 +23,13 @@ def api(services: Services) -> FastAPI:
     app = FastAPI(
         title="Hubbub",
         version="1",
-        description="Registry of agents, MCP servers, models and keys. Send 'Authorization: Bearer sk-…'.",
+        description="Registry of agents, MCP servers, models, keys and teams. Send 'Authorization: Bearer sk-…'.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.services = services
-    for router in (keys.router, *entries.routers(), agent_cards.router, push.router, usage.router):
+    for router in (keys.router, teams.router, *entries.routers(), agent_cards.router, push.router, usage.router):
         app.include_router(router, prefix="/api")
     app.add_exception_handler(HubError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

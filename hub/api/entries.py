@@ -145,7 +145,7 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         shown |= {"url": entry.url, "command": entry.command, "tools": _tools(catalog.tools, entry.name)}
         shown["quarantined"] = {tool.name: tool.reason for tool in catalog.quarantined if tool.server == entry.name}
     else:
-        shown["url"] = entry.url
+        shown |= {"url": entry.url, "share": "team" if entry.shared else None}
         if entry.urls:
             shown["instances"] = services.agents.instances(entry)
     return shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
+from hub.services import Services
 from registry.access import GrantInvalid, Grants
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal
@@ -35,6 +36,8 @@ class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, AfterValidator(check_key_name)]
     allow: list[str] = Field(max_length=1000)
+    team: str | None = None
+    """Alias or id. Putting a key into a team needs `admin:teams`."""
     limits: Limits = Limits()
     expires_at: AwareDatetime | None = None
 
@@ -44,6 +47,8 @@ class ChangedKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     allow: list[str] | None = Field(default=None, max_length=1000)
+    team: str | None = None
+    """Alias or id; null takes the key out of its team. Needs `admin:teams`."""
     limits: Limits | None = None
     expires_at: AwareDatetime | None = None
 
@@ -54,6 +59,8 @@ class PublicKey(BaseModel):
     id: str
     name: str
     allow: list[str]
+    team: str | None
+    """The alias of its team."""
     limits: Limits
     expires_at: datetime | None
     created_at: datetime
@@ -80,11 +87,12 @@ async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey
         KeySpec(
             name=body.name,
             allow=_granted(caller, body.allow),
+            team=_placed(caller, body.team) if body.team is not None else None,
             requests_per_minute=body.limits.requests_per_minute,
             expires_at=body.expires_at.timestamp() if body.expires_at else None,
         )
     )
-    return MadeKey(key=secret, **_public(made).model_dump())
+    return MadeKey(key=secret, **_public(made, await _aliases(services)).model_dump())
 
 
 @router.get("")
@@ -96,8 +104,9 @@ async def listed(
 ) -> KeyPage:
     """List live keys by name."""
     keys = [key for key in await services.keys.all_live() if key.name > after]
+    aliases = await _aliases(services)
     return KeyPage(
-        items=[_public(key) for key in keys[:limit]], next=keys[limit - 1].name if len(keys) > limit else None
+        items=[_public(key, aliases) for key in keys[:limit]], next=keys[limit - 1].name if len(keys) > limit else None
     )
 
 
@@ -107,7 +116,7 @@ async def one(name: str, _caller: Caller, services: ServicesNow) -> PublicKey:
     found = next((key for key in await services.keys.all_live() if key.name == name), None)
     if found is None:
         raise NotFound("key", name)
-    return _public(found)
+    return _public(found, await _aliases(services))
 
 
 @router.patch("/{name}")
@@ -120,7 +129,10 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
         members["requests_per_minute"] = body.limits.requests_per_minute
     if "expires_at" in body.model_fields_set:
         members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
-    return _public(await services.keys.update(name, check=lambda key: _granted(caller, grants_of(key)), **members))
+    if "team" in body.model_fields_set:
+        members["team"] = _placed(caller, body.team)
+    changed = await services.keys.update(name, check=lambda key: _granted(caller, grants_of(key)), **members)
+    return _public(changed, await _aliases(services))
 
 
 @router.delete("/{name}", status_code=204)
@@ -140,11 +152,23 @@ def _granted(caller: Principal, allow: Sequence[str]) -> tuple[str, ...]:
     return tuple(allow)
 
 
-def _public(key: ApiKey) -> PublicKey:
+def _placed(caller: Principal, team: str | None) -> str | None:
+    """The team that a key is put into: its colleagues' tasks open to it, so it takes more than making keys."""
+    if not caller.grants.allow("admin", "teams"):
+        raise InvalidRequest("putting keys into teams needs the grant admin:teams", member="team")
+    return team
+
+
+async def _aliases(services: Services) -> dict[str, str]:
+    return {team.id: team.alias for team in await services.teams.all()}
+
+
+def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
     return PublicKey(
         id=key.id,
         name=key.name,
         allow=list(grants_of(key)),
+        team=aliases.get(key.team_id) if key.team_id is not None else None,
         limits=Limits(requests_per_minute=key.requests_per_minute),
         expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,
         created_at=datetime.fromtimestamp(key.created_at, UTC),

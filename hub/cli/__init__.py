@@ -11,6 +11,7 @@ COMMANDS = {
     "check": ("hub.cli.check", "Validate hub.yaml and print every fault."),
     "doctor": ("hub.cli.doctor", "Probe the database, agents, MCP servers and models."),
     "keys": ("hub.cli.keys", "Make, list and revoke API keys."),
+    "teams": ("hub.cli.teams", "Make, list, rename and delete teams of keys."),
     "agents": ("hub.cli.lists", "List agents."),
     "mcp": ("hub.cli.lists", "List MCP servers."),
     "models": ("hub.cli.lists", "List models."),

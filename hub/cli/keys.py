@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,8 +14,9 @@ from registry.access import GrantInvalid, Grants
 from registry.config import Declared
 from registry.identity import KeySpec
 from registry.keys import Keys, grants_of
-from registry.models import ApiKey
+from registry.models import ApiKey, Team
 from registry.shapes import check_key_name
+from registry.teams import Teams
 
 
 @click.group("keys")
@@ -22,41 +24,42 @@ def keys_command() -> None:
     """Make, list and revoke API keys."""
 
 
+def _name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    try:
+        return check_key_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _time(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter("write it like 2030-01-31T00:00:00Z") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 @keys_command.command("create")
-@click.argument("name")
+@click.argument("name", callback=_name)
 @click.argument("grants", nargs=-1, metavar="")
 @click.option(
     "--allow", multiple=True, metavar="GRANT ...", help="What the key may call, such as tool:github__* or model:*."
 )
+@click.option("--team", metavar="TEAM", help="The team that the key belongs to, by alias or id; default: none.")
 @click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
-@click.option("--expires-at", metavar="TIME", help="When it ends, such as 2030-01-31T00:00:00Z; default: never.")
+@click.option(
+    "--expires-at", metavar="TIME", callback=_time, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."
+)
 @config_option
-def _create(
-    name: str,
-    grants: tuple[str, ...],
-    allow: tuple[str, ...],
-    requests_per_minute: int | None,
-    expires_at: str | None,
-    config: Path | None,
-) -> None:
+def _create(allow: tuple[str, ...], grants: tuple[str, ...], config: Path | None, **members: Any) -> None:
     """Make the key NAME and print its secret, this once."""
-    spec = KeySpec(
-        name=_name(name),
-        allow=_grants((*allow, *grants)),
-        requests_per_minute=requests_per_minute,
-        expires_at=_time(expires_at),
-    )
+    spec = KeySpec(allow=_grants((*allow, *grants)), **members)
     with told():
         secret = asyncio.run(_made(declared_by(config), spec))
     click.echo("The key's secret, shown this once:", err=True)
     click.echo(secret)
-
-
-def _name(name: str) -> str:
-    try:
-        return check_key_name(name)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="NAME") from None
 
 
 def _grants(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,16 +70,6 @@ def _grants(texts: tuple[str, ...]) -> tuple[str, ...]:
     except GrantInvalid as error:
         raise click.BadParameter(str(error), param_hint="--allow") from None
     return texts
-
-
-def _time(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("write it like 2030-01-31T00:00:00Z", param_hint="--expires-at") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 async def _made(declared: Declared, spec: KeySpec) -> str:
@@ -90,14 +83,26 @@ async def _made(declared: Declared, spec: KeySpec) -> str:
 def _list(config: Path | None) -> None:
     """List live keys, without their secrets."""
     with told():
-        keys = asyncio.run(_all(declared_by(config)))
-    rows = [(key.name, " ".join(grants_of(key)), _pace(key), _day(key.expires_at), key.owner) for key in keys]
-    click.echo(table(("NAME", "ALLOW", "LIMIT", "EXPIRES", "MADE IN"), rows) if rows else "No keys.")
+        keys, teams = asyncio.run(_all(declared_by(config)))
+    aliases = {team.id: team.alias for team in teams}
+    rows = [
+        (
+            key.name,
+            aliases.get(key.team_id or "", "-"),
+            " ".join(grants_of(key)),
+            _pace(key),
+            _day(key.expires_at),
+            key.owner,
+        )
+        for key in keys
+    ]
+    click.echo(table(("NAME", "TEAM", "ALLOW", "LIMIT", "EXPIRES", "MADE IN"), rows) if rows else "No keys.")
 
 
-async def _all(declared: Declared) -> list[ApiKey]:
+async def _all(declared: Declared) -> tuple[list[ApiKey], list[Team]]:
     async with database_of(declared) as database:
-        return await Keys(database).all_live()
+        keys = Keys(database)
+        return await keys.all_live(), await Teams(database, keys).all()
 
 
 def _pace(key: ApiKey) -> str:

@@ -78,3 +78,42 @@ async def test_sql_in_grants_and_names_is_text(admin: httpx.AsyncClient, grant: 
     assert made.json()["allow"] == [grant]
     assert (await admin.get("/api/keys/a'%20OR%20'1'='1")).status_code == 404
     assert (await admin.get("/api/keys", params={"after": "' OR 1=1 --"})).json()["items"][0]["allow"] == [grant]
+
+
+async def test_who_makes_keys_puts_none_into_a_team_without_the_grant_for_it(
+    admin: httpx.AsyncClient, clerk: httpx.AsyncClient
+) -> None:
+    await admin.post("/api/teams", json={"alias": "red"})
+    await admin.post("/api/keys", json={"name": "theirs", "allow": [], "team": "red"})
+    for team in ("red", "nobodys"):
+        refused = await clerk.post("/api/keys", json={"name": "spy", "allow": [], "team": team})
+        assert (refused.status_code, refused.json()["detail"]) == (
+            400,
+            "putting keys into teams needs the grant admin:teams",
+        )
+    await clerk.post("/api/keys", json={"name": "spy", "allow": []})
+    for name, moved in (("spy", "red"), ("theirs", None)):
+        assert (await clerk.patch(f"/api/keys/{name}", json={"team": moved})).status_code == 400
+    assert [(await admin.get(f"/api/keys/{name}")).json()["team"] for name in ("spy", "theirs")] == [None, "red"]
+    for method, path in (("GET", "/api/teams"), ("POST", "/api/teams"), ("DELETE", "/api/teams/red")):
+        assert (await clerk.request(method, path, json={"alias": "x"})).status_code == 404
+
+
+async def test_teams_are_made_listed_renamed_and_deleted(admin: httpx.AsyncClient) -> None:
+    red = (await admin.post("/api/teams", json={"alias": "red"})).json()
+    assert red["alias"] == "red"
+    assert (await admin.post("/api/teams", json={"alias": "red"})).status_code == 409
+    assert (await admin.post("/api/teams", json={"alias": "Red"})).status_code == 400
+    await admin.post("/api/teams", json={"alias": "blue"})
+    page = (await admin.get("/api/teams", params={"limit": 1})).json()
+    assert [(item["alias"], page["next"]) for item in page["items"]] == [("blue", "blue")]
+    rest = (await admin.get("/api/teams", params={"after": page["next"]})).json()
+    assert rest == {"items": [red], "next": None}
+    assert (await admin.patch("/api/teams/red", json={"alias": "blue"})).status_code == 409
+    renamed = {**red, "alias": "crimson"}
+    assert (await admin.patch("/api/teams/red", json={"alias": "crimson"})).json() == renamed
+    for name in ("crimson", red["id"]):
+        assert (await admin.get(f"/api/teams/{name}")).json() == renamed
+    assert (await admin.get("/api/teams/red")).status_code == 404
+    assert (await admin.delete(f"/api/teams/{red['id']}")).status_code == 204
+    assert (await admin.delete("/api/teams/crimson")).status_code == 404

@@ -125,6 +125,24 @@ async def test_uuid_that_stands_for_somebody_elses_context_cannot_be_named(hub: 
         assert len(agent.calls) == calls
 
 
+async def test_keys_that_share_a_context_name_the_same_uuid(hub: OpenHub) -> None:
+    picky = Picky()
+    async with (
+        rough_agent(picky, simple_card("1.0")) as agent,
+        hub(f"agents:\n  odd: {{url: {agent.url}, share: team}}\n") as running,
+    ):
+        await running.services.teams.create("red")
+        for _ in range(2):
+            async with running.http(await running.key("agent:odd", team="red")) as http:
+                shown = (await ask(http, "SendMessage", said(contextId="room")))["result"]["task"]
+                assert shown["contextId"] == "room"
+        async with running.http(await running.key("agent:odd")) as http:
+            for named in (*picky.contexts.values(), "room"):
+                assert (await ask(http, "SendMessage", said(contextId=named)))["error"]["code"] == -32001
+    assert len(picky.contexts) == 2
+    assert len(set(picky.contexts.values())) == 1
+
+
 async def test_another_spelling_of_somebody_elses_uuid_is_no_other_context(hub: OpenHub) -> None:
     async with rough_agent(Picky(), simple_card("1.0")) as agent, hub(yaml(agent)) as running:
         async with running.http(await running.key("agent:odd")) as http:

@@ -143,6 +143,22 @@ def test_a_key_command_that_cannot_be_done_is_told(run: Run, arguments: tuple[st
     assert said in done.output
 
 
+def test_a_team_is_made_given_a_key_renamed_and_deleted(run: Run) -> None:
+    assert run("keys", "create", "rita", "--allow", "model:*", "--team", "red").output.startswith(
+        "Error: There is no team"
+    )
+    team_id = run("teams", "create", "red").output.strip()
+    assert team_id.startswith("team_")
+    assert run("keys", "create", "rita", "--allow", "model:*", "--team", "red").exit_code == 0
+    assert run("teams", "rename", "red", "crimson").output == "red is crimson now.\n"
+    assert run("keys", "list").output.splitlines()[1].split()[:2] == ["rita", "crimson"]
+    assert run("teams", "list").output.splitlines()[1].split()[:2] == ["crimson", team_id]
+    assert run("teams", "delete", team_id).output == f"{team_id} is deleted.\n"
+    assert run("teams", "list").output == "No teams.\n"
+    assert run("teams", "delete", "crimson").output == "Error: No team 'crimson' here.\n"
+    assert "a team's alias" in run("teams", "create", "A").output
+
+
 def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -> None:
     (here / "hub.yaml").write_text(
         "agents: {a: {url: 'http://x.example'}, b: {model: m}}\n"

@@ -64,6 +64,16 @@ def test_a_key_whose_budget_cannot_be_kept_opens_nothing() -> None:
     assert [key.name for key in load(EXAMPLE).keys] == ["plain"]
 
 
+def test_nothing_is_shared_and_no_key_is_in_a_team_but_by_the_files_word() -> None:
+    key = "keys: [{name: k, key: sk-of-twenty-characters-or-so, allow: []%s}]\n"
+    assert load(key % "").keys[0].team is None
+    assert load(key % ", team: red").keys[0].team == "red"
+    agent = "agents: {a: {url: 'http://x.example'%s}}"
+    assert load(agent % "").agents["a"].shared is False
+    assert load(agent % ", share: team").agents["a"].shared is True
+    assert faults(agent % ", share: all") == ["hub.yaml:1: agents.a.share: must be one of team"]
+
+
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "models:\nagents:\n", "{}"])
 def test_an_empty_file_declares_nothing(text: str) -> None:
     assert load(text) == Declared()
