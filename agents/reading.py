@@ -220,7 +220,7 @@ class Readings:
 class Reading:
     """This process reading one task."""
 
-    __slots__ = ("_readings", "entry", "kept", "live", "task_id")
+    __slots__ = ("_readings", "entry", "is_lost", "kept", "live", "task_id")
 
     def __init__(self, readings: Readings, entry: Agent, task_id: str, live: _Live) -> None:
         self._readings = readings
@@ -229,6 +229,8 @@ class Reading:
         self.live = live
         self.kept = 0
         """The number of the last event that is kept."""
+        self.is_lost = False
+        """Somebody else reads the task now."""
 
     async def keep(self, speech: Speech, batch: list[bytes], sightings: list[Sighting]) -> list[Shown] | None:
         """Number events, keep them, and return them to be shown; None: somebody else reads the task now.
@@ -243,14 +245,16 @@ class Reading:
             if seen.state is not None:
                 await self._readings.note(self.entry, speech, data, seen)
         # from here to the append nothing is awaited: another reader begins behind these numbers
-        if not self._readings.is_reader(self.entry.name, self.task_id, self.live):
+        self.is_lost = not self._readings.is_reader(self.entry.name, self.task_id, self.live)
+        if self.is_lost:
             return None
         if not batch:
             return []
         form, before = SPEECHES.index(speech), self.live.seq
         events = [Event(before + n, form, data) for n, data in enumerate(batch, 1)]
         self.live.seq += len(batch)
-        if not await self._readings.append(self.entry, self.task_id, events):
+        self.is_lost = not await self._readings.append(self.entry, self.task_id, events)
+        if self.is_lost:
             return None
         self.kept = events[-1].seq
         self.live.change()

@@ -173,7 +173,7 @@ class Streams:
         """
         # nobody has seen what is not there
         shown = after = None if after is None else min(after, await self.events.last(entry.name, task_id))
-        state = self.ledger.state(entry.name, task_id)
+        state = None
         while True:
             changed = self.readings.changed(entry.name, task_id)
             if shown is not None:
@@ -181,7 +181,7 @@ class Streams:
                     shown = batch[-1].seq
                     state = last_state(entry, batch) or state
                     yield batch
-            if state in FINAL_STATES or (changed is None and self.ledger.state(entry.name, task_id) in FINAL_STATES):
+            if state in FINAL_STATES or await self._has_ended(entry, task_id, shown):
                 _refuse_nothing(shown, after)
                 return
             reading = await self.readings.claim(entry, task_id) if changed is None else None
@@ -190,7 +190,7 @@ class Streams:
                     async for batch in taken:
                         shown = batch[-1].seq if batch else shown
                         yield batch
-                if self.readings.changed(entry.name, task_id) is None:
+                if self.readings.changed(entry.name, task_id) is None and not reading.is_lost:
                     break
             elif shown is None:
                 shown, task = await self._now(permit, entry, route, task_id)
@@ -202,6 +202,18 @@ class Streams:
 
         async for batch in self.readings.kept(entry, task_id, shown or 0):  # of a reader that came and went meanwhile
             yield batch
+
+    async def _has_ended(self, entry: Agent, task_id: str, shown: int | None) -> bool:
+        """Whether a task is finished, and who has seen its events up to number `shown` knows it; None: who is to see none.
+
+        One that finished while nobody read it, but was looked at, has its end still to be told.
+        """
+        if self.ledger.state(entry.name, task_id) not in FINAL_STATES:
+            return False
+        if shown is None:
+            return True
+        seq, task = await self.readings.fold(entry, task_id)
+        return seq == shown and task is not None and answers.sighting_of(task).state in FINAL_STATES
 
     async def _now(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> tuple[int, JsonObject]:
         """A task that somebody reads, as it was shown until now, and the number of the last event that it holds.
