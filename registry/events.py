@@ -124,7 +124,8 @@ class Events:
             )
             found: list[Event] = []
             size = 0
-            for row in session.exec(wanted):  # one by one: what is not fetched takes no memory
+            # one by one, as the session itself does not: what is not fetched takes no memory
+            for row in session.connection().execute(wanted):
                 found += [one for one in _events(*row) if one.seq > seq]
                 size += len(row[2])
                 if size >= PAGE_BYTES or len(found) >= PAGE_EVENTS:

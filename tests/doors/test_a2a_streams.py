@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from agents.speech import SPEECHES, Speech
+from registry.push import Receiver
 from tests.conftest import OpenHub, open_hub
 from tests.peers.a2a_agent import Seen, reply, rough_agent, simple_card, start, task, write
 from tests.peers.a2a_sdk_agents import open_agent
@@ -308,6 +309,33 @@ async def test_who_goes_on_with_a_task_at_another_hub_takes_it(tmp_path: Path) -
         seen += [event async for event in other]
         assert [number for number, _ in seen] == list(range(asked[-1][0], answered[-1][0] + 1))
         assert seen[-1] == answered[-1]
+
+
+async def test_events_that_an_agent_posts_to_two_hubs_at_once_are_all_kept(tmp_path: Path) -> None:
+    async with open_agent(SPEECHES[0]) as peer, AsyncExitStack() as stack:
+        yaml = f"agents:\n  echo: {{url: {peer.url}}}\n"
+        hubs = [await stack.enter_async_context(open_hub(tmp_path, yaml)) for _ in range(2)]
+        http = await stack.enter_async_context(hubs[0].http(await hubs[0].key("agent:*")))
+        await stack.enter_async_context(asyncio.timeout(30))
+        async with aclosing(events(http, rpc("SendStreamingMessage", said("slow 1")))) as first:
+            made = [await anext(first), await anext(first)][0][1]["task"]
+        with closing(sqlite3.connect(tmp_path / "hubbub.db", timeout=20)) as database:
+            while database.execute("SELECT reader FROM tasks").fetchone() != ("",):
+                await asyncio.sleep(0)
+        receiver = Receiver(1, "echo", made["id"], "", "", "1.0", None)
+        texts = [f"{n} " for n in range(8)]
+        ids = {"taskId": made["id"], "contextId": made["contextId"]}
+        async with asyncio.TaskGroup() as tasks:
+            for n, text in enumerate(texts):
+                artifact = {"artifactId": "x", "parts": [{"text": text}]}
+                body = json.dumps({"artifactUpdate": {**ids, "artifact": artifact, "append": True}}).encode()
+                tasks.create_task(hubs[n % 2].services.callbacks.receive(receiver, body))
+        seen: list[tuple[int, dict[str, Any]]] = []
+        async with aclosing(events(http, rpc("SubscribeToTask", {"id": made["id"]}), after=2)) as again:
+            while len(seen) < len(texts):
+                seen.append(await anext(again))
+        assert [number for number, _ in seen] == list(range(3, 3 + len(texts)))
+        assert sorted(event["artifactUpdate"]["artifact"]["parts"][0]["text"] for _, event in seen) == texts
 
 
 @pytest.mark.parametrize("length", [None, 0, 2])
