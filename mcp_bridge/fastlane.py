@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mcp_bridge import headers as mirrored
-from mcp_bridge.dispatch import Call, Dispatch, check_arguments
+from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.modern import Listener
+from mcp_bridge.requests import Call, check_arguments, tool_call
 from mcp_bridge.views import TTL_MS, View
 from mcp_bridge.wire import (
     HUB,
@@ -185,10 +186,10 @@ class FastLane:
         params = message.params.copy()
         arguments = check_arguments(params.pop("arguments", None))
         _check_parameters(tool, arguments, caller.headers)
-        answer = await self._dispatch.call_tool(
+        answer = await self._dispatch.relay(
             caller.principal,
             tool,
-            Call(arguments=arguments, params=params, meta=message.meta),
+            tool_call(tool, Call(arguments=arguments, params=params, meta=message.meta)),
             request_id=caller.request_id,
             listener=caller.listener,
         )

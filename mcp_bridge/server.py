@@ -20,7 +20,8 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
-from mcp_bridge.dispatch import Call, Dispatch, check_arguments, check_complete
+from mcp_bridge.dispatch import Dispatch, check_complete
+from mcp_bridge.requests import Call, check_arguments, tool_call
 from mcp_bridge.wire import HUB, as_legacy
 from registry.errors import INTERNAL, HubError, InvalidParams
 from registry.identity import Principal
@@ -131,7 +132,8 @@ class LegacyServer:
             params=members,
             meta={key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {},
         )
-        answer = await self._dispatch.call_tool(caller.principal, tool, call, request_id=caller.request_id)
+        request = tool_call(tool, call)
+        answer = await self._dispatch.relay(caller.principal, tool, request, request_id=caller.request_id)
         if answer.result is None:
             assert answer.error is not None
             error = decode(answer.error)

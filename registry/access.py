@@ -61,11 +61,11 @@ class Grant:
         if self.kind == "server" and other.kind in OF_SERVERS:
             server, mark, _ = other.glob.partition(SEPARATOR)
             # a `*` in the server's part may stand for more than that part, so only `server:*` covers it
-            return self.glob == "*" or (bool(mark) and "*" not in server and _matches(self.glob, server))
-        return self.kind == other.kind and _matches(self.glob, other.glob)
+            return self.glob == "*" or (bool(mark) and "*" not in server and matches(self.glob, server))
+        return self.kind == other.kind and matches(self.glob, other.glob)
 
 
-def _matches(glob: str, name: str) -> bool:
+def matches(glob: str, name: str) -> bool:
     """Whether `name` fits `glob`, in time linear in the name: both may be written by people who mean no good."""
     first, star, _ = glob.partition("*")
     if not star:
@@ -128,7 +128,7 @@ class Grants:
         return known
 
     def _decide(self, kind: str, name: str) -> bool:
-        if any(_matches(glob, name) for glob in self._globs.get(kind, ())):
+        if any(matches(glob, name) for glob in self._globs.get(kind, ())):
             return True
         server, mark, _ = name.partition(SEPARATOR)
         return kind in OF_SERVERS and bool(mark) and self.allow("server", server)

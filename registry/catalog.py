@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from registry.entries import Agent, Model, QuarantinedTool, Server, Tool, Toolset
+from registry.entries import (
+    Agent,
+    Introduction,
+    Model,
+    Prompt,
+    Quarantined,
+    Resource,
+    ResourceTemplate,
+    Server,
+    Tool,
+    Toolset,
+)
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -22,7 +33,15 @@ class Catalog:
     toolsets: Mapping[str, Toolset] = field(default_factory=dict)
     tools: Mapping[str, Tool] = field(default_factory=dict)
     """By exposed name, ordered by server and then as the server listed them."""
-    quarantined: tuple[QuarantinedTool, ...] = ()
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    """As the tools."""
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    """By exposed URI, likewise."""
+    templates: Mapping[str, ResourceTemplate] = field(default_factory=dict)
+    """By exposed URI template, likewise."""
+    introductions: Mapping[str, Introduction] = field(default_factory=dict)
+    """By server; one that was never reached has none."""
+    quarantined: tuple[Quarantined, ...] = ()
     shadowed: frozenset[tuple[str, str]] = frozenset()
     """(kind, name) of stored entries that the file's entry of the same name hides."""
     switched_off: frozenset[tuple[str, str]] = frozenset()

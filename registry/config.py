@@ -395,6 +395,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         cwd=shape.cwd,
         headers=tuple(shape.headers.items()),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
+        denied_tools=tuple(shape.denied_tools),
         owner=owner,
         trusted=trusted,
         unavailable=unavailable,

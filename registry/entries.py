@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from registry.access import matches
+
 Owner = Literal["file", "api"]
 """Who declares the entry: hub.yaml (read-only elsewhere) or the admin API (stored in the database)."""
 
@@ -79,9 +81,16 @@ class Server:
     headers: Headers = field(default=(), repr=False)
     allowed_tools: tuple[str, ...] | None = None
     """Globs over the server's own tool names; None: all."""
+    denied_tools: tuple[str, ...] = ()
+    """Globs over the server's own tool names that are not offered, even if allowed."""
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None
+
+    def offers_tool(self, name: str) -> bool:
+        """Whether the operator lets the server offer a tool of this name of its own; a denial wins."""
+        allowed = self.allowed_tools is None or any(matches(glob, name) for glob in self.allowed_tools)
+        return allowed and not any(matches(glob, name) for glob in self.denied_tools)
 
     @property
     def grant_name(self) -> str:
@@ -90,19 +99,56 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """One tool of one server, as its server described it."""
+class Feature:
+    """One thing of one server, as its server described it."""
 
-    kind: ClassVar[str] = "tool"
+    kind: ClassVar[str]
+    """The kind of grant that it needs."""
     server: str
     name: str
-    """As the server calls it."""
+    """As the server calls it: a resource by its URI, a template by its URI template."""
     exposed: str
-    """As `/mcp` calls it: `{server}__{tool}`, shortened if need be (surface.md 6)."""
+    """As `/mcp` calls it (surface.md 6): `{server}__{name}`, shortened if need be; `{server}+{uri}`."""
     grant_name: str
     """`{server}__{name}`, never shortened."""
     description: bytes
-    """The server's JSON object for this tool, unchanged."""
+    """The server's JSON object for it, unchanged; empty for what it did not list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool(Feature):
+    """A tool."""
+
+    kind: ClassVar[str] = "tool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt(Feature):
+    """A prompt."""
+
+    kind: ClassVar[str] = "prompt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource(Feature):
+    """A resource."""
+
+    kind: ClassVar[str] = "resource"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceTemplate(Feature):
+    """A resource template (RFC 6570)."""
+
+    kind: ClassVar[str] = "resource"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """What a server says of itself before anything is asked of it."""
+
+    capabilities: frozenset[str] = frozenset()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +184,18 @@ class Toolset:
     """Globs over `{server}__{tool}`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantinedTool:
-    """A tool that its server described in a way that cannot be offered; the others are unharmed."""
+ListedKind = Literal["tool", "prompt", "resource", "template", "server"]
+"""What can be listed of a server; `server` is its introduction."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Something that its server described in a way that cannot be offered; the others are unharmed."""
+
+    kind: ListedKind
     server: str
     name: str
     reason: str
 
 
-Entry = Agent | Server | Tool | Model
+Entry = Agent | Server | Feature | Model

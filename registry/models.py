@@ -56,11 +56,13 @@ class SwitchedOff(SQLModel, table=True):
     name: str = Field(primary_key=True)
 
 
-class ListedTool(SQLModel, table=True):
-    """One tool of a server, as the server last listed it."""
+class ListedFeature(SQLModel, table=True):
+    """One tool, prompt, resource or template of a server, or its introduction, as the server last said it."""
 
-    __tablename__ = "listed_tools"
+    __tablename__ = "listed"
     server: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    """`registry.entries.ListedKind`."""
     name: str = Field(primary_key=True)
     """As the server calls it."""
     exposed: str

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, delete, func, select
 
-from registry.access import Grant, Grants
+from registry.access import SEPARATOR
 from registry.catalog import Catalog
 from registry.config import Declared, stored_entry
 from registry.db import Database
-from registry.entries import Agent, Model, QuarantinedTool, Server, Tool
+from registry.entries import (
+    Agent,
+    Feature,
+    Introduction,
+    ListedKind,
+    Model,
+    Prompt,
+    Quarantined,
+    Resource,
+    ResourceTemplate,
+    Server,
+    Tool,
+)
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.judged import JsonObject
 from registry.keys import Keys
-from registry.models import ApprovedCard, Change, ListedTool, StoredEntry, SwitchedOff
+from registry.models import ApprovedCard, Change, ListedFeature, StoredEntry, SwitchedOff
 from registry.secrets import Sealer, SecretKeyInvalid
 
 logger = logging.getLogger(__name__)
@@ -30,6 +43,8 @@ logger = logging.getLogger(__name__)
 EntryKind = Literal["agent", "server", "model"]
 Listener = Callable[[Catalog, Catalog], None]
 """Called in the event loop with the old and the new catalog, after the swap."""
+
+TOOLS: tuple[ListedKind, ...] = ("tool",)
 
 KEPT_CHANGES = 1000
 """Changes that are kept when the hub starts. A process that missed older ones reads everything anew."""
@@ -40,12 +55,13 @@ POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One tool as a server listed it. `quarantined` says why it is not offered; None: it is."""
+    """One thing as a server listed it. `quarantined` says why it is not offered; None: it is."""
 
     name: str
     exposed: str
     description: bytes
     quarantined: str | None = None
+    kind: ListedKind = "tool"
 
 
 @dataclass(slots=True)
@@ -54,7 +70,7 @@ class _Stored:
 
     entries: dict[tuple[str, str], Agent | Server | Model] = field(default_factory=dict)
     switched_off: frozenset[tuple[str, str]] = frozenset()
-    tools: list[ListedTool] = field(default_factory=list)
+    listed: list[ListedFeature] = field(default_factory=list)
 
 
 class Registry:
@@ -132,7 +148,7 @@ class Registry:
         def remove(session: Session) -> None:
             session.delete(self._own(session, kind, name))
             if kind == "server":
-                session.exec(delete(ListedTool).where(col(ListedTool.server) == name))
+                session.exec(delete(ListedFeature).where(col(ListedFeature.server) == name))
             if kind == "agent":  # another of this name is seen for the first time
                 session.exec(delete(ApprovedCard).where(col(ApprovedCard.agent) == name))
             session.add(Change(kind="catalog", name=name))
@@ -166,28 +182,31 @@ class Registry:
         await self._database.write(change)
         await self._rebuild()
 
-    async def set_listing(self, server: str, tools: Sequence[Listed]) -> None:
-        """Replace what `server` offers with `tools`, in their order; of several of one name the first counts."""
-        first: dict[str, Listed] = {}
-        for tool in tools:
-            first.setdefault(tool.name, tool)
+    async def set_listing(self, server: str, found: Sequence[Listed], *, kinds: Collection[ListedKind] = TOOLS) -> None:
+        """Replace what `server` offers of `kinds` with `found`, in its order; of several of one name the first counts."""
+        first: dict[tuple[str, str], Listed] = {}
+        for one in found:
+            first.setdefault((one.kind, one.name), one)
         rows = [
-            ListedTool(
+            ListedFeature(
                 server=server,
-                name=tool.name,
-                exposed=tool.exposed,
+                kind=one.kind,
+                name=one.name,
+                exposed=one.exposed,
                 position=position,
-                description=tool.description,
-                quarantined=tool.quarantined,
+                description=one.description,
+                quarantined=one.quarantined,
             )
-            for position, tool in enumerate(first.values())
+            for position, one in enumerate(first.values())
         ]
-        known = [row for row in (await self._read()).tools if row.server == server]
+        replaced = (col(ListedFeature.server) == server, col(ListedFeature.kind).in_(kinds))
+        in_order = select(ListedFeature).where(*replaced).order_by(col(ListedFeature.position))
+        known = await self._database.read(lambda session: list(session.exec(in_order).all()))
         if [_facts(row) for row in known] == [_facts(row) for row in rows]:
             return
 
         def replace(session: Session) -> None:
-            session.exec(delete(ListedTool).where(col(ListedTool.server) == server))
+            session.exec(delete(ListedFeature).where(*replaced))
             session.add_all(rows)
             session.add(Change(kind="catalog", name=server))
 
@@ -240,15 +259,15 @@ class Registry:
             listener(old, self.catalog)
 
     async def _read(self) -> _Stored:
-        def query(session: Session) -> tuple[list[StoredEntry], list[SwitchedOff], list[ListedTool]]:
-            tools = select(ListedTool).order_by(ListedTool.server, col(ListedTool.position))
+        def query(session: Session) -> tuple[list[StoredEntry], list[SwitchedOff], list[ListedFeature]]:
+            listed = select(ListedFeature).order_by(ListedFeature.server, col(ListedFeature.position))
             return (
                 list(session.exec(select(StoredEntry)).all()),
                 list(session.exec(select(SwitchedOff)).all()),
-                list(session.exec(tools).all()),
+                list(session.exec(listed).all()),
             )
 
-        rows, off, tools = await self._database.read(query)
+        rows, off, listed = await self._database.read(query)
         entries: dict[tuple[str, str], Agent | Server | Model] = {}
         for row in rows:
             about = f"{row.kind}/{row.name}"
@@ -257,7 +276,7 @@ class Registry:
                 entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)
             except (SecretKeyInvalid, InvalidRequest) as error:
                 logger.error("stored entry cannot be used", extra={"entry": about, "reason": str(error)})  # noqa: TRY400
-        return _Stored(entries, frozenset((row.kind, row.name) for row in off), tools)
+        return _Stored(entries, frozenset((row.kind, row.name) for row in off), listed)
 
     def _own(self, session: Session, kind: EntryKind, name: str) -> StoredEntry:
         row = session.get(StoredEntry, (kind, name))
@@ -273,8 +292,8 @@ def _prune_changes(connection: sqlite3.Connection, values: list[None]) -> list[N
     return values
 
 
-def _facts(row: ListedTool) -> tuple[object, ...]:
-    return row.name, row.exposed, row.description, row.quarantined
+def _facts(row: ListedFeature) -> tuple[object, ...]:
+    return row.kind, row.name, row.exposed, row.description, row.quarantined
 
 
 def declared_entries(declared: Declared) -> dict[tuple[str, str], Agent | Server | Model]:
@@ -291,16 +310,24 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
     of_file = declared_entries(declared)
     on = {key: entry for key, entry in {**stored.entries, **of_file}.items() if key not in stored.switched_off}
     servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
-    offered = [row for row in stored.tools if row.server in servers and _allowed(servers[row.server], row.name)]
+    offered = [row for name, rows in _by_server(stored.listed) if name in servers for row in _kept(servers[name], rows)]
     return Catalog(
         number=number,
         agents={entry.name: entry for entry in on.values() if isinstance(entry, Agent)},
         servers=servers,
         models={entry.name: entry for entry in on.values() if isinstance(entry, Model)},
         toolsets=declared.toolsets,
-        tools={row.exposed: _tool(row) for row in offered if row.quarantined is None},
+        tools=_features(offered, "tool", Tool),
+        prompts=_features(offered, "prompt", Prompt),
+        resources=_features(offered, "resource", Resource),
+        templates=_features(offered, "template", ResourceTemplate),
+        introductions={
+            row.server: msgspec.convert(msgspec.json.decode(row.description), Introduction)
+            for row in offered
+            if row.kind == "server"
+        },
         quarantined=tuple(
-            QuarantinedTool(server=row.server, name=row.name, reason=row.quarantined)
+            Quarantined(kind=row.kind, server=row.server, name=row.name, reason=row.quarantined)  # type: ignore[arg-type]
             for row in offered
             if row.quarantined is not None
         ),
@@ -309,17 +336,27 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
     )
 
 
-def _allowed(server: Server, tool: str) -> bool:
-    if server.allowed_tools is None:
-        return True
-    return Grants(tuple(Grant("tool", glob) for glob in server.allowed_tools)).allow("tool", tool)
+def _by_server(listed: Sequence[ListedFeature]) -> Iterator[tuple[str, Iterator[ListedFeature]]]:
+    return itertools.groupby(listed, key=lambda row: row.server)
 
 
-def _tool(row: ListedTool) -> Tool:
-    return Tool(
-        server=row.server,
-        name=row.name,
-        exposed=row.exposed,
-        grant_name=f"{row.server}__{row.name}",
-        description=row.description,
-    )
+def _kept(server: Server, rows: Iterator[ListedFeature]) -> Iterator[ListedFeature]:
+    """What the operator lets the server offer."""
+    return (row for row in rows if row.kind != "tool" or server.offers_tool(row.name))
+
+
+_AnyFeature = TypeVar("_AnyFeature", bound=Feature)
+
+
+def _features(rows: Sequence[ListedFeature], kind: ListedKind, make: type[_AnyFeature]) -> dict[str, _AnyFeature]:
+    return {
+        row.exposed: make(
+            server=row.server,
+            name=row.name,
+            exposed=row.exposed,
+            grant_name=f"{row.server}{SEPARATOR}{row.name}",
+            description=row.description,
+        )
+        for row in rows
+        if row.kind == kind and row.quarantined is None
+    }

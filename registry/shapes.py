@@ -226,6 +226,7 @@ class ServerShape(Shape):
     headers: HeaderMap = {}
     disabled: bool = False
     allowed_tools: list[Text] | None = None
+    denied_tools: list[Text] = []
     openapi: Text | None = None
     auth: AuthShape | None = None
 

@@ -4,7 +4,6 @@ Bodies are the maps of hub.yaml plus `name`. What the file declares is shown and
 Secrets go in and never come out.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
@@ -12,6 +11,7 @@ from fastapi import APIRouter, Body, Depends, Query
 from hub.api.access import ServicesNow, lists, needs
 from hub.api.agent_cards import card_state
 from hub.services import Services
+from registry.catalog import Catalog
 from registry.entries import Agent, Model, Server
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
@@ -142,8 +142,7 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
     if isinstance(entry, Model):
         shown |= {"provider": entry.provider, "model": entry.model, "base_url": entry.base_url}
     elif isinstance(entry, Server):
-        shown |= {"url": entry.url, "command": entry.command, "tools": _tools(catalog.tools, entry.name)}
-        shown["quarantined"] = {tool.name: tool.reason for tool in catalog.quarantined if tool.server == entry.name}
+        shown |= {"url": entry.url, "command": entry.command, **_features(catalog, entry.name)}
     else:
         shown |= {"url": entry.url, "share": "team" if entry.shared else None}
         if entry.urls:
@@ -166,5 +165,18 @@ def _offered(services: Services, _kind: EntryKind, entry: Agent | Server | Model
     return {"name": entry.name, "description": card.members["description"] if card else None, "card": address}
 
 
-def _tools(tools: Mapping[str, Any], server: str) -> list[str]:
-    return [exposed for exposed, tool in tools.items() if tool.server == server]
+def _features(catalog: Catalog, server: str) -> JsonObject:
+    """What a server offers, by the names that `/mcp` shows, and what of it cannot be offered, with the reason."""
+    shown: JsonObject = {
+        "tools": catalog.tools,
+        "prompts": catalog.prompts,
+        "resources": catalog.resources,
+        "templates": catalog.templates,
+    }
+    for kind, features in shown.items():
+        shown[kind] = [exposed for exposed, feature in features.items() if feature.server == server]
+    bad = [found for found in catalog.quarantined if found.server == server]
+    shown["quarantined"] = {
+        found.name if found.kind == "tool" else f"{found.kind} {found.name}": found.reason for found in bad
+    }
+    return shown

@@ -106,7 +106,11 @@ def _tools(config: Path | None) -> None:
     """List tools, as their servers last listed them to a running hub."""
     catalog = _read(config).catalog
     rows = [(tool.exposed, tool.server, _summary(tool.description)) for tool in catalog.tools.values()]
-    rows += [(found.name, found.server, f"not offered: {found.reason}") for found in catalog.quarantined]
+    rows += [
+        (found.name, found.server, f"not offered: {found.reason}")
+        for found in catalog.quarantined
+        if found.kind == "tool"
+    ]
     click.echo(
         table(("NAME", "SERVER", "DESCRIPTION"), rows) if rows else "No tools: servers list theirs when the hub runs."
     )

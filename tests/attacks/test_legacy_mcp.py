@@ -37,7 +37,7 @@ async def test_an_exceptions_text_is_not_told(tmp_path: Path, monkeypatch: pytes
 
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__echo")
-        monkeypatch.setattr(hub.dispatch, "call_tool", bug)
+        monkeypatch.setattr(hub.dispatch, "relay", bug)
         async with hub.http(await hub.key("tool:*")) as http:
             headers = await session(http)
             call = rpc("tools/call", {"name": "peer__echo", "arguments": {"text": "x"}})
