@@ -37,9 +37,11 @@ class A2ADoor:
 
     def is_open(self, exchange: Exchange) -> bool:
         """Whether the request needs no key: it reads a card that the operator opened."""
+        if exchange.method != "GET":
+            return False
         name, _, below = exchange.path.removeprefix(PREFIX).partition("/")
         entry = self._registry.catalog.agents.get(name)
-        return entry is not None and entry.public_card and exchange.method == "GET" and _is_card(below)
+        return entry is not None and entry.public_card and _is_card(below)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request.
