@@ -12,46 +12,70 @@ from registry.judged import JsonObject
 
 
 def apply(task: JsonObject | None, event: JsonObject) -> JsonObject | None:
-    """The task after one more `StreamResponse`; None while there is none (a stream of one message)."""
+    """The task after one more `StreamResponse`; None while there is none (a stream of one message).
+
+    It is `task` itself, grown, so that a long stream of chunks costs no more for each than it is long. Events stay as they are.
+    """
     whole = event.get("task")
     if isinstance(whole, dict):
-        return whole
+        return _own(whole)
     if task is None:
         return None
     update = event.get("statusUpdate")
     if isinstance(update, dict):
-        return _with_status(task, update)
+        _set_status(task, update)
     update = event.get("artifactUpdate")
     if isinstance(update, dict) and isinstance(update.get("artifact"), dict):
-        return _with_artifact(task, update)
+        _set_artifact(task, update)
     return task
 
 
-def _with_status(task: JsonObject, update: JsonObject) -> JsonObject:
-    changed = {**task, "status": update.get("status") or {}}
+def _own(task: JsonObject) -> JsonObject:
+    """A task whose lists may grow."""
+    own = dict(task)
+    if isinstance(own.get("artifacts"), list):
+        own["artifacts"] = [_own_artifact(one) if isinstance(one, dict) else one for one in own["artifacts"]]
+    if isinstance(own.get("history"), list):
+        own["history"] = list(own["history"])
+    return own
+
+
+def _own_artifact(artifact: JsonObject) -> JsonObject:
+    return {**artifact, "parts": list(_parts(artifact))} if "parts" in artifact else dict(artifact)
+
+
+def _set_status(task: JsonObject, update: JsonObject) -> None:
     before = (task.get("status") or {}).get("message")
     if isinstance(before, dict):  # a status message that is replaced moves to the history (A2A 1.0 §4.1.1)
-        changed["history"] = [*(task.get("history") or []), before]
+        _list(task, "history").append(before)
+    task["status"] = update.get("status") or {}
     if isinstance(update.get("metadata"), dict):
-        changed["metadata"] = {**(task.get("metadata") or {}), **update["metadata"]}
-    return changed
+        task["metadata"] = {**(task.get("metadata") or {}), **update["metadata"]}
 
 
-def _with_artifact(task: JsonObject, update: JsonObject) -> JsonObject:
+def _set_artifact(task: JsonObject, update: JsonObject) -> None:
     artifact = update["artifact"]
-    artifacts = list(task.get("artifacts") or [])
+    artifacts = _list(task, "artifacts")
     index = _index(artifacts, artifact.get("artifactId"))
     if index is None:
-        artifacts.append(artifact)
+        artifacts.append(_own_artifact(artifact))
     elif update.get("append"):
         old = artifacts[index]
-        grown = {**old, **artifact, "parts": [*_parts(old), *_parts(artifact)]}
-        if isinstance(old.get("metadata"), dict):
-            grown["metadata"] = {**old["metadata"], **(artifact.get("metadata") or {})}
-        artifacts[index] = grown
+        _list(old, "parts").extend(_parts(artifact))
+        metadata = old.get("metadata")
+        old.update({name: value for name, value in artifact.items() if name != "parts"})
+        if isinstance(metadata, dict):
+            old["metadata"] = {**metadata, **(artifact.get("metadata") or {})}
     else:
-        artifacts[index] = artifact
-    return {**task, "artifacts": artifacts}
+        artifacts[index] = _own_artifact(artifact)
+
+
+def _list(owner: JsonObject, member: str) -> list[Any]:
+    """The list at `member`; a new one in the place of anything else."""
+    if not isinstance(owner.get(member), list):
+        owner[member] = []
+    found: list[Any] = owner[member]
+    return found
 
 
 def difference(known: JsonObject | None, now: JsonObject) -> list[JsonObject]:

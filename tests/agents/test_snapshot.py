@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import given
@@ -41,6 +42,7 @@ def task(**members: Any) -> dict[str, Any]:
 
 
 def fold(known: dict[str, Any] | None, found: list[dict[str, Any]]) -> dict[str, Any] | None:
+    known = deepcopy(known)
     for one in found:
         known = apply(known, one)
     return known
@@ -79,10 +81,19 @@ def test_between_equal_tasks_there_is_no_difference(found: list[Any]) -> None:
 
 
 @given(found=events)
-def test_applying_an_event_changes_no_task_that_somebody_holds(found: list[Any]) -> None:
-    known = task(artifacts=[artifact_of("a", "1")], history=[], metadata={})
-    assert fold(known, found) is not None
-    assert known == task(artifacts=[artifact_of("a", "1")], history=[], metadata={})
+def test_a_task_that_grows_changes_no_event_that_somebody_holds(found: list[Any]) -> None:
+    shown = [{"task": task(artifacts=[artifact_of("a", "1")], history=[], metadata={})}, *found]
+    before = deepcopy(shown)
+    assert fold(None, shown) is not None
+    assert shown == before
+
+
+def test_a_chunk_costs_no_more_when_many_came_before_it() -> None:
+    known = task(artifacts=[artifact_of("a", "1")])
+    parts = known["artifacts"][0]["parts"]
+    chunk = {"artifactUpdate": {**IDS, "artifact": artifact_of("a", "2"), "append": True}}
+    assert apply(known, chunk) is known
+    assert known["artifacts"][0]["parts"] is parts  # grown, not copied
 
 
 def test_who_saw_nothing_gets_the_whole_task() -> None:
