@@ -62,6 +62,13 @@ class Connection:
         lost_session = self.transport is not None and self.transport.session_lost
         return lost_session or bool(self.session._dispatcher._closed)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
+    @property
+    def introduction(self) -> JsonObject:
+        """What the server said of itself in the handshake."""
+        capabilities = self.session.server_capabilities
+        said = capabilities.model_dump(by_alias=True, exclude_none=True) if capabilities is not None else {}
+        return {"capabilities": said, "instructions": self.session.instructions}
+
     async def request(self, method: str, params: JsonObject, permit: OpenPermit) -> JsonObject:
         """Send one request and return its result.
 

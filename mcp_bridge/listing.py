@@ -1,81 +1,160 @@
-"""What a server's `tools/list` pages become: tools under their exposed names, a bad one set apart alone. Pure."""
+"""What the pages of a server's lists become: things under their exposed names, a bad one set apart alone. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from mcp_bridge.naming import exposed_name
+from mcp_bridge.uris import exposed_uri
+from registry.entries import ListedKind
 from registry.errors import CallerError
-from registry.judged import JsonObject, RawObject, decode, read_array, read_object
+from registry.judged import JsonObject, RawObject, decode, encode, read_array, read_object
 from registry.registry import Listed
 
-MAX_TOOL_BYTES = 256 * 1024
+MAX_DESCRIPTION_BYTES = 256 * 1024
 """A description larger than this would fill a model's context by itself."""
 
 MAX_NAME = 128
 """Longest tool name of the specification (SEP-986)."""
 
+MAX_URI = 2048
+"""A URI travels in a header too."""
 
-class BadTool(Exception):
-    """The tool cannot be offered; the text says why."""
+MAX_INSTRUCTIONS = 8192
+"""Characters of a server's own instructions that are kept."""
 
 
-def read_page(result: RawObject) -> tuple[list[msgspec.Raw], str | None]:
-    """Split one page into its tools and the next cursor; an empty string is a cursor, None ends.
+class Bad(Exception):
+    """The thing cannot be offered; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListMethod:
+    """One of the four lists."""
+
+    method: str
+    capability: str
+    """What a server declares that has it."""
+    member: str
+    """Where the things stand in a page."""
+    key: str
+    """What names each."""
+    exposed: Callable[[str, str], str]
+
+
+LISTS: Mapping[ListedKind, ListMethod] = {
+    "tool": ListMethod("tools/list", "tools", "tools", "name", exposed_name),
+    "prompt": ListMethod("prompts/list", "prompts", "prompts", "name", exposed_name),
+    "resource": ListMethod("resources/list", "resources", "resources", "uri", exposed_uri),
+    "template": ListMethod("resources/templates/list", "resources", "resourceTemplates", "uriTemplate", exposed_uri),
+}
+"""In the order in which a server is asked."""
+
+
+def read_page(result: RawObject, member: str) -> tuple[list[msgspec.Raw], str | None]:
+    """Split one page into its things and the next cursor; an empty string is a cursor, None ends.
 
     Raises:
-        InvalidRequest, ParseFailed: it is no page of tools.
+        InvalidRequest, ParseFailed: it is no page of them.
     """
-    tools = read_array(result.get("tools", msgspec.Raw(b"null")), "tools")
+    things = read_array(result.get(member, msgspec.Raw(b"null")), member)
     cursor = decode(result["nextCursor"]) if "nextCursor" in result else None
-    return tools, cursor if isinstance(cursor, str) else None
+    return things, cursor if isinstance(cursor, str) else None
 
 
-def listed(server: str, tools: Sequence[msgspec.Raw]) -> list[Listed]:
-    """Judge each tool by itself; a quarantined one keeps its place and says why."""
+def introduction(server: str, said: JsonObject) -> Listed:
+    """What a server says of itself (the result of `server/discover` or `initialize`), to be kept."""
+    capabilities, instructions = said.get("capabilities"), said.get("instructions")
+    kept = {
+        "capabilities": sorted(capabilities) if isinstance(capabilities, dict) else [],
+        "instructions": instructions[:MAX_INSTRUCTIONS] if isinstance(instructions, str) else "",
+    }
+    return Listed(name=server, exposed=server, description=encode(kept), kind="server")
+
+
+def listed(server: str, things: Sequence[msgspec.Raw], kind: ListedKind = "tool") -> list[Listed]:
+    """Judge each thing by itself; a quarantined one keeps its place and says why."""
     found: list[Listed] = []
     seen: set[str] = set()
-    for position, raw in enumerate(tools):
-        description = bytes(raw)
+    for position, raw in enumerate(things):
         name = f"#{position + 1}"
         try:
-            name = _name(raw, position)
-            _check(raw)
-            reason = None
-        except BadTool as bad:
-            reason = str(bad)
+            thing = _read(raw, position)
+            name = _name(thing, LISTS[kind].key)
+            _check(thing, kind)
+            description, reason = _without_nulls(raw), None
+        except Bad as bad:
+            description, reason = b"{}", str(bad)
         if name in seen:
-            name, reason = f"{name}#{position + 1}", "the server lists this name twice"
+            name, description, reason = f"{name}#{position + 1}", b"{}", "the server lists this twice"
         seen.add(name)
-        kept = description if reason is None else b"{}"
-        found.append(Listed(name=name, exposed=exposed_name(server, name), description=kept, quarantined=reason))
+        exposed = LISTS[kind].exposed(server, name)
+        found.append(Listed(name, exposed, description, quarantined=reason, kind=kind))
     return found
 
 
-def _name(raw: msgspec.Raw, position: int) -> str:
+def _read(raw: msgspec.Raw, position: int) -> JsonObject:
+    if len(bytes(raw)) > MAX_DESCRIPTION_BYTES:
+        raise Bad(f"its description is larger than {MAX_DESCRIPTION_BYTES // 1024} KiB")
     try:
-        name = decode(read_object(raw).get("name", msgspec.Raw(b"null")))
+        thing = decode(raw)
     except CallerError:
-        raise BadTool(f"entry {position + 1} is not an object") from None
-    if not isinstance(name, str) or not name or len(name) > MAX_NAME or not name.isprintable():
-        raise BadTool(f"its name must be 1 to {MAX_NAME} printable characters")
+        raise Bad("it is nested too deeply, or no JSON") from None
+    if not isinstance(thing, dict):
+        raise Bad(f"entry {position + 1} is not an object")
+    return thing
+
+
+def _name(thing: JsonObject, key: str) -> str:
+    name, longest = thing.get(key), MAX_NAME if key == "name" else MAX_URI
+    if not isinstance(name, str) or not name or len(name) > longest or not name.isprintable():
+        raise Bad(f"its {key} must be 1 to {longest} printable characters")
     return name
 
 
-def _check(raw: msgspec.Raw) -> None:
-    if len(bytes(raw)) > MAX_TOOL_BYTES:
-        raise BadTool(f"its description is larger than {MAX_TOOL_BYTES // 1024} KiB")
-    try:
-        tool: JsonObject = decode(raw)
-    except CallerError:
-        raise BadTool("it is nested too deeply") from None
-    schema = tool.get("inputSchema")
-    if not isinstance(schema, dict) or schema.get("type") != "object":
-        raise BadTool('its inputSchema must be an object with "type": "object"')
-    if not isinstance(tool.get("outputSchema", {}), dict):
-        raise BadTool("its outputSchema must be an object")
-    for member in ("title", "description"):
-        if not isinstance(tool.get(member, ""), str):
-            raise BadTool(f"its {member} must be a string")
+_TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "name": (str, "a string"),
+    "title": (str, "a string"),
+    "description": (str, "a string"),
+    "mimeType": (str, "a string"),
+    "size": ((int, float), "a number"),
+    "annotations": (dict, "an object"),
+    "_meta": (dict, "an object"),
+    "outputSchema": (dict, "an object"),
+    "icons": (list, "an array"),
+    "arguments": (list, "an array"),
+}
+"""Clients with typed models fail on a whole list for one member of another type."""
+
+
+def _check(thing: JsonObject, kind: ListedKind) -> None:
+    for member, (kinds, words) in _TYPES.items():
+        if thing.get(member) is not None and not isinstance(thing[member], kinds):
+            raise Bad(f"its {member} must be {words}")
+    schema = thing.get("inputSchema")
+    if kind == "tool" and (not isinstance(schema, dict) or schema.get("type") != "object"):
+        raise Bad('its inputSchema must be an object with "type": "object"')
+    if not isinstance(thing.get("name"), str):
+        raise Bad("its name is missing")
+    _check_items(thing, "icons", "src")
+    _check_items(thing, "arguments", "name")
+
+
+def _check_items(thing: JsonObject, member: str, needed: str) -> None:
+    items: Sequence[Any] = thing.get(member) or ()
+    if not all(isinstance(item, dict) and isinstance(item.get(needed), str) for item in items):
+        raise Bad(f"each of its {member} must be an object with a {needed}")
+
+
+def _without_nulls(raw: msgspec.Raw) -> bytes:
+    """Members that are null are as good as absent, and some clients take them absent only."""
+    description = bytes(raw)
+    if b"null" not in description:
+        return description
+    members = read_object(raw)
+    kept = {member: value for member, value in members.items() if bytes(value) != b"null"}
+    return encode(kept) if len(kept) < len(members) else description

@@ -72,6 +72,13 @@ class Upstream:
         if not await self._speaks_modern():
             await self.owner.connection()
 
+    async def introduction(self, permit: Permit) -> JsonObject:
+        """What the server says of itself: the result of `server/discover` or `initialize`; raises `UpstreamError`."""
+        if await self._speaks_modern():
+            answer = await self.request(Request(method="server/discover"), permit)
+            return {member: decode(raw) for member, raw in (answer.result or {}).items()}
+        return (await self.owner.connection()).introduction
+
     async def _speaks_modern(self) -> bool:
         if self._is_modern is None:
             async with self._probing:

@@ -1,4 +1,4 @@
-"""Keeps the catalog's tool lists true: asks each server for its tools at start, when it changes, and now and then.
+"""Keeps the catalog's lists true: asks each server for what it offers at start, when it changes, and now and then.
 
 Runs in the background; no caller's list ever waits for it. A failed fetch never replaces a good listing.
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from mcp_bridge.listing import listed, read_page
-from mcp_bridge.pool import Pool
-from mcp_bridge.wire import Request
+from mcp_bridge.listing import LISTS, ListMethod, introduction, listed, read_page
+from mcp_bridge.pool import Pool, Upstream
+from mcp_bridge.wire import METHOD_NOT_FOUND, Request
 from registry.catalog import Catalog
-from registry.entries import Server
-from registry.errors import CallerError, HubError, NotFound, UpstreamInvalid, UpstreamTimeout
+from registry.entries import Feature, ListedKind, Server
+from registry.errors import CallerError, HubError, NotFound, UpstreamError, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Gate, Permit
 from registry.identity import HUB
-from registry.judged import encode
-from registry.registry import Registry
+from registry.judged import JsonObject, encode
+from registry.registry import Listed, Registry
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ class Sync:
                 await self._catalog_changed.wait()
 
     async def refresh(self, name: str) -> int:
-        """List one server's tools now and return how many it offers.
+        """List what one server offers now and return how many things.
 
         Raises:
             NotFound: no such server.
-            UpstreamError: it cannot be listed; what is known of it stays.
+            UpstreamError: some of it cannot be listed; what is known of that stays.
         """
         async with self._locks.setdefault(name, asyncio.Lock()):
             # looked up within: one that was switched off meanwhile must not be connected to any more
@@ -71,51 +72,39 @@ class Sync:
             if server is None:
                 raise NotFound("server", name)
             with self._gate.admit(HUB, server) as permit:
-                tools = listed(name, await self._fetch(server, permit))
+                asked = await _Asking.begin(self._pool, server, permit)
+                failure = await asked.everything()
             current = self._registry.catalog
             if current.servers.get(name) != server:
                 raise UpstreamInvalid(name, "it changed while it was listed")
-            if tools or self._may_empty(current, name):
-                await self._registry.set_listing(name, tools)
-        for tool in tools:
-            if tool.quarantined is not None:
-                logger.warning(
-                    "tool quarantined", extra={"server": name, "tool": tool.name, "reason": tool.quarantined}
-                )
-        return sum(tool.quarantined is None for tool in tools)
+            if self._may_empty(name, asked.found):
+                rows = [one for found in asked.found.values() for one in found]
+                await self._registry.set_listing(name, rows, kinds=asked.found.keys())
+        for one in rows_quarantined(asked.found):
+            extra = {"server": name, "kind": one.kind, "thing": one.name, "reason": one.quarantined}
+            logger.warning("quarantined", extra=extra)
+        if failure is not None:
+            raise failure
+        return sum(one.quarantined is None for kind in LISTS for one in asked.found.get(kind, ()))
 
-    def _may_empty(self, catalog: Catalog, name: str) -> bool:
-        """Whether to believe that a server has no tools: at once if it had none, else when it says so twice."""
-        had_none = all(tool.server != name for tool in catalog.tools.values())
-        if had_none or name in self._empty_once:
+    def _may_empty(self, name: str, found: Mapping[ListedKind, Sequence[Listed]]) -> bool:
+        """Whether to believe that a server has none of a kind: at once if it had none, else when it says so twice."""
+        catalog = self._registry.catalog
+        known: Mapping[ListedKind, Mapping[str, Feature]] = {
+            "tool": catalog.tools,
+            "prompt": catalog.prompts,
+            "resource": catalog.resources,
+            "template": catalog.templates,
+        }
+        emptied = any(
+            kind in found and not found[kind] and any(one.server == name for one in features.values())
+            for kind, features in known.items()
+        )
+        if not emptied or name in self._empty_once:
             self._empty_once.discard(name)
             return True
         self._empty_once.add(name)
         return False
-
-    async def _fetch(self, server: Server, permit: Permit) -> list[msgspec.Raw]:
-        upstream = self._pool.upstream(server)
-        await upstream.ready()
-        try:
-            async with asyncio.timeout(LIST_S):
-                tools: list[msgspec.Raw] = []
-                cursors: set[str] = set()
-                cursor: str | None = None
-                for _ in range(MAX_PAGES):
-                    params = {} if cursor is None else {"cursor": msgspec.Raw(encode(cursor))}
-                    answer = await upstream.request(Request(method="tools/list", params=params), permit)
-                    if answer.result is None:
-                        raise UpstreamInvalid(server.name, "it answered tools/list with an error")
-                    page, cursor = read_page(answer.result)
-                    tools += page
-                    if cursor is None or cursor in cursors:
-                        return tools
-                    cursors.add(cursor)
-                return tools
-        except TimeoutError:
-            raise UpstreamTimeout(server.name, "it did not list its tools in time") from None
-        except CallerError:
-            raise UpstreamInvalid(server.name, "its tool list is not MCP") from None
 
     async def _follow(self, server: Server) -> None:
         """List one server again and again. A boundary: nothing that a server does may end another's sync."""
@@ -127,10 +116,10 @@ class Sync:
                 await self.refresh(server.name)
                 pause, retry = INTERVAL_S, RETRY_S
             except HubError as error:
-                logger.warning("tools not listed", extra={"server": server.name, "reason": error.text})
+                logger.warning("not listed", extra={"server": server.name, "reason": error.text})
                 pause, retry = retry, min(retry * 2, INTERVAL_S)
             except Exception:
-                logger.exception("listing tools failed", extra={"server": server.name})
+                logger.exception("listing failed", extra={"server": server.name})
                 pause = INTERVAL_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter, no secret
@@ -146,7 +135,7 @@ class Sync:
         for name, server in servers.items():
             if name not in self._followed and server.unavailable is None:
                 self._nudged[name] = asyncio.Event()
-                self._followed[name] = server, group.create_task(self._follow(server), name=f"tools of {name}")
+                self._followed[name] = server, group.create_task(self._follow(server), name=f"lists of {name}")
 
     def _notice(self, old: Catalog, new: Catalog) -> None:
         if old.servers != new.servers:
@@ -156,3 +145,66 @@ class Sync:
         nudged = self._nudged.get(name)
         if nudged is not None:
             nudged.set()
+
+
+class _Asking:
+    """One server being asked for all that it has."""
+
+    def __init__(self, upstream: Upstream, permit: Permit, said: JsonObject) -> None:
+        self.found: dict[ListedKind, list[Listed]] = {"server": [introduction(upstream.server.name, said)]}
+        """What was listed of each kind; a kind that could not be listed is absent."""
+        self._upstream = upstream
+        self._permit = permit
+        self._capabilities = said.get("capabilities")
+
+    @classmethod
+    async def begin(cls, pool: Pool, server: Server, permit: Permit) -> _Asking:
+        """Connect, and hear what the server says of itself; raises `UpstreamError`."""
+        upstream = pool.upstream(server)
+        await upstream.ready()
+        return cls(upstream, permit, await upstream.introduction(permit))
+
+    async def everything(self) -> UpstreamError | None:
+        """List every kind that the server says it has; returns why the first that failed did."""
+        name, failure = self._upstream.server.name, None
+        try:
+            async with asyncio.timeout(LIST_S):
+                for kind, of in LISTS.items():
+                    try:
+                        things = await self._pages(of) if self._has(of.capability) else []
+                        self.found[kind] = listed(name, things, kind)
+                    except UpstreamError as error:
+                        failure = failure or error
+                    except CallerError:
+                        failure = failure or UpstreamInvalid(name, f"its answer to {of.method} is not MCP")
+        except TimeoutError:
+            return failure or UpstreamTimeout(name, "it did not list all that it has in time")
+        return failure
+
+    def _has(self, capability: str) -> bool:
+        """Whether to ask; one that says nothing of itself is asked for tools."""
+        said = self._capabilities if isinstance(self._capabilities, dict) else {}
+        return capability in said or (capability == "tools" and not said.keys() & {"prompts", "resources"})
+
+    async def _pages(self, of: ListMethod) -> list[msgspec.Raw]:
+        things: list[msgspec.Raw] = []
+        cursors: set[str] = set()
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            params = {} if cursor is None else {"cursor": msgspec.Raw(encode(cursor))}
+            answer = await self._upstream.request(Request(method=of.method, params=params), self._permit)
+            if answer.result is None:
+                if answer.error_code == METHOD_NOT_FOUND:  # some declare resources and know no templates
+                    return things
+                raise UpstreamInvalid(self._upstream.server.name, f"it answered {of.method} with an error")
+            page, cursor = read_page(answer.result, of.member)
+            things += page
+            if cursor is None or cursor in cursors:
+                return things
+            cursors.add(cursor)
+        return things
+
+
+def rows_quarantined(found: Mapping[ListedKind, Sequence[Listed]]) -> Iterator[Listed]:
+    """What was listed and cannot be offered."""
+    return (one for things in found.values() for one in things if one.quarantined is not None)

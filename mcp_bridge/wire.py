@@ -23,11 +23,13 @@ META_SERVER = META_PREFIX + "serverInfo"
 HUB: JsonObject = {"name": "hubbub", "version": "0.1.0"}
 """How the hub names itself, as a server and as a client. Self-reported: nobody may decide by it."""
 
+METHOD_NOT_FOUND = -32601
+
 HTTP_STATUS = {
     -32700: 400,
     -32600: 400,
     -32602: 400,
-    -32601: 404,
+    METHOD_NOT_FOUND: 404,
     -32020: 400,
     -32021: 400,
     -32022: 400,
