@@ -14,13 +14,14 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from registry.entries import Agent, Model, Owner, Server, Toolset
+from registry.entries import Agent, Auth, Model, Owner, Server, Toolset
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.judged import JsonObject
 from registry.shapes import (
     CLIENT_ONLY,
     AgentShape,
+    AuthShape,
     FileShape,
     HubShape,
     KeyShape,
@@ -380,8 +381,6 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
     unavailable = None
     if shape.openapi is not None:
         unavailable = "tools made from an OpenAPI document are not in this version"
-    elif shape.auth is not None:
-        unavailable = f"auth of type {shape.auth.type} is not in this version"
     elif shape.type == "sse":
         unavailable = "the HTTP+SSE transport of MCP 2024-11-05 is not spoken; use the server's Streamable HTTP address"
     elif shape.disabled:
@@ -394,6 +393,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         env=tuple(env.items()),
         cwd=shape.cwd,
         headers=tuple(shape.headers.items()),
+        auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
         denied_tools=tuple(shape.denied_tools),
         owner=owner,
@@ -412,8 +412,25 @@ def _transport_fault(shape: ServerShape) -> str | None:
     process = {"args", "cwd", "env", "env_file"} & shape.model_fields_set
     if shape.command is None and any(getattr(shape, member) for member in process):
         return "args, cwd, env and envFile belong to a server with command"
-    if shape.url is None and shape.headers:
-        return "headers belong to a server with url"
+    if shape.url is None and (shape.headers or shape.auth is not None):
+        return "headers and auth belong to a server with url"
+    return None if shape.auth is None else _auth_fault(shape.auth, {name.lower() for name in shape.headers})
+
+
+def _auth_fault(auth: AuthShape, headers: set[str]) -> str | None:
+    is_personal = auth.type == "user_oauth"
+    if "authorization" in headers:
+        return "has auth and an Authorization header; one of the two signs in"
+    if auth.client_id is None and (auth.client_secret is not None or not is_personal):
+        return (
+            f"auth of type {auth.type} needs client_id" if not is_personal else "auth has client_secret, not client_id"
+        )
+    if auth.type == "client_credentials" and auth.client_secret is None:
+        return "auth of type client_credentials needs client_secret"
+    if is_personal and auth.token_url is not None:
+        return "auth of type user_oauth needs issuer, not token_url: users sign in there too"
+    if auth.type != "token_exchange" and auth.audience is not None:
+        return "audience belongs to auth of type token_exchange"
     return None
 
 

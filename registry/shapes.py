@@ -24,6 +24,7 @@ MIN_SECRET_CHARS = 32
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -127,6 +128,12 @@ def check_team_alias(alias: str) -> str:
     return alias
 
 
+def _scope(text: str) -> str:
+    if not _SCOPE.fullmatch(text):
+        raise ValueError("must be one scope, without spaces and quotes")
+    return text
+
+
 def _number(value: object) -> object:
     if isinstance(value, bool):  # pydantic would read true as 1
         raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors
@@ -206,11 +213,16 @@ class ModelShape(Shape):
     deployments: list[DeploymentShape] = []
 
 
-class AuthShape(BaseModel):
-    """How the hub signs in at an upstream; each type has its own members."""
+class AuthShape(Shape):
+    """How the hub signs in at an MCP server; which members a type needs is `registry.config`'s to say."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
     type: Literal["client_credentials", "user_oauth", "token_exchange"]
+    client_id: Text | None = None
+    client_secret: Text | None = None
+    issuer: Url | None = None
+    token_url: Url | None = None
+    scopes: list[Annotated[str, AfterValidator(_scope)]] = []
+    audience: Text | None = None
 
 
 class ServerShape(Shape):
