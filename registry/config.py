@@ -21,7 +21,6 @@ from registry.judged import JsonObject
 from registry.shapes import (
     CLIENT_ONLY,
     AgentShape,
-    AuthShape,
     FileShape,
     HubShape,
     KeyShape,
@@ -414,23 +413,8 @@ def _transport_fault(shape: ServerShape) -> str | None:
         return "args, cwd, env and envFile belong to a server with command"
     if shape.url is None and (shape.headers or shape.auth is not None):
         return "headers and auth belong to a server with url"
-    return None if shape.auth is None else _auth_fault(shape.auth, {name.lower() for name in shape.headers})
-
-
-def _auth_fault(auth: AuthShape, headers: set[str]) -> str | None:
-    is_personal = auth.type == "user_oauth"
-    if "authorization" in headers:
+    if shape.auth is not None and "authorization" in map(str.lower, shape.headers):
         return "has auth and an Authorization header; one of the two signs in"
-    if auth.client_id is None and (auth.client_secret is not None or not is_personal):
-        return (
-            f"auth of type {auth.type} needs client_id" if not is_personal else "auth has client_secret, not client_id"
-        )
-    if auth.type == "client_credentials" and auth.client_secret is None:
-        return "auth of type client_credentials needs client_secret"
-    if is_personal and auth.token_url is not None:
-        return "auth of type user_oauth needs issuer, not token_url: users sign in there too"
-    if auth.type != "token_exchange" and auth.audience is not None:
-        return "audience belongs to auth of type token_exchange"
     return None
 
 

@@ -214,7 +214,7 @@ class ModelShape(Shape):
 
 
 class AuthShape(Shape):
-    """How the hub signs in at an MCP server; which members a type needs is `registry.config`'s to say."""
+    """How the hub signs in at an MCP server; which members are needed depends on the type."""
 
     type: Literal["client_credentials", "user_oauth", "token_exchange"]
     client_id: Text | None = None
@@ -223,6 +223,20 @@ class AuthShape(Shape):
     token_url: Url | None = None
     scopes: list[Annotated[str, AfterValidator(_scope)]] = []
     audience: Text | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> AuthShape:
+        if self.client_id is None and self.type != "user_oauth":
+            raise ValueError(f"of type {self.type} needs client_id")
+        if self.client_id is None and self.client_secret is not None:
+            raise ValueError("has client_secret, which belongs to a client_id")
+        if self.client_secret is None and self.type == "client_credentials":
+            raise ValueError("of type client_credentials needs client_secret")
+        if self.token_url is not None and self.type == "user_oauth":
+            raise ValueError("of type user_oauth needs issuer in the place of token_url: users sign in there too")
+        if self.audience is not None and self.type != "token_exchange":
+            raise ValueError("has audience, which belongs to type token_exchange")
+        return self
 
 
 class ServerShape(Shape):
