@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 PINS = HERE / "pins"
 HOME = HERE.parents[1] / ".foreign"
 UP_WITHIN_S = 90
-NAMES = ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3")
+NAMES = ("mcp-js", "langgraph", "mcp-clients", "fastmcp", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3")
 """All environments, the slowest to make first."""
 
 foreign = [
