@@ -72,6 +72,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.UpstreamInvalid: Row(502, -32006, -32603, ("upstream_error", "upstream_invalid"), "INVALID_AGENT_RESPONSE"),
     errors.CardRefused: Row(502, -32006, -32603, ("upstream_error", "card_refused"), "AGENT_CARD_REFUSED"),
     errors.UpstreamRefused: Row(502, -32603, -32603, ("upstream_error", "upstream_refused"), "UPSTREAM_REFUSED"),
+    errors.ConsentNeeded: Row(502, -32603, -32603, ("upstream_error", "consent_needed"), "CONSENT_NEEDED"),
     errors.UpstreamLimited: Row(
         429, -32603, -32603, ("rate_limit_error", "upstream_rate_limited"), "UPSTREAM_RATE_LIMITED"
     ),

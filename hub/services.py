@@ -16,13 +16,13 @@ from agents.publishing import Publisher
 from agents.push_callback import Callbacks
 from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
+from hub.mcp_side import mcp_side
 from llm.ports import Provider
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
 from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
-from mcp_bridge.pool import Pool
 from mcp_bridge.sync import Sync
 from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
@@ -108,21 +108,19 @@ async def open_services(
         ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
-        pool = Pool(registry, gate=gate, egress=egress, environment=environment)
-        sync = Sync(registry, gate=gate, pool=pool)
-        dispatch = Dispatch(registry, gate=gate, pool=pool)
+        mcp = mcp_side(ground, registry, environment)
         compatible = OpenAICompatible(egress, keys=environment)
         providers: dict[str, Provider] = {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
-        chat = Chat(lambda: registry.catalog, gate=gate, providers=providers, tools=dispatch, public_url=public_url)
+        chat = Chat(lambda: registry.catalog, gate=gate, providers=providers, tools=mcp.dispatch, public_url=public_url)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        parts: tuple[Part, ...] = (usage, sync, *agents.parts)
+        parts: tuple[Part, ...] = (usage, mcp.sync, *agents.parts)
         running = [background.create_task(part.run()) for part in parts]
         running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)
-        stack.push_async_callback(pool.aclose)
+        stack.push_async_callback(mcp.aclose)
         yield Services(
             declared=declared,
             public_url=public_url,
@@ -138,9 +136,9 @@ async def open_services(
             discovery=agents.discovery,
             publisher=agents.publisher,
             signatures=agents.signatures,
-            tools=dispatch,
+            tools=mcp.dispatch,
             chat=chat,
-            sync=sync,
+            sync=mcp.sync,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
 

@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_bridge.stdio import stdio_transport
 from mcp_bridge.transport import PERMIT, EgressTransport
 from mcp_bridge.wire import HUB, MODERN
-from registry.egress.http import Egress, OpenPermit
+from registry.egress.http import OpenPermit, Sender
 from registry.entries import Server
 from registry.errors import HubError, UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.judged import JsonObject
@@ -122,7 +122,7 @@ class Events:
 
 @asynccontextmanager
 async def connect(
-    server: Server, *, egress: Egress, environment: Mapping[str, str], permit: OpenPermit, events: Events
+    server: Server, *, egress: Sender, environment: Mapping[str, str], permit: OpenPermit, events: Events
 ) -> AsyncIterator[Connection]:
     """Open a connection and do the handshake; `permit` covers the connection's own traffic.
 

@@ -22,7 +22,7 @@ from mcp_bridge.wire import (
     read_answer,
     request_message,
 )
-from registry.egress.http import Egress, Incoming, OpenPermit, Outgoing
+from registry.egress.http import Incoming, OpenPermit, Outgoing, Sender
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Headers, Server
 from registry.errors import (
@@ -83,7 +83,7 @@ def _headers(method: str, name: str | None, server_headers: Headers) -> Headers:
 
 
 async def post(
-    egress: Egress, server: Server, *, permit: OpenPermit, request: Request, listener: Listener | None = None
+    egress: Sender, server: Server, *, permit: OpenPermit, request: Request, listener: Listener | None = None
 ) -> Answer:
     """Send one request and return how it was answered.
 
@@ -142,7 +142,7 @@ async def _read_stream(incoming: Incoming, entry: str, listener: Listener | None
     raise UpstreamInvalid(entry, "its stream ended without an answer")
 
 
-async def is_modern(egress: Egress, server: Server, permit: OpenPermit) -> bool:
+async def is_modern(egress: Sender, server: Server, permit: OpenPermit) -> bool:
     """Ask an HTTP server whether it speaks 2026-07-28.
 
     Raises:

@@ -7,6 +7,7 @@ servers have an owner.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -16,14 +17,15 @@ import msgspec
 
 from mcp_bridge import modern
 from mcp_bridge.modern import Listener, NotModern
+from mcp_bridge.oauth.credentials import Credential, Credentials
 from mcp_bridge.owner import DRAIN_S, Owner
 from mcp_bridge.wire import META_PREFIX, Answer, Request
 from registry.catalog import Catalog
-from registry.egress.http import Egress
+from registry.egress.http import Sender
 from registry.entries import Server
 from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit
-from registry.identity import HUB
+from registry.identity import HUB, Principal
 from registry.judged import JsonObject, decode, encode
 from registry.registry import Registry
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 STARTS_AT_ONCE = 4
 """Connections opened at the same time: more Python or Node children starting together starve one another."""
 
+MAX_UPSTREAMS = 10_000
+"""Servers, or where each principal has a credential of its own, servers times principals; the oldest go first."""
+
 STDIO_IDLE_S = 900.0
 HTTP_IDLE_S = 300.0
 
@@ -40,11 +45,14 @@ HTTP_IDLE_S = 300.0
 class Upstream:
     """One server, ready to be asked."""
 
-    def __init__(self, server: Server, owner: Owner, *, gate: Gate, egress: Egress) -> None:
+    def __init__(
+        self, server: Server, owner: Owner, *, gate: Gate, egress: Sender, credential: Credential | None
+    ) -> None:
         self.server = server
         self.owner = owner
         self._gate = gate
         self._egress = egress
+        self._credential = credential
         self._is_modern: bool | None = False if server.command is not None else None
         self._probing = asyncio.Lock()
         self._calls: set[_Stoppable] = set()
@@ -55,6 +63,8 @@ class Upstream:
         Raises:
             UpstreamError: no answer, or the server was switched off meanwhile.
         """
+        if self._credential is not None:  # before a connection is opened in vain
+            await self._credential.tokens()
         with _Stoppable(self._calls, permit.entry_name):
             for _ in range(2):
                 if not (self._is_modern or await self._speaks_modern()):
@@ -156,12 +166,14 @@ def _without_envelope(request: Request) -> JsonObject:
 class Pool:
     """One upstream for each server; a changed server gets a new one, the others are untouched."""
 
-    def __init__(self, registry: Registry, *, gate: Gate, egress: Egress, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, registry: Registry, *, gate: Gate, credentials: Credentials, environment: Mapping[str, str]
+    ) -> None:
         """`environment` is the hub's own; stdio servers see the harmless part of it."""
         self._gate = gate
-        self._egress = egress
+        self._credentials = credentials
         self._environment = environment
-        self._upstreams: dict[str, Upstream] = {}
+        self._upstreams: OrderedDict[tuple[str, str], Upstream] = OrderedDict()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -169,17 +181,23 @@ class Pool:
         """Called with a server's name when it says that its tools changed."""
         registry.subscribe(self._follow)
 
-    def upstream(self, server: Server) -> Upstream:
-        """The upstream of a server of the current catalog."""
-        upstream = self._upstreams.get(server.name)
+    def upstream(self, server: Server, principal: Principal = HUB) -> Upstream:
+        """The upstream of a server of the current catalog; where the principal has a credential of its own, its own."""
+        key = (server.name, "") if server.auth is None else (server.name, self._credentials.scope_of(server, principal))
+        upstream = self._upstreams.get(key)
         if upstream is not None and (upstream.server is server or upstream.server == server):
             return upstream
         if self._closed:
             raise UpstreamUnavailable(server.name, "the hub is stopping")
         if upstream is not None:
             self._stop(upstream, DRAIN_S)
-        owner = self._owner(server)
-        upstream = self._upstreams[server.name] = Upstream(server, owner, gate=self._gate, egress=self._egress)
+        sender = self._credentials.sender(server, principal)
+        credential = self._credentials.of(server, principal)
+        owner = self._owner(server, sender)
+        upstream = Upstream(server, owner, gate=self._gate, egress=sender, credential=credential)
+        self._upstreams[key] = upstream
+        if len(self._upstreams) > MAX_UPSTREAMS:
+            self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
         return upstream
 
     async def aclose(self) -> None:
@@ -191,9 +209,9 @@ class Pool:
         if self._stopping:
             await asyncio.wait(self._stopping)
 
-    def _owner(self, server: Server) -> Owner:
+    def _owner(self, server: Server, sender: Sender) -> Owner:
         def open_connection(events: Events) -> AbstractAsyncContextManager[Connection]:
-            return self._open(server, events)
+            return self._open(server, sender, events)
 
         return Owner(
             server.name,
@@ -204,21 +222,21 @@ class Pool:
         )
 
     @asynccontextmanager
-    async def _open(self, server: Server, events: Events) -> AsyncIterator[Connection]:
+    async def _open(self, server: Server, sender: Sender, events: Events) -> AsyncIterator[Connection]:
         from mcp_bridge.connection import connect  # noqa: PLC0415 - loads the SDK, which costs a second
 
         with self._gate.admit(HUB, server) as permit:
             async with connect(
-                server, egress=self._egress, environment=self._environment, permit=permit, events=events
+                server, egress=sender, environment=self._environment, permit=permit, events=events
             ) as connection:
                 yield connection
 
     def _follow(self, old: Catalog, new: Catalog) -> None:
         """Let go of servers that are gone or switched off, now, and of changed ones when their calls are done."""
-        for name, upstream in list(self._upstreams.items()):
-            server = new.servers.get(name)
+        for key, upstream in list(self._upstreams.items()):
+            server = new.servers.get(upstream.server.name)
             if server != upstream.server:
-                del self._upstreams[name]
+                del self._upstreams[key]
                 self._stop(upstream, 0.0 if server is None else DRAIN_S)
 
     def _stop(self, upstream: Upstream, drain_s: float) -> None:

@@ -7,15 +7,18 @@ A request of a call carries its permit's number in an internal header, popped he
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any
 
 import httpx2
 
-from registry.egress.http import Call, Egress, Incoming, OpenPermit, Outgoing
+from registry.egress.http import Incoming, OpenPermit, Outgoing, Sender
 from registry.entries import Server
 from registry.errors import HubError, UpstreamLimited, UpstreamRefused
 from registry.judged import encode
+
+Sending = AbstractAsyncContextManager[Incoming]
 
 PERMIT = "x-hubbub-permit"
 _OWN = frozenset({"host", "content-length", "connection", "accept-encoding", "user-agent", PERMIT})
@@ -26,7 +29,7 @@ _BODY_FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 class EgressTransport(httpx2.AsyncBaseTransport):
     """The way out of one connection to one server."""
 
-    def __init__(self, egress: Egress, server: Server, permit: OpenPermit) -> None:
+    def __init__(self, egress: Sender, server: Server, permit: OpenPermit) -> None:
         self._egress = egress
         self._server = server
         self._permit = permit
@@ -79,7 +82,7 @@ class EgressTransport(httpx2.AsyncBaseTransport):
         asked = [(name, value) for name, value in request.headers.items() if name not in _OWN | configured]
         return (*asked, *self._server.headers)
 
-    async def _response(self, number: str, call: Call, incoming: Incoming, *, in_session: bool) -> httpx2.Response:
+    async def _response(self, number: str, call: Sending, incoming: Incoming, *, in_session: bool) -> httpx2.Response:
         entry = self._permit.entry_name
         if incoming.status in {401, 403}:
             raise UpstreamRefused(entry, incoming.status)
@@ -107,8 +110,8 @@ class EgressTransport(httpx2.AsyncBaseTransport):
 class _Stream(httpx2.AsyncByteStream):
     """An event stream whose egress call ends with it."""
 
-    def __init__(self, call: Call, incoming: Incoming) -> None:
-        self._call: Call | None = call
+    def __init__(self, call: Sending, incoming: Incoming) -> None:
+        self._call: Sending | None = call
         self._incoming = incoming
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from registry.entries import Agent, Model, Owner, Server, Toolset
+from registry.entries import Agent, Auth, Model, Owner, Server, Toolset
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.judged import JsonObject
@@ -380,8 +380,6 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
     unavailable = None
     if shape.openapi is not None:
         unavailable = "tools made from an OpenAPI document are not in this version"
-    elif shape.auth is not None:
-        unavailable = f"auth of type {shape.auth.type} is not in this version"
     elif shape.type == "sse":
         unavailable = "the HTTP+SSE transport of MCP 2024-11-05 is not spoken; use the server's Streamable HTTP address"
     elif shape.disabled:
@@ -394,6 +392,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         env=tuple(env.items()),
         cwd=shape.cwd,
         headers=tuple(shape.headers.items()),
+        auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
         denied_tools=tuple(shape.denied_tools),
         owner=owner,
@@ -412,8 +411,10 @@ def _transport_fault(shape: ServerShape) -> str | None:
     process = {"args", "cwd", "env", "env_file"} & shape.model_fields_set
     if shape.command is None and any(getattr(shape, member) for member in process):
         return "args, cwd, env and envFile belong to a server with command"
-    if shape.url is None and shape.headers:
-        return "headers belong to a server with url"
+    if shape.url is None and (shape.headers or shape.auth is not None):
+        return "headers and auth belong to a server with url"
+    if shape.auth is not None and "authorization" in map(str.lower, shape.headers):
+        return "has auth and an Authorization header; one of the two signs in"
     return None
 
 

@@ -68,6 +68,24 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """How the hub signs in at a server with OAuth 2.1. What it does not say is found at the server."""
+
+    type: Literal["client_credentials", "user_oauth", "token_exchange"]
+    client_id: str | None = None
+    """Of a client registered there before; None: the hub registers itself."""
+    client_secret: str | None = field(default=None, repr=False)
+    issuer: str | None = None
+    """The authorization server; None: the one that the server names."""
+    token_url: str | None = None
+    """Its token endpoint; None: the one that its metadata names."""
+    scopes: tuple[str, ...] = ()
+    """Empty: those that the server asks for."""
+    audience: str | None = None
+    """For whom an exchanged token is to be (RFC 8693 §2.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """An upstream MCP server, over Streamable HTTP (`url`) or stdio (`command`)."""
 
@@ -79,6 +97,8 @@ class Server:
     env: Headers = field(default=(), repr=False)
     cwd: str | None = None
     headers: Headers = field(default=(), repr=False)
+    auth: Auth | None = None
+    """None: `headers` are all that it needs."""
     allowed_tools: tuple[str, ...] | None = None
     """Globs over the server's own tool names; None: all."""
     denied_tools: tuple[str, ...] = ()

@@ -214,6 +214,18 @@ class UpstreamRefused(UpstreamError):
         self.status = status
 
 
+class ConsentNeeded(UpstreamError):
+    """It serves each user by their own account there, and this one has not connected theirs.
+
+    `link` leads to the page of the hub where they do; it is good for this principal alone, once, for a few minutes.
+    """
+
+    def __init__(self, entry: str, server: str, link: str) -> None:
+        super().__init__(entry, f"your account at {server} is not connected; open {link} to connect it, then try again")
+        self.server = server
+        self.link = link
+
+
 class UpstreamLimited(UpstreamError):
     """It has had enough requests for now; `retry_after` is its own Retry-After header, None when it gave none."""
 

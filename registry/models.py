@@ -241,3 +241,36 @@ class Setting(SQLModel, table=True):
     __tablename__ = "settings"
     name: str = Field(primary_key=True)
     value: str
+
+
+class StoredCredential(SQLModel, table=True):
+    """A principal's own account at an MCP server."""
+
+    __tablename__ = "credentials"
+    principal: str = Field(primary_key=True)
+    server: str = Field(primary_key=True)
+    issuer: str = Field(primary_key=True)
+    """The authorization server that gave it: a credential is never sent to another."""
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    updated_at: float
+
+
+class OAuthClient(SQLModel, table=True):
+    """The hub as an authorization server registered it (RFC 7591)."""
+
+    __tablename__ = "oauth_clients"
+    server: str = Field(primary_key=True)
+    issuer: str = Field(primary_key=True)
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class OAuthFlow(SQLModel, table=True):
+    """An authorization that a user began. The row stays until its link has expired, so that the link works once."""
+
+    __tablename__ = "oauth_flows"
+    link: str = Field(primary_key=True)
+    """The link's number."""
+    state_digest: str = Field(unique=True)
+    sealed: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    """What its end needs, encrypted; None: it has ended."""
+    expires_at: float

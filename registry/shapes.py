@@ -24,6 +24,7 @@ MIN_SECRET_CHARS = 32
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -127,6 +128,12 @@ def check_team_alias(alias: str) -> str:
     return alias
 
 
+def _scope(text: str) -> str:
+    if not _SCOPE.fullmatch(text):
+        raise ValueError("must be one scope, without spaces and quotes")
+    return text
+
+
 def _number(value: object) -> object:
     if isinstance(value, bool):  # pydantic would read true as 1
         raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors
@@ -206,11 +213,30 @@ class ModelShape(Shape):
     deployments: list[DeploymentShape] = []
 
 
-class AuthShape(BaseModel):
-    """How the hub signs in at an upstream; each type has its own members."""
+class AuthShape(Shape):
+    """How the hub signs in at an MCP server; which members are needed depends on the type."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
     type: Literal["client_credentials", "user_oauth", "token_exchange"]
+    client_id: Text | None = None
+    client_secret: Text | None = None
+    issuer: Url | None = None
+    token_url: Url | None = None
+    scopes: list[Annotated[str, AfterValidator(_scope)]] = []
+    audience: Text | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> AuthShape:
+        if self.client_id is None and self.type != "user_oauth":
+            raise ValueError(f"of type {self.type} needs client_id")
+        if self.client_id is None and self.client_secret is not None:
+            raise ValueError("has client_secret, which belongs to a client_id")
+        if self.client_secret is None and self.type == "client_credentials":
+            raise ValueError("of type client_credentials needs client_secret")
+        if self.token_url is not None and self.type == "user_oauth":
+            raise ValueError("of type user_oauth needs issuer in the place of token_url: users sign in there too")
+        if self.audience is not None and self.type != "token_exchange":
+            raise ValueError("has audience, which belongs to type token_exchange")
+        return self
 
 
 class ServerShape(Shape):

@@ -26,7 +26,7 @@ EXAMPLES: dict[EntryKind, JsonObject] = {
     "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
 }
 
-ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls"})
+ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls", "auth"})
 
 DESTINATION = ADDRESSES | {"provider"}
 """Members that say where an entry is, and so where its credentials go."""

@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 
 from agents.discovery import Discovery
 from agents.publishing import Publisher
+from hub.agent_side import Ground
 from hub.cli.common import migrate_database
+from hub.mcp_side import mcp_side
 from hub.services import sealer
 from hub.settings import environment
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE
-from mcp_bridge.pool import Pool
-from mcp_bridge.sync import Sync
 from registry import judged
 from registry.config import Declared
 from registry.db import DatabaseUnsupported, open_database
@@ -85,11 +85,12 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
         proxy=declared.hub.egress_proxy,
     )
     gate = Gate(lambda _settled: None)
+    url = declared.hub.public_url or DEFAULT_URL
     async with open_database(declared.hub.database) as database, asyncio.TaskGroup() as tasks:
         registry = Registry(database, sealer(declared), Keys(database))
-        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url=declared.hub.public_url or DEFAULT_URL))
-        pool = Pool(registry, gate=gate, egress=egress, environment=environment())
-        sync = Sync(registry, gate=gate, pool=pool)
+        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url=url))
+        ground = Ground(declared.hub, url, database=database, sealer=sealer(declared), egress=egress, gate=gate)
+        mcp = mcp_side(ground, registry, environment())
         models = OpenAICompatible(egress, keys=environment())
         running = tasks.create_task(discovery.run())
 
@@ -99,7 +100,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
                 with gate.admit(HUB, entry) as permit:
                     return await _quirks(permit, egress, declared, entry)
             if isinstance(entry, Server):
-                await sync.refresh(entry.name)
+                await mcp.sync.refresh(entry.name)
             elif entry.provider != OFFLINE:
                 with gate.admit(HUB, entry) as permit:
                     await models.probe(permit, entry)
@@ -110,7 +111,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
             yield registry, ask
         finally:
             running.cancel()
-            await pool.aclose()
+            await mcp.aclose()
             await egress.aclose()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -227,6 +228,13 @@ class Call:
 def _told(error: Failed, entry: str) -> UpstreamError:
     kind, reason = _FAILURES[error.failure]
     return kind(entry, reason)
+
+
+class Sender(Protocol):
+    """What requests to one server go through: the way out itself, or one that signs them first."""
+
+    def send(self, permit: OpenPermit, outgoing: Outgoing) -> AbstractAsyncContextManager[Incoming]:
+        """As `Egress.send`."""
 
 
 class Egress:

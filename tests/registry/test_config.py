@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.config import ConfigInvalid, Declared, HubSettings, name_fault, read, stored_entry
+from registry.entries import Auth
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 
@@ -45,6 +46,7 @@ def test_the_whole_surface_loads() -> None:
     assert declared.agents["research"].headers == (("Authorization", "Bearer r"),)
     assert declared.servers["time"].args == ("mcp-server-time",)
     assert declared.servers["github"].allowed_tools == ("list_*", "get_me")
+    assert declared.servers["crm"].auth == Auth(type="user_oauth")
     assert declared.toolsets["dev"].tools == ("github__list_*", "time__*")
     assert (declared.models["gpt-4o"].model, declared.models["openai/*"].model) == ("gpt-4o-mini", "*")
     assert declared.models["offline"].model == "offline"
@@ -53,9 +55,9 @@ def test_the_whole_surface_loads() -> None:
 def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     declared = load(EXAMPLE)
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
-    assert {entry.name for entry in entries if entry.unavailable} == {"petstore", "crm", "planner", "helper", "both"}
+    assert {entry.name for entry in entries if entry.unavailable} == {"petstore", "planner", "helper", "both"}
     told = " ".join(str(notice) for notice in declared.notices)
-    for what in ("valkey", "fallbacks", "petstore", "crm", "planner", "helper", "budget", "both"):
+    for what in ("valkey", "fallbacks", "petstore", "planner", "helper", "budget", "both"):
         assert what in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
 

@@ -1,0 +1,64 @@
+"""The parts that call MCP servers, put together: a piece of the composition root."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agents.signing import Signatures
+from hub.agent_side import Ground
+from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
+from mcp_bridge.oauth.links import Links
+from mcp_bridge.pool import Pool
+from mcp_bridge.sync import Sync
+from registry.registry import Registry
+from registry.signing_keys import SigningKeys
+from registry.vault import Vault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpSide:
+    """What doors and the admin API need of it."""
+
+    credentials: Credentials
+    pool: Pool
+    sync: Sync
+    """To be run in the background."""
+    dispatch: Dispatch
+
+    async def aclose(self) -> None:
+        """End every connection and child, and let requests for tokens end."""
+        await self.pool.aclose()
+        await self.credentials.aclose()
+
+
+def mcp_side(ground: Ground, registry: Registry, environment: Mapping[str, str]) -> McpSide:
+    """Make the parts and tell them of one another; `environment` is the hub's own."""
+    credentials = _credentials(ground)
+    registry.subscribe(credentials.drop)
+    pool = Pool(registry, gate=ground.gate, credentials=credentials, environment=environment)
+    sync = Sync(registry, gate=ground.gate, pool=pool)
+    dispatch = Dispatch(registry, gate=ground.gate, pool=pool)
+    return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch)
+
+
+def _credentials(ground: Ground) -> Credentials:
+    signatures = Signatures(SigningKeys(ground.database, ground.sealer), public_url=ground.public_url)
+
+    async def assertion(principal_id: str, audience: str) -> str:
+        now = int(time.time())
+        claims: dict[str, object] = {
+            "iss": ground.public_url,
+            "sub": principal_id,
+            "aud": audience,
+            "iat": now,
+            "exp": now + ASSERTION_S,
+            "jti": secrets.token_hex(16),
+        }
+        return (await signatures.signer()).sign(claims)
+
+    vault, links = Vault(ground.database, ground.sealer), Links(ground.sealer, public_url=ground.public_url)
+    return Credentials(Issuing(vault, links, assertion), gate=ground.gate, egress=ground.egress)
