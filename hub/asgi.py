@@ -91,6 +91,7 @@ class _Answer:
                 await self._exchange.reply(self._status, chunk, media_type=self._media_type, headers=self._headers)
                 return
             self._exchange.begin(self._status, self._media_type, self._headers)
-        await self._exchange.write(chunk)
+        if chunk:
+            await self._exchange.write(chunk)
         if not more:
             self._exchange.finish()

@@ -285,7 +285,7 @@ class HttpExchange:
 
     def finish(self) -> None:
         """End a stream that the door left open, cleanly. The application calls it after the door."""
-        if self.started and not self.finished:
+        if self.started and not self.finished and not self.gone:
             if self._chunked and self.method != "HEAD":
                 self._line.transport.write(b"0\r\n\r\n")
             self._end()

@@ -102,3 +102,17 @@ async def test_a_stream_for_the_servers_own_messages_begins_at_once(
         http.stream("GET", "/mcp", headers=await session(http)) as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_client_that_leaves_its_stream_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with open_mcp_hub(tmp_path, "") as hub, hub.http(await hub.key("tool:*")) as http:
+        headers = await session(http)
+        for _ in range(2):  # a session has one such stream: the second is let in once the first has ended
+            async with asyncio.timeout(20):
+                while True:
+                    async with http.stream("GET", "/mcp", headers=headers) as answer:
+                        if answer.status_code == 200:
+                            break
+                        assert answer.status_code == 409
+                    await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
