@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -54,8 +54,8 @@ _bare = msgspec.json.Decoder(_Result)
 _error = msgspec.json.Decoder(_Error)
 
 
-class Sighting(NamedTuple):
-    """What an answer shows of a task. All None: it shows none."""
+class Sighting(msgspec.Struct, frozen=True, gc=False):
+    """What an answer shows of a task. All None: it shows none. A Struct: made for every event."""
 
     task_id: str | None = None
     context_id: str | None = None
@@ -99,11 +99,13 @@ def read_answer(data: bytes) -> Answer | None:
 
 def read_event(data: bytes, *, wrapped: bool) -> Sighting | None:
     """What a stream's event shows; None: it is an error, or not A2A. `wrapped`: it is a JSON-RPC response."""
-    if wrapped:
-        answer = read_answer(data)
-        return None if answer is None else answer.seen
     try:
-        return _sighting(_bare.decode(data))
+        if not wrapped:
+            return _sighting(_bare.decode(data))
+        answer = _answer.decode(data)
+        if answer.result is None or answer.error != NULL:
+            return None
+        return _sighting(answer.result, answer.id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -9,7 +9,7 @@ from agents.faults import Fault
 from agents.records import Untranslatable
 from agents.shown import Shown
 from agents.speech import Ask, Operation, Speech, Version
-from agents.upstream import event_of
+from agents.upstream import event_down_of, event_of
 from agents.wire import Envelope
 from registry import judged
 from registry.entries import Agent, Headers
@@ -35,11 +35,17 @@ class JsonRpcClient:
         if shown.speech == self._speech:
             seen = shown.seen or answers.read_event(data, wrapped=True)
         if seen is None or not seen.fits(self._envelope.version, "SubscribeToTask"):
-            event = event_of(entry, shown.speech, data)  # some agents mix versions, too
-            data = self._response(translate.event_down(event) if self._envelope.version == "0.3" else event)
+            data = self._response(self._translated(entry, shown))  # some agents mix versions, too
         elif not echoes or seen.rpc_id != self._envelope.id:
             data = self._response(judged.read_object(data)["result"])
         return framed(shown.seq, data)
+
+    def _translated(self, entry: Agent, shown: Shown) -> JsonObject:
+        if self._envelope.version == "1.0":
+            return event_of(entry, shown.speech, shown.data)
+        if shown.seen is not None and shown.seen.form == "wrapped":
+            return event_down_of(entry, shown.speech, shown.data)
+        return translate.event_down(event_of(entry, shown.speech, shown.data))
 
     def _response(self, result: Any) -> bytes:
         return judged.encode({"jsonrpc": "2.0", "id": self._envelope.id, "result": result})

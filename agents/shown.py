@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from agents import answers
 from agents.answers import Sighting
@@ -16,8 +16,8 @@ INTERRUPTED = frozenset({"TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"
 """States that end a stream though the task is not finished (A2A 1.0 §3.1.2)."""
 
 
-class Shown(NamedTuple):
-    """One event as it is shown."""
+class Shown(msgspec.Struct, frozen=True, gc=False):
+    """One event as it is shown. A Struct: made for every event."""
 
     seq: int
     """Its number in the task; 0: it belongs to no task."""

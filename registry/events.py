@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
 
+import msgspec
 from sqlmodel import Session, col, delete, func, select, tuple_
 
 from registry.db import Database, insert
@@ -53,8 +54,8 @@ _LEAVE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ? AND reader
 _TAKE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ?"
 
 
-class Event(NamedTuple):
-    """One event of a task as it is kept."""
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event of a task as it is kept. A Struct: made for every event."""
 
     seq: int
     form: int
@@ -215,14 +216,14 @@ def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[b
     return kept
 
 
-def _rows(events: Sequence[Event]) -> list[Event]:
+def _rows(events: Sequence[Event]) -> list[tuple[int, int, bytes]]:
     """Join events that are written alike."""
-    rows: list[Event] = []
+    rows: list[tuple[int, int, bytes]] = []
     begin = size = 0
-    for end, (seq, form, data) in enumerate(events, 1):
-        size += len(data)
-        if end == len(events) or events[end].form != form or size + len(events[end].data) > ROW_BYTES:
-            rows.append(Event(seq, form, b"\n".join([one.data for one in events[begin:end]])))
+    for end, event in enumerate(events, 1):
+        size += len(event.data)
+        if end == len(events) or events[end].form != event.form or size + len(events[end].data) > ROW_BYTES:
+            rows.append((event.seq, event.form, b"\n".join([one.data for one in events[begin:end]])))
             begin, size = end, 0
     return rows
 

@@ -31,8 +31,9 @@ class Framer:
             EventTooLarge: the unfinished event is over the bound.
         """
         held = self._held
-        if not held and (found := _whole_events(chunk)):
-            return found
+        if not held and (found := _lone_lines(chunk)):
+            lines, blank = found
+            return [line + blank for line in lines]
         scan_from = max(0, len(held) - 3)  # a blank line may have begun in the last three bytes
         held += chunk
         events: list[bytes] = []
@@ -48,25 +49,29 @@ class Framer:
             raise EventTooLarge
         return events
 
+    def data(self, chunk: bytes) -> list[bytes]:
+        """As `feed`, but return the events' data, without those that have none."""
+        if not self._held and (found := _lone_lines(chunk)):
+            datas = [line[6:] if line.startswith(b"data: ") else data_of(line) for line in found[0]]
+            return datas if all(datas) else list(filter(None, datas))
+        return [data for data in map(data_of, self.feed(chunk)) if data]
+
     @property
     def rest(self) -> bytes:
         """What has come of the event that is not finished."""
         return bytes(self._held)
 
 
-def _whole_events(chunk: bytes) -> list[bytes]:
-    """Cut what nearly all upstreams send, whole events with one kind of line ends. Empty: it is something else.
+def _lone_lines(chunk: bytes) -> tuple[list[bytes], bytes] | None:
+    """Cut what nearly all upstreams send, whole events of a line each; and say how their lines end. None: it is something else.
 
     To search for bytes takes a tenth of the time that a pattern takes.
     """
-    if chunk.endswith(b"\r\n\r\n"):
-        *events, _ = chunk.split(b"\r\n\r\n")
-        is_plain = not any(_LF in event or _CR in event for event in events)
-        return [event + b"\r\n\r\n" for event in events] if is_plain else []
-    if chunk.endswith(b"\n\n") and _CR not in chunk:
-        *events, rest = chunk.split(b"\n\n")
-        return [event + b"\n\n" for event in events] if not rest else []
-    return []
+    blank = b"\r\n\r\n" if chunk.endswith(b"\r\n\r\n") else b"\n\n"
+    *lines, rest = chunk.split(blank)
+    if rest or any(_LF in line or _CR in line for line in lines):
+        return None
+    return lines, blank
 
 
 def data_of(event: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -320,6 +321,17 @@ def test_whatever_comes_is_made_strict_or_refused(event: Any) -> None:
         strict(v10.StreamResponse, made)
         strict_event_03(event_down(made))
         strict(rest03.StreamResponse, rest03_event_down(made))
+
+
+@given(event=EVENTS | MUTATED)
+def test_a_wrapped_event_goes_down_as_if_it_had_gone_up_first(event: Json) -> None:
+    def down(read: Callable[[Json], Json]) -> Json | None:
+        try:
+            return event_down(read(event))
+        except Untranslatable:
+            return None
+
+    assert down(lambda wrapped: wrapped) == down(event_up)
 
 
 OPERATIONS: list[Any] = [
