@@ -52,8 +52,8 @@ class Framer:
     def data(self, chunk: bytes) -> list[bytes]:
         """As `feed`, but return the events' data, without those that have none."""
         if not self._held and (found := _lone_lines(chunk)):
-            datas = [line[6:] if line.startswith(b"data: ") else data_of(line) for line in found[0]]
-            return datas if all(datas) else list(filter(None, datas))
+            found_data = [line[6:] if line.startswith(b"data: ") else data_of(line) for line in found[0]]
+            return found_data if all(found_data) else list(filter(None, found_data))
         return [data for data in map(data_of, self.feed(chunk)) if data]
 
     @property
