@@ -20,7 +20,16 @@ from hub.auth import Authenticator
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
 from hub.http_exchange import HttpExchange, Limits
-from registry.errors import INTERNAL, HeadersTooLarge, HostRefused, HubError, NotFound, OriginRefused, Overloaded
+from registry.errors import (
+    INTERNAL,
+    HeadersTooLarge,
+    HostRefused,
+    HubError,
+    NotFound,
+    OriginRefused,
+    Overloaded,
+    Unauthenticated,
+)
 from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
@@ -45,6 +54,8 @@ class Door:
     is_open: Callable[[Exchange], bool] = lambda _exchange: False
     """Whether this very request needs no key."""
     media_type: bytes = b"application/json"
+    challenge: Callable[[str], Header] | None = None
+    """The `WWW-Authenticate` for a path; None: the hub's plain one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +192,12 @@ async def _refuse(exchange: HttpExchange, door: Door | None, error: HubError) ->
     if isinstance(error, Overloaded):
         logger.error("refused: the hub cannot decide", extra={"reason": error.text})
     form = door.form if door else errors.problem
+    headers = errors.extra_headers(error)
+    if isinstance(error, Unauthenticated) and door is not None and door.challenge is not None:
+        headers = [door.challenge(exchange.path)]
     await exchange.reply(
         errors.row_of(error).status,
         encode(form(error, exchange.request_id)),
         media_type=door.media_type if door else PROBLEM,
-        headers=errors.extra_headers(error),
+        headers=headers,
     )

@@ -42,6 +42,9 @@ class Exchange(Protocol):
     async def body(self) -> bytes:
         """Read the whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`, `ClientGone`."""
 
+    async def any_body(self) -> bytes:
+        """Read the whole body, of any media type; raises as `body`."""
+
     async def reply(
         self,
         status: int,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from agents.signing import Signatures
 from hub.agent_side import Ground
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
 from mcp_bridge.oauth.links import Links
 from mcp_bridge.pool import Pool
@@ -28,6 +29,7 @@ class McpSide:
     sync: Sync
     """To be run in the background."""
     dispatch: Dispatch
+    connect: Connect
 
     async def aclose(self) -> None:
         """End every connection and child, and let requests for tokens end."""
@@ -42,7 +44,8 @@ def mcp_side(ground: Ground, registry: Registry, environment: Mapping[str, str])
     pool = Pool(registry, gate=ground.gate, credentials=credentials, environment=environment)
     sync = Sync(registry, gate=ground.gate, pool=pool)
     dispatch = Dispatch(registry, gate=ground.gate, pool=pool)
-    return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch)
+    connect = Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog)
+    return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch, connect=connect)
 
 
 def _credentials(ground: Ground) -> Credentials:

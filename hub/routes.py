@@ -15,11 +15,15 @@ from hub.doors.a2a import A2ADoor
 from hub.doors.admin import AdminDoor
 from hub.doors.catalog import CARD_PATH, CATALOG_PATH, CatalogDoor
 from hub.doors.chat import ChatDoor, ModelsDoor
+from hub.doors.connect import ConnectDoor
 from hub.doors.health import HealthDoor
 from hub.doors.mcp import McpDoor
+from hub.doors.protected_resource import WELL_KNOWN, ResourceDoor
 from hub.doors.push import PushDoor
 from hub.exchange import Exchange
 from hub.services import Services
+from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH
+from mcp_bridge.oauth.links import PATH as CONNECT_PATH
 from registry.errors import MethodNotFound
 from registry.judged import JsonObject
 
@@ -40,7 +44,17 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     a2a_door = Door(a2a, jsonrpc(errors.a2a), is_open=a2a.is_open)
     push = PushDoor(services.callbacks, registry=registry)
     push_door = Door(push, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    mcp_door = Door(mcp, jsonrpc(errors.mcp))
+    resource = ResourceDoor(services.public_url)
+    resource_door = Door(resource, errors.problem, is_open=_to_all, media_type=PROBLEM)
+    mcp_door = Door(mcp, jsonrpc(errors.mcp), challenge=resource.challenge)
+    connect = ConnectDoor(
+        services.connect,
+        keys=services.keys,
+        sealer=services.sealer,
+        public_url=services.public_url,
+        greet=services.greet,
+    )
+    connect_door = Door(connect, errors.problem, is_open=_to_all, media_type=PROBLEM)
     chat_door = Door(ChatDoor(services.chat), errors.openai)
     models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai)
     admin = AdminDoor(services)
@@ -58,6 +72,8 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             **openai_doors,
             **{f"/v1{path}": door for path, door in openai_doors.items()},
             **dict.fromkeys((CARD_PATH, CATALOG_PATH, JWKS_PATH), catalog_door),
+            **dict.fromkeys((CALLBACK_PATH, CLIENT_PATH), connect_door),
+            WELL_KNOWN: resource_door,
             "/mcp": mcp_door,
             "/livez": live_door,
             "/readyz": ready_door,
@@ -68,6 +84,8 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             (PUSH_PATH, push_door),
             ("/a2a/", a2a_door),
             ("/mcp/", mcp_door),
+            (CONNECT_PATH, connect_door),
+            (f"{WELL_KNOWN}/", resource_door),
             ("/v1/models/", models_door),
             ("/models/", models_door),
             ("/v1/", Door(_nowhere, errors.openai)),

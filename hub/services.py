@@ -23,6 +23,7 @@ from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
 from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.sync import Sync
 from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
@@ -30,6 +31,7 @@ from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
 from registry.gate import Gate, Settled
+from registry.identity import HUB, Principal
 from registry.keys import Keys
 from registry.registry import Registry
 from registry.schema import migrate
@@ -67,17 +69,19 @@ class Services:
     tools: Dispatch
     chat: Chat
     sync: Sync
+    connect: Connect
+    sealer: Sealer
     made_admin_key: str | None
     """The admin key in clear, if it was made just now; never again."""
 
-    async def greet(self, server: str) -> None:
+    async def greet(self, server: str, principal: Principal = HUB) -> None:
         """List a server that was just registered, so that its tools are usable when the caller hears of it.
 
         One that does not answer in time is registered all the same, and listed when it answers.
         """
         try:
             async with asyncio.timeout(GREETING_S):
-                await self.sync.refresh(server)
+                await self.sync.refresh(server, principal)
         except (TimeoutError, HubError) as error:
             logger.warning("new server not listed yet", extra={"server": server, "reason": str(error) or "no answer"})
 
@@ -139,6 +143,8 @@ async def open_services(
             tools=mcp.dispatch,
             chat=chat,
             sync=mcp.sync,
+            connect=mcp.connect,
+            sealer=secrets_of,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mcp_bridge.consent import result_of
 from mcp_bridge.modern import Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
@@ -16,7 +17,7 @@ from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request
 from registry.discreet import discreet
 from registry.entries import Feature, Server, Tool
-from registry.errors import NotFound, UpstreamInvalid, UpstreamUnavailable
+from registry.errors import ConsentNeeded, NotFound, UpstreamInvalid, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
@@ -74,6 +75,12 @@ class Dispatch:
             return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error))))
         return answer
 
+    async def connected(self, principal: Principal, server_name: str) -> None:
+        """Wait a while for a principal to connect its account at a server."""
+        server = self._registry.catalog.servers.get(server_name)
+        if server is not None:
+            await self._pool.connected(server, principal)
+
     def offered(self, principal: Principal, source: str | None) -> Sequence[Offered]:
         """The tools of a server or toolset (None: all) that a chat of the principal may use; none for an unknown one."""
         try:
@@ -89,7 +96,10 @@ class Dispatch:
         """
         tool = self.tool(principal, name)
         request = tool_call(tool, Call(arguments=msgspec.Raw(encode(arguments))))
-        answer = await self.relay(principal, tool, request, within=within)
+        try:
+            answer = await self.relay(principal, tool, request, within=within)
+        except ConsentNeeded as needed:
+            return result_of(needed)
         if answer.result is None:
             return {"content": [{"type": "text", "text": answer.error_text}], "isError": True}
         result: JsonObject = {member: decode(raw) for member, raw in answer.result.items()}

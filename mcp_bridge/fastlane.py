@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from mcp_bridge import consent
 from mcp_bridge import headers as mirrored
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.modern import Listener
@@ -24,10 +25,19 @@ from mcp_bridge.wire import (
     MODERN,
     Answer,
     as_modern,
+    as_raw,
 )
 from registry import judged
 from registry.entries import Tool
-from registry.errors import HeaderMismatch, InvalidParams, InvalidRequest, MethodNotFound, NotFound, VersionNotSupported
+from registry.errors import (
+    ConsentNeeded,
+    HeaderMismatch,
+    InvalidParams,
+    InvalidRequest,
+    MethodNotFound,
+    NotFound,
+    VersionNotSupported,
+)
 from registry.identity import Principal
 from registry.judged import RawObject, decode, encode, read_object
 
@@ -167,6 +177,32 @@ class FastLane:
 
     async def answer(self, message: Message, caller: Caller) -> bytes | Answer:
         """Return the encoded result, or an upstream's answer that is an error; raises `HubError` of any kind."""
+        try:
+            if "inputResponses" in message.params:
+                return await self._go_on(message, caller)
+            return await self._answer(message, caller)
+        except ConsentNeeded as needed:
+            if consent.takes_urls(message.meta):
+                return consent.input_required(needed)
+            if message.method != "tools/call":
+                raise
+            return as_modern(as_raw(consent.result_of(needed)))
+
+    async def _go_on(self, message: Message, caller: Caller) -> bytes | Answer:
+        """Answer a request whose client was asked for something; if it was the hub that asked, once that is there."""
+        params, action = consent.take_response(message.params)
+        message = msgspec.structs.replace(message, params=params)
+        try:
+            return await self._answer(message, caller)
+        except ConsentNeeded as needed:
+            if action is None:
+                raise
+            if action != "accept":
+                return as_modern(as_raw(consent.result_of(needed)))
+            await self._dispatch.connected(caller.principal, needed.server)
+            return await self._answer(message, caller)
+
+    async def _answer(self, message: Message, caller: Caller) -> bytes | Answer:
         if message.method == "tools/call":
             return await self._call(message, caller)
         if message.method == "tools/list":

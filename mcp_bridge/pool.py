@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 STARTS_AT_ONCE = 4
 """Connections opened at the same time: more Python or Node children starting together starve one another."""
+
+CONSENT_S = 30.0
+"""How long a client that opened a connect link waits in one request; it may ask again."""
 
 MAX_UPSTREAMS = 10_000
 """Servers, or where each principal has a credential of its own, servers times principals; the oldest go first."""
@@ -199,6 +202,14 @@ class Pool:
         if len(self._upstreams) > MAX_UPSTREAMS:
             self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
         return upstream
+
+    async def connected(self, server: Server, principal: Principal) -> None:
+        """Wait a while for a principal to connect its account."""
+        credential = self._credentials.of(server, principal)
+        if credential is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONSENT_S):
+                    await credential.connected.wait()
 
     async def aclose(self) -> None:
         """End every connection and child."""

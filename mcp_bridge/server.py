@@ -20,10 +20,11 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
+from mcp_bridge import consent
 from mcp_bridge.dispatch import Dispatch, check_complete
 from mcp_bridge.requests import Call, check_arguments, tool_call
 from mcp_bridge.wire import HUB, as_legacy
-from registry.errors import INTERNAL, HubError, InvalidParams
+from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
 
@@ -109,6 +110,12 @@ class LegacyServer:
             if ctx.method == "tools/list":
                 return decode(self._dispatch.view(caller.principal, caller.path).legacy_list)
             return await self._call(caller, ctx.params or {})
+        except ConsentNeeded as needed:
+            if _takes_urls(ctx):
+                raise MCPError(**consent.error_of(needed)) from None
+            if ctx.method == "tools/call":
+                return consent.result_of(needed)
+            raise MCPError(**self._error_form(needed, caller.request_id)) from None
         except HubError as error:
             caller.failure = error
             raise MCPError(**self._error_form(error, caller.request_id)) from None
@@ -140,6 +147,11 @@ class LegacyServer:
             raise MCPError(answer.error_code, answer.error_text, error.get("data"))
         check_complete(answer, tool)
         return {member: decode(raw) for member, raw in as_legacy(answer.result).items()}
+
+
+def _takes_urls(ctx: Any) -> bool:
+    capabilities = ctx.session.client_capabilities
+    return bool(capabilities and capabilities.elicitation and capabilities.elicitation.url is not None)
 
 
 async def _never_list(_context: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:

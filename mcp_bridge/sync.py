@@ -20,7 +20,7 @@ from registry.catalog import Catalog
 from registry.entries import Feature, ListedKind, Server
 from registry.errors import CallerError, HubError, NotFound, UpstreamError, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Gate, Permit
-from registry.identity import HUB
+from registry.identity import HUB, Principal
 from registry.judged import JsonObject, encode
 from registry.registry import Listed, Registry
 
@@ -59,8 +59,10 @@ class Sync:
                 self._follow_catalog(group)
                 await self._catalog_changed.wait()
 
-    async def refresh(self, name: str) -> int:
+    async def refresh(self, name: str, principal: Principal = HUB) -> int:
         """List what one server offers now and return how many things.
+
+        Where each principal has an account of its own, it is listed with `principal`'s.
 
         Raises:
             NotFound: no such server.
@@ -72,7 +74,7 @@ class Sync:
             if server is None:
                 raise NotFound("server", name)
             with self._gate.admit(HUB, server) as permit:
-                asked = await _Asking.begin(self._pool, server, permit)
+                asked = await _Asking.begin(self._pool.upstream(server, principal), permit)
                 failure = await asked.everything()
             current = self._registry.catalog
             if current.servers.get(name) != server:
@@ -158,9 +160,8 @@ class _Asking:
         self._capabilities = said.get("capabilities")
 
     @classmethod
-    async def begin(cls, pool: Pool, server: Server, permit: Permit) -> _Asking:
+    async def begin(cls, upstream: Upstream, permit: Permit) -> _Asking:
         """Connect, and hear what the server says of itself; raises `UpstreamError`."""
-        upstream = pool.upstream(server)
         await upstream.ready()
         return cls(upstream, permit, await upstream.introduction(permit))
 

@@ -108,6 +108,11 @@ def read_answer(message: bytes) -> Answer | None:
     raise ParseFailed("neither result nor error")
 
 
+def as_raw(result: JsonObject) -> RawObject:
+    """A result of the hub's own in the form of an upstream's."""
+    return {name: msgspec.Raw(encode(value)) for name, value in result.items()}
+
+
 def as_modern(result: RawObject) -> bytes:
     """Encode a tool result with what 2026-07-28 requires: `resultType`, and the hub's name in place of the server's."""
     meta = {**_meta_of(result), META_SERVER: _HUB} if "_meta" in result else _ONLY_HUB

@@ -90,14 +90,12 @@ async def request_tokens(way: Way, endpoint: str, client: Client, form: dict[str
         UpstreamError: it does not answer, or not as it must.
     """
     headers: Headers = ()
-    sent = dict(form)
+    sent = {**form, "client_id": client.id}  # with Basic too: servers made with the MCP SDK look for it
     if client.method == "client_secret_basic":
         pair = f"{quote_plus(client.id)}:{quote_plus(client.secret or '')}".encode()
         headers = (("authorization", f"Basic {b64encode(pair).decode()}"),)
-    else:
-        sent["client_id"] = client.id
-        if client.method == "client_secret_post":
-            sent["client_secret"] = client.secret or ""
+    elif client.method == "client_secret_post":
+        sent["client_secret"] = client.secret or ""
     answer = await post_form(way, endpoint, sent, headers=headers)
     if answer.status != 200:
         raise TokenRefused(way.entry, answer.status, _code(answer.body))

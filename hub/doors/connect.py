@@ -1,0 +1,197 @@
+"""`/connect/…` and `/oauth/…`: where people connect their accounts at MCP servers, in a browser. HTML without scripts.
+
+Whoever opens a link shows with its hub key that it is the one the link was made for; a sealed cookie remembers that for
+an hour, and ties what comes back from the authorization server to the browser that began it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from hub import errors
+from hub.doors import connect_pages as pages
+from hub.exchange import Exchange, Header
+from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH, Connect, Returned
+from mcp_bridge.oauth.links import PATH, Link
+from registry.errors import (
+    HttpMethodRefused,
+    HubError,
+    InvalidRequest,
+    NotFound,
+    OriginRefused,
+    TooLarge,
+    Unauthenticated,
+)
+from registry.identity import Principal
+from registry.judged import encode
+from registry.keys import Keys
+from registry.secrets import Sealer, SecretKeyInvalid, digest
+
+LOGIN_S = 3600
+MAX_FORM_BYTES = 8192
+
+_ABOUT = "connect-login"
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+Greet = Callable[[str, Principal], Awaitable[None]]
+"""Lists a server as a principal sees it."""
+
+
+class _Login(msgspec.Struct, array_like=True):
+    key_digest: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who sits at the browser. `browser` is what only this browser knows."""
+
+    principal: Principal
+    browser: str
+
+
+class ConnectDoor:
+    """Answers browsers."""
+
+    def __init__(self, connect: Connect, *, keys: Keys, sealer: Sealer, public_url: str, greet: Greet) -> None:
+        self._connect = connect
+        self._keys = keys
+        self._sealer = sealer
+        self._greet = greet
+        parts = urlsplit(public_url)
+        self._origin = f"{parts.scheme}://{parts.netloc}".encode()
+        self._base = parts.path.rstrip("/")
+        is_secure = parts.scheme == "https"
+        self._cookie = "__Host-hubbub-login" if is_secure else "hubbub-login"
+        self._cookie_members = f"; Path=/; HttpOnly; SameSite=Lax; Max-Age={LOGIN_S}{'; Secure' if is_secure else ''}"
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request; a failure is a page too."""
+        try:
+            if exchange.path == CLIENT_PATH:
+                await exchange.reply(200, encode(self._connect.client_metadata()))
+            elif exchange.path == CALLBACK_PATH:
+                await self._callback(exchange)
+            elif exchange.method == "POST":
+                await self._post(exchange)
+            elif exchange.method in {"GET", "HEAD"}:
+                await self._get(exchange)
+            else:
+                raise HttpMethodRefused("GET, POST")
+        except HubError as error:
+            headers = errors.extra_headers(error) if not isinstance(error, Unauthenticated) else []
+            await _show(exchange, errors.row_of(error).status, pages.failure(error.text, exchange.request_id), headers)
+
+    async def _get(self, exchange: Exchange) -> None:
+        visitor = await self._visitor(exchange)
+        text = exchange.path.removeprefix(PATH)
+        if _NAME.fullmatch(text):
+            if visitor is None:
+                await _show(exchange, 200, pages.login(text))
+                return
+            server = self._connect.server(visitor.principal, text)
+            await _send_to(exchange, self._connect.link(visitor.principal, server))
+            return
+        link = self._connect.open(text)
+        if visitor is None or visitor.principal.id != link.principal:
+            await _show(exchange, 200, pages.login(link.server, is_other=visitor is not None))
+            return
+        server = self._connect.server(visitor.principal, link.server)
+        plan = await self._connect.plan(server, link)
+        page = pages.consent(plan, visitor.principal.name, _csrf(visitor, link))
+        await _show(exchange, 200, page, sends_to=plan.sends_to)
+
+    async def _post(self, exchange: Exchange) -> None:
+        if exchange.headers.get(b"origin") != self._origin:
+            raise OriginRefused
+        form = await _form(exchange)
+        text = exchange.path.removeprefix(PATH)
+        link = None if _NAME.fullmatch(text) else self._connect.open(text)
+        if "key" in form:
+            cookie = await self._log_in(form["key"], link)
+            await _send_to(exchange, f"{self._base}{exchange.path}", (b"set-cookie", cookie))
+            return
+        visitor = await self._visitor(exchange)
+        if link is None or visitor is None or visitor.principal.id != link.principal:
+            raise Unauthenticated
+        if form.get("csrf") != _csrf(visitor, link):
+            raise InvalidRequest("This page is too old; open the link again.")
+        if form.get("answer") != "allow":
+            await _show(exchange, 200, pages.declined(link.server))
+            return
+        server = self._connect.server(visitor.principal, link.server)
+        await _send_to(exchange, await self._connect.begin(server, link, visitor.browser))
+
+    async def _callback(self, exchange: Exchange) -> None:
+        if exchange.method != "GET":
+            raise HttpMethodRefused("GET")
+        visitor = await self._visitor(exchange)
+        given = _single(exchange.query)
+        if visitor is None or "state" not in given:
+            raise InvalidRequest("This answer belongs to nothing that was begun in this browser.")
+        known = {name: given[name] for name in ("state", "code", "iss", "error") if name in given}
+        server = await self._connect.finish(Returned(**known), visitor.principal, visitor.browser)
+        await self._greet(server.name, visitor.principal)
+        await _show(exchange, 200, pages.connected(server.name))
+
+    async def _log_in(self, key: str, link: Link | None) -> bytes:
+        """The cookie for who has this key; only its owner may open a link."""
+        hashed = digest(key.strip().encode())
+        principal = self._keys.cached(hashed) or await self._keys.find(hashed)
+        if principal is None:
+            raise Unauthenticated
+        if link is not None and principal.id != link.principal:
+            raise NotFound("link", "for this key")
+        sealed = self._sealer.seal(msgspec.json.encode(_Login(hashed, time.time() + LOGIN_S)), about=_ABOUT)
+        return f"{self._cookie}={base64.urlsafe_b64encode(sealed).decode()}{self._cookie_members}".encode()
+
+    async def _visitor(self, exchange: Exchange) -> Visitor | None:
+        """Who the cookie says it is, if its key still lives."""
+        given = exchange.headers.get(b"cookie", b"").decode("latin-1")
+        value = next((part.partition("=")[2] for part in given.split("; ") if part.startswith(f"{self._cookie}=")), "")
+        try:
+            sealed = base64.urlsafe_b64decode(value)
+            login = msgspec.json.decode(self._sealer.open(sealed, about=_ABOUT), type=_Login)
+        except (binascii.Error, ValueError, SecretKeyInvalid):
+            return None
+        if login.expires_at < time.time():
+            return None
+        principal = self._keys.cached(login.key_digest) or await self._keys.find(login.key_digest)
+        return None if principal is None else Visitor(principal, value)
+
+
+def _csrf(visitor: Visitor, link: Link) -> str:
+    return digest(f"{visitor.browser} {link.number}".encode())
+
+
+async def _form(exchange: Exchange) -> dict[str, str]:
+    length = exchange.headers.get(b"content-length", b"")
+    if not length.isdigit() or int(length) > MAX_FORM_BYTES:
+        raise TooLarge(MAX_FORM_BYTES)
+    return _single(await exchange.any_body())
+
+
+def _single(encoded: bytes) -> dict[str, str]:
+    """The members of a form or query; one that stands twice is left out."""
+    try:
+        found = parse_qs(encoded.decode("ascii"), max_num_fields=20)
+    except ValueError:
+        raise InvalidRequest("The form cannot be read.") from None
+    return {name: values[0] for name, values in found.items() if len(values) == 1}
+
+
+async def _send_to(exchange: Exchange, url: str, *headers: Header) -> None:
+    await exchange.reply(303, b"", headers=[(b"location", url.encode()), *headers, *pages.headers()])
+
+
+async def _show(exchange: Exchange, status: int, page: str, more: Sequence[Header] = (), *, sends_to: str = "") -> None:
+    media_type = b"text/html; charset=utf-8"
+    await exchange.reply(status, page.encode(), media_type=media_type, headers=[*more, *pages.headers(sends_to)])

@@ -1,0 +1,304 @@
+"""Servers that want OAuth: each principal's own account, from the link to the vault, with a real authorization server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mcp_types as t
+import pytest
+from mcp import Client, MCPError
+
+from tests.conftest import open_hub
+from tests.peers.authorization import Authorization, authorization_server, headers_seen, machines, protected_server
+from tests.peers.browser import Browser
+from tests.peers.mcp_hub import McpHub, headers, message
+from tests.peers.mcp_servers import Peer
+
+MODES = ["2026-07-28", "legacy"]
+
+
+@asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        yield Browser(http)
+
+
+@asynccontextmanager
+async def opened(directory: Path, url: str, auth: str = "type: user_oauth", more: str = "") -> AsyncIterator[McpHub]:
+    yaml = f"mcpServers:\n  crm:\n    url: {url}\n    auth: {{{auth}}}\n{more}"
+    async with open_hub(directory, yaml, setting="egress_allow: [127.0.0.0/8]") as hub:
+        yield McpHub(hub.url, hub.services, hub.gate)
+
+
+@asynccontextmanager
+async def crm(directory: Path) -> AsyncIterator[tuple[McpHub, Peer, Authorization]]:
+    async with (
+        authorization_server() as issuer,
+        protected_server(issuer.url, issuer.provider) as peer,
+        opened(directory, peer.url) as hub,
+    ):
+        yield hub, peer, issuer
+
+
+async def connect(hub: McpHub, key: str, *, link: str | None = None) -> None:
+    async with browser() as one:
+        answer = await one.connect(link or f"{hub.url}/connect/crm", key)
+        assert "crm is connected" in answer.text, answer.text
+
+
+async def whoami(hub: McpHub, key: str, mode: str = "2026-07-28") -> Any:
+    async with hub.client(key, mode=mode) as client:
+        return await client.call_tool("crm__whoami", {})
+
+
+def text_of(result: Any) -> str:
+    return result.content[0].text
+
+
+def link_in(text: str) -> str:
+    found = re.search(r"http://\S+/connect/[\w-]+", text)
+    assert found is not None, text
+    return found[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_each_principal_acts_as_itself_and_nobodys_key_goes_upstream(tmp_path: Path, mode: str) -> None:
+    async with crm(tmp_path) as (hub, peer, issuer):
+        keys = {name: await hub.key("tool:crm__*") for name in ("ann", "bob", "eve")}
+        for name in ("ann", "bob"):
+            issuer.provider.user = name
+            await connect(hub, keys[name])
+        for name in ("ann", "bob", "ann"):
+            assert text_of(await whoami(hub, keys[name], mode)) == name
+        refused = await whoami(hub, keys["eve"], mode)
+        assert refused.is_error
+        assert "/connect/" in text_of(refused)
+        assert [call["user"] for _, call in peer.calls] == ["ann", "bob", "ann"]
+        everything = headers_seen(peer) + headers_seen(issuer.seen)
+        assert not any(key in everything for key in keys.values())
+        assert not any(key in json.dumps([str(seen.get(":body")) for seen in peer.requests]) for key in keys.values())
+
+
+async def test_the_tools_are_listed_when_the_first_account_is_connected_and_stay(tmp_path: Path) -> None:
+    async with crm(tmp_path) as (hub, _, issuer):
+        key = await hub.key("tool:crm__*")
+        await connect(hub, key)
+        assert "crm__whoami" in hub.services.registry.catalog.tools
+        issuer.provider.tokens.clear()
+        issuer.provider.refreshing.clear()
+        assert (await whoami(hub, key)).is_error
+        assert "crm__whoami" in hub.services.registry.catalog.tools
+
+
+async def test_a_modern_client_opens_the_link_and_its_call_goes_on(tmp_path: Path) -> None:
+    async with crm(tmp_path) as (hub, _, issuer):
+        await connect(hub, await hub.key("tool:crm__*"))
+        key = await hub.key("tool:crm__*")
+        asked = []
+
+        async def open_it(context: Any, params: t.ElicitRequestParams) -> t.ElicitResult:
+            assert isinstance(params, t.ElicitRequestURLParams)
+            asked.append(params.url)
+            issuer.provider.user = "bob"
+            await connect(hub, key, link=params.url)
+            return t.ElicitResult(action="accept")
+
+        async with client_that_opens(hub, key, open_it, mode="2026-07-28") as client:
+            assert text_of(await client.call_tool("crm__whoami", {})) == "bob"
+        assert len(asked) == 1
+
+
+async def test_a_call_waits_for_the_user_who_still_signs_in(tmp_path: Path) -> None:
+    async with crm(tmp_path) as (hub, _, _):
+        await connect(hub, await hub.key("tool:crm__*"))
+        key = await hub.key("tool:crm__*")
+        connecting: list[asyncio.Task[None]] = []
+
+        async def open_it(context: Any, params: Any) -> t.ElicitResult:
+            connecting.append(asyncio.create_task(connect(hub, key, link=params.url)))
+            return t.ElicitResult(action="accept")
+
+        async with client_that_opens(hub, key, open_it, mode="2026-07-28") as client:
+            assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
+        await asyncio.gather(*connecting)
+        assert len(connecting) == 1
+
+
+async def test_a_user_who_declines_is_answered_and_not_asked_again(tmp_path: Path) -> None:
+    async with crm(tmp_path) as (hub, peer, _):
+        await connect(hub, await hub.key("tool:crm__*"))
+        asked = []
+
+        async def decline(context: Any, params: Any) -> t.ElicitResult:
+            asked.append(params)
+            return t.ElicitResult(action="decline")
+
+        async with client_that_opens(hub, await hub.key("tool:crm__*"), decline, mode="2026-07-28") as client:
+            assert (await client.call_tool("crm__whoami", {})).is_error
+        assert len(asked) == 1
+        assert not peer.calls
+
+
+async def test_a_client_of_2025_11_25_gets_the_url_elicitation_error(tmp_path: Path) -> None:
+    async with crm(tmp_path) as (hub, _, _):
+        await connect(hub, await hub.key("tool:crm__*"))
+        key = await hub.key("tool:crm__*")
+
+        async def never(context: Any, params: Any) -> t.ElicitResult:
+            raise AssertionError("the error leads the client")
+
+        async with client_that_opens(hub, key, never, mode="legacy") as client:
+            with pytest.raises(MCPError) as caught:
+                await client.call_tool("crm__whoami", {})
+            assert caught.value.error.code == -32042
+            [elicitation] = caught.value.error.data["elicitations"]
+            assert elicitation["mode"] == "url"
+            await connect(hub, key, link=elicitation["url"])
+            assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
+
+
+@asynccontextmanager
+async def client_that_opens(hub: McpHub, key: str, callback: Any, *, mode: Any) -> AsyncIterator[Client]:
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    given = {"authorization": f"Bearer {key}"}
+    async with (
+        httpx2.AsyncClient(headers=given, trust_env=False, timeout=60) as http,
+        Client(
+            streamable_http_client(f"{hub.url}/mcp", http_client=http),
+            mode=mode,
+            cache=None,
+            elicitation_callback=callback,
+        ) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_expired_token_is_renewed_once_for_all_who_wait(tmp_path: Path, mode: str) -> None:
+    async with crm(tmp_path) as (hub, _, issuer):
+        key = await hub.key("tool:crm__*")
+        issuer.provider.lasts_s = 30  # is renewed a minute before its end, so at each use
+        await connect(hub, key)
+        issuer.provider.lasts_s = 3600
+        issuer.provider.refreshed = 0
+        async with hub.client(key, mode=mode) as client:
+            results = await asyncio.gather(*(client.call_tool("crm__whoami", {}) for _ in range(10)))
+        assert [text_of(result) for result in results] == ["ann"] * 10
+        assert issuer.provider.refreshed == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_token_that_the_server_refuses_in_the_middle_is_renewed(tmp_path: Path, mode: str) -> None:
+    async with crm(tmp_path) as (hub, _, issuer):
+        key = await hub.key("tool:crm__*")
+        await connect(hub, key)
+        async with hub.client(key, mode=mode) as client:
+            assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
+            issuer.provider.tokens.clear()
+            assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
+            issuer.provider.tokens.clear()
+            issuer.provider.refreshing.clear()
+            refused = await client.call_tool("crm__whoami", {})
+            assert refused.is_error
+            link = link_in(text_of(refused))
+            await connect(hub, key, link=link)
+            assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
+
+
+async def test_accounts_outlive_a_restart_and_are_sealed(tmp_path: Path) -> None:
+    async with authorization_server() as issuer, protected_server(issuer.url, issuer.provider) as peer:
+        async with opened(tmp_path, peer.url) as hub:
+            key = await hub.key("tool:crm__*")
+            await connect(hub, key)
+        async with opened(tmp_path, peer.url) as hub:
+            assert text_of(await whoami(hub, key)) == "ann"
+        stored = b"".join(path.read_bytes() for path in tmp_path.glob("hubbub.db*"))
+        assert not any(token.encode() in stored for token in (*issuer.provider.tokens, *issuer.provider.refreshing))
+        assert len(issuer.provider.clients) == 1
+
+
+async def test_an_account_does_not_follow_its_server_to_another_address(tmp_path: Path) -> None:
+    async with authorization_server() as issuer, protected_server(issuer.url, issuer.provider) as peer:
+        async with opened(tmp_path, peer.url) as hub:
+            key = await hub.key("tool:crm__*")
+            await connect(hub, key)
+        async with protected_server(issuer.url, issuer.provider) as other, opened(tmp_path, other.url) as hub:
+            assert (await whoami(hub, key)).is_error
+            assert not other.calls
+            assert not any(token in headers_seen(other) for token in issuer.provider.tokens)
+
+
+async def test_client_credentials_are_asked_for_once_and_again_when_refused(tmp_path: Path) -> None:
+    async with machines() as issuer, protected_server(issuer.url, issuer) as peer:
+        issuer.resource = peer.url
+        auth = "type: client_credentials, client_id: hub, client_secret: s3cret-of-the-hub, scopes: [read]"
+        async with opened(tmp_path, peer.url, auth) as hub:
+            await hub.listed("crm__whoami")
+            key = await hub.key("tool:*")
+            assert text_of(await whoami(hub, key)) == "the hub"
+            assert text_of(await whoami(hub, key, "legacy")) == "the hub"
+            assert len(issuer.asked) == 1
+            assert issuer.asked[0]["grant_type"] == "client_credentials"
+            assert issuer.asked[0]["resource"] == peer.url
+            assert issuer.asked[0]["scope"] == "read"
+            assert issuer.asked[0]["authorization"].startswith("Basic ")
+            issuer.tokens.clear()
+            assert text_of(await whoami(hub, key)) == "the hub"
+            assert len(issuer.asked) == 2
+            assert "s3cret" not in headers_seen(peer)
+
+
+async def test_a_token_is_exchanged_for_each_principal_against_what_the_hub_signs(tmp_path: Path) -> None:
+    from joserfc import jwt
+    from joserfc.jwk import KeySet
+
+    async with machines() as issuer, protected_server(issuer.url, issuer) as peer:
+        issuer.resource = peer.url
+        auth = f"type: token_exchange, client_id: hub, client_secret: s3cret-of-the-hub, issuer: '{issuer.url}'"
+        async with opened(tmp_path, peer.url, auth) as hub:
+            async with hub.http() as http:
+                keys = KeySet.import_key_set((await http.get("/.well-known/jwks.json")).json())
+
+            def subject_of(form: dict[str, str]) -> str:
+                claims = jwt.decode(form["subject_token"], keys, algorithms=["ES256"]).claims
+                assert claims["iss"] == hub.url
+                assert claims["aud"] == issuer.url
+                assert claims["exp"] - claims["iat"] == 60
+                return str(claims["sub"])
+
+            issuer.subject_of = subject_of
+            await hub.listed("crm__whoami")
+            made = {}
+            for name in ("ann", "bob"):
+                secret = await hub.key("tool:*")
+                made[name] = text_of(await whoami(hub, secret))
+                assert secret not in json.dumps(issuer.asked)
+            ids = {key.id for key in await hub.services.keys.all_live()}
+            assert set(made.values()) == ids
+            assert {form["grant_type"] for form in issuer.asked} == {"urn:ietf:params:oauth:grant-type:token-exchange"}
+
+
+async def test_the_hub_says_that_it_is_a_protected_resource(tmp_path: Path) -> None:
+    async with open_hub(tmp_path) as hub, hub.http() as http:
+        for path in ("/mcp", "/mcp/crm", "/mcp/"):
+            refused = await http.post(path, json=message("tools/list"), headers=headers("tools/list"))
+            assert refused.status_code == 401
+            challenge = refused.headers["www-authenticate"]
+            assert challenge.startswith("Bearer ")
+            assert 'scope="mcp"' in challenge
+            found = re.search(r'resource_metadata="([^"]+)"', challenge)
+            assert found is not None
+            metadata = (await http.get(found[1])).json()
+            assert metadata["resource"] == f"{hub.url}{path.rstrip('/')}"
+        root = (await http.get("/.well-known/oauth-protected-resource")).json()
+        assert root["resource"] == f"{hub.url}/mcp"
+        assert (await http.get("/.well-known/oauth-protected-resource/a2a/x")).status_code == 404
