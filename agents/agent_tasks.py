@@ -43,7 +43,7 @@ class AgentTasks:
         params: JsonObject = {"id": task_id}
         if history_length is not None:
             params["historyLength"] = history_length
-        task = (await self._upstream.unary(permit, entry, route, Ask(operation="GetTask", params=params))).result
+        task = await self._upstream.result(permit, entry, route, Ask(operation="GetTask", params=params))
         if task.get("id") != task_id:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         if history_length == 0:  # 0.3 knows no such 0

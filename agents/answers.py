@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from agents.speech import Operation, Version
-from agents.wire import MAX_ID, NULL
+from agents.members import MAX_ID, NULL
+from agents.speech import OLD_JSONRPC, Operation, Speech
 from registry.judged import JsonObject
 
 
@@ -68,11 +68,12 @@ class Sighting(msgspec.Struct, frozen=True, gc=False):
     rpc_id: msgspec.Raw = NULL
     """The JSON-RPC id of the answer it was read of, if it was read of one."""
 
-    def fits(self, version: Version, operation: Operation | None) -> bool:
-        """Whether clients of this version can read it as an answer to this operation."""
+    def fits(self, speech: Speech, operation: Operation | None) -> bool:
+        """Whether clients of this speech can read it as an answer to this operation."""
+        has_kind = speech == OLD_JSONRPC
         if operation not in {"SendMessage", "SendStreamingMessage", "SubscribeToTask"}:
-            return self.form == ("kind" if version == "0.3" else "bare") or (self.form == "bare" and not self.state)
-        return self.form == ("kind" if version == "0.3" else "wrapped")
+            return self.form == ("kind" if has_kind else "bare") or (self.form == "bare" and not self.state)
+        return self.form == ("kind" if has_kind else "wrapped")
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -56,15 +56,6 @@ FROM_ALL: frozenset[Operation | None] = PUSH | {"ListTasks"}
 JSONRPC_SPEECHES = {"1.0": Speech("JSONRPC", "1.0"), "0.3": Speech("JSONRPC", "0.3")}
 
 
-class Reply(NamedTuple):
-    """What a JSON-RPC client is answered: its whole response as the agent wrote it, or a canonical result to be written."""
-
-    body: bytes | None
-    result: JsonObject | None = None
-    extensions: str | None = None
-    """The extensions that the agent says it used."""
-
-
 class Stream(NamedTuple):
     """A stream under way."""
 
@@ -117,26 +108,24 @@ class AgentCaller:
         """How the instances of an agent do, if it has several."""
         return self._instances.shown(entry)
 
-    async def call(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Reply:
+    async def call(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Heard:
         """Make a JSON-RPC client's unary call within `permit`. Every id in the reply is recorded before this returns.
 
         Raises:
             NotFound: a task or context of the request is not the caller's.
             UpstreamError: the agent failed, or showed what is somebody else's.
         """
-        operation, version = request.envelope.operation, request.envelope.version
+        operation, speech = request.envelope.operation, JSONRPC_SPEECHES[request.envelope.version]
         if entry.urls and entry.is_several and operation not in FROM_ALL:
             again = lambda one: answered(self.call(permit, one, request, forwarded))  # noqa: E731
-            async with self._instances.lend(permit, entry, request, again) as reply:
-                return reply
-        route = (await self._find(entry)).choose(JSONRPC_SPEECHES[version])
-        if route.speech != JSONRPC_SPEECHES[version] or operation in MADE_HERE or request.has_push:
-            heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
-            return Reply(None, heard.result, heard.extensions)
+            async with self._instances.lend(permit, entry, request, again) as heard:
+                return heard
+        route = (await self._find(entry)).choose(speech)
+        if route.speech != speech or operation in MADE_HERE or request.push is not None:
+            return await self._asked(permit, entry, request, forwarded)
         await self._ledger.check(entry.name, permit.principal, request)
         if self._upstream.contexts.matter(entry, request):
-            heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
-            return Reply(None, heard.result, heard.extensions)
+            return await self._asked(permit, entry, request, forwarded)
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
             body = await whole(entry, route.speech, incoming)
             extensions = extensions_of(incoming)
@@ -146,19 +135,27 @@ class AgentCaller:
         body = _with_id(body, answer, request)
         seen = answer.seen
         if seen is None:
-            return Reply(discreet(entry, judged.encode(judged.decode(body))), None, extensions)  # escapes could hide it
+            return Heard(None, extensions, discreet(entry, judged.encode(judged.decode(body))))  # escapes could hide it
         await self._record(permit, entry, request, seen)
         if _waits(operation, seen) and wire.wants_end(params := wire.canonical(request, ()).params):
             assert seen.task_id is not None
             task = await self._settled(permit, entry, route, seen.task_id, params)
-            return Reply(None, {"task": task}, extensions)
-        if seen.fits(version, operation):
-            return Reply(body, None, extensions)
+            return Heard({"task": task}, extensions)
+        if seen.fits(speech, operation):
+            return Heard(None, extensions, body)
         assert operation is not None
-        return Reply(None, self._upstream.result_of(entry, route.speech, operation, body), extensions)
+        return Heard(self._upstream.result_of(entry, speech, operation, body), extensions)
+
+    async def _asked(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Heard:
+        heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
+        answer = answers.read_answer(heard.data) if heard.data is not None else None
+        if answer is None:
+            return heard
+        assert heard.data is not None
+        return heard._replace(data=_with_id(heard.data, answer, request))
 
     async def ask(self, permit: Permit, entry: Agent, ask: Ask) -> Heard:
-        """Make a unary call in canonical form within `permit`; as `call`.
+        """Make a unary call within `permit`, in canonical form where client and agent differ; as `call`.
 
         Raises:
             AgentFault: the agent answered with an error.
@@ -180,32 +177,32 @@ class AgentCaller:
     async def _ask(self, permit: Permit, found: Found, ask: Ask) -> Heard:
         """Ask the agent itself; what the request names is the caller's."""
         entry, named = found.entry, wire.named_in(ask)
-        route = found.choose(SPEECHES[0])
+        route = found.choose(ask.speech or SPEECHES[0])
         ask, config = await self._without_push(entry, ask)
         heard = await self._upstream.unary(permit, entry, route, ask)
         if ask.operation == "GetExtendedAgentCard":
-            card = await self._discovery.rebuild(entry, heard.result)
+            card = await self._discovery.rebuild(entry, heard.result or {})
             if card is None:
                 raise UpstreamInvalid(entry.name, "its extended agent card cannot be read")
             return Heard(card, heard.extensions)
-        seen = answers.sighting_of(heard.result)
+        seen = heard.seen
         if ask.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, named.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
         await self._ledger.record(
             entry.name, permit.principal, seen, context_id=named.context_id, instance=entry.instance
         )
         if config is not None and seen.task_id is not None:
-            made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
-            await self._push.notify(entry.name, seen.task_id, heard.result, task=heard.result.get("task"))
-            if not is_over(seen.state):
-                await self._watch(permit, entry, seen.task_id, made["id"])
+            result = heard.result
+            if result is None:
+                result = self._upstream.result_of(entry, route.speech, ask.operation, heard.data or b"")
+            await self._tell(permit, entry, ask, seen, config=config, result=result)
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
             return Heard(
                 {"task": await self._settled(permit, entry, route, seen.task_id, ask.params)}, heard.extensions
             )
-        if ask.operation == "GetTask" and ask.params.get("historyLength") == 0:  # 0.3 knows no such 0
-            heard.result.pop("history", None)
+        if heard.result is not None and ask.operation == "GetTask" and ask.params.get("historyLength") == 0:
+            heard.result.pop("history", None)  # 0.3 knows no such 0
         return heard
 
     @asynccontextmanager
@@ -229,7 +226,7 @@ class AgentCaller:
         operation = request.envelope.operation
         if operation == "SendStreamingMessage":
             await self._ledger.check(entry.name, permit.principal, request)
-        is_passed = route.speech == wanted and operation == "SendStreamingMessage" and not request.has_push
+        is_passed = route.speech == wanted and operation == "SendStreamingMessage" and request.push is None
         if not is_passed or self._upstream.contexts.matter(entry, request):
             async with self.follow(permit, entry, wire.canonical(request, forwarded), after=after) as stream:
                 yield stream
@@ -256,7 +253,7 @@ class AgentCaller:
             return
         found = await self._find(entry)
         await self._ledger.check(entry.name, permit.principal, named)
-        route = found.choose(SPEECHES[0])
+        route = found.choose(ask.speech or SPEECHES[0])
         if ask.operation == "SubscribeToTask":
             assert named.task_id is not None
             yield Stream(self._streams.resume(permit, entry, route, named.task_id, after))
@@ -306,6 +303,16 @@ class AgentCaller:
         await self._push.check(entry, config)
         return ask, {name: value for name, value in config.items() if name != "taskId"}
 
+    async def _tell(
+        self, permit: Permit, entry: Agent, ask: Ask, seen: Sighting, *, config: JsonObject, result: JsonObject
+    ) -> None:
+        """Have what becomes of a task posted to its client, beginning with `result`."""
+        assert seen.task_id is not None
+        made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
+        await self._push.notify(entry.name, seen.task_id, result, task=result.get("task"))
+        if not is_over(seen.state):
+            await self._watch(permit, entry, seen.task_id, made["id"])
+
     async def _watch(self, permit: Permit, entry: Agent, task_id: str, config_id: str) -> None:
         """Have an agent tell the hub what becomes of a task, at an address of its own; one that cannot is read on."""
         try:
@@ -323,9 +330,9 @@ class AgentCaller:
         config = await self._callbacks.callback(permit.principal.id, entry, task_id, config_id)
         ask = Ask(operation="CreateTaskPushNotificationConfig", params=config)
         route = found.choose(SPEECHES[0])
-        await self._upstream.unary(permit, entry, route, ask)
-        now = await self._upstream.unary(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
-        await self._streams.readings.heard(entry, task_id, {"task": now.result})  # what became of it before it had it
+        await self._upstream.result(permit, entry, route, ask)
+        now = await self._upstream.result(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
+        await self._streams.readings.heard(entry, task_id, {"task": now})  # what became of it before it had it
         return True
 
     async def _about_push(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
@@ -418,7 +425,7 @@ class AgentCaller:
                 try:
                     with self._instances.at(entry, place) as one:
                         route = (await self._find(one)).choose(SPEECHES[0])
-                        task = (await self._upstream.unary(permit, one, route, ask)).result
+                        task = await self._upstream.result(permit, one, route, ask)
                 except AgentFault:
                     continue
                 except (UpstreamUnavailable, UpstreamTimeout):

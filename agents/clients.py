@@ -7,9 +7,10 @@ from typing import Any
 from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.faults import Fault
 from agents.records import Untranslatable
+from agents.rest import RestAsk
 from agents.shown import Shown
 from agents.speech import Ask, Operation, Speech, Version
-from agents.upstream import event_down_of, event_of
+from agents.upstream import Heard, event_down_of, event_of
 from agents.wire import Envelope
 from registry import judged
 from registry.entries import Agent, Headers
@@ -24,17 +25,18 @@ class JsonRpcClient:
         self._envelope = envelope
         self._speech = Speech("JSONRPC", envelope.version)
 
-    def result(self, result: JsonObject) -> bytes:
+    def result(self, heard: Heard) -> bytes:
         """Write a canonical result as the whole response."""
         assert self._envelope.operation is not None
-        return self._response(result_down(self._envelope.version, self._envelope.operation, result))
+        assert heard.result is not None
+        return self._response(result_down(self._envelope.version, self._envelope.operation, heard.result))
 
     def event(self, entry: Agent, shown: Shown, *, echoes: bool) -> bytes:
         """Write one event of a stream; `echoes`: JSON-RPC events bear the client's request id already."""
         data, seen = shown.data, None
         if shown.speech == self._speech:
             seen = shown.seen or answers.read_event(data, wrapped=True)
-        if seen is None or not seen.fits(self._envelope.version, "SubscribeToTask"):
+        if seen is None or not seen.fits(self._speech, "SubscribeToTask"):
             data = self._response(self._translated(entry, shown))  # some agents mix versions, too
         elif not echoes or seen.rpc_id != self._envelope.id:
             data = self._response(judged.read_object(data)["result"])
@@ -61,33 +63,55 @@ class RestClient:
         self._speech = Speech("HTTP+JSON", version)
         self._encodes_twice = b"python" in user_agent.lower()
 
+    def asked(self, said: RestAsk, forwarded: Headers) -> Ask:
+        """The request in canonical form.
+
+        Raises:
+            InvalidParams: it cannot be translated.
+        """
+        params, raw = said.params, said.raw
+        if self.version == "0.3":
+            twice = self._encodes_twice
+            try:
+                params = translate_rest03.rest03_params_up(said.operation, params, encodes_twice=twice)
+            except Untranslatable as error:
+                raise InvalidParams(f"the request cannot be read: {error}") from None
+            if raw is not None and not twice:  # agents are written to as Python reads
+                raw = translate_rest03.rest03_files(raw, were_twice=False, encodes_twice=True)
+        return wire.asked(self._speech, said.operation, params, raw=raw, forwarded=forwarded)
+
     @property
     def media_type(self) -> bytes:
         """Of whole results."""
         return rest.MEDIA_TYPES[self.version]
 
-    def result(self, result: JsonObject) -> bytes:
-        """Write a canonical result."""
+    def result(self, heard: Heard) -> bytes:
+        """Write the body of an answer."""
+        if heard.data is not None:
+            return self._own(heard.data)
+        result = heard.result
+        assert result is not None
         if self.version == "0.3" and self._operation != "GetExtendedAgentCard":
             result = translate_rest03.rest03_result_down(self._operation, result, encodes_twice=self._encodes_twice)
         return judged.encode(result)
 
     def event(self, entry: Agent, shown: Shown) -> bytes:
         """Write one event of a stream."""
-        data = shown.data
-        if shown.speech != self._speech or not self._is_readable(data):
-            event = event_of(entry, shown.speech, data)
-            if self.version == "0.3":
-                event = translate_rest03.rest03_event_down(event, encodes_twice=self._encodes_twice)
-            data = judged.encode(event)
-        return framed(shown.seq, data)
+        data, seen = shown.data, None
+        if shown.speech == self._speech:
+            seen = shown.seen or answers.read_event(data, wrapped=False)
+        if seen is not None and seen.fits(self._speech, "SubscribeToTask"):
+            return framed(shown.seq, self._own(data))
+        event = event_of(entry, shown.speech, data)
+        if self.version == "0.3":
+            event = translate_rest03.rest03_event_down(event, encodes_twice=self._encodes_twice)
+        return framed(shown.seq, judged.encode(event))
 
-    def _is_readable(self, data: bytes) -> bool:
-        """Whether clients of the version have events written so; HTTP+JSON wraps in both."""
-        if self.version == "0.3" and (b"fileWithBytes" in data or b"file_with_bytes" in data):
-            return False  # the agent's way to encode them need not be the client's
-        seen = answers.read_event(data, wrapped=False)
-        return seen is not None and seen.form == "wrapped"
+    def _own(self, data: bytes) -> bytes:
+        """What an agent of the same speech wrote, whose way to encode the bytes of files need not be the client's."""
+        if self.version == "1.0":
+            return data
+        return translate_rest03.rest03_files(data, were_twice=True, encodes_twice=self._encodes_twice)
 
     def error(self, error: JsonObject, http: int | None) -> tuple[int, bytes]:
         """Write a JSON-RPC `error` as HTTP status and body; `http` is a status that says more than its code."""
@@ -98,22 +122,6 @@ class RestClient:
     def error_event(self, error: JsonObject) -> bytes:
         """Write it as the last event of a stream that has begun."""
         return rest.write_error_event(Fault(error["code"], error["message"], error.get("data") or []), self.version)
-
-
-def asked(version: Version, operation: Operation, params: JsonObject, *, forwarded: Headers) -> Ask:
-    """A request over HTTP+JSON in canonical form.
-
-    Raises:
-        InvalidParams: it cannot be translated.
-    """
-    if version == "0.3":
-        try:
-            params = translate_rest03.rest03_params_up(operation, params)
-        except Untranslatable as error:
-            raise InvalidParams(f"the request cannot be read: {error}") from None
-    headers = dict(forwarded)
-    extensions = headers.pop(wire.EXTENSIONS_HEADER[version], None)
-    return Ask(operation=operation, params=params, version=version, extensions=extensions, trace=tuple(headers.items()))
 
 
 def result_down(version: Version, operation: Operation, result: JsonObject) -> Any:

@@ -52,7 +52,8 @@ class Alias:
         message = ask.params.get("message")
         if not isinstance(message, dict) or message.get("contextId") != self.own:
             return ask
-        return replace(ask, params={**ask.params, "message": {**message, "contextId": self.uuid}})
+        params = {**ask.params, "message": {**message, "contextId": self.uuid}}
+        return replace(ask, params=params, context_id=self.uuid)
 
     def shown(self, said: JsonObject) -> JsonObject:
         """An answer with the client's own id."""

@@ -38,7 +38,6 @@ from registry.errors import (
     unsent,
 )
 from registry.gate import Permit
-from registry.judged import JsonObject
 
 MAX_CHANNELS = 64
 """Channels kept: each holds some 100 kB. There are more only while that many are in use."""
@@ -70,16 +69,16 @@ _StreamCall = grpc.aio.UnaryStreamCall[bytes, bytes]
 
 
 class Answer(NamedTuple):
-    """A canonical result, and the extensions that the agent says it used."""
+    """The message that answers, and the extensions that the agent says it used."""
 
-    result: JsonObject
+    body: bytes
     extensions: str | None
 
 
 class Stream(NamedTuple):
-    """A stream under way: canonical `StreamResponse` objects as they come."""
+    """A stream under way: `StreamResponse` messages as they come."""
 
-    events: AsyncIterator[JsonObject]
+    events: AsyncIterator[list[bytes]]
     extensions: str | None
 
 
@@ -123,7 +122,7 @@ class GrpcUpstream:
             UpstreamError: it did not answer, or not in A2A.
             InvalidParams: protobuf cannot hold a parameter.
         """
-        request = grpc_wire.write_request(ask.operation, ask.params, tenant=route.tenant)
+        request = _written(route, ask)
         words = _Words(entry, _target(entry, route))
         metadata = _metadata(entry, route, ask)
         async with self._lent(permit, entry, words.target) as channel:
@@ -135,7 +134,7 @@ class GrpcUpstream:
                 head = await call.initial_metadata()
             except grpc.aio.AioRpcError as error:
                 raise words.told(error) from None
-        return Answer(words.result(ask, data), _extensions(head))
+        return Answer(data, _extensions(head))
 
     @asynccontextmanager
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Stream]:
@@ -143,14 +142,14 @@ class GrpcUpstream:
 
         Raises, also while events are read: as `unary`.
         """
-        request = grpc_wire.write_request(ask.operation, ask.params, tenant=route.tenant)
+        request = _written(route, ask)
         words = _Words(entry, _target(entry, route))
         metadata = _metadata(entry, route, ask)
         async with self._lent(permit, entry, words.target) as channel:
             call = channel.stream(ask.operation)(request, metadata=metadata)
             try:
                 extensions = await self._begun(call, words)
-                yield Stream(self._events(call, words, ask), extensions)
+                yield Stream(self._events(call, words), extensions)
             finally:
                 call.cancel()
 
@@ -171,7 +170,7 @@ class GrpcUpstream:
         except grpc.aio.AioRpcError as error:
             raise words.told(error) from None
 
-    async def _events(self, call: _StreamCall, words: _Words, ask: Ask) -> AsyncIterator[JsonObject]:
+    async def _events(self, call: _StreamCall, words: _Words) -> AsyncIterator[list[bytes]]:
         while True:
             try:
                 with Deadline(self._egress.deadlines.stream_idle_s):
@@ -182,7 +181,7 @@ class GrpcUpstream:
                 raise words.told(error) from None
             if not isinstance(data, bytes):  # the end
                 return
-            yield words.result(ask, data)
+            yield [data]
 
     @asynccontextmanager
     async def _lent(self, permit: Permit, entry: Agent, target: Target) -> AsyncIterator[_Channel]:
@@ -268,12 +267,6 @@ class _Words(NamedTuple):
     entry: Agent
     target: Target
 
-    def result(self, ask: Ask, data: bytes) -> JsonObject:
-        try:
-            return grpc_wire.read_result(ask.operation, data)
-        except ValueError as error:
-            raise UpstreamInvalid(self.entry.name, f"its answer {error}") from None
-
     def told(self, error: grpc.aio.AioRpcError) -> UpstreamError:
         """The hub's error for a status; nothing that gRPC itself says is passed on, for it names addresses."""
         name, status = self.entry.name, error.code()
@@ -301,6 +294,12 @@ class _Words(NamedTuple):
         authority = self.target.authority.encode()
         said = judged.decode(clean.replace(authority, b"***") if len(authority) >= MIN_SECRET else clean)
         return AgentFault(self.entry.name, fault.code, said["message"], said["details"])
+
+
+def _written(route: Route, ask: Ask) -> bytes:
+    if ask.speech != route.speech or ask.raw is None:
+        return grpc_wire.write_request(ask.operation, ask.params, tenant=route.tenant)
+    return grpc_wire.addressed(ask.operation, ask.raw, tenant=route.tenant, context_id=ask.context_id)
 
 
 def _target(entry: Agent, route: Route) -> Target:

@@ -6,7 +6,7 @@ gRPC do it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from a2a.types import a2a_pb2
 from google.protobuf import json_format
@@ -19,9 +19,8 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from agents import faults
 from agents.faults import Fault
 from agents.grpc_json import decode, encode
-from agents.rest_bodies import check_length
+from agents.members import check_length, check_references
 from agents.speech import PUSH, Operation
-from agents.wire import MAX_REFERENCES
 from registry.errors import InvalidParams, InvalidRequest
 from registry.judged import JsonObject
 
@@ -68,19 +67,60 @@ _REQUIRED: Final[dict[Operation, str]] = {
 """The member without which a request is none."""
 
 
-def read_request(operation: Operation, data: bytes) -> tuple[str, JsonObject]:
-    """Read a request: its `tenant` (empty when there is none) and its canonical parameters.
+class Said(NamedTuple):
+    """A client's request."""
+
+    tenant: str
+    """Empty when there is none."""
+    params: JsonObject
+    raw: bytes
+    """What an agent may see of it, with all that these messages do not know."""
+
+
+def read_request(operation: Operation, data: bytes) -> Said:
+    """Read a request.
 
     Raises:
         InvalidRequest: it is not the operation's message, or holds too many values.
         InvalidParams: an id is missing or too long.
     """
+    kind = _MESSAGES[operation].request
     try:
-        params = decode(_MESSAGES[operation].request, data)
+        params = decode(kind, data)
     except ValueError as error:
         raise InvalidRequest(f"the request {error}") from None
     _check_ids(operation, params)
-    return params.pop("tenant", ""), params
+    message: Any = kind.FromString(data)
+    message.ClearField("tenant")
+    if "configuration" in params:
+        message.configuration.ClearField("task_push_notification_config")
+    return Said(params.pop("tenant", ""), params, message.SerializeToString())
+
+
+def addressed(operation: Operation, raw: bytes, *, tenant: str | None, context_id: str | None) -> bytes:
+    """A request with the tenant that the agent's card asks for, and the context that it is told."""
+    if tenant is None and context_id is None:
+        return raw
+    message: Any = _MESSAGES[operation].request.FromString(raw)
+    if tenant is not None:
+        message.tenant = tenant
+    if context_id is not None:
+        message.message.context_id = context_id
+    return cast("bytes", message.SerializeToString())
+
+
+def renamed(operation: Operation, data: bytes, known: str, shown: str) -> bytes:
+    """A result, or one event of a stream, in which a context has another id."""
+    message = _MESSAGES[operation].response.FromString(data)
+    waiting: list[Any] = [message]
+    while waiting:
+        one = waiting.pop()
+        for field, value in one.ListFields():
+            if field.name == "context_id" and value == known:
+                one.context_id = shown
+            elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                waiting += value if field.is_repeated else [value]
+    return message.SerializeToString()
 
 
 def _check_ids(operation: Operation, params: JsonObject) -> None:
@@ -91,10 +131,7 @@ def _check_ids(operation: Operation, params: JsonObject) -> None:
     for member in ("id", "taskId", "contextId"):
         check_length(member, message.get(member, ""))
     references = message.get("referenceTaskIds", [])
-    if len(references) > MAX_REFERENCES:
-        raise InvalidParams(f"referenceTaskIds may hold {MAX_REFERENCES} ids", member="referenceTaskIds")
-    if not all(references):
-        raise InvalidParams("referenceTaskIds must be an array of task ids", member="referenceTaskIds")
+    check_references(references)
     for one in references:
         check_length("referenceTaskIds", one)
 

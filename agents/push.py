@@ -15,10 +15,10 @@ from typing import Any, Final, cast
 
 from agents import translate
 from agents.ledger import Ledger
+from agents.members import MAX_ID
 from agents.push_delivery import Courier, logged
 from agents.records import Untranslatable
 from agents.speech import Version
-from agents.wire import MAX_ID
 from registry.egress.http import Egress
 from registry.egress.request import parse
 from registry.entries import Agent

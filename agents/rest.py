@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from agents import faults, rest_bodies
+from agents import faults, members, rest_bodies
 from agents.faults import Fault
-from agents.rest_bodies import TASK_NAME
+from agents.members import NULL
+from agents.rest_bodies import TASK_NAME, Body
 from agents.speech import Operation, Version
-from agents.wire import NULL
 from registry import judged
 from registry.errors import HttpMethodRefused, InvalidParams, InvalidRequest, NotFound
 from registry.judged import JsonObject
@@ -34,6 +34,8 @@ class RestAsk(NamedTuple):
     version: Version
     operation: Operation
     params: JsonObject
+    raw: bytes | None = None
+    """The body, as it may go on to an agent of the same speech."""
 
 
 class Written(NamedTuple):
@@ -171,8 +173,9 @@ def read_request(method: str, path: str, query: bytes, body: bytes) -> RestAsk:
     if operation is None:
         raise HttpMethodRefused(", ".join(sorted(operations)))
     for one in ids:
-        rest_bodies.check_length("id", one)
-    return RestAsk(version, operation, _read_params(version, operation, ids, query=query, body=body))
+        members.check_length("id", one)
+    params, raw = _read_params(version, operation, ids, query=query, body=body)
+    return RestAsk(version, operation, params, raw)
 
 
 def _split(path: str) -> tuple[Version, str, list[str]]:
@@ -208,16 +211,17 @@ def _decode(segment: str, path: str) -> str:
     return value
 
 
-def _read_params(version: Version, operation: Operation, ids: list[str], *, query: bytes, body: bytes) -> JsonObject:
+def _read_params(version: Version, operation: Operation, ids: list[str], *, query: bytes, body: bytes) -> Body:
     match operation:
         case "SendMessage" | "SendStreamingMessage":
             return rest_bodies.read_send(version, body)
         case "CreateTaskPushNotificationConfig":
-            return (rest_bodies.read_create if version == "1.0" else rest_bodies.read_old_create)(ids[0], body)
+            return Body((rest_bodies.read_create if version == "1.0" else rest_bodies.read_old_create)(ids[0], body))
         case "CancelTask":
-            return {**_named(version, operation, ids), **rest_bodies.read_cancel(version, ids[0], body)}
+            said = rest_bodies.read_cancel(version, ids[0], body)
+            return Body({**_named(version, operation, ids), **said.params}, said.raw)
         case _:
-            return {**_named(version, operation, ids), **_read_query(_QUERY.get(operation, {}), query)}
+            return Body({**_named(version, operation, ids), **_read_query(_QUERY.get(operation, {}), query)})
 
 
 def _named(version: Version, operation: Operation, ids: list[str]) -> JsonObject:
@@ -248,15 +252,23 @@ def _read_query(readers: dict[str, Callable[[str, str], object]], query: bytes) 
         doubled = next(name for name in given if [one for one, _ in known].count(name) > 1)
         raise InvalidRequest(f"{doubled} stands twice in the query", member=doubled)
     judged.check_spelling({name: NULL for name, _ in pairs}, deciding)
-    rest_bodies.drop_tenant(given)
+    if given.pop("tenant", None):
+        raise InvalidParams("tenant is not used here", member="tenant")
     read = {name: readers[name](name, value) for name, value in given.items()}
     return {name: value for name, value in read.items() if value != ""}
 
 
 def write_request(
-    base_url: str, version: Version, operation: Operation, params: JsonObject | None, tenant: str | None
+    base_url: str,
+    version: Version,
+    operation: Operation,
+    params: JsonObject | None,
+    tenant: str | None,
+    raw: bytes | None = None,
 ) -> Written:
     """Write a request to the agent whose interface has this URL; `tenant` is the one its card asks for (1.0 only).
+
+    `raw` is the body, if it was written already.
 
     Raises:
         InvalidParams: an id is missing, or is one that cannot stand in a path.
@@ -273,7 +285,8 @@ def write_request(
     own = "" if method == "POST" else _write_query(params, _QUERY.get(operation, {}))
     query = "&".join(filter(None, (query, own)))
     url = f"{base.removesuffix('/')}/{path}"
-    return Written(method, f"{url}?{query}" if query else url, _write_body(version, operation, params))
+    body = _write_body(version, operation, params) if raw is None else raw
+    return Written(method, f"{url}?{query}" if query else url, body)
 
 
 def _ids(version: Version, operation: Operation, params: JsonObject) -> list[str]:

@@ -7,21 +7,22 @@ them, and say nothing else than the path; a tenant is none of the hub's.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import msgspec
+
+from agents import members
+from agents.members import MESSAGE_NAMES, NULL, SEND_NAMES, read_object
 from agents.speech import Version
-from agents.wire import MAX_ID, MAX_REFERENCES
 from registry import judged
 from registry.errors import InvalidParams, InvalidRequest
-from registry.judged import JsonObject
+from registry.judged import JsonObject, RawObject
 
 TASK_NAME: Final = "tasks/{}"
 """How 0.3 names a task."""
 
 _PUSH: dict[Version, str] = {"1.0": "taskPushNotificationConfig", "0.3": "pushNotification"}
-_ALL_PUSH = frozenset({"pushNotificationConfig", *_PUSH.values()})
-_MESSAGE = frozenset({"taskId", "contextId", "referenceTaskIds"})
-_SEND = frozenset({"message", "configuration", "tenant"}) | _MESSAGE | _ALL_PUSH
+_SEND = SEND_NAMES | MESSAGE_NAMES
 _TASK = frozenset({"id", "name", "tenant"})
 _CONFIG = frozenset({"id", "taskId", "url", "token", "authentication", "tenant"})
 _OLD_CREATE = frozenset({"parent", "configId", "config", "name", "pushNotificationConfig", "tenant"})
@@ -32,20 +33,31 @@ _FREE = frozenset({"metadata", "data"})
 """Members of 0.3 whose values are anybody's JSON, whose names are not the proto's."""
 
 
-def _read_body(version: Version, body: bytes, deciding: frozenset[str]) -> JsonObject:
+class Body(NamedTuple):
+    """What was posted."""
+
+    params: JsonObject
+    """Decoded; members of 0.3 under their JSON names."""
+    raw: bytes | None = None
+    """To be sent to an agent of the same speech: as it came if every reader sees what was judged, else with that written anew."""
+
+
+def _once(version: Version, deciding: frozenset[str]) -> frozenset[str]:
+    return deciding if version == "1.0" else deciding | _PROTO_NAMES
+
+
+def _read_body(version: Version, body: bytes, deciding: frozenset[str]) -> RawObject:
     """Read a body whose deciding members stand once; members of 0.3 come out under their JSON names."""
-    once = deciding if version == "1.0" else deciding | _PROTO_NAMES
-    read: JsonObject = {name: judged.decode(raw) for name, raw in judged.body(body, once).items()}
+    params = judged.body(body, _once(version, deciding))
     if version == "0.3":
-        read = _under_json_names(read)
-    judged.check_spelling(read, deciding)
-    drop_tenant(read)
-    return read
+        params = _under_json_names(params)
+    judged.check_spelling(params, deciding)
+    return params
 
 
-def _under_json_names(owner: JsonObject) -> JsonObject:
-    """Write the proto's names (`task_id`) as its JSON names, at any depth but in anybody's JSON."""
-    found: JsonObject = {}
+def _under_json_names(owner: dict[str, Any]) -> dict[str, Any]:
+    """Write the proto's names (`task_id`) as its JSON names, at any depth that is decoded but in anybody's JSON."""
+    found: dict[str, Any] = {}
     for name, value in owner.items():
         json_name = _SNAKE.sub(lambda letter: letter[1].upper(), name)
         if json_name in found:
@@ -60,56 +72,50 @@ def _renamed(value: Any) -> Any:
     return [_renamed(one) for one in value] if isinstance(value, list) else value
 
 
-def drop_tenant(owner: JsonObject) -> None:
-    """Take an empty tenant out; raises `InvalidParams` for any other, as the hub's cards name none."""
-    if owner.pop("tenant", None):
-        raise InvalidParams("tenant is not used here", member="tenant")
+def _decoded(version: Version, owner: RawObject) -> JsonObject:
+    found = {name: judged.decode(raw) for name, raw in owner.items()}
+    return found if version == "1.0" else _under_json_names(found)
 
 
-def read_send(version: Version, body: bytes) -> JsonObject:
+def read_send(version: Version, body: bytes) -> Body:
     """Read the params of SendMessage and SendStreamingMessage; raises as `rest.read_request`."""
     params = _read_body(version, body, _SEND)
-    if version == "0.3" and "request" in params:  # what the proto calls the message
+    if version == "0.3":
+        _rename_inside(params)
+    push = _PUSH[version]
+    sent = members.read_send(params, push)
+    is_plain = sent.is_whole and judged.is_plain(body, _once(version, _SEND))
+    decoded = _decoded(version, params)
+    if sent.push is not None:
+        config = read_object(sent.push, push)
+        if version == "0.3":
+            config = _under_json_names(config)
+        _check_config(config)
+        _check_same(config, "taskId", sent.task_id)
+        decoded["configuration"][push] = _decoded(version, config)
+    return Body(decoded, body if is_plain else judged.encode(params))
+
+
+def _rename_inside(params: RawObject) -> None:
+    """Have the members of 0.3 that decide under their JSON names."""
+    if "request" in params:  # what the proto calls the message
         if "message" in params:
             raise InvalidRequest("message stands twice", member="message")
         params["message"] = params.pop("request")
-    _refuse_push(params)
-    message = _object(params, "message")
-    if message is None:
-        raise InvalidParams("message is missing", member="message")
-    judged.check_spelling(message, _MESSAGE)
-    _check_id(message, "taskId")
-    _check_id(message, "contextId")
-    _check_references(message)
-    configuration = _object(params, "configuration")
-    if configuration is not None:
-        judged.check_spelling(configuration, _ALL_PUSH)
-        push = _PUSH[version]
-        _refuse_push(configuration, but=push)
-        config = _object(configuration, push)
-        if config is not None:
-            _check_config(config)
-            _check_same(config, "taskId", message.get("taskId"))
-    return params
+    for name in ("message", "configuration"):
+        if params.get(name, NULL) != NULL:
+            params[name] = msgspec.Raw(judged.encode(_under_json_names(read_object(params[name], name))))
 
 
-def _refuse_push(owner: JsonObject, *, but: str | None = None) -> None:
-    """Refuse a push configuration under a name of another version or place: an agent might take it for one."""
-    for name in _ALL_PUSH:
-        if name != but and name in owner and owner.pop(name) is not None:
-            raise InvalidParams(f"{name} is not a member here", member=name)
-
-
-def _check_config(config: JsonObject) -> None:
+def _check_config(config: RawObject) -> None:
     """Check what names things in a push configuration."""
     judged.check_spelling(config, _CONFIG)
-    drop_tenant(config)
-    _check_id(config, "id")
-    _check_id(config, "taskId")
-    if not isinstance(config.get("url"), str) or not config["url"]:
+    members.drop_tenant(config)
+    members.take_id(config, "id")
+    members.take_id(config, "taskId")
+    if not members.read_string(config, "url"):
         raise InvalidParams("url must be a string", member="url")
-    if not isinstance(config.get("token") or "", str):
-        raise InvalidParams("token must be a string", member="token")
+    members.read_string(config, "token")
     _object(config, "authentication")
 
 
@@ -118,87 +124,65 @@ def read_create(task_id: str, body: bytes) -> JsonObject:
     config = _read_body("1.0", body, _CONFIG)
     _check_config(config)
     _check_same(config, "taskId", task_id)
-    return {**config, "taskId": task_id}
+    return {**_decoded("1.0", config), "taskId": task_id}
 
 
 def read_old_create(task_id: str, body: bytes) -> JsonObject:
     """Read 0.3's: the whole request, as the Python SDK writes it, or only its `config`, as the JavaScript one does."""
     params = _read_body("0.3", body, _OLD_CREATE)
-    owner = _object(params, "config") if "config" in params else params
-    if owner is None:
-        raise InvalidParams("config is missing", member="config")
-    judged.check_spelling(owner, _OLD_CREATE)
+    members.drop_tenant(params)
+    owner = params
+    if "config" in params:
+        owner = _under_json_names(read_object(params["config"], "config"))
+        judged.check_spelling(owner, _OLD_CREATE)
     parent = TASK_NAME.format(task_id)
-    for name in (params.get("parent"), params.get("name"), owner.get("name")):
-        if name and (not isinstance(name, str) or not f"{name}/".startswith(f"{parent}/")):
+    for name in (
+        members.read_string(params, "parent"),
+        members.read_string(params, "name"),
+        members.read_string(owner, "name"),
+    ):
+        if name and not f"{name}/".startswith(f"{parent}/"):
             raise InvalidParams("the body names another task than the path", member="name")
-    config = _object(owner, "pushNotificationConfig")
-    if config is None:
-        raise InvalidParams("pushNotificationConfig is missing", member="pushNotificationConfig")
+    config = _under_json_names(read_object(owner.get("pushNotificationConfig"), "pushNotificationConfig"))
     _check_config(config)
     _check_same(config, "taskId", None)
-    _check_id(params, "configId")
-    if "configId" not in params:
-        return {"parent": parent, "config": {"pushNotificationConfig": config}}
-    config_id = params["configId"]
-    _check_same(config, "id", config_id)
-    return {
-        "parent": parent,
-        "configId": config_id,
-        "config": {"pushNotificationConfig": {**config, "id": config_id}},
-    }
+    decoded = _decoded("0.3", config)
+    made: JsonObject = {"parent": parent, "config": {"pushNotificationConfig": decoded}}
+    config_id = members.take_id(params, "configId")
+    if config_id is not None:
+        _check_same(config, "id", config_id)
+        decoded["id"] = made["configId"] = config_id
+    return made
 
 
-def read_cancel(version: Version, task_id: str, body: bytes) -> JsonObject:
-    """Read the body of a request whose path names the task: all it may add is metadata."""
+def read_cancel(version: Version, task_id: str, body: bytes) -> Body:
+    """Read the body of a request whose path names the task: all that is known of it is metadata."""
     if not body:
-        return {}
+        return Body({})
     params = _read_body(version, body, _TASK)
+    size = len(params)
+    members.drop_tenant(params)
     _check_same(params, "id", task_id)
     _check_same(params, "name", TASK_NAME.format(task_id))
     metadata = _object(params, "metadata")
-    return {"metadata": metadata} if metadata else {}
+    is_plain = size == len(params) and judged.is_plain(body, _once(version, _TASK))
+    raw = body if is_plain else judged.encode(params)
+    return Body({"metadata": metadata} if metadata else {}, raw)
 
 
-def _object(owner: JsonObject, member: str) -> JsonObject | None:
+def _object(owner: RawObject, member: str) -> JsonObject | None:
     """Look at an object; one that is null is left out."""
-    value = owner.get(member)
-    if value is None:
+    if owner.get(member, NULL) == NULL:
         owner.pop(member, None)
-    elif not isinstance(value, dict):
+        return None
+    value = judged.decode(owner[member])
+    if not isinstance(value, dict):
         raise InvalidParams(f"{member} must be an object", member=member)
     return value
 
 
-def _check_id(owner: JsonObject, member: str) -> None:
-    """Check an id; an empty one is an absent one (proto3), and is left out."""
-    value = owner.get(member)
-    if value is None or value == "":
-        owner.pop(member, None)
-    elif not isinstance(value, str):
-        raise InvalidParams(f"{member} must be a string", member=member)
-    else:
-        check_length(member, value)
-
-
-def check_length(member: str, value: str) -> None:
-    """Raise `InvalidParams` for an id that is longer than any the hub keeps."""
-    if len(value) > MAX_ID:
-        raise InvalidParams(f"{member} is longer than {MAX_ID} characters", member=member)
-
-
-def _check_same(owner: JsonObject, member: str, said: str | None) -> None:
+def _check_same(owner: RawObject, member: str, said: str | None) -> None:
     """Refuse a member that does not say what the request says elsewhere."""
-    if owner.get(member) and owner[member] != said:
+    value = members.read_string(owner, member)
+    if value and value != said:
         raise InvalidParams(f"{member} is not the one that the request names elsewhere", member=member)
-
-
-def _check_references(message: JsonObject) -> None:
-    value = message.get("referenceTaskIds")
-    if not value:
-        message.pop("referenceTaskIds", None)
-        return
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise InvalidParams("referenceTaskIds must be an array of task ids", member="referenceTaskIds")
-    if len(value) > MAX_REFERENCES:
-        raise InvalidParams(f"referenceTaskIds may hold {MAX_REFERENCES} ids", member="referenceTaskIds")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from agents import answers
 from agents.answers import Sighting
 from agents.speech import Speech
-from agents.upstream import event_of
+from agents.upstream import event_of, seen_in
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamInvalid
 from registry.ownership import FINAL_STATES
@@ -52,7 +51,7 @@ def look_at_all(entry: Agent, speech: Speech, batch: list[bytes]) -> tuple[list[
 
 def look(entry: Agent, speech: Speech, data: bytes) -> Sighting:
     """What an event's data shows; raises what it is if it is an error."""
-    seen = answers.read_event(data, wrapped=speech.binding == "JSONRPC")
+    seen = seen_in(entry, speech, "SubscribeToTask", data)
     if seen is None:
         event_of(entry, speech, data)  # raises the agent's own error
         raise UpstreamInvalid(entry.name, "its stream is not A2A")

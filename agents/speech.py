@@ -49,11 +49,14 @@ class Speech(NamedTuple):
     version: Version
 
 
+OLD_JSONRPC: Final = Speech("JSONRPC", "0.3")
+"""The one speech whose objects say their `kind`."""
+
 SPEECHES: Final = (
     Speech("JSONRPC", "1.0"),
     Speech("HTTP+JSON", "1.0"),
     Speech("GRPC", "1.0"),
-    Speech("JSONRPC", "0.3"),
+    OLD_JSONRPC,
     Speech("HTTP+JSON", "0.3"),
 )
 """All that clients and agents may speak, the one the hub likes best first."""
@@ -66,9 +69,20 @@ class Ask:
     operation: Operation
     params: JsonObject = field(default_factory=dict)
     """As A2A 1.0 names them, without `tenant`."""
-    version: Version = "1.0"
-    """Its client's: what it is sent later is written so."""
+    speech: Speech | None = None
+    """Its client's; None: it is the hub's own."""
+    raw: bytes | None = None
+    """The parameters, or the body, or the protobuf message, as the client wrote them in its speech, for an agent that speaks
+    the same: what was judged of them is written anew, push configuration and tenant are taken out. None: there is nothing
+    to be said for which `params` has no word."""
+    context_id: str | None = None
+    """What the agent is told in the place of the context that `raw` names."""
     extensions: str | None = None
     """The extensions asked for, as `A2A-Extensions` lists them."""
     trace: tuple[tuple[str, str], ...] = ()
     """`traceparent`, `tracestate` and `hubbub-hops`, to go on."""
+
+    @property
+    def version(self) -> Version:
+        """The client's: what it is sent later is written so."""
+        return self.speech.version if self.speech is not None else "1.0"

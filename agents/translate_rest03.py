@@ -5,8 +5,9 @@ members and states, and resource names (`tasks/{id}/pushNotificationConfigs/{id}
 queries: what stands there is put into the parameters by the names that 0.3's request messages give it.
 
 The bytes of files are a trap. The protocol buffers say base64, once. The Python SDK, and with it nearly every agent that
-speaks this dialect, encodes the base64 text once more and can read nothing else; the JavaScript SDK encodes once. Both are
-understood; which to write is the caller's to say (`encodes_twice`): clients are told apart by their User-Agent, agents not.
+speaks this dialect, encodes the base64 text once more and can read nothing else; the JavaScript SDK encodes once. Which it is, is
+the caller's to say (`encodes_twice`): clients are told apart by their User-Agent. Agents are not: they are written to as
+Python reads, and what they write is looked at.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from agents import translate
-from agents.content import KEPT, NO_ROLE, Words, part_down, part_up, role_up, shapes, state_up
+from agents.content import KEPT, NO_ROLE, Shapes, Words, part_down, part_up, role_up, shapes, state_up
 from agents.records import Reader, Untranslatable, each, needed, record, spelled, struct, text, texts, word
 from agents.speech import Operation
+from registry import judged
 from registry.judged import JsonObject
 
 _CANCELED: Final = "TASK_STATE_CANCELED"
@@ -33,7 +35,7 @@ _CONFIGS: Final = "/pushNotificationConfigs/"
 
 
 def _bytes_up(value: Any) -> str:
-    """Read a file's bytes as base64, encoded once."""
+    """Read a file's bytes as base64, encoded once, from who encodes them twice or is not known not to."""
     encoded = text(value)
     try:
         once = binascii.a2b_base64(encoded, strict_mode=True)
@@ -44,16 +46,16 @@ def _bytes_up(value: Any) -> str:
     return encoded
 
 
-_file_up: Final = record(
-    "a file", spelled(fileWithBytes=("bytes", _bytes_up), fileWithUri=("uri", text), mimeType=word, name=word)
-)
+def _file_up(read_bytes: Reader) -> Reader:
+    table = spelled(fileWithBytes=("bytes", read_bytes), fileWithUri=("uri", text), mimeType=word, name=word)
+    return record("a file", table)
 
 
-def _part_up(value: Any) -> JsonObject:
+def _part_up(value: Any, *, file_up: Reader) -> JsonObject:
     if type(value) is dict and "kind" not in value:
         file, data = value.get("file"), value.get("data")
         if file is not None:
-            value = {**value, "file": _file_up(file)}
+            value = {**value, "file": file_up(file)}
         elif type(data) is dict and data.keys() == {"data"}:
             value = {**value, "data": data["data"]}
     return part_up(value)
@@ -70,9 +72,7 @@ def _part_down(value: Any, *, encodes_twice: bool) -> JsonObject:
             file["fileWithUri"] = file.pop("uri")
         else:
             encoded: str = file.pop("bytes")
-            if encodes_twice:
-                encoded = binascii.b2a_base64(encoded.encode(), newline=False).decode("ascii")
-            file["fileWithBytes"] = encoded
+            file["fileWithBytes"] = _encoded_twice(encoded) if encodes_twice else encoded
     return part
 
 
@@ -117,8 +117,12 @@ def _giving_references_back(read: Reader) -> Reader:
     return read_message
 
 
-_UP: Final = shapes(Words(_part_up, state_up, role_up, message=_giving_references_back))
+def _shapes_up(read_bytes: Reader) -> Shapes:
+    read_part = partial(_part_up, file_up=_file_up(read_bytes))
+    return shapes(Words(read_part, state_up, role_up, message=_giving_references_back))
 
+
+_UP: Final = _shapes_up(_bytes_up)
 
 _WRAPPERS: Final = translate.wrappers(_UP)
 
@@ -204,11 +208,18 @@ _configuration_down: Final = record(
         taskPushNotificationConfig=("pushNotification", translate.push_inner_down),
     ),
 )
-_send_up: Final = record(
-    "the parameters",
-    spelled(message=_UP.message, request=("message", _UP.message), configuration=_configuration_up, metadata=struct),
-    defaults=(_NO_MESSAGE,),
-)
+
+
+def _send_up(message: Reader) -> Reader:
+    return record(
+        "the parameters",
+        spelled(message=message, request=("message", message), configuration=_configuration_up, metadata=struct),
+        defaults=(_NO_MESSAGE,),
+    )
+
+
+_SENDS_UP: Final = {True: _send_up(_UP.message), False: _send_up(_shapes_up(text).message)}
+"""By `encodes_twice`."""
 
 
 def _create_up(params: Any) -> JsonObject:
@@ -226,7 +237,7 @@ def _create_up(params: Any) -> JsonObject:
     return config
 
 
-def rest03_params_up(operation: Operation, params: Any) -> JsonObject:
+def rest03_params_up(operation: Operation, params: Any, *, encodes_twice: bool = True) -> JsonObject:
     """Make 1.0 parameters of a request message of this dialect; None stands for an empty one.
 
     The task's id comes as `name` or `parent` (`tasks/{id}`); of a body that names another task, `parent` is the path's and
@@ -237,7 +248,7 @@ def rest03_params_up(operation: Operation, params: Any) -> JsonObject:
     """
     params = {} if params is None else params
     if operation in {"SendMessage", "SendStreamingMessage"}:
-        made: JsonObject = _send_up(params)
+        made: JsonObject = _SENDS_UP[encodes_twice](params)
         return made
     if operation == "CreateTaskPushNotificationConfig":
         return _create_up(params)
@@ -377,3 +388,41 @@ def rest03_result_down(operation: Operation, result: JsonObject, *, encodes_twic
         case "GetExtendedAgentCard":
             made = translate.card(result)
     return made
+
+
+# --- what is not translated: the bytes of files in it -----------------------------------------------------------------
+
+_FILE_BYTES: Final = ("fileWithBytes", "file_with_bytes")
+
+
+def rest03_files(data: bytes, *, were_twice: bool, encodes_twice: bool) -> bytes:
+    """JSON of this dialect with the bytes of its files encoded another way; the same object if nothing is to be changed.
+
+    `were_twice`: who wrote it encodes twice, or is not known not to.
+    """
+    if not any(name.encode() in data for name in _FILE_BYTES):
+        return data
+    said = judged.decode(data)
+    read_bytes = _bytes_up if were_twice else text
+    has_changed = False
+    waiting = [said]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is list:
+            waiting += one
+            continue
+        if type(one) is not dict:
+            continue
+        waiting += [value for name, value in one.items() if name not in {"metadata", "data"}]
+        file = one.get("file")
+        for name in _FILE_BYTES:
+            if type(file) is dict and type(file.get(name)) is str:
+                encoded = read_bytes(file[name])
+                written = _encoded_twice(encoded) if encodes_twice else encoded
+                has_changed |= written != file[name]
+                file[name] = written
+    return judged.encode(said) if has_changed else data
+
+
+def _encoded_twice(encoded: str) -> str:
+    return binascii.b2a_base64(encoded.encode(), newline=False).decode("ascii")

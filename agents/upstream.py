@@ -7,11 +7,14 @@ Knows no door. An error that the agent itself answered is an `AgentFault`; whate
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from agents import answers, faults, rest, translate, translate_rest03, wire
+from agents.answers import Sighting
 from agents.contexts import STREAM_REFUSALS, Alias, Contexts
 from agents.discovery import Route
 from agents.ledger import Ledger
@@ -55,15 +58,20 @@ GATHERED_BYTES = 16 * 1024
 LF, CR = b"\n\r"
 """As numbers, which are found in bytes in a seventh of the time."""
 
+OLD_REST = Speech("HTTP+JSON", "0.3")
 CANONICAL = Speech("HTTP+JSON", "1.0")
 """How events are written that are canonical already."""
 
 
 class Heard(NamedTuple):
-    """A canonical result, and the extensions that the agent says it used."""
+    """What a call was answered: a canonical result, or the whole answer as the agent wrote it for clients of its speech."""
 
-    result: JsonObject
+    result: JsonObject | None
     extensions: str | None = None
+    """Those that the agent says it used."""
+    data: bytes | None = None
+    """In the place of `result`. JSON-RPC: bears the id that the request bore."""
+    seen: Sighting = Sighting()
 
 
 class Events(NamedTuple):
@@ -113,6 +121,12 @@ class Upstream:
         self.quirks = Quirks()
         self.contexts = Contexts(ledger, self.quirks)
 
+    async def result(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> JsonObject:
+        """Ask for one result of the hub's own accord; raises as `unary`."""
+        heard = await self.unary(permit, entry, route, ask)
+        assert heard.result is not None
+        return heard.result
+
     async def unary(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> Heard:
         """Ask for one result.
 
@@ -133,21 +147,24 @@ class Upstream:
             with self.contexts.trying(entry, fault):
                 heard = await self._unary(permit, entry, route, alias.sent(ask))
         else:
-            self.contexts.learn(entry, alias, answers.sighting_of(heard.result).context_id)
-        return Heard(alias.shown(heard.result), heard.extensions)
+            self.contexts.learn(entry, alias, heard.seen.context_id)
+        return _shown(entry, alias, route, ask, heard)
 
     async def _unary(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> Heard:
         if route.speech.binding == "GRPC":
-            answer = await self._over_grpc().unary(permit, entry, route, ask)
-            try:
-                return Heard(translate.result_up(ask.operation, answer.result), answer.extensions)
-            except Untranslatable:
-                raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
-        async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
-            body = await whole(entry, route.speech, incoming)
-            if not incoming.media_type.endswith("json"):
-                self.quirks.note(entry, "content_type")
-            return Heard(self.result_of(entry, route.speech, ask.operation, body), extensions_of(incoming))
+            body, extensions = await self._over_grpc().unary(permit, entry, route, ask)
+        else:
+            async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
+                body = await whole(entry, route.speech, incoming)
+                if not incoming.media_type.endswith("json"):
+                    self.quirks.note(entry, "content_type")
+                extensions = extensions_of(incoming)
+        if route.speech == ask.speech and ask.operation != "GetExtendedAgentCard":
+            seen = seen_in(entry, route.speech, ask.operation, body)
+            if seen is not None and seen.fits(route.speech, ask.operation):
+                return Heard(None, extensions, body, seen)
+        result = self.result_of(entry, route.speech, ask.operation, body)
+        return Heard(result, extensions, seen=answers.sighting_of(result))
 
     @asynccontextmanager
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
@@ -171,15 +188,15 @@ class Upstream:
                     begun = self._stream(permit, entry, route, sent)
                     events, first = await _begin(entry, await stack.enter_async_context(begun))
             else:
-                seen = answers.read_event(first[0], wrapped=events.speech.binding == "JSONRPC") if first else None
+                seen = seen_in(entry, events.speech, ask.operation, first[0]) if first else None
                 self.contexts.learn(entry, alias, seen.context_id if seen is not None else None)
-            yield events._replace(data=_renamed(alias, first, events.data))
+            yield events._replace(data=_renamed(alias, events, first))
 
     @asynccontextmanager
     async def _stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
         if route.speech.binding == "GRPC":
             async with self._over_grpc().stream(permit, entry, route, ask) as stream:
-                yield Events(_written(stream.events), CANONICAL, stream.extensions)
+                yield Events(stream.events, route.speech, stream.extensions)
             return
         async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
             yield self.events(entry, route.speech, incoming)
@@ -191,12 +208,9 @@ class Upstream:
             AgentFault: it is an error.
             UpstreamInvalid: it is not A2A.
         """
-
-        def up(said: Any) -> JsonObject:
-            self.quirks.look(entry, speech, said)
-            return _result_up(speech, operation, said)
-
-        return _read(entry, speech, body, up)
+        said = _said(entry, speech, operation, body)
+        self.quirks.look(entry, speech, said)
+        return _up(entry, speech, operation, said)
 
     def look(self, entry: Agent, speech: Speech, data: bytes) -> None:
         """Note what is odd about an event that no version writes so."""
@@ -270,8 +284,13 @@ def written(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
 
 def _written_as(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
     binding, version = route.speech
+    raw = _raw(ask) if route.speech == ask.speech else None
     if binding == "JSONRPC":
-        params = ask.params if version == "1.0" else translate.params_down(ask.operation, ask.params)
+        params: Mapping[str, Any] | None
+        if raw is not None:
+            params = judged.read_object(raw)
+        else:
+            params = ask.params if version == "1.0" else translate.params_down(ask.operation, ask.params)
         if route.tenant:
             params = {**(params or {}), "tenant": route.tenant}
         method = ask.operation if version == "1.0" else wire.OLD_METHODS[ask.operation]
@@ -280,12 +299,23 @@ def _written_as(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
             body["params"] = params
         return "POST", route.url, judged.encode(body)
     params = ask.params if version == "1.0" else translate_rest03.rest03_params_down(ask.operation, ask.params)
-    return rest.write_request(route.url, version, ask.operation, params, route.tenant)
+    return rest.write_request(route.url, version, ask.operation, params, route.tenant, raw)
+
+
+def _raw(ask: Ask) -> bytes | None:
+    """What a client wrote, with the context that its agent is told."""
+    if ask.raw is None or ask.context_id is None:
+        return ask.raw
+    params = judged.read_object(ask.raw)
+    name = "message" if "message" in params else "request"  # as Python writes HTTP+JSON of 0.3
+    message = judged.read_object(params[name])
+    message["context_id" if "context_id" in message else "contextId"] = msgspec.Raw(judged.encode(ask.context_id))
+    return judged.encode({**params, name: message})
 
 
 def event_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
     """Read an event's data as a canonical `StreamResponse`; raises as `Upstream.result_of`."""
-    return _read(entry, speech, data, lambda said: _event_up(speech, said))
+    return _up(entry, speech, "SubscribeToTask", _said(entry, speech, "SubscribeToTask", data))
 
 
 def event_down_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
@@ -293,38 +323,55 @@ def event_down_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
 
     The way down understands what the way up does, so going up first would only take time.
     """
-    return _read(
-        entry, speech, data, lambda said: translate.event_down(said if len(said) == 1 else _event_up(speech, said))
-    )
-
-
-def _read(entry: Agent, speech: Speech, body: bytes, up: Callable[[Any], JsonObject]) -> JsonObject:
+    said = _said(entry, speech, "SubscribeToTask", data)
+    if len(said) != 1 or speech == OLD_REST:  # whose parts only its own way up understands
+        said = _up(entry, speech, "SubscribeToTask", said)
     try:
-        judged.check_size(body)
-        said = judged.decode(body) if body else {}
-        if speech.binding == "JSONRPC":
-            if not isinstance(said, dict) or ("result" not in said and "error" not in said):
-                raise UpstreamInvalid(entry.name, "its answer is not A2A JSON-RPC")
-            if said.get("error") is not None:
-                raise _fault(entry, faults.read_jsonrpc(judged.decode(discreet(entry, judged.encode(said["error"])))))
-            said = said.get("result")
-        elif isinstance(said, dict) and faults.read_said(said) is not None:
-            raise _fault(entry, faults.read_said(judged.decode(discreet(entry, judged.encode(said)))))
-        return up(said)
-    except (ParseFailed, Untranslatable):
+        return translate.event_down(said)
+    except Untranslatable:
         raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
 
 
-def _result_up(speech: Speech, operation: Operation, said: Any) -> JsonObject:
-    if speech == Speech("HTTP+JSON", "0.3"):
-        return translate_rest03.rest03_result_up(operation, said)
-    return translate.result_up(operation, said)
+def seen_in(entry: Agent, speech: Speech, operation: Operation, data: bytes) -> Sighting | None:
+    """What an answer or an event shows; None: it is an error, or not A2A."""
+    if speech.binding == "GRPC":
+        data = judged.encode(_said(entry, speech, operation, data))
+    return answers.read_event(data, wrapped=speech.binding == "JSONRPC")
 
 
-def _event_up(speech: Speech, said: Any) -> JsonObject:
-    if speech == Speech("HTTP+JSON", "0.3"):
-        return translate_rest03.rest03_event_up(said)
-    return translate.event_up(said)
+def _said(entry: Agent, speech: Speech, operation: Operation, body: bytes) -> Any:
+    """What an agent says, decoded; raises if it is an error, or none of its speech."""
+    if speech.binding == "GRPC":
+        from agents import grpc_wire  # noqa: PLC0415 - loads grpc and protobuf, for those who need it
+
+        try:
+            return grpc_wire.read_result(operation, body)
+        except ValueError as error:
+            raise UpstreamInvalid(entry.name, f"its answer {error}") from None
+    try:
+        judged.check_size(body)
+        said = judged.decode(body) if body else {}
+    except ParseFailed:
+        raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
+    if speech.binding == "JSONRPC":
+        if not isinstance(said, dict) or ("result" not in said and "error" not in said):
+            raise UpstreamInvalid(entry.name, "its answer is not A2A JSON-RPC")
+        if said.get("error") is not None:
+            raise _fault(entry, faults.read_jsonrpc(judged.decode(discreet(entry, judged.encode(said["error"])))))
+        return said.get("result")
+    if isinstance(said, dict) and faults.read_said(said) is not None:
+        raise _fault(entry, faults.read_said(judged.decode(discreet(entry, judged.encode(said)))))
+    return said
+
+
+def _up(entry: Agent, speech: Speech, operation: Operation, said: Any) -> JsonObject:
+    """What an agent says in canonical form."""
+    try:
+        if speech == OLD_REST:
+            return translate_rest03.rest03_result_up(operation, said)
+        return translate.result_up(operation, said)
+    except Untranslatable:
+        raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
 
 
 def _fault(entry: Agent, read: tuple[int, str, list[JsonObject]] | None) -> Exception:
@@ -408,11 +455,23 @@ async def _begin(entry: Agent, events: Events) -> tuple[Events, list[bytes]]:
     return events, first
 
 
-async def _renamed(alias: Alias, first: list[bytes], rest_of: AsyncIterator[list[bytes]]) -> AsyncIterator[list[bytes]]:
+def _shown(entry: Agent, alias: Alias, route: Route, ask: Ask, heard: Heard) -> Heard:
+    """An answer with the client's own context."""
+    if heard.data is None:
+        assert heard.result is not None
+        result = alias.shown(heard.result)
+        return heard._replace(result=result, seen=answers.sighting_of(result))
+    data = _shown_data(alias, route.speech, ask.operation, heard.data)
+    seen = seen_in(entry, route.speech, ask.operation, data)
+    assert seen is not None
+    return heard._replace(data=data, seen=seen)
+
+
+async def _renamed(alias: Alias, events: Events, first: list[bytes]) -> AsyncIterator[list[bytes]]:
     if first:
-        yield [alias.shown_data(data) for data in first]
-    async for batch in rest_of:
-        yield [alias.shown_data(data) for data in batch]
+        yield [_shown_data(alias, events.speech, "SubscribeToTask", data) for data in first]
+    async for batch in events.data:
+        yield [_shown_data(alias, events.speech, "SubscribeToTask", data) for data in batch]
 
 
 def in_one_line(data: bytes) -> bytes:
@@ -420,9 +479,14 @@ def in_one_line(data: bytes) -> bytes:
     return data.replace(b"\r", b" ").replace(b"\n", b" ") if LF in data or CR in data else data
 
 
-async def _written(stream: AsyncIterator[JsonObject]) -> AsyncIterator[list[bytes]]:
-    async for event in stream:
-        yield [judged.encode(event)]
+def _shown_data(alias: Alias, speech: Speech, operation: Operation, data: bytes) -> bytes:
+    if speech.binding != "GRPC":
+        return alias.shown_data(data)
+    if alias.uuid.encode() not in data:
+        return data
+    from agents import grpc_wire  # noqa: PLC0415 - as above
+
+    return grpc_wire.renamed(operation, data, alias.uuid, alias.own)
 
 
 def extensions_of(incoming: Incoming) -> str | None:

@@ -6,15 +6,16 @@ Knows nothing of owners, connections or cards. A request is read so that what wa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
-from agents import translate
+from agents import members, translate
+from agents.members import MAX_ID, MESSAGE_NAMES, NULL, PUSH_NAMES, SEND_NAMES
 from agents.records import Untranslatable
-from agents.speech import PUSH, STREAMING, Ask, Operation, Version
+from agents.speech import PUSH, STREAMING, Ask, Operation, Speech, Version
 from registry import judged
 from registry.entries import Headers
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, TooManyHops, VersionNotSupported
@@ -41,17 +42,8 @@ METHODS: Final[dict[str, tuple[Version, Operation]]] = {
 }
 """Every JSON-RPC method of both versions (A2A 1.0 §9.4): the method's name decides the version."""
 
-MAX_ID = 512
-"""Characters of a task or context id. Known agents need 73; ids are kept, so their size must end somewhere."""
-
-MAX_REFERENCES = 100
-"""Tasks that one message may refer to: the owner of each is looked up."""
-
 _ENVELOPE = frozenset({"jsonrpc", "id", "method", "params"})
-_PUSH = frozenset({"pushNotificationConfig", "taskPushNotificationConfig", "pushNotification"})
 _PUSH_MEMBER: Final[dict[Version, str]] = {"1.0": "taskPushNotificationConfig", "0.3": "pushNotificationConfig"}
-_SEND_PARAMS = frozenset({"message", "configuration", "tenant"}) | _PUSH
-_MESSAGE = frozenset({"taskId", "contextId", "referenceTaskIds"})
 _TASK_PARAMS = frozenset({"id", "tenant"})
 _LIST_PARAMS = frozenset(
     {
@@ -65,14 +57,13 @@ _LIST_PARAMS = frozenset(
         "includeArtifacts",
     }
 )
-_PUSH_PARAMS = frozenset({"id", "taskId", "pushNotificationConfigId", "tenant"}) | _PUSH
+_PUSH_PARAMS = frozenset({"id", "taskId", "pushNotificationConfigId", "tenant"}) | PUSH_NAMES
 _OTHER_NAMES_OF_A_TASK = frozenset({"name", "taskId"})
 """What drafts of the protocol called the task's id: refused, so that no agent reads another task than the judged one."""
-_DECIDING = (_ENVELOPE | _SEND_PARAMS | _MESSAGE | _TASK_PARAMS) - {"jsonrpc"}
+_DECIDING = (_ENVELOPE | SEND_NAMES | MESSAGE_NAMES | _TASK_PARAMS) - {"jsonrpc"}
 """Refused when they stand twice. Parameters of ListTasks go nowhere: it is answered here."""
 _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 """How values begin that cannot be a request's id."""
-NULL: Final = msgspec.Raw(b"null")
 
 HOPS_HEADER: Final = "hubbub-hops"
 """How often a call has come through the hub: an agent that calls the hub for a caller passes the one it was sent on."""
@@ -151,8 +142,8 @@ class Request(msgspec.Struct, frozen=True):
     """The task it is about, or whose conversation it goes on with."""
     context_id: str | None = None
     reference_task_ids: tuple[str, ...] = ()
-    has_push: bool = False
-    """It holds a push configuration, which is the hub's affair and goes no further."""
+    push: msgspec.Raw | None = None
+    """The push configuration that stood in the parameters, which is the hub's affair and goes no further."""
 
     def encode(self, tenant: str | None) -> bytes:
         """Write the request for an upstream; `tenant` is the one that the upstream's card asks for."""
@@ -248,87 +239,25 @@ def read_request(envelope: Envelope) -> Request:
             judged.check_spelling(params, _TASK_PARAMS | _OTHER_NAMES_OF_A_TASK)
             for name in _OTHER_NAMES_OF_A_TASK & params.keys():
                 raise InvalidParams(f"{name} is not a member; write 'id'", member=name)
-            task_id = _take_id(params, "id")
+            task_id = members.take_id(params, "id")
             if task_id is None:
                 raise InvalidParams("id is missing", member="id")
             return Request(envelope, params, task_id)
 
 
 def _read_params(envelope: Envelope, deciding: frozenset[str]) -> RawObject:
-    params = _read_object(envelope.params, "params")
+    params = members.read_object(envelope.params, "params")
     judged.check_spelling(params, deciding)
-    # the hub's cards name none; the upstream's own is put in on the way
-    if "tenant" in params and judged.decode(params.pop("tenant")):
-        raise InvalidParams("tenant is not used here", member="tenant")
+    members.drop_tenant(params)
     return params
 
 
 def _read_send(envelope: Envelope) -> Request:
     if envelope.message is not None:
         return Request(envelope, None, envelope.message.task_id, envelope.message.context_id)
-    params = _read_params(envelope, _SEND_PARAMS)
-    _refuse_push(params, ())
-    has_push = False
-    if "configuration" in params:
-        configuration = params.pop("configuration")
-        if configuration != NULL:
-            written = _read_object(configuration, "configuration")
-            judged.check_spelling(written, _PUSH)
-            own = _PUSH_MEMBER[envelope.version]
-            _refuse_push(written, {own})
-            has_push = written.get(own, NULL) != NULL
-            params["configuration"] = msgspec.Raw(judged.encode(written))
-    message = _read_object(params.get("message"), "message")
-    judged.check_spelling(message, _MESSAGE)
-    task_id = _take_id(message, "taskId")
-    context_id = _take_id(message, "contextId")
-    references = _take_references(message)
-    params["message"] = msgspec.Raw(judged.encode(message))
-    return Request(envelope, params, task_id, context_id, references, has_push=has_push)
-
-
-def _read_object(raw: msgspec.Raw | None, what: str) -> RawObject:
-    if raw is None:
-        raise InvalidParams(f"{what} is missing", member=what)
-    try:
-        return judged.read_object(raw, what)
-    except InvalidRequest as error:
-        raise InvalidParams(error.text, member=what) from None
-
-
-def _refuse_push(owner: RawObject, allowed: Collection[str]) -> None:
-    """Refuse a push configuration where its version has none: an agent might read it there."""
-    for name in _PUSH.difference(allowed):
-        if name in owner and owner.pop(name) != NULL:
-            raise InvalidParams(f"{name} does not belong here", member=name)
-
-
-def _take_id(owner: RawObject, member: str) -> str | None:
-    """Read an id and write it anew; an empty one is an absent one (proto3), and is left out."""
-    if member not in owner:
-        return None
-    value = judged.read_string(owner, member)
-    if not value:
-        del owner[member]
-        return None
-    if len(value) > MAX_ID:
-        raise InvalidParams(f"{member} is longer than {MAX_ID} characters", member=member)
-    owner[member] = msgspec.Raw(judged.encode(value))
-    return value
-
-
-def _take_references(message: RawObject) -> tuple[str, ...]:
-    if "referenceTaskIds" not in message:
-        return ()
-    value = judged.decode(message.pop("referenceTaskIds"))
-    if not value:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise InvalidParams("referenceTaskIds must be an array of task ids", member="referenceTaskIds")
-    if len(value) > MAX_REFERENCES:
-        raise InvalidParams(f"referenceTaskIds may hold {MAX_REFERENCES} ids", member="referenceTaskIds")
-    message["referenceTaskIds"] = msgspec.Raw(judged.encode(value))
-    return tuple(value)
+    params = members.read_object(envelope.params, "params")
+    sent = members.read_send(params, _PUSH_MEMBER[envelope.version])
+    return Request(envelope, params, sent.task_id, sent.context_id, sent.reference_task_ids, sent.push)
 
 
 class Naming(Protocol):
@@ -383,25 +312,31 @@ def canonical(request: Request, forwarded: Headers) -> Ask:
         InvalidParams: its parameters cannot be translated.
     """
     envelope = request.envelope
+    version = envelope.version
     assert envelope.operation is not None
     if envelope.plain is not None:
-        params = judged.decode(envelope.plain)["params"]
+        raw = bytes(judged.read_object(envelope.plain)["params"])
     else:
-        params = {name: judged.decode(raw) for name, raw in (request.params or {}).items()}
-    if envelope.version == "0.3":
+        raw = judged.encode(request.params or {})
+    params: JsonObject = judged.decode(raw)
+    if request.push is not None:
+        params["configuration"][_PUSH_MEMBER[version]] = judged.decode(request.push)
+    if version == "0.3":
         try:
             params = translate.params_up(envelope.operation, params)
         except Untranslatable as error:
             raise InvalidParams(f"params cannot be read: {error}", member="params") from None
+    return asked(Speech("JSONRPC", version), envelope.operation, params, raw=raw, forwarded=forwarded)
+
+
+def asked(
+    speech: Speech, operation: Operation, params: JsonObject, *, raw: bytes | None = None, forwarded: Headers
+) -> Ask:
+    """A client's request, whose headers `forwarded_headers` picked, in canonical form."""
     headers = dict(forwarded)
-    extensions = headers.pop(EXTENSIONS_HEADER[envelope.version], None)
-    return Ask(
-        operation=envelope.operation,
-        params=params,
-        version=envelope.version,
-        extensions=extensions,
-        trace=tuple(headers.items()),
-    )
+    extensions = headers.pop(EXTENSIONS_HEADER[speech.version], None)
+    trace = tuple(headers.items())
+    return Ask(operation=operation, params=params, speech=speech, raw=raw, extensions=extensions, trace=trace)
 
 
 def wants_end(params: JsonObject) -> bool:

@@ -1,9 +1,9 @@
 """What was shown of running A2A tasks, in order, and which hub process reads each: the SQL. Knows no protocol.
 
-An event is opaque bytes without a line feed, with a number; numbers of a task rise by one. Events that came together stand in
-one row, a line each, under the number of the last: a row costs far more than a line. A task has at most one reader among all processes,
-so that no event is kept twice; who is not its reader any more keeps nothing. A process that has not said for `DEAD_S` that
-it lives may be replaced as one.
+An event is opaque bytes with a number; numbers of a task rise by one. Events that came together stand in one row, a line
+each, under the number of the last: a row costs far more than a line. Those that hold line feeds themselves stand alone. A task
+has at most one reader among all processes, so that no event is kept twice; who is not its reader any more keeps nothing. A
+process that has not said for `DEAD_S` that it lives may be replaced as one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ DEAD = "-"
 """The name of a process that never lives."""
 
 ANYBODY = "*"
+
+_LF = 10
 
 PAGE_EVENTS, PAGE_BYTES = 200, 1024 * 1024
 """How much is read at once of a task's events; the row that goes beyond comes whole."""
@@ -217,19 +219,26 @@ def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[b
 
 
 def _rows(events: Sequence[Event]) -> list[tuple[int, int, bytes]]:
-    """Join events that are written alike."""
+    """Join events that are written alike, a line each. One that holds line feeds stands alone, behind one."""
     rows: list[tuple[int, int, bytes]] = []
     begin = size = 0
     for end, event in enumerate(events, 1):
         size += len(event.data)
-        if end == len(events) or events[end].form != event.form or size + len(events[end].data) > ROW_BYTES:
+        after = events[end] if end < len(events) else None
+        if _LF in event.data:
+            rows.append((event.seq, event.form, b"\n" + event.data))
+        elif after is None or after.form != event.form or size + len(after.data) > ROW_BYTES or _LF in after.data:
             rows.append((event.seq, event.form, b"\n".join([one.data for one in events[begin:end]])))
-            begin, size = end, 0
+        else:
+            continue
+        begin, size = end, 0
     return rows
 
 
 def _events(seq: int, form: int, data: bytes) -> list[Event]:
     """Take a row apart again."""
+    if data[:1] == b"\n":
+        return [Event(seq, form, data[1:])]
     lines = data.split(b"\n")
     return [Event(number, form, line) for number, line in enumerate(lines, seq - len(lines) + 1)]
 

@@ -192,10 +192,10 @@ def is_plain(data: bytes, deciding: frozenset[str]) -> bool:
 
 @lru_cache(maxsize=64)
 def _any_spelling(deciding: frozenset[str]) -> re.Pattern[bytes]:
-    """Finds the quoted names however `_fold` lets them be spelt."""
+    """Finds the names of members however `_fold` lets them be spelt; texts that say the same are none."""
     begin = re.escape("".join(sorted({name[0] for name in deciding})))
     names = "|".join("[_-]*".join(name) for name in sorted(deciding))
-    return re.compile(f'"(?=[{begin}_-])[_-]*(?:{names})[_-]*"'.encode(), re.IGNORECASE)
+    return re.compile(f'"(?=[{begin}_-])[_-]*(?:{names})[_-]*"(?=[ \\t\\r\\n]*:)'.encode(), re.IGNORECASE)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from agents import rest, wire
 from agents.call import AgentCaller
-from agents.clients import JsonRpcClient, RestClient, asked
+from agents.clients import JsonRpcClient, RestClient
 from agents.shown import Shown
 from agents.speech import STREAMING, Ask, Version
 from agents.wire import EXTENSIONS_HEADER, Envelope, Request
@@ -95,12 +95,9 @@ class A2ADoor:
         """Make a unary call; it is finished and recorded also when the client has left."""
         forwarded = wire.forwarded_headers(request.envelope.version, exchange.headers)
         with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
-            reply = await self._caller.call(permit, entry, request, forwarded)
-        body = reply.body
-        if body is None:
-            assert reply.result is not None
-            body = JsonRpcClient(request.envelope).result(reply.result)
-        await exchange.reply(200, body, headers=_extensions(request.envelope.version, reply.extensions))
+            heard = await self._caller.call(permit, entry, request, forwarded)
+        body = heard.data if heard.data is not None else JsonRpcClient(request.envelope).result(heard)
+        await exchange.reply(200, body, headers=_extensions(request.envelope.version, heard.extensions))
 
     async def _stream(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Pass a stream on until it ends or the client leaves."""
@@ -131,14 +128,14 @@ class A2ADoor:
             user_agent = exchange.headers.get(b"user-agent", b"")
             client = RestClient(said.version, said.operation, user_agent=user_agent)
             forwarded = wire.forwarded_headers(said.version, exchange.headers)
-            ask = asked(said.version, said.operation, said.params, forwarded=forwarded)
+            ask = client.asked(said, forwarded)
             if ask.operation in STREAMING:
                 await self._rest_stream(exchange, entry, ask, client)
                 return
             with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
                 heard = await self._caller.ask(permit, entry, ask)
             headers = _extensions(said.version, heard.extensions)
-            await exchange.reply(200, client.result(heard.result), media_type=client.media_type, headers=headers)
+            await exchange.reply(200, client.result(heard), media_type=client.media_type, headers=headers)
         except HubError as error:
             fault = errors.a2a(error, exchange.request_id)
             if exchange.started:

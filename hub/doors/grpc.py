@@ -22,9 +22,8 @@ import grpc.aio
 
 from agents import grpc_wire, wire
 from agents.call import Stream
-from agents.clients import asked
 from agents.faults import Fault
-from agents.speech import STREAMING, Ask, Operation
+from agents.speech import STREAMING, Ask, Operation, Speech
 from agents.upstream import Heard, event_of
 from hub import errors
 from hub.auth import Authenticator
@@ -48,6 +47,7 @@ MAX_STREAMS = 1000
 MIN_PING_MS = 10_000
 """How often clients may ask whether the hub is there; gRPC's own bound of five minutes cuts off many."""
 
+GRPC: Final = Speech("GRPC", "1.0")
 STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 METHODS: Final[dict[str, Operation]] = {
     f"/{grpc_wire.SERVICE}/{operation}": operation for operation in get_args(Operation)
@@ -141,7 +141,9 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         entry, ask = self._read(call, data)
         with self._gate.admit(call.principal, entry, request_id=call.request_id) as permit:
             heard = await self._caller.ask(permit, entry, ask)
-        return _Answer(_written(entry, call.operation, heard.result), heard.extensions)
+        if heard.data is not None:
+            return _Answer(heard.data, heard.extensions)
+        return _Answer(_written(entry, call.operation, heard.result or {}), heard.extensions)
 
     async def _stream(self, call: _Call, data: bytes, context: Context) -> None:
         """Pass a stream on until it ends or the client leaves."""
@@ -156,17 +158,19 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
                 await context.send_initial_metadata(call.head(stream.extensions))
                 async for batch in batches:
                     for shown in batch:
-                        event = event_of(entry, shown.speech, shown.data)
-                        await context.write(_written(entry, call.operation, event))  # waits while the client is slow
+                        data = shown.data
+                        if shown.speech != GRPC:
+                            data = _written(entry, call.operation, event_of(entry, shown.speech, data))
+                        await context.write(data)  # waits while the client is slow
 
     def _read(self, call: _Call, data: bytes) -> tuple[Agent, Ask]:
         wire.check_version("1.0", call.headers, b"")
-        tenant, params = grpc_wire.read_request(call.operation, data)
+        tenant, params, raw = grpc_wire.read_request(call.operation, data)
         entry = self._registry.catalog.agents.get(tenant)
         if entry is None or not call.principal.grants.allow("agent", tenant):
             raise NotFound("agent", tenant)
         forwarded = wire.forwarded_headers("1.0", call.headers)
-        return entry, asked("1.0", call.operation, params, forwarded=forwarded)
+        return entry, wire.asked(GRPC, call.operation, params, raw=raw, forwarded=forwarded)
 
     async def aclose(self) -> None:
         """End the calls whose clients have left."""

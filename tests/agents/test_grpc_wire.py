@@ -127,10 +127,11 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("operation", REQUESTS)
 def test_request_reads_back_as_it_was_written(operation: Operation) -> None:
     data = grpc_wire.write_request(operation, REQUESTS[operation], tenant="up")
-    tenant, params = grpc_wire.read_request(operation, data)
+    tenant, params, raw = grpc_wire.read_request(operation, data)
     assert tenant == "up"
     assert same(params, REQUESTS[operation])
-    assert grpc_wire.read_request(operation, grpc_wire.write_request(operation, params))[0] == ""
+    assert grpc_wire.read_request(operation, raw).tenant == ""
+    assert grpc_wire.read_request(operation, grpc_wire.write_request(operation, params)).tenant == ""
 
 
 @pytest.mark.parametrize(("operation", "result"), RESULTS)
@@ -300,7 +301,38 @@ def test_message_of_too_many_values_is_refused_whatever_they_are() -> None:
 
 def test_large_file_is_no_large_number_of_values() -> None:
     params = {"message": {"parts": [{"raw": "A" * 4_000_000}]}}
-    assert grpc_wire.read_request("SendMessage", grpc_wire.write_request("SendMessage", params))[1] == params
+    assert grpc_wire.read_request("SendMessage", grpc_wire.write_request("SendMessage", params)).params == params
+
+
+def test_what_the_messages_do_not_know_goes_on_and_push_configuration_and_tenant_do_not() -> None:
+    unknown = b"\xfa\x3f\x05later"  # field 1023
+    request = a2a_pb2.SendMessageRequest(tenant="hub")
+    request.message.message_id = "m"
+    request.configuration.task_push_notification_config.url = "https://client/"
+    request.configuration.accepted_output_modes.append("text/plain")
+    request.message.MergeFromString(unknown)
+    request.configuration.MergeFromString(unknown)
+    said = grpc_wire.read_request("SendMessage", request.SerializeToString() + unknown)
+    assert said.params["configuration"]["taskPushNotificationConfig"]["url"] == "https://client/"
+    assert b"https" not in said.raw
+    assert said.raw.count(unknown) == 3
+    sent = grpc_wire.addressed("SendMessage", said.raw, tenant="agents", context_id="c")
+    assert sent.count(unknown) == 3
+    found = a2a_pb2.SendMessageRequest.FromString(sent)
+    assert (found.tenant, found.message.context_id, found.message.message_id) == ("agents", "c", "m")
+    assert grpc_wire.addressed("SendMessage", said.raw, tenant=None, context_id=None) == said.raw
+
+
+def test_context_is_renamed_where_it_is_one_and_the_rest_stays() -> None:
+    unknown = b"\xfa\x3f\x05later"
+    answer = a2a_pb2.StreamResponse()
+    answer.task.id = answer.task.context_id = "u"
+    answer.task.history.add(context_id="u", parts=[a2a_pb2.Part(text="u")])
+    answer.task.metadata["context"] = "u"
+    shown = grpc_wire.renamed("SubscribeToTask", answer.SerializeToString() + unknown, "u", "own")
+    answer.task.context_id = answer.task.history[0].context_id = "own"
+    assert a2a_pb2.StreamResponse.FromString(shown[: -len(unknown)]) == answer
+    assert shown.endswith(unknown)
 
 
 # -- errors

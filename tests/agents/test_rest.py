@@ -84,7 +84,7 @@ NAMES = [f"{version}-{operation}" for version, operation, _ in ASKS]
 
 def read(method: str, path: str, body: Any = None, query: str = "") -> RestAsk:
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return rest.read_request(method, path, query.encode(), data)
+    return rest.read_request(method, path, query.encode(), data)._replace(raw=None)
 
 
 def reread(version: Version, operation: Operation, params: dict[str, Any]) -> RestAsk:
@@ -92,7 +92,7 @@ def reread(version: Version, operation: Operation, params: dict[str, Any]) -> Re
     written = rest.write_request(BASE, version, operation, params, None)
     parts = urlsplit(written.url)
     path = parts.path.removeprefix("/a2a")
-    return rest.read_request(written.method, path, parts.query.encode(), written.body or b"")
+    return rest.read_request(written.method, path, parts.query.encode(), written.body or b"")._replace(raw=None)
 
 
 # --- there and back ---------------------------------------------------------------------------------------------------
@@ -120,12 +120,12 @@ IDS = st.one_of(
 def test_awkward_ids_survive_every_path_of_1_0(task: str, config: str) -> None:
     for operation in ("GetTask", "CancelTask", "SubscribeToTask"):
         ask = RestAsk("1.0", cast("Operation", operation), {"id": task})
-        assert reread(*ask) == ask
+        assert reread(*ask[:3]) == ask
     for operation in ("GetTaskPushNotificationConfig", "DeleteTaskPushNotificationConfig"):
         ask = RestAsk("1.0", cast("Operation", operation), {"taskId": task, "id": config})
-        assert reread(*ask) == ask
+        assert reread(*ask[:3]) == ask
     ask = RestAsk("1.0", "CreateTaskPushNotificationConfig", {**CONFIG, "taskId": task, "id": config})
-    assert reread(*ask) == ask
+    assert reread(*ask[:3]) == ask
 
 
 @given(task=IDS.filter(lambda one: "/" not in one), config=IDS.filter(lambda one: "/" not in one))
@@ -133,13 +133,13 @@ def test_awkward_ids_survive_every_path_of_0_3(task: str, config: str) -> None:
     name = f"tasks/{task}"
     for operation in ("GetTask", "CancelTask", "SubscribeToTask"):
         ask = RestAsk("0.3", cast("Operation", operation), {"name": name})
-        assert reread(*ask) == ask
+        assert reread(*ask[:3]) == ask
     for operation in ("GetTaskPushNotificationConfig", "DeleteTaskPushNotificationConfig"):
         ask = RestAsk("0.3", cast("Operation", operation), {"name": f"{name}/pushNotificationConfigs/{config}"})
-        assert reread(*ask) == ask
+        assert reread(*ask[:3]) == ask
     inner = {"pushNotificationConfig": {**OLD_CONFIG, "id": config}}
     ask = RestAsk("0.3", "CreateTaskPushNotificationConfig", {"parent": name, "configId": config, "config": inner})
-    assert reread(*ask) == ask
+    assert reread(*ask[:3]) == ask
 
 
 JSON = st.recursive(
@@ -153,10 +153,10 @@ JSON = st.recursive(
 def test_what_decides_nothing_goes_on_as_it_came(value: Any) -> None:
     message = {"messageId": "m", "metadata": {"a": value}, "parts": [{"data": value}]}
     ask = RestAsk("1.0", "SendMessage", {"message": message, "metadata": {"b": value}})
-    assert reread(*ask) == ask
+    assert reread(*ask[:3]) == ask
     old = {"messageId": "m", "metadata": {"a": value}, "content": [{"data": {"data": {"some_name": value}}}]}
     ask = RestAsk("0.3", "SendMessage", {"message": old, "metadata": {"b_c": value}})
-    assert reread(*ask) == ask
+    assert reread(*ask[:3]) == ask
 
 
 # --- the SDK's client -------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ async def test_the_sdks_client_of_1_0_is_understood(operation: Operation, params
     ask, _ = await ask_by_sdk("1.0", operation, params)
     if operation == "CancelTask":
         params = {"id": "t", "metadata": {"why": ["so", 1.0]}}  # the SDK holds numbers as floats
-    assert ask == RestAsk("1.0", operation, params)
+    assert ask._replace(raw=None) == RestAsk("1.0", operation, params)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ async def test_the_sdks_client_of_0_3_is_understood(
     ask, body = await ask_by_sdk("0.3", operation, params)
     if operation.startswith("Send"):
         assert b'"request"' in body
-    assert ask == RestAsk("0.3", operation, expected)
+    assert ask._replace(raw=None) == RestAsk("0.3", operation, expected)
 
 
 def test_the_javascript_client_of_0_3_is_understood() -> None:
@@ -715,6 +715,43 @@ def test_empty_members_are_absent_ones() -> None:
     assert read("POST", "/message:send", body).params == {"message": MESSAGE}
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/message:send", b'{ "x": 1e0, "message": {"taskId": "t", "y": [1.50]}, "configuration": {"z": 0} }'),
+        ("/v1/message:send", b'{"request": {"task_id": "t", "content": [{"text": "hi"}], "y": 1e2}}'),
+        ("/v1/message:stream", b'{"message": {"taskId": "t", "snake_case": 1e2}}'),
+        ("/tasks/t:cancel", b'{"id": "t", "metadata": {"y": 1e0}, "x": 1}'),
+        ("/v1/tasks/t:cancel", b'{ "name": "tasks/t", "x": 1e0 }'),
+    ],
+)
+def test_a_body_of_which_nothing_must_be_taken_goes_on_byte_for_byte(path: str, body: bytes) -> None:
+    assert rest.read_request("POST", path, b"", body).raw == body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "raw"),
+    [
+        ("/message:send", '{"message": {"taskId": "", "y": 1e0}}', '{"message":{"y":1e0}}'),
+        ("/message:send", '{"message": {"y": 1e0}, "tenant": ""}', '{"message":{"y":1e0}}'),
+        ("/message:send", '{"message": {"task\\u0049d": "t", "y": 1e0}}', '{"message":{"taskId":"t","y":1e0}}'),
+        (
+            "/message:send",
+            '{"message": {}, "configuration": {"taskPushNotificationConfig": {"url": "u"}, "y": 1e0}}',
+            '{"message":{},"configuration":{"y":1e0}}',
+        ),
+        (
+            "/v1/message:send",
+            '{"request": {"context_id": "c"}, "configuration": {"push_notification": {"url": "u"}, "y": 1e0}}',
+            '{"configuration":{"y":1e0},"message":{"contextId":"c"}}',
+        ),
+        ("/tasks/t:cancel", '{"tenant": "", "y": 1e0}', '{"y":1e0}'),
+    ],
+)
+def test_what_must_be_taken_out_of_a_body_is_and_nothing_else(path: str, body: str, raw: str) -> None:
+    assert rest.read_request("POST", path, b"", body.encode()).raw == raw.encode()
+
+
 def test_large_integers_stay_what_they_are() -> None:
     metadata = {"n": 2**63 + 1, "m": -(2**100), "f": 1.0}
     found = read("POST", "/message:send", {"message": {**MESSAGE, "metadata": metadata}})
@@ -819,7 +856,7 @@ def test_any_request_is_read_or_refused(path: str, method: str, query: bytes, bo
         except (NotFound, HttpMethodRefused, InvalidRequest, ParseFailed):
             continue
         try:
-            assert reread(*found) == found
+            assert reread(*found[:3]) == found._replace(raw=None)
         except InvalidParams:
             assert found.version == "0.3"  # pragma: no cover
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import answers, wire
+from agents.members import MAX_ID
 from registry.errors import HubError, InvalidParams, InvalidRequest, MethodNotFound
 
 JSON = st.recursive(
@@ -88,7 +89,7 @@ def test_empty_ids_are_absent_ids() -> None:
     [
         {"taskId": 1},
         {"contextId": ["c"]},
-        {"taskId": "x" * (wire.MAX_ID + 1)},
+        {"taskId": "x" * (MAX_ID + 1)},
         {"referenceTaskIds": "t"},
         {"referenceTaskIds": [""]},
         {"referenceTaskIds": [{"id": "t"}]},
@@ -106,7 +107,7 @@ def test_push_configuration_stands_where_its_version_has_it_and_nowhere_else(pla
     config = {member: {"url": "https://a.example"}}
     params = {"message": {}, **config} if place == "params" else {"message": {}, "configuration": config}
     if (place, member) == ("configuration", "pushNotificationConfig"):
-        assert read("message/send", params).has_push
+        assert read("message/send", params).push is not None
     else:
         with pytest.raises(InvalidParams):
             read("message/send", params)

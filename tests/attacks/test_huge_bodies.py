@@ -7,6 +7,7 @@ import json
 import pytest
 
 from agents import wire
+from agents.members import MAX_REFERENCES
 from registry import judged
 from registry.errors import InvalidParams, ParseFailed, TooLarge
 from tests.conftest import OpenHub
@@ -56,9 +57,9 @@ def test_a_message_refers_to_some_tasks_and_not_to_thousands() -> None:
         body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}
         return wire.read_request(wire.read_envelope(json.dumps(body).encode()))
 
-    assert len(read(wire.MAX_REFERENCES).reference_task_ids) == wire.MAX_REFERENCES
+    assert len(read(MAX_REFERENCES).reference_task_ids) == MAX_REFERENCES
     with pytest.raises(InvalidParams):
-        read(wire.MAX_REFERENCES + 1)
+        read(MAX_REFERENCES + 1)
 
 
 async def test_a_body_for_the_admin_api_is_small(hub: OpenHub) -> None:

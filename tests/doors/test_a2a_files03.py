@@ -65,3 +65,17 @@ async def test_clients_get_the_bytes_as_they_read_them(hub: OpenHub, agent: Any,
             (name,) = {"message", "msg"} & shown.keys()
             (part,) = shown[name]["content"]
             assert part["file"]["fileWithBytes"] == written
+
+
+async def test_clients_of_json_rpc_0_3_get_the_bytes_encoded_once(hub: OpenHub) -> None:
+    said = {"messageId": "m", "kind": "message", "role": "user", "parts": [{"kind": "text", "text": "hi"}]}
+    async with (
+        rough_agent(old_agent, old_card) as peer,
+        hub(f"agents:\n  odd: {{url: {peer.url}}}\n") as running,
+        running.http(await running.key("agent:odd")) as http,
+    ):
+        for verb in ("send", "stream"):
+            body = {"jsonrpc": "2.0", "id": 1, "method": f"message/{verb}", "params": {"message": said}}
+            text = (await http.post("/a2a/odd", json=body)).text
+            (part,) = json.loads(text.rpartition("data: ")[2])["result"]["parts"]
+            assert part["file"] == {"bytes": ONCE, "mimeType": "image/png", "name": "a.png"}

@@ -72,6 +72,17 @@ def numbered(*numbers: int) -> list[Event]:
     return [Event(number, number % 3, b"event %d" % number) for number in numbers]
 
 
+async def test_events_that_hold_line_feeds_come_back_as_they_are(database: Database) -> None:
+    await add(database, "t", reader="p")
+    data = [b"a", b"b", b"\n\x05x", b"\n", b"c", b"d\n", b"\n\ne\nf", b"g"]
+    sent = [Event(number, 2, one) for number, one in enumerate(data, 1)]
+    events = Events(database, "p")
+    assert await events.append("a", "t", sent)
+    for number in range(len(sent)):
+        assert await events.after("a", "t", number) == sent[number:]
+    assert await events.last("a", "t") == len(sent)
+
+
 async def test_events_come_back_in_order_from_behind_a_number(database: Database, other: Database) -> None:
     await add(database, "t", reader="p")
     assert await Events(database, "p").append("a", "t", numbered(1, 2, 3))
