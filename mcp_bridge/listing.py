@@ -10,6 +10,7 @@ import msgspec
 
 from mcp_bridge.naming import exposed_name
 from mcp_bridge.uris import exposed_uri
+from mcp_bridge.wire import QUARANTINED
 from registry.entries import ListedKind
 from registry.errors import CallerError
 from registry.judged import JsonObject, RawObject, decode, encode, read_array, read_object
@@ -26,6 +27,9 @@ MAX_URI = 2048
 
 MAX_INSTRUCTIONS = 8192
 """Characters of a server's own instructions that are kept."""
+
+
+MAX_REASON = 500
 
 
 class Bad(Exception):
@@ -132,6 +136,9 @@ _TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def _check(thing: JsonObject, kind: ListedKind) -> None:
+    meta = thing.get("_meta")
+    if isinstance(meta, dict) and QUARANTINED in meta:
+        raise Bad(str(meta[QUARANTINED])[:MAX_REASON])
     for member, (kinds, words) in _TYPES.items():
         if thing.get(member) is not None and not isinstance(thing[member], kinds):
             raise Bad(f"its {member} must be {words}")

@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import msgspec
 from mcp_bridge import modern
 from mcp_bridge.modern import Listener, NotModern
 from mcp_bridge.oauth.credentials import Credential, Credentials
+from mcp_bridge.openapi.upstream import OpenApi
 from mcp_bridge.owner import DRAIN_S, Owner
 from mcp_bridge.wire import META_PREFIX, Answer, Request
 from registry.catalog import Catalog
@@ -49,13 +51,21 @@ class Upstream:
     """One server, ready to be asked."""
 
     def __init__(
-        self, server: Server, owner: Owner, *, gate: Gate, egress: Sender, credential: Credential | None
+        self,
+        server: Server,
+        owner: Owner,
+        *,
+        gate: Gate,
+        egress: Sender,
+        credential: Credential | None,
+        api: OpenApi | None = None,
     ) -> None:
         self.server = server
         self.owner = owner
         self._gate = gate
         self._egress = egress
         self._credential = credential
+        self._api = api
         self._is_modern: bool | None = False if server.command is not None else None
         self._probing = asyncio.Lock()
         self._calls: set[_Stoppable] = set()
@@ -66,6 +76,9 @@ class Upstream:
         Raises:
             UpstreamError: no answer, or the server was switched off meanwhile.
         """
+        if self._api is not None:
+            with _Stoppable(self._calls, permit.entry_name):
+                return await self._api.request(request, permit, self._egress)
         if self._credential is not None:  # before a connection is opened in vain
             await self._credential.tokens()
         with _Stoppable(self._calls, permit.entry_name):
@@ -82,11 +95,13 @@ class Upstream:
 
     async def ready(self) -> None:
         """Connect if that is needed, so that a deadline after it is the server's own; raises `UpstreamError`."""
-        if not await self._speaks_modern():
+        if self._api is None and not await self._speaks_modern():
             await self.owner.connection()
 
     async def introduction(self, permit: Permit) -> JsonObject:
         """What the server says of itself: the result of `server/discover` or `initialize`; raises `UpstreamError`."""
+        if self._api is not None:
+            return {"capabilities": {"tools": {}}}
         if await self._speaks_modern():
             answer = await self.request(Request(method="server/discover"), permit)
             return {member: decode(raw) for member, raw in (answer.result or {}).items()}
@@ -177,6 +192,7 @@ class Pool:
         self._credentials = credentials
         self._environment = environment
         self._upstreams: OrderedDict[tuple[str, str], Upstream] = OrderedDict()
+        self._apis: dict[str, OpenApi] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -197,7 +213,8 @@ class Pool:
         sender = self._credentials.sender(server, principal)
         credential = self._credentials.of(server, principal)
         owner = self._owner(server, sender)
-        upstream = Upstream(server, owner, gate=self._gate, egress=sender, credential=credential)
+        api = self._api(server)
+        upstream = Upstream(server, owner, gate=self._gate, egress=sender, credential=credential, api=api)
         self._upstreams[key] = upstream
         if len(self._upstreams) > MAX_UPSTREAMS:
             self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
@@ -219,6 +236,17 @@ class Pool:
         self._upstreams.clear()
         if self._stopping:
             await asyncio.wait(self._stopping)
+
+    def _api(self, server: Server) -> OpenApi | None:
+        """The one reader of a server's OpenAPI document, for all its upstreams."""
+        if server.openapi is None:
+            return None
+        api = self._apis.get(server.name)
+        if api is None or api.server != server:
+            # the document is nobody's account's
+            egress = self._credentials.sender(replace(server, auth=None), HUB)
+            api = self._apis[server.name] = OpenApi(server, egress)
+        return api
 
     def _owner(self, server: Server, sender: Sender) -> Owner:
         def open_connection(events: Events) -> AbstractAsyncContextManager[Connection]:
@@ -248,6 +276,7 @@ class Pool:
             server = new.servers.get(upstream.server.name)
             if server != upstream.server:
                 del self._upstreams[key]
+                self._apis.pop(upstream.server.name, None)
                 self._stop(upstream, 0.0 if server is None else DRAIN_S)
 
     def _stop(self, upstream: Upstream, drain_s: float) -> None:

@@ -19,6 +19,8 @@ META_VERSION = META_PREFIX + "protocolVersion"
 META_CAPABILITIES = META_PREFIX + "clientCapabilities"
 META_CLIENT = META_PREFIX + "clientInfo"
 META_SERVER = META_PREFIX + "serverInfo"
+QUARANTINED = "hubbub/quarantined"
+"""In the `_meta` of a listed thing: why it cannot be offered."""
 
 HUB: JsonObject = {"name": "hubbub", "version": "0.1.0"}
 """How the hub names itself, as a server and as a client. Self-reported: nobody may decide by it."""

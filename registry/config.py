@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 from dotenv import dotenv_values
@@ -28,7 +29,9 @@ from registry.shapes import (
     ServerShape,
     Shape,
     explain,
+    is_http_url,
     nearest,
+    transport_fault,
     without_nulls,
 )
 from registry.source import Fault, Path, Source, dotted, parse
@@ -269,6 +272,8 @@ class _Reading:
         except ValueError as error:
             self.fault(path, str(error))
             return None
+        if isinstance(entry, Server) and entry.openapi is not None and not is_http_url(entry.openapi):
+            entry = replace(entry, openapi=str(PurePath(self.source.file).parent / entry.openapi))
         if entry.unavailable is not None:
             self.notice(path, f"{entry.unavailable}; calls are refused")
         elif section == "models" and shape.fallbacks:
@@ -375,18 +380,17 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
 
 
 def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, trusted: bool) -> Server:
-    if text := _transport_fault(shape):
+    if text := transport_fault(shape):
         raise ValueError(text)
     unavailable = None
-    if shape.openapi is not None:
-        unavailable = "tools made from an OpenAPI document are not in this version"
-    elif shape.type == "sse":
+    if shape.type == "sse":
         unavailable = "the HTTP+SSE transport of MCP 2024-11-05 is not spoken; use the server's Streamable HTTP address"
     elif shape.disabled:
         unavailable = "it is disabled"
     return Server(
         name=name,
         url=shape.url,
+        openapi=shape.openapi,
         command=shape.command,
         args=tuple(shape.args),
         env=tuple(env.items()),
@@ -399,23 +403,6 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         trusted=trusted,
         unavailable=unavailable,
     )
-
-
-def _transport_fault(shape: ServerShape) -> str | None:
-    if shape.command is None and shape.url is None and shape.openapi is None:
-        return "needs url (Streamable HTTP) or command (stdio)"
-    if shape.command is not None and (shape.url is not None or shape.openapi is not None):
-        return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
-    if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
-        return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
-    process = {"args", "cwd", "env", "env_file"} & shape.model_fields_set
-    if shape.command is None and any(getattr(shape, member) for member in process):
-        return "args, cwd, env and envFile belong to a server with command"
-    if shape.url is None and (shape.headers or shape.auth is not None):
-        return "headers and auth belong to a server with url"
-    if shape.auth is not None and "authorization" in map(str.lower, shape.headers):
-        return "has auth and an Authorization header; one of the two signs in"
-    return None
 
 
 def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Model:
@@ -465,7 +452,7 @@ def stored_entry(kind: str, name: str, body: JsonObject, *, trusted: bool) -> An
         raise InvalidRequest(f"name: {text}", member="name")
     members = {member: item for member, item in body.items() if member != "name"}
     for member in _FILE_ONLY:
-        if kind == "server" and member in members:
+        if kind == "server" and member in members and not (member == "openapi" and is_http_url(members[member])):
             raise InvalidRequest(
                 f"{member} stands in hub.yaml only: it starts a process or reads a file", member=member
             )

@@ -87,11 +87,14 @@ class Auth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """An upstream MCP server, over Streamable HTTP (`url`) or stdio (`command`)."""
+    """An upstream MCP server, over Streamable HTTP (`url`) or stdio (`command`), or a service that `openapi` describes."""
 
     kind: ClassVar[str] = "server"
     name: str
     url: str | None = None
+    """With `openapi`: where the service is; None: the document says."""
+    openapi: str | None = None
+    """An OpenAPI document: an http address, or a file's path."""
     command: str | None = None
     args: tuple[str, ...] = field(default=(), repr=False)
     env: Headers = field(default=(), repr=False)

@@ -45,6 +45,11 @@ def _url(text: str) -> str:
     return text
 
 
+def is_http_url(value: object) -> bool:
+    """Whether a value is written as an address, not as a file's path."""
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
 def _public_url(text: str) -> str:
     if urlsplit(_url(text)).query or urlsplit(text).fragment:
         raise ValueError("must be an address without ? and #")
@@ -255,6 +260,26 @@ class ServerShape(Shape):
     denied_tools: list[Text] = []
     openapi: Text | None = None
     auth: AuthShape | None = None
+
+
+def transport_fault(shape: ServerShape) -> str | None:
+    """Say which members of an MCP server do not go together; None: they do."""
+    if shape.command is None and shape.url is None and shape.openapi is None:
+        return "needs url (Streamable HTTP), command (stdio) or openapi (a document)"
+    if shape.command is not None and (shape.url is not None or shape.openapi is not None):
+        return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
+    if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
+        return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
+    process = {"args", "cwd", "env", "env_file"} & shape.model_fields_set
+    if shape.command is None and any(getattr(shape, member) for member in process):
+        return "args, cwd, env and envFile belong to a server with command"
+    if shape.url is None and (shape.auth is not None or (shape.headers and shape.openapi is None)):
+        return "headers and auth belong to a server with url"
+    if shape.openapi is not None and shape.type is not None:
+        return "has openapi and type, which tells MCP transports apart"
+    if shape.auth is not None and "authorization" in map(str.lower, shape.headers):
+        return "has auth and an Authorization header; one of the two signs in"
+    return None
 
 
 CLIENT_ONLY = frozenset(

@@ -53,6 +53,8 @@ class Source:
     faults: list[Fault] = field(default_factory=list)
     unset: set[Path] = field(default_factory=set)
     """Texts whose variables could not be read: what else is wrong with them is a consequence."""
+    max_values: int = MAX_VALUES
+    max_depth: int = MAX_DEPTH
     _values: int = 0
 
     def line(self, path: Path) -> int:
@@ -104,10 +106,14 @@ def dotted(path: Path) -> str:
     return ".".join(str(part) for part in path) or "the file"
 
 
-def parse(text: str, file: str) -> Source:
+def parse(text: str, file: str, *, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> Source:
     """Read a YAML (or JSON) text. What is wrong stands in the answer's `faults`; nothing is raised."""
-    source = Source(file)
+    source = Source(file, max_values=max_values, max_depth=max_depth)
     try:
+        deep = _too_deep(text, max_depth)
+        if deep is not None:
+            source.faults.append(Fault(file, deep, f"nested deeper than {max_depth}"))
+            return source
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -116,7 +122,7 @@ def parse(text: str, file: str) -> Source:
         source.faults.append(Fault(file, line, f"this is not YAML: {problem}"))
         return source
     except RecursionError:
-        source.faults.append(Fault(file, 1, f"nested deeper than {MAX_DEPTH}"))
+        source.faults.append(Fault(file, 1, f"nested deeper than {max_depth}"))
         return source
     if node is not None:
         try:
@@ -124,6 +130,19 @@ def parse(text: str, file: str) -> Source:
         except _TooMuch as error:
             source.faults.append(Fault(file, error.line, error.text))
     return source
+
+
+def _too_deep(text: str, max_depth: int) -> int | None:
+    """The line that is nested too deeply: the composer recurses in C, and a deep text would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > max_depth + 1:
+                return 1 if event.start_mark is None else event.start_mark.line + 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
 
 
 class _TooMuch(Exception):
@@ -135,10 +154,10 @@ class _TooMuch(Exception):
 
 def _value(node: yaml.Node, path: Path, source: Source) -> Any:
     source._values += 1  # noqa: SLF001  # the walk and what it fills are one
-    if source._values > MAX_VALUES:  # noqa: SLF001
-        raise _TooMuch(node, f"more than {MAX_VALUES} values, aliases unfolded")
-    if len(path) > MAX_DEPTH:
-        raise _TooMuch(node, f"nested deeper than {MAX_DEPTH}")
+    if source._values > source.max_values:  # noqa: SLF001
+        raise _TooMuch(node, f"more than {source.max_values} values, aliases unfolded")
+    if len(path) > source.max_depth:
+        raise _TooMuch(node, f"nested deeper than {source.max_depth}")
     if node.tag.removeprefix(_STANDARD) not in _PLAIN:
         source.faults.append(
             Fault(source.file, node.start_mark.line + 1, f"{dotted(path)}: tag {node.tag} is not known here")

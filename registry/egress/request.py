@@ -63,13 +63,16 @@ class Block(msgspec.Struct, frozen=True):
     names_host: bool
 
 
-@lru_cache(maxsize=4096)
 def parse(url: str) -> Target:
-    """Read an absolute http or https URL; a fragment is dropped.
+    """Read an absolute http or https URL; a fragment is dropped. Long ones come from arguments and are not remembered.
 
     Raises:
         ValueError: it is not one, has a user in it, or characters that readers of URLs differ about.
     """
+    return _remembered(url) if len(url) <= _SHORT else _parse(url)
+
+
+def _parse(url: str) -> Target:
     found = _URL.fullmatch(url)
     if found is None or _NOT_IN_A_URL.search(url):
         raise ValueError("not an http URL")
@@ -93,6 +96,10 @@ def parse(url: str) -> Target:
         post=f"POST {path} HTTP/1.1\r\n".encode(),
         host_line=f"host: {authority}\r\n".encode(),
     )
+
+
+_remembered = lru_cache(maxsize=4096)(_parse)
+_SHORT = 500
 
 
 def _ascii(name: str) -> str:

@@ -55,9 +55,9 @@ def test_the_whole_surface_loads() -> None:
 def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     declared = load(EXAMPLE)
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
-    assert {entry.name for entry in entries if entry.unavailable} == {"petstore", "planner", "helper", "both"}
+    assert {entry.name for entry in entries if entry.unavailable} == {"planner", "helper", "both"}
     told = " ".join(str(notice) for notice in declared.notices)
-    for what in ("valkey", "fallbacks", "petstore", "planner", "helper", "budget", "both"):
+    for what in ("valkey", "fallbacks", "planner", "helper", "budget", "both"):
         assert what in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
 
