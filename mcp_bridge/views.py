@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from mcp_bridge.wire import HUB, META_SERVER
 from registry.access import Grant, Grants
 from registry.catalog import Catalog
-from registry.entries import Tool
+from registry.entries import Presented, Tool, Toolset
 from registry.errors import NotFound
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
 
@@ -123,11 +123,35 @@ def build(catalog: Catalog, grants: Grants, path: str) -> View:
     if path in catalog.servers and grants.reach("tool", f"{path}__"):
         return View({tool.name: tool for tool in _granted(catalog, grants) if tool.server == path})
     toolset = catalog.toolsets.get(path)
-    if toolset is not None and any(grants.reach("tool", glob.partition("*")[0]) for glob in toolset.tools):
-        chosen = Grants(tuple(Grant("tool", glob) for glob in toolset.tools))
-        tools = (tool for tool in _granted(catalog, grants) if chosen.allow("tool", tool.grant_name))
-        return View({tool.exposed: tool for tool in tools})
+    if toolset is not None and any(grants.reach("tool", name) for name in _beginnings(toolset)):
+        return View(dict(_presented(toolset, _granted(catalog, grants))))
     raise NotFound("server", path)
+
+
+def _beginnings(toolset: Toolset) -> Iterator[str]:
+    """With what the names of a toolset's tools begin."""
+    yield from (glob.partition("*")[0] for glob in toolset.tools)
+    yield from (one.tool for one in toolset.presented)
+
+
+def _presented(toolset: Toolset, tools: Iterable[Tool]) -> Iterator[tuple[str, Tool]]:
+    """Those of `tools` that a toolset has, under the names and with the descriptions that it gives them."""
+    chosen = Grants(tuple(Grant("tool", glob) for glob in toolset.tools))
+    otherwise: dict[str, list[Presented]] = {}
+    for one in toolset.presented:
+        otherwise.setdefault(one.tool, []).append(one)
+    for tool in tools:
+        if tool.grant_name in otherwise:
+            yield from ((one.alias or tool.exposed, _redescribed(tool, one)) for one in otherwise[tool.grant_name])
+        elif chosen.allow("tool", tool.grant_name):
+            yield tool.exposed, tool
+
+
+def _redescribed(tool: Tool, presented: Presented) -> Tool:
+    if presented.description is None:
+        return tool
+    described = {**read_object(tool.description), "description": msgspec.Raw(encode(presented.description))}
+    return replace(tool, description=encode(described))
 
 
 def _granted(catalog: Catalog, grants: Grants) -> Iterator[Tool]:

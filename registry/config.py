@@ -6,7 +6,6 @@ What the surface promises and this version cannot do yet is read, told in a noti
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -15,10 +14,12 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from registry import toolsets
 from registry.entries import Agent, Auth, Model, Owner, Server, Toolset
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.judged import JsonObject
+from registry.names import model_name_fault, name_fault
 from registry.shapes import (
     CLIENT_ONLY,
     AgentShape,
@@ -28,6 +29,7 @@ from registry.shapes import (
     ModelShape,
     ServerShape,
     Shape,
+    ToolsetShape,
     explain,
     is_http_url,
     nearest,
@@ -36,13 +38,8 @@ from registry.shapes import (
 )
 from registry.source import Fault, Path, Source, dotted, parse
 
-__all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "name_fault", "read", "stored_entry"]
+__all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "read", "stored_entry"]
 
-RESERVED = frozenset({"agent", "hub", "sse"})
-"""Path segments and prefixes with a meaning of their own (surface.md 6)."""
-
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_MODEL_NAME = re.compile(r"[^\s*\x00-\x1f\x7f\ud800-\udfff]{0,255}\*?")
 _FILE_ONLY = ("command", "args", "env", "envFile", "cwd", "openapi")
 """Members that start processes or read files: the operator's file alone may hold them (surface.md 5)."""
 
@@ -131,33 +128,6 @@ def read(
     return declared
 
 
-def name_fault(name: str) -> str | None:
-    """Say why a server, toolset or agent cannot have this name (surface.md 6); None: it can.
-
-    A trailing `_` is refused too: with it `a___b` could be a tool of `a` or of `a_`, and a grant could reach either.
-    """
-    if name in RESERVED:
-        return f"the name {name!r} is reserved"
-    if _is_name(name):
-        return None
-    better = re.sub(r"_{2,}", "_", re.sub(r"[^a-z0-9_-]+", "-", name.lower())).strip("-_")[:32].rstrip("-_")
-    hint = f", did you mean {better!r}" if _is_name(better) and better not in RESERVED else ""
-    return f"a name has at most 32 of a-z 0-9 _ -, begins with a letter, has no __ and no _ at its end{hint}"
-
-
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None and "__" not in name and not name.endswith("_")
-
-
-def model_name_fault(name: str) -> str | None:
-    """Say why a model cannot have this name; None: it can."""
-    if not name or not _MODEL_NAME.fullmatch(name):
-        return "a model's name has at most 256 characters, no blanks, and a * at its end only"
-    if name.startswith("agent/"):
-        return "names under agent/ are those of agents"
-    return None
-
-
 class _Reading:
     """One file being read: collects faults in its source, and notices."""
 
@@ -220,10 +190,7 @@ class _Reading:
                 if not self._is_disabled(name, server)
             },
             models={name: self._entry("models", name, model) for name, model in shape.models.items()},
-            toolsets={
-                name: Toolset(name=name, description=toolset.description, tools=tuple(toolset.tools))
-                for name, toolset in shape.toolsets.items()
-            },
+            toolsets={name: self._toolset(name, found) for name, found in shape.toolsets.items()},
             keys=tuple(self._key_specs(shape)),
             notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
         )
@@ -282,6 +249,12 @@ class _Reading:
             )
         return entry
 
+    def _toolset(self, name: str, shape: ToolsetShape) -> Toolset:
+        items = ("toolsets", name, "tools")
+        for at, member, text in toolsets.faults(shape, lambda at: self.source.line((*items, at))):
+            self.fault((*items, at, member), text)
+        return toolsets.toolset(name, shape)
+
     def _env(self, path: Path, shape: Shape) -> dict[str, str]:
         """The environment of an MCP server: `env` over what its `envFile` holds."""
         if not isinstance(shape, ServerShape):
@@ -334,6 +307,7 @@ def _key_spec(key: KeyShape) -> KeySpec:
         allow=tuple(key.allow),
         team=key.team,
         requests_per_minute=key.limits.requests_per_minute,
+        mcp_mode=key.mcp_mode,
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         secret=key.key,
     )

@@ -198,6 +198,16 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """One tool of a toolset that has another name or description there; None: as its server calls and describes it."""
+
+    tool: str
+    """`{server}__{tool}`."""
+    alias: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Toolset:
     """A named bundle of tools across servers, served at `/mcp/{name}`."""
 
@@ -205,6 +215,10 @@ class Toolset:
     description: str | None = None
     tools: tuple[str, ...] = ()
     """Globs over `{server}__{tool}`."""
+    presented: tuple[Presented, ...] = ()
+    """Further tools, and those of the globs that are shown otherwise."""
+    mode: Literal["search", "full"] | None = None
+    """How its tools are listed when neither request nor key says so; None: all."""
 
 
 ListedKind = Literal["tool", "prompt", "resource", "template", "server"]

@@ -20,6 +20,8 @@ class Principal:
     """Seconds since 1970; None: never."""
     team_id: str | None = None
     """The team that the key belongs to, by its immutable id: aliases change, and are in no cache."""
+    mcp_mode: str | None = None
+    """How MCP tools are listed to it, `search` or `full`; None: as a toolset says, else all."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 
@@ -47,6 +49,8 @@ class KeySpec:
     team: str | None = None
     """Alias or id; None: none."""
     requests_per_minute: int | None = None
+    mcp_mode: str | None = None
+    """As `Principal.mcp_mode`."""
     expires_at: float | None = None
     secret: str | None = field(default=None, repr=False)
     """A key written in the file; None: made here."""

@@ -143,6 +143,7 @@ class Keys:
                     del wanted[key.digest]
                     key.grants = msgspec.json.encode(spec.allow).decode()
                     key.requests_per_minute = spec.requests_per_minute
+                    key.mcp_mode = spec.mcp_mode
                     key.expires_at = spec.expires_at
                     key.team_id = _team_id(session, spec.team)
                 session.add(key)
@@ -187,6 +188,7 @@ def _load(session: Session, secret_digest: str) -> Principal | None:
         name=key.name,
         grants=Grants.parse(grants_of(key)),
         requests_per_minute=key.requests_per_minute,
+        mcp_mode=key.mcp_mode,
         expires_at=key.expires_at,
         team_id=key.team_id,
     )
@@ -239,6 +241,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         digest=digest(secret.encode()),
         grants=msgspec.json.encode(spec.allow).decode(),
         requests_per_minute=spec.requests_per_minute,
+        mcp_mode=spec.mcp_mode,
         expires_at=spec.expires_at,
         created_at=time.time(),
         owner=owner,

@@ -28,6 +28,8 @@ class ApiKey(SQLModel, table=True):
     """JSON array of `kind:glob`."""
     team_id: str | None = Field(default=None, index=True)
     requests_per_minute: int | None = None
+    mcp_mode: str | None = None
+    """As `registry.identity.Principal.mcp_mode`."""
     expires_at: float | None = None
     revoked_at: float | None = None
     created_at: float

@@ -301,11 +301,24 @@ CLIENT_ONLY = frozenset(
 """Members of an MCP server that only a client uses. One that narrows what may be called never belongs here."""
 
 
+Mode = Literal["search", "full"]
+"""How tools are listed: three that search, or all."""
+
+
+class ToolShape(Shape):
+    """One item of a toolset's `tools`; written as a text it is `tool` alone."""
+
+    tool: Text
+    alias: Annotated[Text | None, Field(alias="as")] = None
+    description: Text | None = None
+
+
 class ToolsetShape(Shape):
     """One member of `toolsets`."""
 
     description: str | None = None
-    tools: list[Text]
+    mode: Mode | None = None
+    tools: list[Annotated[ToolShape, BeforeValidator(lambda item: {"tool": item} if isinstance(item, str) else item)]]
 
 
 class JwkShape(BaseModel):
@@ -373,6 +386,7 @@ class KeyShape(Shape):
     team: Text | None = None
     limits: KeyLimitsShape = KeyLimitsShape()
     budget: BudgetShape | None = None
+    mcp_mode: Mode | None = None
     expires_at: AwareDatetime | None = None
 
 
@@ -395,6 +409,7 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("models", None, "deployments", None): DeploymentShape,
     ("mcpServers", None): ServerShape,
     ("toolsets", None): ToolsetShape,
+    ("toolsets", None, "tools", None): ToolShape,
     ("agents", None): AgentShape,
     ("agents", None, "card_keys", None): JwkShape,
     ("keys", None): KeyShape,

@@ -17,7 +17,7 @@ from registry.errors import InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal
 from registry.keys import grants_of
 from registry.models import ApiKey
-from registry.shapes import check_key_name
+from registry.shapes import Mode, check_key_name
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 Caller = Annotated[Principal, Depends(needs("keys"))]
@@ -39,6 +39,8 @@ class NewKey(BaseModel):
     team: str | None = None
     """Alias or id. Putting a key into a team needs `admin:teams`."""
     limits: Limits = Limits()
+    mcp_mode: Mode | None = None
+    """How MCP tools are listed to the key; null: as a toolset says, else all."""
     expires_at: AwareDatetime | None = None
 
 
@@ -50,6 +52,7 @@ class ChangedKey(BaseModel):
     team: str | None = None
     """Alias or id; null takes the key out of its team. Needs `admin:teams`."""
     limits: Limits | None = None
+    mcp_mode: Mode | None = None
     expires_at: AwareDatetime | None = None
 
 
@@ -62,6 +65,7 @@ class PublicKey(BaseModel):
     team: str | None
     """The alias of its team."""
     limits: Limits
+    mcp_mode: Mode | None
     expires_at: datetime | None
     created_at: datetime
     owner: str
@@ -89,6 +93,7 @@ async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey
             allow=_granted(caller, body.allow),
             team=_placed(caller, body.team) if body.team is not None else None,
             requests_per_minute=body.limits.requests_per_minute,
+            mcp_mode=body.mcp_mode,
             expires_at=body.expires_at.timestamp() if body.expires_at else None,
         )
     )
@@ -129,6 +134,8 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
         members["requests_per_minute"] = body.limits.requests_per_minute
     if "expires_at" in body.model_fields_set:
         members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
+    if "mcp_mode" in body.model_fields_set:
+        members["mcp_mode"] = body.mcp_mode
     if "team" in body.model_fields_set:
         members["team"] = _placed(caller, body.team)
     changed = await services.keys.update(name, check=lambda key: _granted(caller, grants_of(key)), **members)
@@ -170,6 +177,7 @@ def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
         allow=list(grants_of(key)),
         team=aliases.get(key.team_id) if key.team_id is not None else None,
         limits=Limits(requests_per_minute=key.requests_per_minute),
+        mcp_mode="search" if key.mcp_mode == "search" else "full" if key.mcp_mode == "full" else None,
         expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,
         created_at=datetime.fromtimestamp(key.created_at, UTC),
         owner=key.owner,

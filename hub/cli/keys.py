@@ -50,6 +50,11 @@ def _time(_context: click.Context, _option: click.Parameter, text: str | None) -
 @click.option("--team", metavar="TEAM", help="The team that the key belongs to, by alias or id; default: none.")
 @click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
 @click.option(
+    "--mcp-mode",
+    type=click.Choice(["search", "full"]),
+    help="How MCP tools are listed to it: three that search, or all; default: as a toolset says, else all.",
+)
+@click.option(
     "--expires-at", metavar="TIME", callback=_time, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."
 )
 @config_option

@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
-from registry.config import ConfigInvalid, Fault, name_fault
+from registry.config import ConfigInvalid, Fault
 from registry.judged import JsonObject
+from registry.names import name_fault
 from registry.shapes import CLIENT_ONLY, known_members
 
 _COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])', re.DOTALL)

@@ -70,6 +70,15 @@ async def test_nobody_makes_a_key_that_holds_more_than_they_hold(running: Hub) -
     assert raised.status_code == 400
 
 
+async def test_a_key_says_how_its_tools_are_listed(admin: httpx.AsyncClient) -> None:
+    made = await admin.post("/api/keys", json={"name": "rita", "allow": [], "mcp_mode": "search"})
+    assert made.json()["mcp_mode"] == "search"
+    for mode in ("full", None):
+        changed = await admin.patch("/api/keys/rita", json={"mcp_mode": mode})
+        assert changed.json()["mcp_mode"] == (await admin.get("/api/keys/rita")).json()["mcp_mode"] == mode
+    assert (await admin.post("/api/keys", json={"name": "b", "allow": [], "mcp_mode": "some"})).status_code == 400
+
+
 @pytest.mark.parametrize("path", ["/api/keys", "/api/models", "/api/mcp-servers", "/api/usage"])
 async def test_a_collection_without_its_grant_looks_like_no_path(running: Hub, path: str) -> None:
     secret = await running.key("tool:*", "model:*", "agent:*")

@@ -82,6 +82,21 @@ async def test_a_toolset_shows_what_its_globs_choose(tmp_path: Path) -> None:
             assert caught.value.error.code == -32602
 
 
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_a_tool_is_called_by_the_name_that_a_toolset_gives_it(tmp_path: Path, mode: str) -> None:
+    yaml = "toolsets: {some: {tools: [{tool: peer__echo, as: say, description: Says it}]}}\n"
+    async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url) + yaml) as hub:
+        await hub.listed("peer__echo")
+        async with hub.client(await hub.key("tool:peer__echo"), mode=mode, path="/mcp/some") as client:
+            (tool,) = (await client.list_tools()).tools
+            assert (tool.name, tool.description) == ("say", "Says it")
+            assert json.loads(text_of(await client.call_tool("say", {"text": "a"}))) == {"text": "a"}
+            with pytest.raises(MCPError):
+                await client.call_tool("peer__echo", {})
+        assert peer.calls == [("echo", {"text": "a"})]
+        assert ("tool", "peer__echo") in [(permit.kind, permit.entry_name) for permit in hub.gate.permits]
+
+
 async def test_the_cursor_configuration_of_litellm_works(tmp_path: Path) -> None:
     """`http://localhost:4000/mcp/` with `x-litellm-api-key: Bearer sk-…`."""
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:

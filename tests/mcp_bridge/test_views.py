@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from mcp_bridge.naming import exposed_name
 from mcp_bridge.views import MAX_VIEWS, Views
 from registry.access import Grants
 from registry.catalog import Catalog
-from registry.entries import Server, Tool, Toolset
+from registry.entries import Presented, Server, Tool, Toolset
 from registry.errors import NotFound
 
 SCHEMA = {"type": "object"}
@@ -67,6 +68,35 @@ def test_a_granted_server_that_was_never_reached_shows_an_empty_list() -> None:
 def test_a_toolset_is_cut_by_grants() -> None:
     made = catalog(tool("a", "get"), tool("a", "put"), tool("b", "get"), bundle=("*__get",))
     assert names(Views().of(made, Grants.parse(["tool:a__*"]), "bundle").modern_list) == ["a__get"]
+
+
+def test_a_toolset_gives_tools_names_and_descriptions_of_its_own() -> None:
+    made = catalog(
+        tool("a", "get", description="Theirs", title="T"), tool("a", "put"), tool("b", "get"), tool("b", "put")
+    )
+    chosen = Toolset(
+        name="bundle",
+        tools=("a__*",),
+        presented=(
+            Presented(tool="a__get", alias="fetch", description="Ours"),
+            Presented(tool="a__get", alias="again"),
+            Presented(tool="b__get", description="Ours too"),
+            Presented(tool="b__put", alias="store"),
+        ),
+    )
+    made = replace(made, toolsets={"bundle": chosen})
+    found = Views().of(made, Grants.parse(["tool:a__*", "tool:b__get"]), "bundle")
+    listed = json.loads(found.modern_list)["tools"]
+    assert [(one["name"], one.get("description")) for one in listed] == [
+        ("fetch", "Ours"),
+        ("again", "Theirs"),
+        ("a__put", None),
+        ("b__get", "Ours too"),
+    ]
+    assert listed[0]["title"] == "T"
+    assert (found.tools["fetch"].server, found.tools["fetch"].name) == ("a", "get")
+    with pytest.raises(NotFound):
+        Views().of(made, Grants.parse(["tool:c__*"]), "bundle")
 
 
 def test_an_older_client_gets_no_output_schema_that_is_not_an_objects() -> None:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.config import ConfigInvalid, Declared, HubSettings, name_fault, read, stored_entry
+from registry.config import ConfigInvalid, Declared, HubSettings, read, stored_entry
 from registry.entries import Auth
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
+from registry.names import name_fault
 
 ENVIRON = {
     "HUBBUB_ADMIN_KEY": "a" * 30,
@@ -124,6 +125,7 @@ def test_a_member_that_stands_twice_is_told_with_both_lines() -> None:
         ("models: {a: {deployments: [{provider: x, weigh_t: 1}]}}", "weigh_t", "weight"),
         ("keys: [{name: a, key: 12345678901234567890x, allows: []}]", "allows", "allow"),
         ("toolsets: {a: {tool: []}}", "tool", "tools"),
+        ("toolsets: {a: {tools: [{tol: x__y}]}}", "tol", "tool"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest_known_one(written: str, unknown: str, meant: str) -> None:
@@ -165,6 +167,11 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(written: str, unk
         ("models: {agent/x: {provider: offline}}", "names under agent/"),
         ("models: {a: {provider: offline, model: 'b*'}}", "model has a *"),
         ("toolsets: {a: {tools: []}}\nmcpServers: {a: {command: x}}", "an MCP server has this name too, in line 2"),
+        ("toolsets: {a: {tools: [1]}}", "tools.0: must be a map"),
+        ("toolsets: {a: {tools: [], mode: seek}}", "must be one of search, full"),
+        ("toolsets: {a: {tools: [{tool: 'x__*', as: y}]}}", "tools.0.tool: must be the whole name of one tool"),
+        ("toolsets: {a: {tools: [{tool: x__y, as: a__b}]}}", "tools.0.as: a name has at most 47"),
+        ("toolsets: {a: {tools: [{tool: x__y, as: call_tool}]}}", "is the name of a tool of search mode"),
         ("mcpServers: {hub: {command: x}}", "reserved"),
         ("agents: {sse: {url: 'http://x'}}", "reserved"),
         ("keys: [{name: 'a b', key: 12345678901234567890x, allow: []}]", "a key's name"),
@@ -180,6 +187,14 @@ def test_a_fault_is_told_for_the_person_who_can_mend_it(text: str, said: str) ->
     found = faults(text)
     assert any(said in line for line in found), found
     assert all(re.match(r"hub\.yaml:\d+: ", line) for line in found)
+
+
+def test_two_tools_of_a_toolset_cannot_have_one_name() -> None:
+    found = faults(
+        "toolsets:\n  a:\n    tools:\n    - x__*\n    - {tool: x__y, as: z}\n    - tool: v__w\n      as: z\n"
+        "  b: {tools: [{tool: x__y, as: z}]}"
+    )
+    assert found == ["hub.yaml:7: toolsets.a.tools.2.as: z is another tool's name here, in line 5"]
 
 
 def test_names_and_secrets_of_the_files_keys_stand_once() -> None:
