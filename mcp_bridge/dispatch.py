@@ -70,9 +70,10 @@ class Dispatch:
         with self._gate.admit(principal, callee, request_id=request_id, within=within) as permit:
             if server.unavailable is not None:
                 raise UpstreamUnavailable(server.name, server.unavailable)
-            answer = await self._pool.upstream(server, principal).request(request, permit, listener=listener)
+            upstream = self._pool.upstream(server, principal)
+            answer = await upstream.request(request, permit, listener=listener)
         if answer.error is not None:
-            return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error))))
+            return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error), upstream.token)))
         return answer
 
     async def connected(self, principal: Principal, server_name: str) -> None:

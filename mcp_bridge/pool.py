@@ -70,6 +70,11 @@ class Upstream:
         self._probing = asyncio.Lock()
         self._calls: set[_Stoppable] = set()
 
+    @property
+    def token(self) -> str:
+        """The access token that the server is shown now; empty: none."""
+        return self._credential.access if self._credential is not None else ""
+
     async def request(self, request: Request, permit: Permit, *, listener: Listener | None = None) -> Answer:
         """Ask the server, in the revision that it speaks.
 

@@ -17,10 +17,10 @@ def _urls(entry: Agent | Server) -> tuple[str, ...]:
     return (entry.url or "", *(entry.urls if isinstance(entry, Agent) else ()))
 
 
-def discreet(entry: Agent | Server, said: bytes) -> bytes:
-    """Return JSON that an upstream said, without the entry's credentials and address."""
+def discreet(entry: Agent | Server, said: bytes, *shown: str) -> bytes:
+    """Return JSON that an upstream said, without the entry's credentials and address, and what else it was shown."""
     own = (*entry.headers, *(entry.env if isinstance(entry, Server) else ()))
-    for value in (*(value for _, value in own), *(urlsplit(url).netloc for url in _urls(entry))):
+    for value in (*(value for _, value in own), *shown, *(urlsplit(url).netloc for url in _urls(entry))):
         secret = value.rpartition(" ")[2].encode()  # without its scheme, such as Bearer
         if len(secret) >= MIN_SECRET and b'"' not in secret:
             said = said.replace(secret, b"***")

@@ -138,9 +138,9 @@ class Connect:
             found = await self._credentials.discover(way, server)
             chosen = found.authorization_server
             endpoint = await _authorization_endpoint(way, chosen)
-            client = await self._client(way, server, chosen)
+            scope = " ".join(_scopes(link, found.scopes, chosen))
+            client = await self._client(way, server, chosen, scope)
         verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(32)
-        scope = " ".join(_scopes(link, found.scopes, chosen))
         flow = _Flow(
             principal=link.principal,
             browser=digest(browser.encode()),
@@ -218,7 +218,7 @@ class Connect:
         credential.follow(tokens)
         return server
 
-    async def _client(self, way: Way, server: Server, chosen: AuthorizationServer) -> Client:
+    async def _client(self, way: Way, server: Server, chosen: AuthorizationServer, scope: str) -> Client:
         """The hub as this authorization server knows it: registered before, by its own document, or now."""
         auth = server.auth
         assert auth is not None
@@ -231,18 +231,19 @@ class Connect:
         kept = await vault.client(server.name, chosen.issuer)
         client = None if kept is None else msgspec.json.decode(kept, type=Client)
         if client is None or client.redirect_uri != self._redirect_uri:
-            client = await self._register(way, chosen)
+            client = await self._register(way, chosen, scope)
             await vault.keep_client(server.name, chosen.issuer, msgspec.json.encode(client))
         return client
 
-    async def _register(self, way: Way, chosen: AuthorizationServer) -> Client:
-        """Register the hub (RFC 7591 §3)."""
+    async def _register(self, way: Way, chosen: AuthorizationServer, scope: str) -> Client:
+        """Register the hub (RFC 7591 §3), for all scopes that there are: a call may want more of them later."""
         if chosen.registration_endpoint is None:
             raise UpstreamInvalid(way.entry, "its authorization server registers nobody; set auth.client_id")
         supported = chosen.token_endpoint_auth_methods_supported
         method = "none" if supported is not None and "none" in supported else method_of("", supported)
         sent = (("content-type", "application/json"),)
-        body = encode(self._registration(method))
+        scopes = dict.fromkeys((*scope.split(), *(chosen.scopes_supported or ())))
+        body = encode({**self._registration(method), **({"scope": " ".join(scopes)} if scopes else {})})
         answer = await fetch(way, chosen.registration_endpoint, method="POST", headers=sent, body=body)
         try:
             made = msgspec.json.decode(answer.body, type=_Registered) if answer.status in {200, 201} else None

@@ -72,6 +72,11 @@ class Credential:
         self.connected = asyncio.Event()
         """Set when the principal has connected an account."""
 
+    @property
+    def access(self) -> str:
+        """The access token that is shown now; empty: none."""
+        return self._tokens.access if self._tokens is not None else ""
+
     async def tokens(self) -> Tokens:
         """What to show now.
 

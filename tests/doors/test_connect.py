@@ -9,15 +9,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import mcp_types as t
 import pytest
 from mcp import Client, MCPError
 
+from mcp_bridge.oauth.connect import Connect
+from registry.identity import admin
 from tests.conftest import open_hub
 from tests.peers.authorization import Authorization, authorization_server, headers_seen, machines, protected_server
 from tests.peers.browser import Browser
+from tests.peers.lying_server import ISSUER_PATH, lying
 from tests.peers.mcp_hub import McpHub, headers, message
 from tests.peers.mcp_servers import Peer
 
@@ -257,6 +261,39 @@ async def test_client_credentials_are_asked_for_once_and_again_when_refused(tmp_
             assert "s3cret" not in headers_seen(peer)
 
 
+async def test_a_token_that_a_server_quotes_in_an_error_is_not_passed_on(tmp_path: Path) -> None:
+    def quoting(scope: dict[str, Any]) -> bytes:
+        error = {"code": -32000, "message": f"bad: {dict(scope['headers'])[b'authorization'].decode()}"}
+        return json.dumps({"jsonrpc": "2.0", "id": 1, "error": error}).encode()
+
+    async with machines() as issuer, protected_server(issuer.url, issuer) as peer:
+        issuer.resource = peer.url
+        auth = "type: client_credentials, client_id: hub, client_secret: s3cret-of-the-hub"
+        async with opened(tmp_path, peer.url, auth) as hub:
+            await hub.listed("crm__whoami")
+            peer.instead = quoting
+            async with hub.client(await hub.key("tool:*"), mode="2026-07-28") as client:
+                with pytest.raises(MCPError) as caught:
+                    await client.call_tool("crm__whoami", {})
+            assert caught.value.error.message == "bad: Bearer ***"
+
+
+async def test_a_server_that_wants_another_scope_leads_to_a_consent_that_has_both(tmp_path: Path) -> None:
+    async with (
+        authorization_server() as issuer,
+        protected_server(issuer.url, issuer.provider) as peer,
+        opened(tmp_path, peer.url) as hub,
+    ):
+        key = await hub.key("tool:*")
+        await connect(hub, key)
+        peer.needs = "write"
+        refused = await whoami(hub, key)
+        assert refused.is_error
+        await connect(hub, key, link=link_in(text_of(refused)))
+        assert text_of(await whoami(hub, key)) == "ann"
+        assert [token.scopes for token in issuer.provider.tokens.values()] == [["read"], ["read", "write"]]
+
+
 async def test_a_token_is_exchanged_for_each_principal_against_what_the_hub_signs(tmp_path: Path) -> None:
     from joserfc import jwt
     from joserfc.jwk import KeySet
@@ -285,6 +322,23 @@ async def test_a_token_is_exchanged_for_each_principal_against_what_the_hub_sign
             ids = {key.id for key in await hub.services.keys.all_live()}
             assert set(made.values()) == ids
             assert {form["grant_type"] for form in issuer.asked} == {"urn:ietf:params:oauth:grant-type:token-exchange"}
+
+
+async def test_an_authorization_server_that_reads_documents_is_given_the_hubs(tmp_path: Path) -> None:
+    async with lying() as liar, opened(tmp_path, f"{liar.url}/mcp") as hub:
+        liar.say(ISSUER_PATH, {**liar.issuer, "client_id_metadata_document_supported": True})
+        services = hub.services
+        public = "https://hub.example"
+        connect = Connect(services.connect._credentials, public_url=public, catalog=lambda: services.registry.catalog)
+        server = connect.server(admin(), "crm")
+        link = connect.open(connect.link(admin(), server).rpartition("/")[2])
+        asked = parse_qs(urlsplit(await connect.begin(server, link, "browser")).query)
+        document = connect.client_metadata()
+        assert asked["client_id"] == [document["client_id"]] == [f"{public}/oauth/client.json"]
+        assert asked["redirect_uri"] == document["redirect_uris"] == [f"{public}/oauth/callback"]
+        assert "/register" not in liar.asked
+        async with hub.http() as http:
+            assert (await http.get("/oauth/client.json")).json()["client_id"] == f"{hub.url}/oauth/client.json"
 
 
 async def test_the_hub_says_that_it_is_a_protected_resource(tmp_path: Path) -> None:

@@ -118,22 +118,36 @@ class Authorization:
 
 
 @asynccontextmanager
-async def authorization_server(
-    wrap: Callable[[Any], Any] = lambda app: app, *, iss: bool = False
-) -> AsyncIterator[Authorization]:
-    """The SDK's authorization server; `iss` makes it say who it is when it answers (RFC 9207), which the SDK's does not."""
+async def authorization_server() -> AsyncIterator[Authorization]:
+    """The SDK's authorization server."""
     sock, seen, provider = free_socket(), Peer(), Provider()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     options = ClientRegistrationOptions(enabled=True, valid_scopes=["read", "write"], default_scopes=["read"])
     app = Starlette(routes=create_auth_routes(provider, AnyHttpUrl(url), client_registration_options=options))
-    async with served(recorded(seen, wrap(app)), sock):
+    async with served(recorded(seen, app), sock):
         yield Authorization(url, provider, seen)
 
 
+@dataclass
+class Protected(Peer):
+    """A server that wants tokens, and what a test may have it do at calls."""
+
+    instead: Callable[[dict[str, Any]], bytes] | None = None
+    """Makes the answer from the request's scope, in the place of the server's own."""
+    needs: str = ""
+    """A scope that calls need besides."""
+
+    def refuses(self, scope: dict[str, Any], tokens: dict[str, AccessToken]) -> bool:
+        shown = dict(scope["headers"]).get(b"authorization", b"").decode().removeprefix("Bearer ")
+        return bool(self.needs) and shown in tokens and self.needs not in tokens[shown].scopes
+
+
 @asynccontextmanager
-async def protected_server(issuer: str, verifier: Any, *, scopes: tuple[str, ...] = ("read",)) -> AsyncIterator[Peer]:
+async def protected_server(
+    issuer: str, verifier: Any, *, scopes: tuple[str, ...] = ("read",)
+) -> AsyncIterator[Protected]:
     """The SDK's MCP server of both eras, which serves nobody without a token for itself."""
-    sock, peer = free_socket(), Peer()
+    sock, peer = free_socket(), Protected()
     peer.url = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
 
     async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
@@ -152,8 +166,24 @@ async def protected_server(issuer: str, verifier: Any, *, scopes: tuple[str, ...
         required_scopes=list(scopes),
         validate_token_resource=True,
     )
-    async with served(recorded(peer, server.streamable_http_app(auth=auth, token_verifier=verifier)), sock):
+    app = server.streamable_http_app(auth=auth, token_verifier=verifier)
+
+    async def bent(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and peer.instead is not None:
+            await _answer(send, 200, [(b"content-type", b"application/json")], peer.instead(scope))
+        elif scope["type"] == "http" and peer.refuses(scope, verifier.tokens):
+            wanted = f'Bearer error="insufficient_scope", scope="{peer.needs}"'
+            await _answer(send, 403, [(b"www-authenticate", wanted.encode())], b"")
+        else:
+            await app(scope, receive, send)
+
+    async with served(recorded(peer, bent), sock):
         yield peer
+
+
+async def _answer(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 @dataclass

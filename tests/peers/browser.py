@@ -16,22 +16,22 @@ class Browser:
         self._http = http
         self.page = ""
         self.url = ""
-        self.answer: httpx.Response | None = None
 
-    async def open(self, url: str, form: dict[str, str] | None = None) -> httpx.Response:
-        """Open a URL, or send a form there, and follow its redirects as far as a page."""
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-        if form is None:
-            answer = await self._http.get(url)
-        else:
-            answer = await self._http.post(url, data=form, headers={"origin": origin})
-        self.url, self.page, self.answer = url, answer.text, answer
-        return await self.open(urljoin(url, answer.headers["location"])) if answer.is_redirect else answer
+    async def open(self, url: str) -> httpx.Response:
+        """Open a URL, and follow its redirects as far as a page."""
+        return await self._follow(url, await self._http.get(url))
 
-    async def send(self, **fields: str) -> httpx.Response:
-        """Fill the page's form and send it."""
+    async def send(self, *, follow: bool = True, origin: str | None = "", **fields: str) -> httpx.Response:
+        """Fill the page's form and send it; `origin` in the place of the page's own, None for none."""
         hidden = re.findall(r'name="([^"]+)" type="hidden" value="([^"]*)"', self.page)
-        return await self.open(self.url, {**{name: html.unescape(value) for name, value in hidden}, **fields})
+        form = {**{name: html.unescape(value) for name, value in hidden}, **fields}
+        own = "{0.scheme}://{0.netloc}".format(urlsplit(self.url)) if origin == "" else origin
+        answer = await self._http.post(self.url, data=form, headers={} if own is None else {"origin": own})
+        return await self._follow(self.url, answer) if follow else answer
+
+    async def _follow(self, url: str, answer: httpx.Response) -> httpx.Response:
+        self.url, self.page = url, answer.text
+        return await self.open(urljoin(url, answer.headers["location"])) if answer.is_redirect else answer
 
     async def connect(self, link: str, key: str) -> httpx.Response:
         """Go all the way from a link to the connected page."""
