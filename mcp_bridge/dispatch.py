@@ -39,10 +39,7 @@ class Dispatch:
 
     def tool(self, principal: Principal, name: str, *, path: str = AGGREGATE) -> Tool:
         """The tool that is shown to the principal as `name` at `path`; raises `NotFound`."""
-        tool = self.view(principal, path).tools.get(name)
-        if tool is None:
-            raise NotFound("tool", name)
-        return tool
+        return self.view(principal, path).tool(name)
 
     async def relay(
         self,
@@ -108,8 +105,8 @@ class Dispatch:
         return result
 
 
-def check_complete(answer: Answer, tool: Tool) -> None:
+def check_complete(answer: Answer, callee: Feature | Server) -> None:
     """Refuse a result that asks its caller for input; raises `UpstreamInvalid`."""
     kind = (answer.result or {}).get("resultType")
     if kind is not None and decode(kind) != "complete":
-        raise UpstreamInvalid(tool.grant_name, "it asks for input, which cannot be passed on here")
+        raise UpstreamInvalid(callee.grant_name, "it asks for input, which cannot be passed on here")

@@ -13,29 +13,29 @@ import msgspec
 
 from mcp_bridge import consent
 from mcp_bridge import headers as mirrored
+from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.listing import LISTS
 from mcp_bridge.modern import Listener
-from mcp_bridge.requests import Call, check_arguments, tool_call
 from mcp_bridge.views import TTL_MS, View
 from mcp_bridge.wire import (
-    HUB,
     META_CAPABILITIES,
-    META_SERVER,
     META_VERSION,
     MODERN,
+    RESOURCE_NOT_FOUND,
     Answer,
+    Request,
     as_modern,
     as_raw,
 )
 from registry import judged
-from registry.entries import Tool
+from registry.entries import Resource, Server, Tool
 from registry.errors import (
     ConsentNeeded,
     HeaderMismatch,
     InvalidParams,
     InvalidRequest,
-    MethodNotFound,
-    NotFound,
+    ParseFailed,
     VersionNotSupported,
 )
 from registry.identity import Principal
@@ -44,20 +44,10 @@ from registry.judged import RawObject, decode, encode, read_object
 DECIDING = frozenset({"method", "params", "arguments", "_meta"})
 """Members that must stand once wherever they stand. `name` is looked at apart: it may well occur in several objects."""
 
-_NAME = frozenset({"name"})
+_NAME = frozenset({"name", "uri"})
 _TOP = frozenset({"method", "params", "id"})
-_PARAMS = frozenset({"name", "arguments", "_meta", "cursor"})
+_PARAMS = frozenset({"name", "uri", "ref", "arguments", "_meta", "cursor"})
 _ROUTING = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
-_DISCOVER = encode(
-    {
-        "resultType": "complete",
-        "supportedVersions": [MODERN],
-        "capabilities": {"tools": {}},
-        "ttlMs": TTL_MS,
-        "cacheScope": "private",
-        "_meta": {META_SERVER: HUB},
-    }
-)
 
 
 class Posted(msgspec.Struct, frozen=True):
@@ -88,7 +78,9 @@ def read_body(data: bytes) -> Posted:
     for member in ("arguments", "_meta"):  # the callers' own names
         if names > 1 and member in found:
             names -= bytes(found[member]).count(b'"name"')
-    if names > 1 or data.find(b"\\u") >= 0:  # an escape may spell it too
+    if (
+        names > 1 or ("uri" in found and data.count(b'"uri"') > 1) or data.find(b"\\u") >= 0
+    ):  # an escape may spell it too
         judged.body(data, DECIDING | _NAME)
     return Posted(top, found)
 
@@ -97,10 +89,8 @@ class Message(msgspec.Struct, frozen=True):
     """A 2026-07-28 request, its headers checked."""
 
     method: str
-    name: str | None
-    """Of a tool; None for all other methods."""
     params: RawObject
-    """The others: neither `name` of a tool nor `_meta`."""
+    """Without `_meta`."""
     meta: RawObject
 
 
@@ -122,14 +112,11 @@ def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Mess
     said = _once(headers)
     _mirror(said, b"mcp-protocol-version", version)
     _mirror(said, b"mcp-method", method)
-    name = None
-    if method == "tools/call":
-        name = judged.read_string(params, "name")
-        _mirror(said, b"mcp-name", name)
-        del params["name"]
+    if method in NAMES:
+        _mirror(said, b"mcp-name", judged.read_string(params, NAMES[method]))
     if version != MODERN:
         raise VersionNotSupported(version, (MODERN,))
-    return Message(method, name, params, meta)
+    return Message(method, params, meta)
 
 
 def _method(top: RawObject) -> str:
@@ -203,35 +190,57 @@ class FastLane:
             return await self._answer(message, caller)
 
     async def _answer(self, message: Message, caller: Caller) -> bytes | Answer:
-        if message.method == "tools/call":
-            return await self._call(message, caller)
-        if message.method == "tools/list":
+        if message.method in LOCAL:
             if bytes(message.params.get("cursor", b"null")) != b"null":
                 raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
-            return caller.view.modern_list
-        if message.method == "server/discover":
-            return _DISCOVER
-        raise MethodNotFound(message.method)
-
-    async def _call(self, message: Message, caller: Caller) -> bytes | Answer:
-        name = message.name
-        assert name is not None, "its header was compared with it"
-        tool = caller.view.tools.get(name)
-        if tool is None:
-            raise NotFound("tool", name)
-        params = message.params.copy()
-        arguments = check_arguments(params.pop("arguments", None))
-        _check_parameters(tool, arguments, caller.headers)
+            return caller.view.modern(message.method)
+        asked = read_request(caller.view, message.method, message.params, message.meta)
+        if not isinstance(asked, Asked):
+            return as_modern(asked)
+        callee, request = asked
+        if isinstance(callee, Tool):
+            _check_parameters(callee, message.params.get("arguments"), caller.headers)
+        elif isinstance(callee, Server):
+            request = _with_headers(request, caller.headers)
         answer = await self._dispatch.relay(
-            caller.principal,
-            tool,
-            tool_call(tool, Call(arguments=arguments, params=params, meta=message.meta)),
-            request_id=caller.request_id,
-            listener=caller.listener,
+            caller.principal, callee, request, request_id=caller.request_id, listener=caller.listener
         )
         if answer.result is None:
-            return answer
-        return as_modern(answer.result)
+            return _as_modern_error(answer) if isinstance(callee, Resource) else answer
+        result = caller.view.shown(callee, answer.result)
+        return as_modern(result if message.method != "resources/read" else _cached_by_nobody_else(result))
+
+
+LOCAL = frozenset({"server/discover", *(of.method for of in LISTS.values())})
+"""What the hub answers from the view, without asking anybody."""
+
+
+def _with_headers(request: Request, headers: Sequence[tuple[bytes, bytes]]) -> Request:
+    """A request of a method that the hub does not know, with the headers that mirror its body."""
+    said = [(name.decode(), value.decode("latin-1").strip(" \t")) for name, value in headers]
+    name = next((value for name, value in said if name == "mcp-name"), None)
+    return msgspec.structs.replace(
+        request,
+        name=None if name is None else mirrored.decode_header(name),
+        headers=tuple((name, value) for name, value in said if name.startswith("mcp-param-")),
+    )
+
+
+def _as_modern_error(answer: Answer) -> Answer:
+    """Older servers have a code of their own for what is not there."""
+    if answer.error_code != RESOURCE_NOT_FOUND or answer.error is None:
+        return answer
+    return Answer(error=msgspec.Raw(encode({**read_object(answer.error), "code": -32602})))
+
+
+def _cached_by_nobody_else(result: RawObject) -> RawObject:
+    """What was read, to be kept as long as its server says but no longer than a list, and by the caller alone."""
+    try:
+        ttl = decode(result["ttlMs"]) if "ttlMs" in result else 0
+    except ParseFailed:
+        ttl = 0
+    kept = min(ttl, TTL_MS) if isinstance(ttl, int) and ttl > 0 else 0
+    return {**result, "ttlMs": msgspec.Raw(encode(kept)), "cacheScope": msgspec.Raw(b'"private"')}
 
 
 def _check_parameters(tool: Tool, arguments: msgspec.Raw | None, headers: Sequence[tuple[bytes, bytes]]) -> None:

@@ -120,12 +120,12 @@ def _name(thing: JsonObject, key: str) -> str:
     return name
 
 
-_TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+_TYPES: Mapping[str, tuple[type, str]] = {
     "name": (str, "a string"),
     "title": (str, "a string"),
     "description": (str, "a string"),
     "mimeType": (str, "a string"),
-    "size": ((int, float), "a number"),
+    "size": (int, "a whole number"),
     "annotations": (dict, "an object"),
     "_meta": (dict, "an object"),
     "outputSchema": (dict, "an object"),

@@ -109,7 +109,9 @@ class Upstream:
             return {"capabilities": {"tools": {}}}
         if await self._speaks_modern():
             answer = await self.request(Request(method="server/discover"), permit)
-            return {member: decode(raw) for member, raw in (answer.result or {}).items()}
+            if answer.result is None:
+                raise UpstreamInvalid(self.server.name, "it answered server/discover with an error")
+            return {member: decode(raw) for member, raw in answer.result.items()}
         return (await self.owner.connection()).introduction
 
     async def _speaks_modern(self) -> bool:

@@ -21,12 +21,13 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 from mcp_bridge import consent
+from mcp_bridge.asking import Asked, read_request
 from mcp_bridge.dispatch import Dispatch, check_complete
-from mcp_bridge.requests import Call, check_arguments, tool_call
+from mcp_bridge.listing import LISTS
 from mcp_bridge.wire import HUB, as_legacy
 from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams
 from registry.identity import Principal
-from registry.judged import JsonObject, decode, encode
+from registry.judged import JsonObject, RawObject, decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ MAX_SESSIONS = 10_000
 SESSION_IDLE_S = 1800.0
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """The hub has measured the body before; the SDK's own 4 MiB must not undercut it."""
+
+LISTED = frozenset(of.method for of in LISTS.values())
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""Of logs (RFC 5424)."""
 
 _CALLER = "hubbub.caller"
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
@@ -103,13 +108,12 @@ class LegacyServer:
         await self._manager.handle_request(inner, receive, answer)
 
     async def _answer(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-        if ctx.method not in {"tools/list", "tools/call"}:
-            return await call_next(ctx)
+        if ctx.request_id is None or ctx.method in {"ping", "initialize"}:
+            result = await call_next(ctx)
+            return {**result, **self._introduce(ctx)} if ctx.method == "initialize" else result
         caller: LegacyCaller = ctx.request.scope[_CALLER]
         try:
-            if ctx.method == "tools/list":
-                return decode(self._dispatch.view(caller.principal, caller.path).legacy_list)
-            return await self._call(caller, ctx.params or {})
+            return await self._result(caller, ctx.method, ctx.params or {})
         except ConsentNeeded as needed:
             if _takes_urls(ctx):
                 raise MCPError(**consent.error_of(needed)) from None
@@ -125,28 +129,40 @@ class LegacyServer:
             logger.exception("request failed", extra={"request_id": caller.request_id})
             raise MCPError(**self._error_form(INTERNAL, caller.request_id)) from None
 
-    async def _call(self, caller: LegacyCaller, params: JsonObject) -> JsonObject:
-        members = {name: msgspec.Raw(encode(value)) for name, value in params.items()}
-        name = params.get("name")
-        if not isinstance(name, str):
-            raise InvalidParams("name must be a string", member="name")
-        tool = self._dispatch.tool(caller.principal, name, path=caller.path)
-        del members["name"]
-        members.pop("_meta", None)
+    def _introduce(self, ctx: Any) -> JsonObject:
+        caller: LegacyCaller = ctx.request.scope[_CALLER]
+        said: JsonObject = decode(self._dispatch.view(caller.principal, caller.path).legacy("initialize"))
+        said["capabilities"]["logging"] = {}
+        return said
+
+    async def _result(self, caller: LegacyCaller, method: str, params: JsonObject) -> JsonObject:
+        view = self._dispatch.view(caller.principal, caller.path)
+        if method in LISTED:
+            if params.get("cursor") is not None:
+                raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
+            found: JsonObject = decode(view.legacy(method))
+            return found
+        if method == "logging/setLevel":
+            if params.get("level") not in LEVELS:
+                raise InvalidParams(f"level must be one of {', '.join(LEVELS)}", member="level")
+            return {}
+        members = {name: msgspec.Raw(encode(value)) for name, value in params.items() if name != "_meta"}
         meta = params.get("_meta")
-        call = Call(
-            arguments=check_arguments(members.pop("arguments", None)),
-            params=members,
-            meta={key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {},
-        )
-        request = tool_call(tool, call)
-        answer = await self._dispatch.relay(caller.principal, tool, request, request_id=caller.request_id)
+        raw_meta = {key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {}
+        asked = read_request(view, method, members, raw_meta)
+        if not isinstance(asked, Asked):
+            return _decoded(asked)
+        answer = await self._dispatch.relay(caller.principal, asked.callee, asked.request, request_id=caller.request_id)
         if answer.result is None:
             assert answer.error is not None
             error = decode(answer.error)
             raise MCPError(answer.error_code, answer.error_text, error.get("data"))
-        check_complete(answer, tool)
-        return {member: decode(raw) for member, raw in as_legacy(answer.result).items()}
+        check_complete(answer, asked.callee)
+        return _decoded(as_legacy(view.shown(asked.callee, answer.result)))
+
+
+def _decoded(result: RawObject) -> JsonObject:
+    return {member: decode(raw) for member, raw in result.items()}
 
 
 def _takes_urls(ctx: Any) -> bool:

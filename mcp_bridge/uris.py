@@ -38,27 +38,26 @@ def split_uri(exposed: str) -> tuple[str, str] | None:
 
 def exposed_result(server: str, result: RawObject) -> RawObject:
     """A result of `tools/call`, `prompts/get` or `resources/read` with the URIs that the aggregate shows."""
-    changed: RawObject = {}
     for member, rewrite in _MEMBERS:
         if member in result and _URI in bytes(result[member]):
-            changed[member] = _each(server, result[member], rewrite)
-    if "_meta" in result and _UI_URI in bytes(result["_meta"]):
-        changed["_meta"] = exposed_meta(server, result["_meta"])
-    return {**result, **changed} if changed else result
+            result = {**result, member: _each(server, result[member], rewrite)}
+    return exposed_meta_of(server, result)
 
 
-def exposed_meta(server: str, raw: msgspec.Raw) -> msgspec.Raw:
-    """A `_meta` with the URI of its MCP App (`ui.resourceUri`, once `ui/resourceUri`) as the aggregate shows it."""
+def exposed_meta_of(server: str, owner: RawObject) -> RawObject:
+    """A tool or result whose `_meta` names its MCP App (`ui.resourceUri`, once `ui/resourceUri`) as the aggregate does."""
+    if "_meta" not in owner or _UI_URI not in bytes(owner["_meta"]):
+        return owner
     try:
-        meta = read_object(raw)
+        meta = read_object(owner["_meta"])
         _expose(server, meta, "ui/resourceUri")
         if "ui" in meta:
             ui = read_object(meta["ui"])
             _expose(server, ui, "resourceUri")
             meta["ui"] = msgspec.Raw(encode(ui))
     except CallerError:
-        return raw
-    return msgspec.Raw(encode(meta))
+        return owner
+    return {**owner, "_meta": msgspec.Raw(encode(meta))}
 
 
 _Rewrite = Callable[[str, msgspec.Raw], msgspec.Raw]

@@ -9,15 +9,22 @@ from functools import cached_property
 
 import msgspec
 
-from mcp_bridge.wire import HUB, META_SERVER
-from registry.access import Grant, Grants
+from mcp_bridge.listing import LISTS, MAX_NAME, MAX_URI
+from mcp_bridge.naming import exposed_name
+from mcp_bridge.uris import exposed_meta_of, exposed_result, exposed_uri, split_uri
+from mcp_bridge.wire import HUB, META_SERVER, MODERN
+from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.catalog import Catalog
-from registry.entries import Presented, Tool, Toolset
+from registry.entries import Feature, ListedKind, Presented, Prompt, Resource, Server, Tool, Toolset
 from registry.errors import NotFound
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
 
 AGGREGATE = ""
 """The path of all tools under their exposed names; any other path is a server's or a toolset's name."""
+
+MAX_EXCERPT = 300
+MAX_EXCERPTS = 20
+"""How much of what servers say of themselves a list of all of them begins with: it is in every model's context."""
 
 MAX_VIEWS = 64
 """Encoded lists kept: with 500 tools each, some 25 MB."""
@@ -25,9 +32,10 @@ MAX_VIEWS = 64
 TTL_MS = 60_000
 """How long a client may keep a list: many ignore list_changed, so it is short."""
 
-_MODERN_HEAD = encode(
-    {"resultType": "complete", "ttlMs": TTL_MS, "cacheScope": "private", "_meta": {META_SERVER: HUB}}
-)[:-1]
+_MODERN_HEAD = (
+    encode({"resultType": "complete", "ttlMs": TTL_MS, "cacheScope": "private", "_meta": {META_SERVER: HUB}})[:-1]
+    + b","
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +50,184 @@ class Offered:
     input_schema: JsonObject
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a view is made of, beside what is listed in it."""
+
+    catalog: Catalog
+    grants: Grants
+    path: str
+    about: str = ""
+    """What a toolset's description says."""
+
+
+Features = Mapping[ListedKind, Mapping[str, Feature]]
+"""What is listed, by the name or URI shown, in the catalog's order."""
+
+
 class View:
-    """The tools of one caller at one path, by the name shown there, in the catalog's order."""
+    """What one caller may use at one path."""
 
-    def __init__(self, tools: Mapping[str, Tool]) -> None:
-        self.tools = tools
+    def __init__(self, sight: Sight, features: Features) -> None:
+        self.tools: Mapping[str, Tool] = features["tool"]  # type: ignore[assignment]
+        self._sight = sight
+        self._features = features
+        self._encoded: dict[tuple[str, bool], bytes] = {}
+        self._server = sight.catalog.servers.get(sight.path)
+        """The one server that is shown under its own names; None: the view is of several."""
 
-    @cached_property
-    def modern_list(self) -> bytes:
-        """The result of `tools/list` for 2026-07-28. One page: many clients never ask for a second."""
-        tools = b",".join(encode(_named(name, tool)) for name, tool in self.tools.items())
-        return b'%b,"tools":[%b]}' % (_MODERN_HEAD, tools)
+    @property
+    def whole_server(self) -> Server | None:
+        """The one server that is shown, if all of it is granted: methods that the hub does not know may go there."""
+        if self._server is not None and self._sight.grants.allow("server", self._server.name):
+            return self._server
+        return None
 
-    @cached_property
-    def legacy_list(self) -> bytes:
-        """The result of `tools/list` for 2025-11-25 and older."""
-        tools = b",".join(encode(_for_legacy(_named(name, tool))) for name, tool in self.tools.items())
-        return b'{"tools":[%b]}' % tools
+    def tool(self, name: str) -> Tool:
+        """The tool shown as `name`; of a server that is granted whole any that is not hidden. Raises `NotFound`."""
+        found = self.tools.get(name)
+        if found is not None:
+            return found
+        server = self.whole_server
+        if (
+            server is None
+            or not server.offers_tool(name)
+            or len(name) > MAX_NAME
+            or self._is_bad("tool", server.name, name)
+        ):
+            raise NotFound("tool", name)
+        return Tool(
+            server=server.name,
+            name=name,
+            exposed=exposed_name(server.name, name),
+            grant_name=f"{server.name}{SEPARATOR}{name}",
+            description=b"",
+        )
+
+    def prompt(self, name: str) -> Prompt:
+        """The prompt shown as `name`; raises `NotFound`."""
+        found = self._features["prompt"].get(name)
+        if found is None:
+            raise NotFound("prompt", name)
+        assert isinstance(found, Prompt), "listed as one"
+        return found
+
+    def resource(self, uri: str) -> Resource:
+        """What can be read under the URI shown, listed or not: links and templates lead to more. Raises `NotFound`."""
+        found = self._features["resource"].get(uri)
+        if found is None:
+            found = self._unlisted(uri)
+        assert isinstance(found, Resource), "listed as one"
+        return found
+
+    def template(self, uri: str) -> Feature:
+        """The template shown as `uri`, or the resource of that URI; raises `NotFound`."""
+        return self._features["template"].get(uri) or self.resource(uri)
+
+    def has(self, server: str, capability: str) -> bool:
+        """Whether a server said that it has it; one that was never reached may."""
+        said = self._sight.catalog.introductions.get(server)
+        return said is None or capability in said.capabilities
+
+    def shown(self, callee: Feature | Server, result: RawObject) -> RawObject:
+        """A result with the URIs under which the caller finds them here."""
+        if self._server is not None or not isinstance(callee, Feature):
+            return result
+        return exposed_result(callee.server, result)
+
+    def modern(self, method: str) -> bytes:
+        """The result of a list, or of `server/discover`, for 2026-07-28. One page: many clients ask for no second."""
+        return self._encode(method, is_modern=True)
+
+    def legacy(self, method: str) -> bytes:
+        """The result of a list, or what is the view's own of `initialize`, for 2025-11-25 and older."""
+        return self._encode(method, is_modern=False)
+
+    def _encode(self, method: str, *, is_modern: bool) -> bytes:
+        found = self._encoded.get((method, is_modern))
+        if found is None:
+            found = (
+                self._list(method, is_modern=is_modern) if method in _KINDS else self._introduce(is_modern=is_modern)
+            )
+            self._encoded[method, is_modern] = found
+        return found
+
+    def _list(self, method: str, *, is_modern: bool) -> bytes:
+        kind = _KINDS[method]
+        of = LISTS[kind]
+        things = (self._described(kind, name, one) for name, one in self._features[kind].items())
+        encoded = b",".join(encode(one if is_modern else _for_legacy(one)) for one in things)
+        return b'%b"%b":[%b]}' % (_MODERN_HEAD if is_modern else b"{", of.member.encode(), encoded)
+
+    def _described(self, kind: ListedKind, name: str, feature: Feature) -> RawObject:
+        described = {**read_object(feature.description), LISTS[kind].key: msgspec.Raw(encode(name))}
+        return described if self._server is not None else exposed_meta_of(feature.server, described)
+
+    def _introduce(self, *, is_modern: bool) -> bytes:
+        said: JsonObject = {"capabilities": self._capabilities()}
+        if instructions := self._instructions():
+            said["instructions"] = instructions
+        if not is_modern:
+            return encode(said)
+        return b'%b"supportedVersions":["%b"],%b' % (_MODERN_HEAD, MODERN.encode(), encode(said)[1:])
+
+    def _capabilities(self) -> JsonObject:
+        """What can be asked for here; of one server, what it has."""
+        name = self._server.name if self._server is not None else ""
+        return {one: {} for one in ("tools", "prompts", "resources", "completions") if self.has(name, one)}
+
+    def _instructions(self) -> str:
+        """What a model should know of what is here: of each server its own first words."""
+        catalog = self._sight.catalog
+        said = {name: one.instructions for name, one in catalog.introductions.items() if one.instructions}
+        if self._server is not None:
+            return said.get(self._server.name, "")
+        shown = {one.server for features in self._features.values() for one in features.values()}
+        parts = [f"{name}: {_cut(text)}" for name, text in said.items() if name in shown]
+        return "\n\n".join(part for part in (self._sight.about, *parts[:MAX_EXCERPTS]) if part)
+
+    def _unlisted(self, uri: str) -> Resource:
+        server, own = self._where(uri)
+        grant_name = f"{server}{SEPARATOR}{own}"
+        if (
+            len(own) > MAX_URI
+            or not own.isprintable()
+            or not self._sight.grants.allow("resource", grant_name)
+            or not self.has(server, "resources")
+            or self._is_bad("resource", server, own)
+        ):
+            raise NotFound("resource", uri)
+        return Resource(
+            server=server, name=own, exposed=exposed_uri(server, own), grant_name=grant_name, description=b""
+        )
+
+    def _where(self, uri: str) -> tuple[str, str]:
+        """The server that a URI belongs to, and its own URI for it; raises `NotFound`."""
+        if self._server is not None:
+            return self._server.name, uri
+        found = split_uri(uri)
+        if found is None or found[0] not in self._sight.catalog.servers or not self._leads_to(found[0]):
+            raise NotFound("resource", uri)
+        return found
+
+    def _leads_to(self, server: str) -> bool:
+        """Whether resources of a server can be read here: in a toolset, those of its tools' servers."""
+        return self._sight.path == AGGREGATE or any(tool.server == server for tool in self.tools.values())
+
+    def _is_bad(self, kind: ListedKind, server: str, name: str) -> bool:
+        return any((one.kind, one.server, one.name) == (kind, server, name) for one in self._sight.catalog.quarantined)
 
     @cached_property
     def offered(self) -> tuple[Offered, ...]:
         """The tools for a chat, always under their exposed names."""
         return tuple(_offered(tool) for tool in self.tools.values())
+
+
+_KINDS: Mapping[str, ListedKind] = {of.method: kind for kind, of in LISTS.items()}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_EXCERPT else f"{text[: MAX_EXCERPT - 1]}…"
 
 
 def _offered(tool: Tool) -> Offered:
@@ -75,10 +239,6 @@ def _offered(tool: Tool) -> Offered:
         description=described.get("description", ""),
         input_schema=described["inputSchema"],
     )
-
-
-def _named(name: str, tool: Tool) -> RawObject:
-    return {**read_object(tool.description), "name": msgspec.Raw(encode(name))}
 
 
 def _for_legacy(tool: RawObject) -> RawObject:
@@ -118,13 +278,21 @@ class Views:
 
 def build(catalog: Catalog, grants: Grants, path: str) -> View:
     """Put a view together; raises `NotFound` as `Views.of` does."""
+    sight = Sight(catalog, grants, path)
     if path == AGGREGATE:
-        return View({tool.exposed: tool for tool in _granted(catalog, grants)})
-    if path in catalog.servers and grants.reach("tool", f"{path}__"):
-        return View({tool.name: tool for tool in _granted(catalog, grants) if tool.server == path})
+        return View(sight, {kind: dict(_granted(grants, features)) for kind, features in _all(catalog).items()})
+    if path in catalog.servers and any(grants.reach(kind, f"{path}{SEPARATOR}") for kind in OF_SERVERS):
+        mine = {
+            kind: {one.name: one for _, one in _granted(grants, features) if one.server == path}
+            for kind, features in _all(catalog).items()
+        }
+        return View(sight, mine)
     toolset = catalog.toolsets.get(path)
     if toolset is not None and any(grants.reach("tool", name) for name in _beginnings(toolset)):
-        return View(dict(_presented(toolset, _granted(catalog, grants))))
+        granted = (tool for tool in catalog.tools.values() if grants.allow("tool", tool.grant_name))
+        sight = Sight(catalog, grants, path, toolset.description or "")
+        tools = dict(_presented(toolset, granted))
+        return View(sight, {"tool": tools, "prompt": {}, "resource": {}, "template": {}})
     raise NotFound("server", path)
 
 
@@ -154,5 +322,14 @@ def _redescribed(tool: Tool, presented: Presented) -> Tool:
     return replace(tool, description=encode(described))
 
 
-def _granted(catalog: Catalog, grants: Grants) -> Iterator[Tool]:
-    return (tool for tool in catalog.tools.values() if grants.allow("tool", tool.grant_name))
+def _all(catalog: Catalog) -> Features:
+    return {
+        "tool": catalog.tools,
+        "prompt": catalog.prompts,
+        "resource": catalog.resources,
+        "template": catalog.templates,
+    }
+
+
+def _granted(grants: Grants, features: Mapping[str, Feature]) -> Iterator[tuple[str, Feature]]:
+    return ((shown, one) for shown, one in features.items() if grants.allow(one.kind, one.grant_name))

@@ -26,6 +26,8 @@ HUB: JsonObject = {"name": "hubbub", "version": "0.1.0"}
 """How the hub names itself, as a server and as a client. Self-reported: nobody may decide by it."""
 
 METHOD_NOT_FOUND = -32601
+RESOURCE_NOT_FOUND = -32002
+"""Of 2025-11-25 and older; -32602 since."""
 
 HTTP_STATUS = {
     -32700: 400,

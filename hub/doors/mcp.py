@@ -15,7 +15,7 @@ import msgspec
 from hub import errors
 from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
-from mcp_bridge.fastlane import Caller, FastLane, Posted, read_body, read_message
+from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, read_body, read_message
 from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
@@ -93,11 +93,11 @@ class McpDoor:
                 request_id=exchange.request_id,
                 listener=answer,
             )
-            if message.method == "tools/call":
+            if message.method in LOCAL:
+                result = await self._lane.answer(message, caller)
+            else:
                 async with exchange.until_gone():
                     result = await self._lane.answer(message, caller)
-            else:
-                result = await self._lane.answer(message, caller)
         except HubError as error:
             await answer.refuse(error)
         else:

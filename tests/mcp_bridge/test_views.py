@@ -50,7 +50,7 @@ def test_grants_match_the_original_name_also_of_a_shortened_tool() -> None:
 
 def test_a_servers_path_shows_its_own_names_in_its_order() -> None:
     found = Views().of(catalog(tool("a", "z"), tool("a", "b.c"), tool("b", "x")), Grants.parse(["server:a"]), "a")
-    assert names(found.modern_list) == names(found.legacy_list) == ["z", "b.c"]
+    assert names(found.modern("tools/list")) == names(found.legacy("tools/list")) == ["z", "b.c"]
 
 
 @pytest.mark.parametrize("path", ["b", "none", "hidden"])
@@ -62,12 +62,12 @@ def test_a_forbidden_path_looks_like_an_unknown_one(path: str) -> None:
 
 
 def test_a_granted_server_that_was_never_reached_shows_an_empty_list() -> None:
-    assert names(Views().of(catalog(servers=("a",)), Grants.parse(["tool:a__get*"]), "a").modern_list) == []
+    assert names(Views().of(catalog(servers=("a",)), Grants.parse(["tool:a__get*"]), "a").modern("tools/list")) == []
 
 
 def test_a_toolset_is_cut_by_grants() -> None:
     made = catalog(tool("a", "get"), tool("a", "put"), tool("b", "get"), bundle=("*__get",))
-    assert names(Views().of(made, Grants.parse(["tool:a__*"]), "bundle").modern_list) == ["a__get"]
+    assert names(Views().of(made, Grants.parse(["tool:a__*"]), "bundle").modern("tools/list")) == ["a__get"]
 
 
 def test_a_toolset_gives_tools_names_and_descriptions_of_its_own() -> None:
@@ -86,7 +86,7 @@ def test_a_toolset_gives_tools_names_and_descriptions_of_its_own() -> None:
     )
     made = replace(made, toolsets={"bundle": chosen})
     found = Views().of(made, Grants.parse(["tool:a__*", "tool:b__get"]), "bundle")
-    listed = json.loads(found.modern_list)["tools"]
+    listed = json.loads(found.modern("tools/list"))["tools"]
     assert [(one["name"], one.get("description")) for one in listed] == [
         ("fetch", "Ours"),
         ("again", "Theirs"),
@@ -105,18 +105,17 @@ def test_an_older_client_gets_no_output_schema_that_is_not_an_objects() -> None:
         tool("a", "map", outputSchema={"type": "object"}),
     )
     found = Views().of(made, Grants.parse(["tool:*"]))
-    legacy = json.loads(found.legacy_list)["tools"]
+    legacy = json.loads(found.legacy("tools/list"))["tools"]
     assert ["outputSchema" in one for one in legacy] == [False, True]
-    assert all("outputSchema" in one for one in json.loads(found.modern_list)["tools"])
+    assert all("outputSchema" in one for one in json.loads(found.modern("tools/list"))["tools"])
 
 
 def test_unknown_members_of_a_tool_survive_byte_for_byte() -> None:
     raw = b'{"name":"n","inputSchema":{"type":"object"},"future":{"n":1.50, "big":123456789012345678901}}'
     one = Tool(server="a", name="n", exposed="a__n", grant_name="a__n", description=raw)
-    assert (
-        b'"future":{"n":1.50, "big":123456789012345678901}'
-        in Views().of(catalog(one), Grants.parse(["tool:*"])).modern_list
-    )
+    assert b'"future":{"n":1.50, "big":123456789012345678901}' in Views().of(
+        catalog(one), Grants.parse(["tool:*"])
+    ).modern("tools/list")
 
 
 def test_a_new_catalog_replaces_every_view_and_views_are_bounded() -> None:

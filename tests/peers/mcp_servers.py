@@ -66,6 +66,9 @@ def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "tell", 
     return Server("peer", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
+MakeServer = Callable[..., Server[Any]]
+
+
 def recorded(peer: Peer, app: Callable[..., Any]) -> Callable[..., Any]:
     async def recording(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -87,15 +90,15 @@ def recorded(peer: Peer, app: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @asynccontextmanager
-async def dual_era(**options: Any) -> AsyncIterator[Peer]:
+async def dual_era(make: MakeServer = sdk_server, **options: Any) -> AsyncIterator[Peer]:
     """The SDK's server, which speaks 2026-07-28 and older."""
     peer = Peer()
-    async with _managed(peer, sdk_server(peer, **options), lambda manager: manager.handle_request):
+    async with _managed(peer, make(peer, **options), lambda manager: manager.handle_request):
         yield peer
 
 
 @asynccontextmanager
-async def legacy_only(**options: Any) -> AsyncIterator[Peer]:
+async def legacy_only(make: MakeServer = sdk_server, **options: Any) -> AsyncIterator[Peer]:
     """The SDK's server as its older releases were: sessions only."""
     peer = Peer()
 
@@ -108,7 +111,7 @@ async def legacy_only(**options: Any) -> AsyncIterator[Peer]:
 
         return app
 
-    async with _managed(peer, sdk_server(peer, **options), refusing):
+    async with _managed(peer, make(peer, **options), refusing):
         yield peer
 
 
