@@ -79,3 +79,19 @@ async def test_clients_of_json_rpc_0_3_get_the_bytes_encoded_once(hub: OpenHub) 
             text = (await http.post("/a2a/odd", json=body)).text
             (part,) = json.loads(text.rpartition("data: ")[2])["result"]["parts"]
             assert part["file"] == {"bytes": ONCE, "mimeType": "image/png", "name": "a.png"}
+
+
+@pytest.mark.parametrize(("user_agent", "meant"), [("python-httpx/0.28.1", ONCE), ("node", TWICE)])
+async def test_agents_get_a_file_as_its_client_meant_it(hub: OpenHub, user_agent: str, meant: str) -> None:
+    """The same text is a file encoded twice from Python, and from everybody else one whose content is base64 itself."""
+    part = {"file": {"fileWithBytes": TWICE, "mimeType": "image/png"}}
+    said = {"request": {"messageId": "m", "role": "ROLE_USER", "content": [part]}}
+    async with (
+        rough_agent(new_agent, simple_card("1.0")) as peer,
+        hub(f"agents:\n  odd: {{url: {peer.url}}}\n") as running,
+        running.http(await running.key("agent:odd")) as http,
+    ):
+        for verb in ("send", "stream"):
+            await http.post(f"/a2a/odd/v1/message:{verb}", json=said, headers={"user-agent": user_agent})
+            (got,) = peer.calls[-1].json["params"]["message"]["parts"]
+            assert got["raw"] == meant
