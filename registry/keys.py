@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, delete, or_, select
 
 from registry.access import Grants
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import KeySpec, Principal, admin
-from registry.models import ApiKey, Change, Setting, Team
+from registry.models import ApiKey, Change, Setting, StoredCredential, Team
 from registry.secrets import digest, new_api_key, new_id
 
 MAX_CACHED = 100_000
@@ -110,6 +110,8 @@ class Keys:
                     setattr(key, member, value)
             check(key)
             session.add(key)
+            if key.revoked_at is not None:  # nobody will use its accounts any more
+                session.exec(delete(StoredCredential).where(col(StoredCredential.principal) == key.id))
             session.add(Change(kind="key", name=key.id))
             return key
 

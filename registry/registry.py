@@ -35,7 +35,7 @@ from registry.entries import (
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.judged import JsonObject
 from registry.keys import Keys
-from registry.models import ApprovedCard, Change, ListedFeature, StoredEntry, SwitchedOff
+from registry.models import ApprovedCard, Change, ListedFeature, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
 from registry.secrets import Sealer, SecretKeyInvalid
 
 logger = logging.getLogger(__name__)
@@ -149,6 +149,8 @@ class Registry:
             session.delete(self._own(session, kind, name))
             if kind == "server":
                 session.exec(delete(ListedFeature).where(col(ListedFeature.server) == name))
+                session.exec(delete(StoredCredential).where(col(StoredCredential.server) == name))
+                session.exec(delete(OAuthClient).where(col(OAuthClient.server) == name))
             if kind == "agent":  # another of this name is seen for the first time
                 session.exec(delete(ApprovedCard).where(col(ApprovedCard.agent) == name))
             session.add(Change(kind="catalog", name=name))

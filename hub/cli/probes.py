@@ -21,13 +21,14 @@ from hub.services import sealer
 from hub.settings import environment
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE
+from mcp_bridge.sync import Sync
 from registry import judged
 from registry.config import Declared
 from registry.db import DatabaseUnsupported, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.entries import Agent, Model, Server
-from registry.errors import HubError
+from registry.errors import HubError, UpstreamRefused
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.keys import Keys
@@ -100,8 +101,8 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
                 with gate.admit(HUB, entry) as permit:
                     return await _quirks(permit, egress, declared, entry)
             if isinstance(entry, Server):
-                await mcp.sync.refresh(entry.name)
-            elif entry.provider != OFFLINE:
+                return await _listed(mcp.sync, entry)
+            if entry.provider != OFFLINE:
                 with gate.admit(HUB, entry) as permit:
                     await models.probe(permit, entry)
             return ""
@@ -126,6 +127,17 @@ async def _finding(entry: Agent | Server | Model, ask: _Ask) -> Finding:
         return Finding(title, f"no answer within {PROBE_S:.0f} s")
     except HubError as error:
         return Finding(title, error.text.removeprefix(f"{entry.name}: "))
+
+
+async def _listed(sync: Sync, entry: Server) -> str:
+    """List a server; one that serves each user by their own account says no to the hub itself."""
+    try:
+        await sync.refresh(entry.name)
+    except UpstreamRefused:
+        if entry.auth is None or entry.auth.type != "user_oauth":
+            raise
+        return f"each user connects an account at /connect/{entry.name}"
+    return ""
 
 
 async def _quirks(permit: Permit, egress: Egress, declared: Declared, entry: Agent) -> str:

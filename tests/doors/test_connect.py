@@ -15,15 +15,18 @@ import httpx
 import mcp_types as t
 import pytest
 from mcp import Client, MCPError
+from sqlmodel import Session, select
 
 from mcp_bridge.oauth.connect import Connect
 from registry.identity import admin
+from registry.models import OAuthClient, StoredCredential
 from tests.conftest import open_hub
 from tests.peers.authorization import Authorization, authorization_server, headers_seen, machines, protected_server
 from tests.peers.browser import Browser
 from tests.peers.lying_server import ISSUER_PATH, lying
 from tests.peers.mcp_hub import McpHub, headers, message
 from tests.peers.mcp_servers import Peer
+from tests.processes import hubbub
 
 MODES = ["2026-07-28", "legacy"]
 
@@ -239,6 +242,42 @@ async def test_an_account_does_not_follow_its_server_to_another_address(tmp_path
             assert (await whoami(hub, key)).is_error
             assert not other.calls
             assert not any(token in headers_seen(other) for token in issuer.provider.tokens)
+
+
+async def test_a_revoked_key_and_a_deleted_server_leave_no_account_behind(tmp_path: Path) -> None:
+    async with (
+        authorization_server() as issuer,
+        protected_server(issuer.url, issuer.provider) as peer,
+        open_hub(tmp_path, setting="egress_allow: [127.0.0.0/8]") as running,
+    ):
+        hub = McpHub(running.url, running.services, running.gate)
+        body = {"url": peer.url, "auth": {"type": "user_oauth"}}
+        await hub.services.registry.put("server", "crm", body, trusted=True)
+        for _ in range(2):
+            await connect(hub, await hub.key("tool:crm__*"))
+        assert await kept(hub) == (2, 1)
+        await hub.services.keys.revoke("key-0")
+        assert await kept(hub) == (1, 1)
+        await hub.services.registry.delete("server", "crm")
+        assert await kept(hub) == (0, 0)
+
+
+async def kept(hub: McpHub) -> tuple[int, int]:
+    """How many accounts and registrations the vault holds."""
+
+    def count(session: Session) -> tuple[int, int]:
+        return len(session.exec(select(StoredCredential)).all()), len(session.exec(select(OAuthClient)).all())
+
+    return await hub.services.database.read(count)
+
+
+async def test_doctor_finds_no_fault_with_a_server_that_wants_each_users_account(tmp_path: Path) -> None:
+    async with authorization_server() as issuer, protected_server(issuer.url, issuer.provider) as peer:
+        yaml = f"mcpServers: {{crm: {{url: '{peer.url}', auth: {{type: user_oauth}}}}}}\n"
+        (tmp_path / "hub.yaml").write_text(f"hub: {{database: 'sqlite:///{tmp_path}/hubbub.db'}}\n{yaml}")
+        code, printed = await hubbub("doctor", directory=tmp_path)
+        assert code == 0, printed
+        assert "each user connects an account at /connect/crm" in printed
 
 
 async def test_client_credentials_are_asked_for_once_and_again_when_refused(tmp_path: Path) -> None:
