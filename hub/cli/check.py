@@ -8,7 +8,8 @@ import click
 
 from hub.cli.common import config_option
 from hub.settings import DEFAULT_FILE, find, load
-from registry.config import ConfigInvalid
+from registry.config import ConfigInvalid, Declared, Fault
+from registry.shapes import is_http_url
 
 
 @click.command("check")
@@ -23,7 +24,11 @@ def check_command(config: Path | None) -> None:
     except ConfigInvalid as error:
         click.echo(str(error))
         raise SystemExit(1) from None
-    for notice in declared.notices:
+    faults, notes = _documents(declared)
+    if faults:
+        click.echo("\n".join(map(str, faults)))
+        raise SystemExit(1)
+    for notice in (*declared.notices, *notes):
         click.echo(f"note: {notice}")
     counts = (
         (len(declared.agents), "agents"),
@@ -33,3 +38,28 @@ def check_command(config: Path | None) -> None:
         (len(declared.keys), "keys"),
     )
     click.echo(f"{path} is valid: {', '.join(f'{count} {what}' for count, what in counts)}.")
+
+
+def _documents(declared: Declared) -> tuple[list[Fault], list[Fault]]:
+    """What is wrong with the OpenAPI documents that are files; and their operations that cannot be offered."""
+    from mcp_bridge.openapi.document import DocumentInvalid, base_url, read_document  # noqa: PLC0415 - seldom needed
+    from mcp_bridge.openapi.upstream import read_file  # noqa: PLC0415 - the same
+
+    faults, notes = [], []
+    for server in declared.servers.values():
+        if server.openapi is None or is_http_url(server.openapi):
+            continue
+        try:
+            text, _ = read_file(server.openapi)
+            document = read_document(text or "", server.openapi)
+            base_url(document, configured=server.url, source=None)
+        except DocumentInvalid as invalid:
+            faults.append(invalid.fault)
+        except ValueError as error:
+            faults.append(Fault(server.openapi, 1, f"mcpServers.{server.name}: {error}"))
+        else:
+            notes += [
+                Fault(bad.fault.file, bad.fault.line, f"{bad.name} is not offered: {bad.fault.text}")
+                for bad in document.quarantined
+            ]
+    return faults, notes

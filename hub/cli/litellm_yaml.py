@@ -44,6 +44,7 @@ PROVIDERS = {
 _MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "weight"}
 _SERVER_PARAMS = {
     "url",
+    "spec_path",
     "transport",
     "command",
     "args",
@@ -153,8 +154,8 @@ class _Reading:
         found: JsonObject = {}
         for name, given in servers.items():
             server = _map(given)
-            if server.get("spec_path") or not (server.get("url") or server.get("command")):
-                self.notes.append(f"MCP server {name} left out: it has neither url nor command alone")
+            if not (server.get("url") or server.get("command") or server.get("spec_path")):
+                self.notes.append(f"MCP server {name} left out: it has neither url, command nor spec_path")
                 continue
             guards = {"disallowed_tools", "allowed_params"} & server.keys()
             if any(server[member] for member in guards):
@@ -171,7 +172,9 @@ class _Reading:
 
     def _server(self, name: str, server: JsonObject) -> JsonObject:
         found = {member: server[member] for member in ("command", "args", "env", "url") if server.get(member)}
-        if server.get("url") and server.get("transport", "sse") == "sse":
+        if server.get("spec_path"):
+            found["openapi"] = server["spec_path"]
+        elif server.get("url") and server.get("transport", "sse") == "sse":
             self.notes.append(
                 f"MCP server {name}: HTTP+SSE (transport: sse) is not spoken; it is asked over Streamable HTTP"
             )

@@ -104,6 +104,37 @@ def test_check_prints_every_fault_and_fails(run: Run, here: Path) -> None:
     ]
 
 
+def test_litellms_openapi_servers_are_imported(run: Run, here: Path) -> None:
+    (here / "config.yaml").write_text(
+        "mcp_servers: {pets: {url: 'https://p.example', spec_path: ./pets.json, auth_type: bearer_token, auth_value: t-1}}"
+    )
+    done = run("import", "litellm", "config.yaml")
+    wanted = {"url": "https://p.example", "openapi": "./pets.json", "headers": {"Authorization": "Bearer t-1"}}
+    assert yaml.safe_load(done.stdout) == {"mcpServers": {"pets": wanted}}
+
+
+def test_check_reads_openapi_documents_and_names_file_and_line(run: Run, here: Path) -> None:
+    (here / "etc").mkdir()
+    (here / "etc" / "hub.yaml").write_text("mcpServers: {api: {openapi: ./api.yaml}}")
+    document = here / "etc" / "api.yaml"
+    document.write_text(
+        "openapi: 3.1.0\nservers: [{url: https://api.example}]\npaths:\n  /a: {get: {responses: {}}}\n  /b: {get: 5}\n"
+    )
+    done = run("check", "--config", "etc/hub.yaml")
+    assert done.exit_code == 0
+    assert done.output.startswith("note: etc/api.yaml:5: get_b is not offered: #/paths/~1b/get: must be an operation\n")
+    for text, said in (
+        ("openapi: 3.1.0\npaths: 5\n", "etc/api.yaml:2: #/paths: must be a map\n"),
+        ("openapi: 3.1.0\n", "etc/api.yaml:1: mcpServers.api: it names no server; write url beside openapi\n"),
+    ):
+        document.write_text(text)
+        done = run("check", "--config", "etc/hub.yaml")
+        assert (done.exit_code, done.output) == (1, said)
+    document.unlink()
+    done = run("check", "--config", "etc/hub.yaml")
+    assert (done.exit_code, done.output) == (1, "etc/api.yaml:1: cannot be read: No such file or directory\n")
+
+
 @pytest.mark.parametrize(
     "arguments", [("check",), ("check", "--config", "absent.yaml"), ("keys", "list", "--config", "x")]
 )

@@ -260,6 +260,11 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     assert any("nested deeper" in line for line in faults("a: &a [*a]"))
 
 
+@pytest.mark.parametrize("begin", ["{a: ", "[", "- ", "? "])
+def test_a_text_nested_past_all_stacks_is_a_fault_and_not_the_end_of_the_process(begin: str) -> None:
+    assert any("nested deeper" in line for line in faults(begin * 20_000))
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_with_its_lines(text: str) -> None:
     try:

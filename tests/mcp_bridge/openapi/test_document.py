@@ -95,6 +95,15 @@ def test_the_schema_of_an_answer_is_met_by_what_is_shortened_or_new() -> None:
     assert check.faults({"id": "one"}) == ["id: 'one' is not of type 'integer'"]
 
 
+def test_an_answer_that_matches_several_of_one_is_no_fault() -> None:
+    """Without `required`, what a `oneOf` tells apart is no longer apart."""
+    cats = [{"type": "object", "required": [name], "properties": {name: {}}} for name in ("paws", "claws")]
+    schema = {"type": "object", "properties": {"cat": {"oneOf": cats}}, "additionalProperties": False}
+    answers = {"200": {"content": {"application/json": {"schema": schema}}}}
+    found = read_document(document({"/x": {"get": {"responses": answers}}}), "d").operations["get_x"]
+    assert Check(found.tool["outputSchema"]).faults({"cat": {}, "more": 1}) == []
+
+
 def test_every_schema_is_valid_json_schema() -> None:
     for entry in read_document(PETSTORE, "p").operations.values():
         for member in ("inputSchema", "outputSchema"):

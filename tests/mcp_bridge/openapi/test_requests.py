@@ -148,6 +148,12 @@ def test_two_arguments_cannot_make_dots_together() -> None:
         outgoing(label, {"p": [""], "q": "x"}, TARGET)
 
 
+def test_what_the_operator_configured_stands_in_the_place_of_the_documents() -> None:
+    target = Target(base="http://h", headers=(("Accept", "text/csv"), ("Content-Type", "application/x-own+json")))
+    made = outgoing(PETS["createPet"], {"body": {"name": "a"}}, target)
+    assert made.headers == target.headers
+
+
 def test_forms_and_multipart() -> None:
     made = outgoing(PETS["put_pets_petId"], {"petId": "1", "body": {"name": "a&b\r\n", "tags": ["x", "y"]}}, TARGET)
     assert made.body == b"name=a%26b%0D%0A&tags=x&tags=y"
