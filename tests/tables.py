@@ -9,6 +9,8 @@ from agents.speech import SPEECHES, Operation
 from llm.providers.table import TABLE
 from tests.bench.tables import markdown
 from tests.doors.test_a2a_matrix import CLAIMS
+from tests.foreign.conformance import EXCUSED, REVISIONS, SETUPS, kept
+from tests.peers.mcp_everything import Era
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -77,7 +79,38 @@ def a2a() -> str:
     return before + BEGIN + "\n".join(rows) + "\n" + END + rest.partition(END)[2]
 
 
-PAGES = {"benchmarks.md": benchmarks, "providers.md": providers, "a2a.md": a2a}
+CONFORMANCE, END_OF_CONFORMANCE = "<!-- conformance: written by make tables -->\n", "<!-- end of conformance -->\n"
+
+
+def mcp() -> str:
+    """docs/mcp.md, whose counts are those of tests/foreign/conformance.json."""
+    before, _, rest = (DOCS / "mcp.md").read_text().partition(CONFORMANCE)
+    counts = kept()["counts"]
+    rows = ["| revision of the suite | reached | passed | failed |", "|---|---|--:|--:|"]
+    for revision in REVISIONS:
+        for title, where in [
+            ("the server itself", "direct"),
+            *((BEHIND[only], f"to {only or 'dual-era'}") for only in BEHIND),
+        ]:
+            found = counts[f"{revision} {where}"]
+            rows.append(f"| {revision} | {title} | {found['passed']} | {found['failed']} |")
+    rows += ["", "| revision of the suite | the server speaks | scenario | why it fails |", "|---|---|---|---|"]
+    for setup in SETUPS:
+        why = {scenario: excuse.reason for scenario, excuse in EXCUSED.get(setup, {}).items()}
+        why |= dict.fromkeys(kept()["awaited"][str(setup)], "the hub cannot do it yet")
+        speaks = {None: "both", "legacy": "2025-11-25", "modern": "2026-07-28"}[setup.only]
+        rows += [
+            f"| {setup.revision} | {speaks} | `{scenario}` | {reason} |" for scenario, reason in sorted(why.items())
+        ]
+    return before + CONFORMANCE + "\n".join(rows) + "\n" + END_OF_CONFORMANCE + rest.partition(END_OF_CONFORMANCE)[2]
+
+
+BEHIND: dict[Era | None, str] = {
+    None: "a hub before it",
+    "legacy": "a hub before it, and it speaks 2025-11-25 only",
+    "modern": "a hub before it, and it speaks 2026-07-28 only",
+}
+PAGES = {"benchmarks.md": benchmarks, "providers.md": providers, "a2a.md": a2a, "mcp.md": mcp}
 
 
 def main() -> None:
