@@ -95,15 +95,16 @@ class OpenApi:
 
     async def _current(self, permit: OpenPermit, *, refresh: bool) -> tuple[Document, Target]:
         """The document, read again if it changed and `refresh` says so; a bad one never replaces a good one."""
-        async with self._loading:
-            if refresh or self._document is None:
-                text, state = await (self._fetched(permit) if self._is_url else self._from_file(permit))
-                if text is not None:
-                    await self._use(text, permit)
-                    self._state = state
-            assert self._document is not None
-            assert self._target is not None
-            return self._document, self._target
+        if refresh or self._document is None:  # a call does not wait for a document that is read again
+            async with self._loading:
+                if refresh or self._document is None:
+                    text, state = await (self._fetched(permit) if self._is_url else self._from_file(permit))
+                    if text is not None:
+                        await self._use(text, permit)
+                        self._state = state
+        assert self._document is not None
+        assert self._target is not None
+        return self._document, self._target
 
     async def _use(self, text: str, permit: OpenPermit) -> None:
         server = self.server

@@ -15,7 +15,7 @@ import pytest
 
 from mcp_bridge.openapi.answers import MAX_BINARY, MAX_TEXT
 from registry.errors import UpstreamError
-from tests.peers.http_peer import always, listening, never
+from tests.peers.http_peer import Peer, always, listening, never, read_request
 from tests.peers.mcp_hub import McpHub, open_mcp_hub
 from tests.peers.openapi_services import PIXEL, Shop, shop
 
@@ -193,6 +193,35 @@ async def test_a_document_written_under_a_grant_passes_the_address_guard(tmp_pat
         with pytest.raises(UpstreamError):
             await hub.sync.refresh("late")
         assert not running.requests
+
+
+async def test_calls_go_on_while_the_document_hangs(tmp_path: Path) -> None:
+    """In an older client's era, for a change."""
+    hangs = asyncio.Event()
+
+    async def answer(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await read_request(reader)
+            body = DOCUMENT.encode() if "/api.yaml" in request.start else b"hi"
+            if len(body) > 2 and peer.requests:
+                hangs.set()
+                await asyncio.Event().wait()
+            peer.requests.append(request)
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+
+    async with (
+        listening(answer) as peer,
+        open_mcp_hub(tmp_path, f"mcpServers: {{api: {{openapi: {peer.url}api.yaml}}}}") as hub,
+    ):
+        await listed(hub, "api")
+        refreshing = asyncio.create_task(hub.sync.refresh("api"))
+        await hangs.wait()
+        async with hub.client(await hub.key("tool:*"), mode="legacy") as client, asyncio.timeout(10):
+            assert text(await client.call_tool("api__one", {})) == "hi"
+        refreshing.cancel()
+        await asyncio.wait([refreshing])
 
 
 async def test_switching_off_ends_a_call_under_way(tmp_path: Path) -> None:
