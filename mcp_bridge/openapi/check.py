@@ -1,4 +1,4 @@
-"""Arguments against an operation's schema, by `jsonschema` (docs/decisions/0014-openapi.md). Pure.
+"""Arguments against an operation's schema, by `jsonschema` (docs/decisions/0015-openapi.md). Pure.
 
 What could hold the event loop is bounded or left out: regular expressions of the document are not run, references are
 counted, and nothing outside the schema is ever fetched.
