@@ -17,6 +17,7 @@ from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.listing import LISTS
 from mcp_bridge.modern import Listener
+from mcp_bridge.search import Chosen
 from mcp_bridge.views import TTL_MS, View
 from mcp_bridge.wire import (
     META_CAPABILITIES,
@@ -151,6 +152,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     principal: Principal
     view: View
+    searches: bool
+    """Whether the caller is served in search mode."""
     headers: Sequence[tuple[bytes, bytes]]
     request_id: str
     listener: Listener
@@ -193,15 +196,28 @@ class FastLane:
         if message.method in LOCAL:
             if bytes(message.params.get("cursor", b"null")) != b"null":
                 raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
-            return caller.view.modern(message.method)
+            is_searched = caller.searches and message.method == "tools/list"
+            return caller.view.search_list if is_searched else caller.view.modern(message.method)
+        if caller.searches and message.method == "tools/call":
+            found = await caller.view.search.answer(message.params)
+            if isinstance(found, Chosen):  # its headers say call_tool's parameters, and it has none
+                return await self._relayed(msgspec.structs.replace(message, params=found.params), caller, headers=None)
+            if found is not None:
+                return as_modern(found)
+        return await self._relayed(message, caller, headers=caller.headers)
+
+    async def _relayed(
+        self, message: Message, caller: Caller, *, headers: Sequence[tuple[bytes, bytes]] | None
+    ) -> bytes | Answer:
+        """Ask whose server it is; `headers` mirror the message, None: they mirror another."""
         asked = read_request(caller.view, message.method, message.params, message.meta)
         if not isinstance(asked, Asked):
             return as_modern(asked)
         callee, request = asked
-        if isinstance(callee, Tool):
-            _check_parameters(callee, message.params.get("arguments"), caller.headers)
-        elif isinstance(callee, Server):
-            request = _with_headers(request, caller.headers)
+        if headers is not None and isinstance(callee, Tool):
+            _check_parameters(callee, message.params.get("arguments"), headers)
+        elif headers is not None and isinstance(callee, Server):
+            request = _with_headers(request, headers)
         answer = await self._dispatch.relay(
             caller.principal, callee, request, request_id=caller.request_id, listener=caller.listener
         )

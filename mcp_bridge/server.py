@@ -24,6 +24,8 @@ from mcp_bridge import consent
 from mcp_bridge.asking import Asked, read_request
 from mcp_bridge.dispatch import Dispatch, check_complete
 from mcp_bridge.listing import LISTS
+from mcp_bridge.search import Chosen
+from mcp_bridge.views import View
 from mcp_bridge.wire import HUB, as_legacy
 from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams
 from registry.identity import Principal
@@ -56,6 +58,8 @@ class LegacyCaller:
     principal: Principal
     path: str
     request_id: str
+    searches: bool
+    """Whether the caller is served in search mode."""
     failure: HubError | None = None
     """Why the request is refused."""
 
@@ -138,10 +142,7 @@ class LegacyServer:
     async def _result(self, caller: LegacyCaller, method: str, params: JsonObject) -> JsonObject:
         view = self._dispatch.view(caller.principal, caller.path)
         if method in LISTED:
-            if params.get("cursor") is not None:
-                raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
-            found: JsonObject = decode(view.legacy(method))
-            return found
+            return _list(view, method, params, searches=caller.searches)
         if method == "logging/setLevel":
             if params.get("level") not in LEVELS:
                 raise InvalidParams(f"level must be one of {', '.join(LEVELS)}", member="level")
@@ -149,6 +150,12 @@ class LegacyServer:
         members = {name: msgspec.Raw(encode(value)) for name, value in params.items() if name != "_meta"}
         meta = params.get("_meta")
         raw_meta = {key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {}
+        if caller.searches and method == "tools/call":
+            searched = await view.search.answer(members)
+            if isinstance(searched, Chosen):
+                members = searched.params
+            elif searched is not None:
+                return _decoded(searched)
         asked = read_request(view, method, members, raw_meta)
         if not isinstance(asked, Asked):
             return _decoded(asked)
@@ -159,6 +166,15 @@ class LegacyServer:
             raise MCPError(answer.error_code, answer.error_text, error.get("data"))
         check_complete(answer, asked.callee)
         return _decoded(as_legacy(view.shown(asked.callee, answer.result)))
+
+
+def _list(view: View, method: str, params: JsonObject, *, searches: bool) -> JsonObject:
+    if params.get("cursor") is not None:
+        raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
+    if searches and method == "tools/list":
+        return {"tools": [_decoded(tool) for tool in view.search.listed()]}
+    found: JsonObject = decode(view.legacy(method))
+    return found
 
 
 def _decoded(result: RawObject) -> JsonObject:

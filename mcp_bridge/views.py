@@ -11,6 +11,7 @@ import msgspec
 
 from mcp_bridge.listing import LISTS, MAX_NAME, MAX_URI
 from mcp_bridge.naming import exposed_name
+from mcp_bridge.search import Cost, Search, cost_of, is_wanted
 from mcp_bridge.uris import exposed_meta_of, exposed_result, exposed_uri, split_uri
 from mcp_bridge.wire import HUB, META_SERVER, MODERN
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
@@ -59,6 +60,8 @@ class Sight:
     path: str
     about: str = ""
     """What a toolset's description says."""
+    mode: str | None = None
+    """How a toolset says that its tools are listed; None: it does not say."""
 
 
 Features = Mapping[ListedKind, Mapping[str, Feature]]
@@ -75,6 +78,29 @@ class View:
         self._encoded: dict[tuple[str, bool], bytes] = {}
         self._server = sight.catalog.servers.get(sight.path)
         """The one server that is shown under its own names; None: the view is of several."""
+
+    @cached_property
+    def search(self) -> Search:
+        """What stands for all tools in search mode."""
+        return Search(self.tools, lambda name, tool: self._described("tool", name, tool))
+
+    def searches(self, header: bytes | None, mode: str | None) -> bool:
+        """Whether a caller whose key says `mode` is served in search mode. A single server is always shown as it is.
+
+        Raises:
+            InvalidRequest: the header says something unknown.
+        """
+        return is_wanted(header, mode or self._sight.mode) and self._server is None
+
+    @cached_property
+    def search_list(self) -> bytes:
+        """The result of `tools/list` in search mode, for 2026-07-28."""
+        return b'%b"tools":%b}' % (_MODERN_HEAD, encode(self.search.listed()))
+
+    def cost(self) -> Cost:
+        """What the tools cost whoever puts their list before a model."""
+        tools = (self._described("tool", name, tool) for name, tool in self.tools.items())
+        return cost_of(tools, self.search if self._server is None else None)
 
     @property
     def whole_server(self) -> Server | None:
@@ -290,10 +316,18 @@ def build(catalog: Catalog, grants: Grants, path: str) -> View:
     toolset = catalog.toolsets.get(path)
     if toolset is not None and any(grants.reach("tool", name) for name in _beginnings(toolset)):
         granted = (tool for tool in catalog.tools.values() if grants.allow("tool", tool.grant_name))
-        sight = Sight(catalog, grants, path, toolset.description or "")
+        sight = Sight(catalog, grants, path, toolset.description or "", toolset.mode)
         tools = dict(_presented(toolset, granted))
         return View(sight, {"tool": tools, "prompt": {}, "resource": {}, "template": {}})
     raise NotFound("server", path)
+
+
+def cost_at(catalog: Catalog, grants: Grants, path: str = AGGREGATE) -> Cost:
+    """What the view of `path` costs; nothing where nothing is granted."""
+    try:
+        return build(catalog, grants, path).cost()
+    except NotFound:
+        return Cost(0, 0, None)
 
 
 def _beginnings(toolset: Toolset) -> Iterator[str]:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from hub import errors
-from hub.api import agent_cards, entries, keys, push, teams, usage
+from hub.api import agent_cards, entries, keys, push, teams, toolsets, usage
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
@@ -29,7 +29,15 @@ def api(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for router in (keys.router, teams.router, *entries.routers(), agent_cards.router, push.router, usage.router):
+    for router in (
+        keys.router,
+        teams.router,
+        toolsets.router,
+        *entries.routers(),
+        agent_cards.router,
+        push.router,
+        usage.router,
+    ):
         app.include_router(router, prefix="/api")
     app.add_exception_handler(HubError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

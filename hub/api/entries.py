@@ -10,7 +10,9 @@ from fastapi import APIRouter, Body, Depends, Query
 
 from hub.api.access import ServicesNow, lists, needs
 from hub.api.agent_cards import card_state
+from hub.api.toolsets import view_cost
 from hub.services import Services
+from registry.access import EVERYTHING
 from registry.catalog import Catalog
 from registry.entries import Agent, Model, Server
 from registry.errors import Conflict, InvalidRequest, NotFound
@@ -73,6 +75,8 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
         shown = _public(services, kind, entry)
         if isinstance(entry, Agent):
             shown |= {"card": await card_state(services, entry), "quirks": services.agents.quirks(entry)}
+        elif isinstance(entry, Server):
+            shown["view"] = view_cost(services.registry.catalog, EVERYTHING, name).model_dump()
         return shown
 
     @router.patch("/{name:path}")

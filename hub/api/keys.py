@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
+from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
 from registry.access import GrantInvalid, Grants
 from registry.errors import InvalidRequest, NotFound
@@ -71,6 +72,12 @@ class PublicKey(BaseModel):
     owner: str
 
 
+class ShownKey(PublicKey):
+    """A key, with what its list of tools at `/mcp` costs."""
+
+    view: ViewCost
+
+
 class MadeKey(PublicKey):
     """A key just made, with its secret, once."""
 
@@ -116,12 +123,13 @@ async def listed(
 
 
 @router.get("/{name}")
-async def one(name: str, _caller: Caller, services: ServicesNow) -> PublicKey:
+async def one(name: str, _caller: Caller, services: ServicesNow) -> ShownKey:
     """Show a key."""
     found = next((key for key in await services.keys.all_live() if key.name == name), None)
     if found is None:
         raise NotFound("key", name)
-    return _public(found, await _aliases(services))
+    view = view_cost(services.registry.catalog, Grants.parse(grants_of(found)))
+    return ShownKey(view=view, **_public(found, await _aliases(services)).model_dump())
 
 
 @router.patch("/{name}")

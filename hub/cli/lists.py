@@ -10,6 +10,8 @@ import msgspec
 
 from hub.cli.common import config_option, database_of, declared_by, table, told
 from hub.services import sealer
+from mcp_bridge.views import cost_at
+from registry.access import EVERYTHING
 from registry.config import Declared
 from registry.entries import Agent, Model, Server
 from registry.keys import Keys
@@ -90,7 +92,11 @@ def _agents(config: Path | None) -> None:
 @config_option
 def _servers(config: Path | None) -> None:
     """List MCP servers."""
-    _show(config, "server", "MCP servers", "ADDRESS OR COMMAND")
+    registry = _read(config)
+    costs = {name: cost_at(registry.catalog, EVERYTHING, name) for name in registry.all_of("server")}
+    rows = [(*row, str(costs[row[0]].tools), f"{costs[row[0]].tokens:,}") for row in _rows(registry, "server")]
+    head = ("NAME", "ADDRESS OR COMMAND", "MADE IN", "STATE", "TOOLS", "TOKENS")
+    click.echo(table(head, rows) if rows else "No MCP servers.")
 
 
 @models_command.command("list")
@@ -114,6 +120,11 @@ def _tools(config: Path | None) -> None:
     click.echo(
         table(("NAME", "SERVER", "DESCRIPTION"), rows) if rows else "No tools: servers list theirs when the hub runs."
     )
+    cost = cost_at(catalog, EVERYTHING)
+    if rows:
+        click.echo(f"\n{cost.tools} tools, about {cost.tokens:,} tokens for a model that is given them all.")
+    if cost.advice is not None:
+        click.echo(cost.advice)
 
 
 def _summary(description: bytes) -> str:

@@ -16,6 +16,7 @@ from hub import errors
 from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, read_body, read_message
+from mcp_bridge.search import MODE_HEADER
 from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
@@ -62,18 +63,19 @@ class McpDoor:
             if exchange.method != "POST":
                 if not is_legacy or exchange.method not in {"GET", "DELETE"}:
                     raise HttpMethodRefused("POST")
-                await self._serve_legacy(exchange, path)
+                await self._serve_legacy(exchange, path, searches=False)
                 return
             posted = read_body(body)
+            searches = view.searches(exchange.headers.get(MODE_HEADER), exchange.principal.mcp_mode)
         except HubError as error:
             await _refuse(exchange, error, _NO_ID)
             return
         if is_legacy or (not version and _META_VERSION not in bytes(posted.top.get("params", b""))):
-            await self._serve_legacy(exchange, path)
+            await self._serve_legacy(exchange, path, searches=searches)
         else:
-            await self._serve_modern(exchange, view, posted)
+            await self._serve_modern(exchange, posted, view, searches=searches)
 
-    async def _serve_modern(self, exchange: Exchange, view: View, posted: Posted) -> None:
+    async def _serve_modern(self, exchange: Exchange, posted: Posted, view: View, *, searches: bool) -> None:
         request_id = posted.top.get("id")
         if request_id is None:
             await exchange.reply(202, b"")
@@ -89,6 +91,7 @@ class McpDoor:
             caller = Caller(
                 principal=exchange.principal,
                 view=view,
+                searches=searches,
                 headers=exchange.raw_headers,
                 request_id=exchange.request_id,
                 listener=answer,
@@ -103,7 +106,7 @@ class McpDoor:
         else:
             await answer.give(result)
 
-    async def _serve_legacy(self, exchange: Exchange, path: str) -> None:
+    async def _serve_legacy(self, exchange: Exchange, path: str, *, searches: bool) -> None:
         self._legacy_wanted.set()
         try:
             async with asyncio.timeout(LOAD_S):
@@ -114,7 +117,7 @@ class McpDoor:
         assert self._legacy is not None
         from mcp_bridge.server import LegacyCaller  # noqa: PLC0415 - loads the SDK; loaded by `run` before
 
-        caller = LegacyCaller(exchange.principal, path, exchange.request_id)
+        caller = LegacyCaller(exchange.principal, path, exchange.request_id, searches)
         scope, receive, send = exchange.asgi()
         await self._legacy.serve(caller, scope, receive, send)
 
