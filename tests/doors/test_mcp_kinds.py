@@ -361,9 +361,10 @@ async def test_a_bad_prompt_or_resource_is_set_apart_alone_and_says_why(tmp_path
         assert answer["error"]["code"] == -32602
 
 
-async def test_a_kind_that_cannot_be_listed_takes_no_other_away(tmp_path: Path) -> None:
+async def test_a_kind_that_cannot_be_listed_keeps_what_is_known_of_it_alone(tmp_path: Path) -> None:
     broken = asyncio.Event()
-    tools = mcp_servers.modern([{"name": "t", "inputSchema": {"type": "object"}}])
+    listed = [{"name": "t", "inputSchema": {"type": "object"}}]
+    tools = mcp_servers.modern(listed)
 
     def script(asked: dict[str, Any]) -> tuple[int, bytes, bytes] | None:
         method, result = asked["method"], None
@@ -384,7 +385,8 @@ async def test_a_kind_that_cannot_be_listed_takes_no_other_away(tmp_path: Path) 
     ):
         await hub.sync.refresh("peer")
         broken.set()
+        listed.append({**listed[0], "name": "new"})
         with pytest.raises(Exception, match="failed"):
             await hub.sync.refresh("peer")
         catalog = hub.services.registry.catalog
-        assert (list(catalog.tools), list(catalog.prompts)) == (["peer__t"], ["peer__p"])
+        assert (list(catalog.tools), list(catalog.prompts)) == (["peer__t", "peer__new"], ["peer__p"])
