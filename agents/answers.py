@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from agents.members import MAX_ID, NULL
 from agents.speech import OLD_JSONRPC, Operation, Speech
 from registry.judged import JsonObject
+
+_Id = Annotated[str, msgspec.Meta(max_length=MAX_ID)]
 
 
 class _Status(msgspec.Struct, gc=False):
@@ -20,10 +22,10 @@ class _Status(msgspec.Struct, gc=False):
 class _Body(msgspec.Struct, rename="camel"):
     """A Task, a Message or an update, as far as the ledger needs it."""
 
-    id: str | None = None
+    id: _Id | None = None
     kind: str | None = None
-    task_id: str | None = None
-    context_id: str | None = None
+    task_id: _Id | None = None
+    context_id: _Id | None = None
     status: _Status | None = None
 
 
@@ -94,8 +96,7 @@ def read_answer(data: bytes) -> Answer | None:
         return Answer(answer.id, None) if answer.result is None and _is_error(answer.error) else None
     if answer.result is None:
         return None
-    seen = _sighting(answer.result, answer.id)
-    return None if seen is None else Answer(answer.id, seen)
+    return Answer(answer.id, _sighting(answer.result, answer.id))
 
 
 def read_event(data: bytes, *, wrapped: bool) -> Sighting | None:
@@ -111,13 +112,11 @@ def read_event(data: bytes, *, wrapped: bool) -> Sighting | None:
         return None
 
 
-def _sighting(result: _Result, rpc_id: msgspec.Raw = NULL) -> Sighting | None:
-    """What a result shows; None: an id in it is too long."""
+def _sighting(result: _Result, rpc_id: msgspec.Raw = NULL) -> Sighting:
+    """What a result shows."""
     body = result.task or result.message or result.msg or result.status_update or result.artifact_update or result
     is_task = body is result.task or body.kind == "task"
     task_id = (body.id or body.task_id) if is_task else (body.task_id or body.id)
-    if len(task_id or "") > MAX_ID or len(body.context_id or "") > MAX_ID:
-        return None
     form = "kind" if body.kind is not None else "bare"
     if body is not result:
         form = "wrapped" if form == "bare" else "odd"

@@ -142,8 +142,12 @@ class Incoming:
         return b"".join(pieces)
 
     def hold(self) -> None:
-        """Read no further until more of the body is asked for."""
+        """Read nothing more until `go_on`: what comes meanwhile is one chunk."""
         self._connection.hold()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._connection.go_on()
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; errors as in `read`. What came together is one chunk."""

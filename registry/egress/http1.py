@@ -153,10 +153,15 @@ class Connection(asyncio.Protocol):
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def hold(self) -> None:
-        """Let the upstream's bytes wait in the kernel until `more` or a `take` that finds something."""
+        """Let the upstream's bytes wait in the kernel until `go_on`; whoever wants them waits so long."""
         if not self.complete and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read on, unless what was read before waits for its reader."""
+        if self._paused and self._size <= MAX_UNREAD_BYTES:
+            self._resume()
 
     async def more(self) -> bytes:
         """Return what came of the body, waiting for it if need be; empty at its end.
@@ -169,8 +174,6 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._failure is not None:
                 raise Failed(self._failure)
-            if self._paused:
-                self._resume()
             self._waits_for = _Wait.BODY
             self._waiter = self._loop.create_future()
             await self._waiter
