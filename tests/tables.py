@@ -7,6 +7,8 @@ from pathlib import Path
 
 from agents.speech import SPEECHES, Operation
 from llm.providers.table import TABLE
+from mcp_bridge.search import Search, cost_of
+from registry.entries import Tool
 from tests.bench.tables import markdown
 from tests.doors.test_a2a_matrix import CLAIMS
 from tests.foreign.conformance import EXCUSED, REVISIONS, SETUPS, kept
@@ -102,7 +104,30 @@ def mcp() -> str:
         rows += [
             f"| {setup.revision} | {speaks} | `{scenario}` | {reason} |" for scenario, reason in sorted(why.items())
         ]
-    return before + CONFORMANCE + "\n".join(rows) + "\n" + END_OF_CONFORMANCE + rest.partition(END_OF_CONFORMANCE)[2]
+    after = rest.partition(END_OF_CONFORMANCE)[2]
+    before_tokens, _, rest = after.partition(TOKENS)
+    after = before_tokens + TOKENS + tokens() + END_OF_TOKENS + rest.partition(END_OF_TOKENS)[2]
+    return before + CONFORMANCE + "\n".join(rows) + "\n" + END_OF_CONFORMANCE + after
+
+
+TOKENS, END_OF_TOKENS = "<!-- tokens: written by make tables -->\n", "<!-- end of tokens -->\n"
+
+
+def tokens() -> str:
+    """What lists of real tools cost, from their sizes in docs/mcp_tools.json, and what search mode costs instead."""
+    servers = json.loads((DOCS / "mcp_tools.json").read_text())["servers"]
+    sizes = [(server["name"], size) for server in servers for size in server["tool_bytes"]]
+    rows = ["| tools | servers | whole list | search mode |", "|--:|--:|--:|--:|"]
+    for count in (50, 200, 1000):
+        chosen = sizes[:count]
+        tools = {
+            str(at): Tool(server=name, name="", exposed="", grant_name="", description=b"")
+            for at, (name, _) in enumerate(chosen)
+        }
+        searching = cost_of([], Search(tools, lambda _name, _tool: {})).search_tokens
+        whole = sum(size for _, size in chosen) // 4
+        rows.append(f"| {count:,} | {len({name for name, _ in chosen})} | {whole:,} | {searching:,} |")
+    return "\n".join(rows) + "\n"
 
 
 BEHIND: dict[Era | None, str] = {
