@@ -73,6 +73,7 @@ async def stdio_transport(
                 await asyncio.shield(_end(process, protocol))
             finally:
                 kill_group(process.pid, signal.SIGKILL)
+                transport.close()  # its pipes too, which nobody may read to their end any more
                 for pump in pumps:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
