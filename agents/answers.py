@@ -112,6 +112,16 @@ def read_event(data: bytes, *, wrapped: bool) -> Sighting | None:
         return None
 
 
+def read_events(batch: list[bytes]) -> list[Sighting] | None:
+    """As `read_event` of JSON-RPC responses that came together, at once; None: one of them needs a closer look."""
+    try:
+        found = _answer.decode_lines(b"\n".join(batch))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    sightings = [_sighting(one.result, one.id) for one in found if one.result is not None and one.error == NULL]
+    return sightings if len(sightings) == len(batch) else None
+
+
 def _sighting(result: _Result, rpc_id: msgspec.Raw = NULL) -> Sighting:
     """What a result shows."""
     body = result.task or result.message or result.msg or result.status_update or result.artifact_update or result

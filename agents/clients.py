@@ -31,16 +31,20 @@ class JsonRpcClient:
         assert heard.result is not None
         return self._response(result_down(self._envelope.version, self._envelope.operation, heard.result))
 
-    def event(self, entry: Agent, shown: Shown, *, echoes: bool) -> bytes:
-        """Write one event of a stream; `echoes`: JSON-RPC events bear the client's request id already."""
-        data, seen = shown.data, None
-        if shown.speech == self._speech:
-            seen = shown.seen or answers.read_event(data, wrapped=True)
-        if seen is None or not seen.fits(self._speech, "SubscribeToTask"):
-            data = self._response(self._translated(entry, shown))  # some agents mix versions, too
-        elif not echoes or seen.rpc_id != self._envelope.id:
-            data = self._response(judged.read_object(data)["result"])
-        return framed(shown.seq, data)
+    def events(self, entry: Agent, batch: list[Shown], *, echoes: bool) -> bytes:
+        """Write events of a stream; `echoes`: JSON-RPC events bear the client's request id already."""
+        rpc_id = self._envelope.id
+        written = []
+        for shown in batch:
+            data, seen = shown.data, None
+            if shown.speech == self._speech:
+                seen = shown.seen or answers.read_event(data, wrapped=True)
+            if seen is None or not seen.fits(self._speech, "SubscribeToTask"):
+                data = self._response(self._translated(entry, shown))  # some agents mix versions, too
+            elif not echoes or seen.rpc_id != rpc_id:
+                data = self._response(judged.read_object(data)["result"])
+            written.append(framed(shown.seq, data))
+        return b"".join(written)
 
     def _translated(self, entry: Agent, shown: Shown) -> JsonObject:
         if self._envelope.version == "1.0":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from agents import answers
 from agents.answers import Sighting
 from agents.speech import Speech
 from agents.upstream import event_of, seen_in
@@ -40,6 +41,8 @@ def last_state(entry: Agent, batch: list[Shown]) -> str | None:
 
 def look_at_all(entry: Agent, speech: Speech, batch: list[bytes]) -> tuple[list[Sighting], UpstreamError | None]:
     """What the events of a batch show, up to the first that ends the stream, and what that is."""
+    if speech.binding == "JSONRPC" and (found := answers.read_events(batch)) is not None:
+        return found, None
     sightings: list[Sighting] = []
     try:
         for one in batch:

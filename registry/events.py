@@ -220,6 +220,9 @@ def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[b
 
 def _rows(events: Sequence[Event]) -> list[tuple[int, int, bytes]]:
     """Join events that are written alike, a line each. One that holds line feeds stands alone, behind one."""
+    together = b"\n".join([one.data for one in events])
+    if len(together) <= ROW_BYTES and together.count(b"\n") < len(events) and len({one.form for one in events}) == 1:
+        return [(events[-1].seq, events[-1].form, together)]
     rows: list[tuple[int, int, bytes]] = []
     begin = size = 0
     for end, event in enumerate(events, 1):

@@ -112,9 +112,7 @@ class A2ADoor:
             ):
                 await exchange.start(200, headers=_extensions(version, stream.extensions))
                 async for batch in batches:
-                    await exchange.write(
-                        b"".join([client.event(entry, shown, echoes=stream.echoes) for shown in batch])
-                    )
+                    await exchange.write(client.events(entry, batch, echoes=stream.echoes))
 
     async def _rest(self, exchange: Exchange, entry: Agent) -> None:
         """Answer HTTP+JSON, which is a version by its path."""
