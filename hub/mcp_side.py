@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from agents.signing import Signatures
 from hub.agent_side import Ground
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.handles import Handles
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
 from mcp_bridge.oauth.links import Links
@@ -41,7 +42,8 @@ def mcp_side(ground: Ground, registry: Registry, environment: Mapping[str, str])
     """Make the parts and tell them of one another; `environment` is the hub's own."""
     credentials = _credentials(ground)
     registry.subscribe(credentials.drop)
-    pool = Pool(registry, gate=ground.gate, credentials=credentials, environment=environment)
+    handles = Handles(ground.sealer)
+    pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, environment=environment)
     sync = Sync(registry, gate=ground.gate, pool=pool)
     dispatch = Dispatch(registry, gate=ground.gate, pool=pool)
     connect = Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog)

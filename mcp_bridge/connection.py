@@ -7,25 +7,36 @@ because its typed methods drop unknown fields and let one bad tool hide a whole 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
 import mcp_types
-from mcp import Client, ClientSession, MCPError
+import msgspec
+from mcp import ClientSession, MCPError
+from mcp.client._probe import negotiate_auto
+from mcp.client._transport import TransportStreams
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
+from mcp_bridge.ears import Ears, is_heard, with_token
+from mcp_bridge.listener import NOT_ANSWERED, Listener, Unanswered
+from mcp_bridge.modern import envelope
 from mcp_bridge.stdio import stdio_transport
 from mcp_bridge.transport import PERMIT, EgressTransport
-from mcp_bridge.wire import HUB, MODERN
+from mcp_bridge.wire import HUB, META_LOG_LEVEL, META_PREFIX, MODERN, Request
 from registry.egress.http import OpenPermit, Sender
 from registry.entries import Server
 from registry.errors import HubError, UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
-from registry.judged import JsonObject
+from registry.judged import JsonObject, decode, encode
 
 CALL_S = 600.0
 """How long one call may take, as everywhere on the way out."""
+
+ASKING_CALL_S = 3600.0
+"""The same for a call during which a person may be asked."""
 
 HANDSHAKE_S = 30.0
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -53,8 +64,12 @@ class Connection:
     is_modern: bool
     """Whether the server speaks 2026-07-28 here."""
     session: ClientSession
+    ears: Ears
+    server: Server
     transport: EgressTransport | None
     """None: over stdio."""
+    level: Any = None
+    """The logging level that was asked for last."""
 
     @property
     def is_lost(self) -> bool:
@@ -69,19 +84,42 @@ class Connection:
         said = capabilities.model_dump(by_alias=True, exclude_none=True) if capabilities is not None else {}
         return {"capabilities": said, "instructions": self.session.instructions}
 
-    async def request(self, method: str, params: JsonObject, permit: OpenPermit) -> JsonObject:
-        """Send one request and return its result.
+    async def request(self, request: Request, permit: OpenPermit, listener: Listener | None = None) -> JsonObject:
+        """Send one request and return its result; `listener` hears and answers what the server says meanwhile.
 
         Raises:
             Lost: not executed; a new connection may.
             UpstreamFault: the server answered with an error.
             UpstreamError: no answer.
         """
+        params = envelope(request, sampling=self.server.sampling) if self.is_modern else _without_envelope(request)
+        params = decode(encode(params))
+        if listener is None or not is_heard(request, listener, self.ears):
+            return await self._send(request.method, params, permit, CALL_S)
+        if not self.ears.is_shared:
+            await self._log_at(request)
+        async with self.ears.hearing(request, listener) as hearing:
+            within = CALL_S if self.ears.is_shared else ASKING_CALL_S
+            return await self._send(request.method, with_token(params, hearing), permit, within)
+
+    async def _log_at(self, request: Request) -> None:
+        """Have the server log at the level that the call asks for, if another is in force."""
+        raw = request.meta.get(META_LOG_LEVEL)
+        level = decode(raw) if raw is not None else None
+        if level is not None and level != self.level and not self.is_lost:
+            self.level = level
+            with suppress(MCPError):  # it has no logging, or is gone, which the call itself will find
+                await self.session._dispatcher.send_raw_request(  # noqa: SLF001 - see above
+                    "logging/setLevel", {"level": level}, {"timeout": HANDSHAKE_S}
+                )
+
+    async def _send(self, method: str, params: JsonObject, permit: OpenPermit, within_s: float) -> JsonObject:
         if self.is_lost:
             raise Lost
-        options: dict[str, Any] = {"timeout": CALL_S}
+        options: dict[str, Any] = {"timeout": within_s}
         transport, number = self.transport, ""
-        if transport is None:
+        if transport is None or self.server.is_sse:  # one pipe for all calls, opened under the connection's own permit
+            transport = None
             permit.use()
         else:
             number = transport.enlist(permit)
@@ -98,6 +136,40 @@ class Connection:
                 raise Lost from None
             raise failure or _fault(error, permit.entry_name) from None
         return dict(result)
+
+
+def _without_envelope(request: Request) -> JsonObject:
+    """Older servers know no envelope; a progress token is the connection's own business."""
+    kept = {
+        name: raw for name, raw in request.meta.items() if not name.startswith(META_PREFIX) and name != "progressToken"
+    }
+    return {**request.params, "_meta": kept} if kept else request.params
+
+
+class _Session(ClientSession):
+    """The SDK's session with ears of the hub's own, which neither sieve what a server says nor reorder it."""
+
+    def __init__(self, ears: Ears, capabilities: msgspec.Raw | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._ears = ears
+        self._declared = decode(capabilities) if capabilities is not None else {}
+
+    def _build_capabilities(self, version: str) -> mcp_types.ClientCapabilities:
+        return mcp_types.ClientCapabilities.model_validate(self._declared)
+
+    async def _on_request(self, _dctx: Any, method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        if method == "ping":
+            return {}
+        try:
+            return await self._ears.asked(method, dict(params or {}))
+        except Unanswered as error:
+            raise MCPError(error.code, error.message) from None
+        except UpstreamError as error:
+            raise MCPError(NOT_ANSWERED, error.text) from None
+
+    def _intercept_notification(self, method: str, params: Mapping[str, Any] | None) -> bool:
+        self._ears.heard(method, dict(params or {}))
+        return super()._intercept_notification(method, params)
 
 
 def _fault(error: MCPError, entry: str) -> Exception:
@@ -122,44 +194,105 @@ class Events:
 
 @asynccontextmanager
 async def connect(
-    server: Server, *, egress: Sender, environment: Mapping[str, str], permit: OpenPermit, events: Events
+    server: Server,
+    *,
+    egress: Sender,
+    environment: Mapping[str, str],
+    permit: OpenPermit,
+    events: Events,
+    capabilities: msgspec.Raw | None = None,
 ) -> AsyncIterator[Connection]:
     """Open a connection and do the handshake; `permit` covers the connection's own traffic.
 
+    `capabilities` are those of the one caller that it is for; None: it is shared, and nobody can be asked anything.
+    A server that refuses Streamable HTTP is tried over the transport of 2024-11-05.
     To be entered and left by one task, without a deadline around it: the SDK opens task groups.
 
     Raises:
         UpstreamError: it cannot be reached or does not speak MCP.
     """
+    async with AsyncExitStack() as stack:
+        if server.command is not None:
+            permit.use()
+            streams = stdio_transport(server, environment, events.ended)
+            opening = _handshake(server, streams, events, capabilities=capabilities)
+            yield await _entered(opening, stack, permit.entry_name, None)
+            return
+        transport = EgressTransport(egress, server, permit)
+        try:
+            opening = _over_http(server, transport, events, capabilities)
+            connection = await _entered(opening, stack, permit.entry_name, transport)
+        except UpstreamError:
+            if server.is_sse or not transport.refused_post:
+                raise
+            server, transport = replace(server, is_sse=True), EgressTransport(egress, server, permit)
+            opening = _over_http(server, transport, events, capabilities)
+            connection = await _entered(opening, stack, permit.entry_name, transport)
+        yield connection
 
+
+async def _entered(
+    opening: AbstractAsyncContextManager[Connection],
+    stack: AsyncExitStack,
+    entry: str,
+    transport: EgressTransport | None,
+) -> Connection:
+    """Enter a connection; raises `UpstreamError`."""
+    try:
+        return await stack.enter_async_context(opening)
+    except Exception as error:  # noqa: BLE001 - boundary: the SDK raises groups of anything
+        failure = transport.failure if transport is not None else None
+        raise _why(failure or error, entry) from None
+
+
+@asynccontextmanager
+async def _handshake(
+    server: Server,
+    streams: AbstractAsyncContextManager[TransportStreams],
+    events: Events,
+    *,
+    capabilities: msgspec.Raw | None,
+    transport: EgressTransport | None = None,
+) -> AsyncIterator[Connection]:
     async def hear(message: object) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):
             events.tools_changed()
 
-    common: dict[str, Any] = {
-        "cache": None,
-        "client_info": mcp_types.Implementation(**HUB),
-        "message_handler": hear,
-        "read_timeout_seconds": HANDSHAKE_S,
-    }
-    transport = None
+    ears = Ears(server, capabilities)
+    async with (
+        streams as (incoming, outgoing),
+        _Session(
+            ears,
+            capabilities,
+            dispatcher=JSONRPCDispatcher(incoming, outgoing),
+            client_info=mcp_types.Implementation(**HUB),
+            message_handler=hear,
+            read_timeout_seconds=HANDSHAKE_S,
+        ) as session,
+    ):
+        await (negotiate_auto(session) if transport is None else session.initialize())
+        yield Connection(session.protocol_version == MODERN, session, ears, server, transport)
+
+
+@asynccontextmanager
+async def _over_http(
+    server: Server, transport: EgressTransport, events: Events, capabilities: msgspec.Raw | None
+) -> AsyncIterator[Connection]:
+    """Over Streamable HTTP, or the two streams of 2024-11-05."""
+    assert server.url is not None
+
+    def client(*_: object, **__: object) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None, follow_redirects=False)
+
     async with AsyncExitStack() as stack:
-        if server.command is not None:
-            permit.use()
-            client = Client(stdio_transport(server, environment, events.ended), mode="auto", **common)
+        if server.is_sse:
+            streams: AbstractAsyncContextManager[TransportStreams] = sse_client(server.url, httpx_client_factory=client)
         else:
-            assert server.url is not None
-            transport = EgressTransport(egress, server, permit)
-            http = httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None, follow_redirects=False)
-            await stack.enter_async_context(http)
+            http = await stack.enter_async_context(client())
             streams = streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_EVENT_BYTES)
-            client = Client(streams, mode="legacy", **common)
-        try:
-            await stack.enter_async_context(client)
-        except Exception as error:  # noqa: BLE001 - boundary: the SDK raises groups of anything
-            failure = transport.failure if transport is not None else None
-            raise _why(failure or error, permit.entry_name) from None
-        yield Connection(client.protocol_version == MODERN, client.session, transport)
+        yield await stack.enter_async_context(
+            _handshake(server, streams, events, capabilities=capabilities, transport=transport)
+        )
 
 
 def _why(error: BaseException, entry: str) -> UpstreamError:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mcp_bridge.consent import result_of
-from mcp_bridge.modern import Listener
+from mcp_bridge.listener import Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
 from mcp_bridge.views import AGGREGATE, Offered, View, Views

@@ -15,8 +15,8 @@ from mcp_bridge import consent
 from mcp_bridge import headers as mirrored
 from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.listener import Listener
 from mcp_bridge.listing import LISTS
-from mcp_bridge.modern import Listener
 from mcp_bridge.search import Chosen
 from mcp_bridge.views import TTL_MS, View
 from mcp_bridge.wire import (
@@ -47,7 +47,7 @@ DECIDING = frozenset({"method", "params", "arguments", "_meta"})
 
 _NAME = frozenset({"name", "uri"})
 _TOP = frozenset({"method", "params", "id"})
-_PARAMS = frozenset({"name", "uri", "ref", "arguments", "_meta", "cursor"})
+_PARAMS = frozenset({"name", "uri", "ref", "arguments", "_meta", "cursor", "inputResponses", "requestState"})
 _ROUTING = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
 
 

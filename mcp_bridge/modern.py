@@ -6,11 +6,11 @@ Stateless: no session, no connection of its own. Knows neither names nor grants.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
 
 import msgspec
 
 from mcp_bridge.headers import encode_header
+from mcp_bridge.listener import Listener, declared, passed_on
 from mcp_bridge.wire import (
     HUB,
     META_CAPABILITIES,
@@ -44,28 +44,17 @@ OLDER_REFUSALS = frozenset({400, 404, 405, 406, 415})
 _ENVELOPE: RawObject = {
     META_VERSION: msgspec.Raw(encode(MODERN)),
     META_CLIENT: msgspec.Raw(encode(HUB)),
-    # reverse requests have no way back through the hub yet, so it declares nothing that would bring one
-    META_CAPABILITIES: msgspec.Raw(b"{}"),
 }
-
-
-class Listener(Protocol):
-    """Who is told what an upstream says before it answers."""
-
-    async def opened(self) -> None:
-        """The upstream answers with a stream: its end may be far away."""
-
-    async def notified(self, message: bytes) -> None:
-        """A notification came, as JSON-RPC."""
 
 
 class NotModern(Exception):
     """The upstream does not speak 2026-07-28; nothing was executed."""
 
 
-def envelope(request: Request) -> JsonObject:
-    """The params of a request with the hub's own envelope in place of the caller's."""
-    return {**request.params, "_meta": {**request.meta, **_ENVELOPE}}
+def envelope(request: Request, *, sampling: bool = False) -> JsonObject:
+    """The params of a request with the hub's own envelope, which says what the caller can be asked."""
+    capabilities = passed_on(bytes(declared(request.meta)), sampling=sampling)
+    return {**request.params, "_meta": {**request.meta, **_ENVELOPE, META_CAPABILITIES: capabilities}}
 
 
 @lru_cache(maxsize=4096)
@@ -96,26 +85,36 @@ async def post(
     if request.headers:
         headers = (*request.headers, *headers)
     outgoing = Outgoing(
-        url=server.url, headers=headers, body=request_message(request.method, envelope(request)), trusted=server.trusted
+        url=server.url,
+        headers=headers,
+        body=request_message(request.method, envelope(request, sampling=server.sampling)),
+        trusted=server.trusted,
     )
     async with egress.send(permit, outgoing) as incoming:
-        _check_status(incoming, permit.entry_name)
+        check_status(incoming, permit.entry_name)
         try:
-            if incoming.media_type == "text/event-stream":
-                return await _read_stream(incoming, permit.entry_name, listener)
-            answer = read_answer(await incoming.read())
+            answer = await read_one(incoming, permit.entry_name, listener)
         except (ParseFailed, InvalidRequest, EventTooLarge):
             if incoming.status in OLDER_REFUSALS:
                 raise NotModern from None
             raise UpstreamInvalid(permit.entry_name, "its answer is not MCP") from None
-        if answer is None:
-            raise UpstreamInvalid(permit.entry_name, "it answered with a notification")
         if answer.error is not None and answer.error_code == -32022:
             raise NotModern
         return answer
 
 
-def _check_status(incoming: Incoming, entry: str) -> None:
+async def read_one(incoming: Incoming, entry: str, listener: Listener | None) -> Answer:
+    """Read the answer to a request, whole or at the end of an event stream; `listener` hears what comes before it."""
+    if incoming.media_type == "text/event-stream":
+        return await _read_stream(incoming, entry, listener)
+    answer = read_answer(await incoming.read())
+    if answer is None:
+        raise UpstreamInvalid(entry, "it answered with a notification")
+    return answer
+
+
+def check_status(incoming: Incoming, entry: str) -> None:
+    """Raise `UpstreamError` for an HTTP answer that cannot hold a JSON-RPC one."""
     status = incoming.status
     if status in {401, 403}:
         raise UpstreamRefused(entry, status)

@@ -19,6 +19,8 @@ from registry.judged import JsonObject
 
 if TYPE_CHECKING:
     from mcp_bridge.connection import Connection, Events
+    from mcp_bridge.listener import Listener
+    from mcp_bridge.wire import Request
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +87,16 @@ class Owner:
         live = self._live
         return live is not None and live.ready.done() and not live.ended
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection is open, or being opened or drained."""
+        return bool(self._tasks)
+
     async def connection(self) -> Connection:
         """Return the open connection, opening it if need be; raises `UpstreamError`."""
         return (await self._ensure()).ready.result()
 
-    async def request(self, method: str, params: JsonObject, permit: OpenPermit) -> JsonObject:
+    async def request(self, request: Request, permit: OpenPermit, listener: Listener | None = None) -> JsonObject:
         """Send one request; a connection found lost is rebuilt and the request, not executed yet, sent once more.
 
         Raises:
@@ -102,7 +109,7 @@ class Owner:
             live = await self._ensure()
             live.calls += 1
             try:
-                result = await live.ready.result().request(method, params, permit)
+                result = await live.ready.result().request(request, permit, listener)
             except Lost:
                 self._retire(live, DRAIN_S)
             else:

@@ -11,24 +11,22 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mcp_bridge import modern
-from mcp_bridge.modern import Listener, NotModern
-from mcp_bridge.oauth.credentials import Credential, Credentials
+from mcp_bridge.handles import Handles
+from mcp_bridge.oauth.credentials import Credentials
 from mcp_bridge.openapi.upstream import OpenApi
 from mcp_bridge.owner import DRAIN_S, Owner
-from mcp_bridge.wire import META_PREFIX, Answer, Request
+from mcp_bridge.sessions import Sessions
+from mcp_bridge.upstream import Access, Upstream
 from registry.catalog import Catalog
 from registry.egress.http import Sender
 from registry.entries import Server
-from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
-from registry.gate import Gate, Permit
+from registry.errors import UpstreamUnavailable
+from registry.gate import Gate
 from registry.identity import HUB, Principal
-from registry.judged import JsonObject, decode, encode
 from registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -46,157 +44,29 @@ MAX_UPSTREAMS = 10_000
 STDIO_IDLE_S = 900.0
 HTTP_IDLE_S = 300.0
 
+MAX_STDIO_SESSIONS = 32
+"""Children of one server that serve one caller each, beside the shared one."""
 
-class Upstream:
-    """One server, ready to be asked."""
-
-    def __init__(
-        self,
-        server: Server,
-        owner: Owner,
-        *,
-        gate: Gate,
-        egress: Sender,
-        credential: Credential | None,
-        api: OpenApi | None = None,
-    ) -> None:
-        self.server = server
-        self.owner = owner
-        self._gate = gate
-        self._egress = egress
-        self._credential = credential
-        self._api = api
-        self._is_modern: bool | None = False if server.command is not None else None
-        self._probing = asyncio.Lock()
-        self._calls: set[_Stoppable] = set()
-
-    @property
-    def token(self) -> str:
-        """The access token that the server is shown now; empty: none."""
-        return self._credential.access if self._credential is not None else ""
-
-    async def request(self, request: Request, permit: Permit, *, listener: Listener | None = None) -> Answer:
-        """Ask the server, in the revision that it speaks.
-
-        Raises:
-            UpstreamError: no answer, or the server was switched off meanwhile.
-        """
-        if self._api is not None:
-            with _Stoppable(self._calls, permit.entry_name):
-                return await self._api.request(request, permit, self._egress)
-        if self._credential is not None:  # before a connection is opened in vain
-            await self._credential.tokens()
-        with _Stoppable(self._calls, permit.entry_name):
-            for _ in range(2):
-                if not (self._is_modern or await self._speaks_modern()):
-                    return await self._owned(request, permit)
-                try:
-                    return await modern.post(
-                        self._egress, self.server, permit=permit, request=request, listener=listener
-                    )
-                except NotModern:  # replaced by an older one since it was probed; ask again
-                    self._is_modern = None
-            raise UpstreamInvalid(permit.entry_name, "it does not settle on a protocol version")
-
-    async def ready(self) -> None:
-        """Connect if that is needed, so that a deadline after it is the server's own; raises `UpstreamError`."""
-        if self._api is None and not await self._speaks_modern():
-            await self.owner.connection()
-
-    async def introduction(self, permit: Permit) -> JsonObject:
-        """What the server says of itself: the result of `server/discover` or `initialize`; raises `UpstreamError`."""
-        if self._api is not None:
-            return {"capabilities": {"tools": {}}}
-        if await self._speaks_modern():
-            answer = await self.request(Request(method="server/discover"), permit)
-            if answer.result is None:
-                raise UpstreamInvalid(self.server.name, "it answered server/discover with an error")
-            return {member: decode(raw) for member, raw in answer.result.items()}
-        return (await self.owner.connection()).introduction
-
-    async def _speaks_modern(self) -> bool:
-        if self._is_modern is None:
-            async with self._probing:
-                if self._is_modern is None:
-                    self._is_modern = await self._probe()
-        return self._is_modern
-
-    async def _probe(self) -> bool:
-        with self._gate.admit(HUB, self.server) as permit:
-            try:
-                async with asyncio.timeout(modern.PROBE_S):
-                    return await modern.is_modern(self._egress, self.server, permit)
-            except TimeoutError:
-                raise UpstreamTimeout(self.server.name, "it did not say in time which version it speaks") from None
-
-    async def _owned(self, request: Request, permit: Permit) -> Answer:
-        from mcp_bridge.connection import UpstreamFault  # noqa: PLC0415 - loads the SDK, which costs a second
-
-        try:
-            connection = await self.owner.connection()
-            params = modern.envelope(request) if connection.is_modern else _without_envelope(request)
-            result = await self.owner.request(request.method, decode(encode(params)), permit)
-        except UpstreamFault as fault:
-            return Answer(error=msgspec.Raw(encode(fault.error)))
-        except UpstreamUnavailable:
-            if self.server.command is None:
-                self._is_modern = None  # it may come back as another
-            raise
-        return Answer(result={name: msgspec.Raw(encode(value)) for name, value in result.items()})
-
-    async def stop(self, *, drain_s: float) -> None:
-        """End the connection; without `drain_s` the calls under way end now."""
-        if not drain_s:
-            for call in self._calls:
-                call.stop()
-        await self.owner.stop(drain_s=drain_s)
-
-
-class _Stoppable:
-    """`with`: a call that `stop` ends at once, as one whose server was switched off. Use inside a task."""
-
-    __slots__ = ("_calls", "_entry", "_stopped", "_task")
-
-    def __init__(self, calls: set[_Stoppable], entry: str) -> None:
-        self._calls = calls
-        self._entry = entry
-        self._stopped = False
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._calls.add(self)
-
-    def stop(self) -> None:
-        if self._task is not None and not self._stopped:
-            self._stopped = True
-            self._task.cancel()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._calls.discard(self)
-        # our own cancel is taken back; one that somebody else asked for meanwhile stays
-        if self._stopped and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise UpstreamUnavailable(self._entry, "it was switched off") from None
-
-
-def _without_envelope(request: Request) -> JsonObject:
-    """Older servers know no envelope; progress of a shared connection cannot be told apart, so none is asked for."""
-    kept = {
-        name: raw for name, raw in request.meta.items() if not name.startswith(META_PREFIX) and name != "progressToken"
-    }
-    return {**request.params, "_meta": kept} if kept else request.params
+MAX_HTTP_SESSIONS = 2000
+"""Sessions with one server that serve one caller each."""
 
 
 class Pool:
     """One upstream for each server; a changed server gets a new one, the others are untouched."""
 
     def __init__(
-        self, registry: Registry, *, gate: Gate, credentials: Credentials, environment: Mapping[str, str]
+        self,
+        registry: Registry,
+        *,
+        gate: Gate,
+        credentials: Credentials,
+        handles: Handles,
+        environment: Mapping[str, str],
     ) -> None:
         """`environment` is the hub's own; stdio servers see the harmless part of it."""
         self._gate = gate
         self._credentials = credentials
+        self._handles = handles
         self._environment = environment
         self._upstreams: OrderedDict[tuple[str, str], Upstream] = OrderedDict()
         self._apis: dict[str, OpenApi] = {}
@@ -218,10 +88,11 @@ class Pool:
         if upstream is not None:
             self._stop(upstream, DRAIN_S)
         sender = self._credentials.sender(server, principal)
-        credential = self._credentials.of(server, principal)
-        owner = self._owner(server, sender)
-        api = self._api(server)
-        upstream = Upstream(server, owner, gate=self._gate, egress=sender, credential=credential, api=api)
+        access = Access(sender, self._credentials.of(server, principal), self._api(server))
+        limit = MAX_STDIO_SESSIONS if server.command is not None else MAX_HTTP_SESSIONS
+        sessions = Sessions(lambda capabilities: self._owner(server, sender, capabilities), limit=limit)
+        owner = self._owner(server, sender, None)
+        upstream = Upstream(server, owner, sessions, gate=self._gate, handles=self._handles, access=access)
         self._upstreams[key] = upstream
         if len(self._upstreams) > MAX_UPSTREAMS:
             self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
@@ -255,9 +126,9 @@ class Pool:
             api = self._apis[server.name] = OpenApi(server, egress)
         return api
 
-    def _owner(self, server: Server, sender: Sender) -> Owner:
+    def _owner(self, server: Server, sender: Sender, capabilities: msgspec.Raw | None) -> Owner:
         def open_connection(events: Events) -> AbstractAsyncContextManager[Connection]:
-            return self._open(server, sender, events)
+            return self._open(server, sender, events, capabilities)
 
         return Owner(
             server.name,
@@ -268,12 +139,19 @@ class Pool:
         )
 
     @asynccontextmanager
-    async def _open(self, server: Server, sender: Sender, events: Events) -> AsyncIterator[Connection]:
+    async def _open(
+        self, server: Server, sender: Sender, events: Events, capabilities: msgspec.Raw | None
+    ) -> AsyncIterator[Connection]:
         from mcp_bridge.connection import connect  # noqa: PLC0415 - loads the SDK, which costs a second
 
         with self._gate.admit(HUB, server) as permit:
             async with connect(
-                server, egress=sender, environment=self._environment, permit=permit, events=events
+                server,
+                egress=sender,
+                environment=self._environment,
+                permit=permit,
+                events=events,
+                capabilities=capabilities,
             ) as connection:
                 yield connection
 

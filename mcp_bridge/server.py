@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import msgspec
 from mcp import MCPError
 from mcp.server import Server
@@ -23,6 +24,8 @@ from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, Pa
 from mcp_bridge import consent
 from mcp_bridge.asking import Asked, read_request
 from mcp_bridge.dispatch import Dispatch, check_complete
+from mcp_bridge.ears import LEVELS
+from mcp_bridge.front import FrontListener, PlainAnswer, session_of
 from mcp_bridge.listing import LISTS
 from mcp_bridge.search import Chosen
 from mcp_bridge.views import View
@@ -39,10 +42,11 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 """The hub has measured the body before; the SDK's own 4 MiB must not undercut it."""
 
 LISTED = frozenset(of.method for of in LISTS.values())
-LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-"""Of logs (RFC 5424)."""
 
 _CALLER = "hubbub.caller"
+_CANCELLED = -32800
+"""What the SDK answers to a cancelled request."""
+
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
 
 AsgiMessage = MutableMapping[str, Any]
@@ -60,8 +64,12 @@ class LegacyCaller:
     request_id: str
     searches: bool
     """Whether the caller is served in search mode."""
+    takes_stream: bool
+    """Whether it can be told anything before its answer."""
     failure: HubError | None = None
     """Why the request is refused."""
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Of what is done for the request; cancelled when its client leaves."""
 
 
 class LegacyServer:
@@ -77,7 +85,6 @@ class LegacyServer:
         server.middleware[:] = [self._answer]
         self._manager = StreamableHTTPSessionManager(
             server,
-            json_response=True,  # nothing is told before the result yet, and clients that take JSON only are served
             session_idle_timeout=SESSION_IDLE_S,
             max_request_body_size=MAX_BODY_BYTES,
             max_sessions=MAX_SESSIONS,
@@ -109,7 +116,12 @@ class LegacyServer:
                     message = {**message, "status": form[0], "headers": [*message["headers"], *form[1]]}
             await send(message)
 
-        await self._manager.handle_request(inner, receive, answer)
+        if scope["method"] == "POST":  # a GET is a stream from its first byte
+            answer = PlainAnswer(answer, takes_stream=caller.takes_stream)
+        try:
+            await self._manager.handle_request(inner, receive, answer)
+        finally:
+            caller.scope.cancel()
 
     async def _answer(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
         if ctx.request_id is None or ctx.method in {"ping", "initialize"}:
@@ -117,7 +129,8 @@ class LegacyServer:
             return {**result, **self._introduce(ctx)} if ctx.method == "initialize" else result
         caller: LegacyCaller = ctx.request.scope[_CALLER]
         try:
-            return await self._result(caller, ctx.method, ctx.params or {})
+            with caller.scope:
+                return await self._result(caller, ctx)
         except ConsentNeeded as needed:
             if _takes_urls(ctx):
                 raise MCPError(**consent.error_of(needed)) from None
@@ -132,6 +145,7 @@ class LegacyServer:
         except Exception:  # a boundary: the SDK would tell the caller the exception's own words
             logger.exception("request failed", extra={"request_id": caller.request_id})
             raise MCPError(**self._error_form(INTERNAL, caller.request_id)) from None
+        raise MCPError(_CANCELLED, "The client left.")
 
     def _introduce(self, ctx: Any) -> JsonObject:
         caller: LegacyCaller = ctx.request.scope[_CALLER]
@@ -139,14 +153,18 @@ class LegacyServer:
         said["capabilities"]["logging"] = {}
         return said
 
-    async def _result(self, caller: LegacyCaller, method: str, params: JsonObject) -> JsonObject:
+    async def _result(self, caller: LegacyCaller, ctx: Any) -> JsonObject:
+        method: str = ctx.method
+        params: JsonObject = ctx.params or {}
         view = self._dispatch.view(caller.principal, caller.path)
         if method in LISTED:
             return _list(view, method, params, searches=caller.searches)
         if method == "logging/setLevel":
             if params.get("level") not in LEVELS:
                 raise InvalidParams(f"level must be one of {', '.join(LEVELS)}", member="level")
+            session_of(ctx).level = params["level"]
             return {}
+        listener = FrontListener(ctx, takes_stream=caller.takes_stream)
         members = {name: msgspec.Raw(encode(value)) for name, value in params.items() if name != "_meta"}
         meta = params.get("_meta")
         raw_meta = {key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {}
@@ -156,10 +174,12 @@ class LegacyServer:
                 members = searched.params
             elif searched is not None:
                 return _decoded(searched)
-        asked = read_request(view, method, members, raw_meta)
+        asked = read_request(view, method, members, listener.envelope(raw_meta))
         if not isinstance(asked, Asked):
             return _decoded(asked)
-        answer = await self._dispatch.relay(caller.principal, asked.callee, asked.request, request_id=caller.request_id)
+        answer = await self._dispatch.relay(
+            caller.principal, asked.callee, asked.request, request_id=caller.request_id, listener=listener
+        )
         if answer.result is None:
             assert answer.error is not None
             error = decode(answer.error)

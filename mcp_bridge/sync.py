@@ -14,7 +14,8 @@ from contextlib import suppress
 import msgspec
 
 from mcp_bridge.listing import LISTS, ListMethod, introduction, listed, read_page
-from mcp_bridge.pool import Pool, Upstream
+from mcp_bridge.pool import Pool
+from mcp_bridge.upstream import Upstream
 from mcp_bridge.wire import METHOD_NOT_FOUND, Request
 from registry.catalog import Catalog
 from registry.entries import Feature, ListedKind, Server

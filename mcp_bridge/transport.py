@@ -40,6 +40,8 @@ class EgressTransport(httpx2.AsyncBaseTransport):
         """Why the connection's own traffic failed last."""
         self.session_lost = False
         """The server does not know the session any more: what was asked in it was not executed."""
+        self.refused_post = False
+        """The server refused the handshake's POST as one that knows the transport of 2024-11-05 only does."""
 
     def enlist(self, permit: OpenPermit) -> str:
         """Take a call's permit and return the value of its `PERMIT` header."""
@@ -90,6 +92,8 @@ class EgressTransport(httpx2.AsyncBaseTransport):
             raise UpstreamLimited(entry, incoming.header("retry-after"))
         if incoming.status == 404 and in_session:
             self.session_lost = True
+        if incoming.status in {400, 404, 405} and not in_session:
+            self.refused_post = True
         headers = [(name, value) for name, value in incoming.headers if name.lower() not in _BODY_FRAMING]
         if incoming.media_type == "text/event-stream":
             return httpx2.Response(incoming.status, headers=headers, stream=_Stream(call, incoming))

@@ -19,6 +19,7 @@ META_VERSION = META_PREFIX + "protocolVersion"
 META_CAPABILITIES = META_PREFIX + "clientCapabilities"
 META_CLIENT = META_PREFIX + "clientInfo"
 META_SERVER = META_PREFIX + "serverInfo"
+META_LOG_LEVEL = META_PREFIX + "logLevel"
 QUARANTINED = "hubbub/quarantined"
 """In the `_meta` of a listed thing: why it cannot be offered."""
 
@@ -64,6 +65,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     result: RawObject | None = None
     error: msgspec.Raw | None = None
+    is_for_caller: bool = False
+    """It asks the caller for input, by a handle of the hub's."""
 
     @property
     def error_code(self) -> int:
@@ -153,6 +156,11 @@ def error_message(request_id: bytes | msgspec.Raw, error: bytes | msgspec.Raw | 
     """A JSON-RPC error response."""
     encoded = encode(error) if isinstance(error, dict) else bytes(error)
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (bytes(request_id), encoded)
+
+
+def notification_message(method: str, params: Mapping[str, object]) -> bytes:
+    """A JSON-RPC notification."""
+    return encode({"jsonrpc": "2.0", "method": method, "params": params})
 
 
 def request_message(method: str, params: Mapping[str, object]) -> bytes:

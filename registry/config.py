@@ -357,9 +357,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
     if text := transport_fault(shape):
         raise ValueError(text)
     unavailable = None
-    if shape.type == "sse":
-        unavailable = "the HTTP+SSE transport of MCP 2024-11-05 is not spoken; use the server's Streamable HTTP address"
-    elif shape.disabled:
+    if shape.disabled:
         unavailable = "it is disabled"
     return Server(
         name=name,
@@ -373,6 +371,8 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
         denied_tools=tuple(shape.denied_tools),
+        sampling=shape.sampling,
+        is_sse=shape.type == "sse",
         owner=owner,
         trusted=trusted,
         unavailable=unavailable,

@@ -106,6 +106,10 @@ class Server:
     """Globs over the server's own tool names; None: all."""
     denied_tools: tuple[str, ...] = ()
     """Globs over the server's own tool names that are not offered, even if allowed."""
+    sampling: bool = False
+    """It may have its callers' models answer it (`sampling/createMessage`)."""
+    is_sse: bool = False
+    """It speaks the HTTP+SSE transport of 2024-11-05 only."""
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None

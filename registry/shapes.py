@@ -258,6 +258,7 @@ class ServerShape(Shape):
     disabled: bool = False
     allowed_tools: list[Text] | None = None
     denied_tools: list[Text] = []
+    sampling: bool = False
     openapi: Text | None = None
     auth: AuthShape | None = None
 

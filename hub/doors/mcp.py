@@ -16,11 +16,12 @@ from hub import errors
 from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, read_body, read_message
+from mcp_bridge.listener import NOT_ASKED, Unanswered
 from mcp_bridge.search import MODE_HEADER
 from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
-from registry.judged import decode
+from registry.judged import JsonObject, decode
 
 if TYPE_CHECKING:
     from mcp_bridge.server import LegacyServer
@@ -117,7 +118,9 @@ class McpDoor:
         assert self._legacy is not None
         from mcp_bridge.server import LegacyCaller  # noqa: PLC0415 - loads the SDK; loaded by `run` before
 
-        caller = LegacyCaller(exchange.principal, path, exchange.request_id, searches)
+        accepted = exchange.headers.get(b"accept", b"")
+        takes_stream = b"text/event-stream" in accepted or b"*/*" in accepted or b"text/*" in accepted
+        caller = LegacyCaller(exchange.principal, path, exchange.request_id, searches, takes_stream=takes_stream)
         scope, receive, send = exchange.asgi()
         await self._legacy.serve(caller, scope, receive, send)
 
@@ -125,6 +128,7 @@ class McpDoor:
 class _Answering:
     """One modern request's answer: JSON, or an event stream once the upstream says something before its result."""
 
+    front = None
     __slots__ = ("_exchange", "_id")
 
     def __init__(self, exchange: Exchange, request_id: msgspec.Raw) -> None:
@@ -133,11 +137,17 @@ class _Answering:
 
     async def opened(self) -> None:
         """As `Listener.opened`."""
-        await self._exchange.start(200)
+        if not self._exchange.started:
+            await self._exchange.start(200)
 
     async def notified(self, message: bytes) -> None:
         """As `Listener.notified`."""
+        await self.opened()
         await self._exchange.write(_event(message))
+
+    async def asked(self, method: str, params: JsonObject) -> JsonObject:
+        """As `Listener.asked`: never called, it has no `front`."""
+        raise Unanswered(NOT_ASKED, "a client of 2026-07-28 is asked by input_required")
 
     async def give(self, result: bytes | Answer) -> None:
         """Answer with a result, or with the upstream's own error."""

@@ -13,8 +13,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_bridge.dispatch import Dispatch
-from mcp_bridge.pool import Upstream
 from mcp_bridge.sync import Sync
+from mcp_bridge.upstream import Upstream
 from tests.conftest import Hub, open_hub
 
 MODERN = "2026-07-28"
@@ -46,11 +46,15 @@ class McpHub(Hub):
                 await asyncio.sleep(0.01)
 
     @asynccontextmanager
-    async def client(self, secret: str, *, mode: Any = "auto", path: str = "/mcp") -> AsyncIterator[Client]:
-        """The official SDK's client."""
+    async def client(
+        self, secret: str, *, mode: Any = "auto", path: str = "/mcp", **options: Any
+    ) -> AsyncIterator[Client]:
+        """The official SDK's client; `options` are its own."""
         async with (
             httpx2.AsyncClient(headers={"authorization": f"Bearer {secret}"}, trust_env=False, timeout=30) as http,
-            Client(streamable_http_client(self.url + path, http_client=http), mode=mode, cache=None) as client,
+            Client(
+                streamable_http_client(self.url + path, http_client=http), mode=mode, cache=None, **options
+            ) as client,
         ):
             yield client
 
