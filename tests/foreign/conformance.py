@@ -159,7 +159,7 @@ async def behind_a_hub(directory: Path, only: Era | None = None) -> AsyncIterato
     """The server behind a hub; yields the URL of its own endpoint there and a key for it."""
     async with (
         everything(only=only) as upstream,
-        open_hub(directory, f"mcpServers:\n  every: {{url: {upstream}}}\n") as hub,
+        open_hub(directory, f"mcpServers:\n  every: {{url: {upstream}, sampling: true}}\n") as hub,
     ):
         key = await hub.key("tool:*", "prompt:*", "resource:*")
         await _until_listed(hub, key)
