@@ -32,11 +32,17 @@ HERE = Path(__file__).parent
 PINS = HERE / "pins"
 HOME = HERE.parents[1] / ".foreign"
 UP_WITHIN_S = 90
-NAMES = ("mcp-js", "langgraph", "mcp-clients", "fastmcp", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3")
-"""All environments, the slowest to make first."""
+GROUPS = {
+    "mcp": ("mcp-js", "mcp-clients", "fastmcp"),
+    "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
+}
+"""All environments, the slowest of each group to make first."""
+
+WANTED = variables().get("HUBBUB_FOREIGN", "")
+"""Which take part: 1 for all, or a group; empty: none."""
 
 foreign = [
-    pytest.mark.skipif(variables().get("HUBBUB_FOREIGN") != "1", reason="enable with: HUBBUB_FOREIGN=1 make test"),
+    pytest.mark.skipif(not WANTED, reason="enable with: HUBBUB_FOREIGN=1 make test"),
     pytest.mark.timeout(300),  # the first test may have to make its environment
 ]
 """The marks of a module whose tests need an environment."""
@@ -170,7 +176,7 @@ async def open_langgraph(directory: Path) -> AsyncIterator[ForeignAgent]:
 
 
 def main() -> None:
-    """Make all environments, two at a time, and say how long each took."""
+    """Make the environments that are wanted, all if none is, two at a time, and say how long each took."""
 
     def timed(name: str) -> None:
         began = time.monotonic()
@@ -178,7 +184,7 @@ def main() -> None:
         print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
 
     with ThreadPoolExecutor(2) as workers:
-        list(workers.map(timed, NAMES))
+        list(workers.map(timed, GROUPS.get(WANTED) or [name for names in GROUPS.values() for name in names]))
 
 
 if __name__ == "__main__":
