@@ -32,7 +32,7 @@ ANYBODY = "*"
 
 _LF = 10
 
-PAGE_EVENTS, PAGE_BYTES = 200, 1024 * 1024
+PAGE_EVENTS, PAGE_BYTES = 200, 512 * 1024
 """How much is read at once of a task's events; the row that goes beyond comes whole."""
 
 PURGE_TASKS = 500

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.events import PAGE_BYTES, Events
+from registry.events import Events
 from tests.conftest import OpenHub
 from tests.peers.a2a_agent import Seen, rough_agent, simple_card, start, task, write
 
@@ -20,8 +20,9 @@ EVENTS, EVENT_BYTES = 1000, 64 * 1024
 SOCKETS_BYTES = 32 * 1024 * 1024
 """More than the system keeps of two connections, and half of the stream."""
 
-HELD_BYTES = 8 * PAGE_BYTES
-"""A page as it is read, framed, joined and handed to the transport, and whatever else a hub and a test do."""
+HELD_BYTES = 16 * 1024 * 1024
+"""Copies of a page (it is read, framed, joined and handed to the transport) beside what a hub and the test's own reader of the
+same task do meanwhile; a quarter of the stream."""
 
 
 class Talker:
