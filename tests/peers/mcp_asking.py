@@ -1,6 +1,7 @@
 """MCP servers whose tools ask their callers something, in whichever revision they are asked (official SDK).
 
-`python -m tests.peers.mcp_asking stdio` serves the same over stdio, `stdio-legacy` as a server that knows sessions only.
+`python -m tests.peers.mcp_asking stdio` serves the same over stdio, `stdio-legacy` as a server that knows sessions only;
+a directory given after it shows in files what happens: `waiting`, `cancelled`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -24,6 +26,7 @@ from tests.peers.mcp_servers import Peer, _managed, _plain, recorded
 
 MODERN = "2026-07-28"
 TOOLS = ("ask", "ask_twice", "visit", "sample", "roots", "report", "wait", "hold", "echo")
+NOTED = ("waiting", "cancelled")
 ANY = {"type": "object", "additionalProperties": True}
 
 
@@ -174,15 +177,27 @@ async def asking_over_sse() -> AsyncIterator[Peer]:
             peer.release.set()
 
 
-async def over_stdio(*, legacy: bool) -> None:
-    server = asking_server(Peer())
+async def over_stdio(*, legacy: bool, directory: Path | None) -> None:
+    peer = Peer()
+    server = asking_server(peer)
+    noting = [asyncio.create_task(note(directory, name, getattr(peer, name))) for name in NOTED] if directory else []
     async with stdio_server() as (incoming, outgoing):
         if legacy:
             async with server.lifespan(server) as state:
                 await serve_loop(server, incoming, outgoing, lifespan_state=state)
         else:
             await server.run(incoming, outgoing, server.create_initialization_options())
+    for task in noting:
+        task.cancel()
+
+
+async def note(directory: Path, name: str, happened: asyncio.Event) -> None:
+    """Show in the file `name` whenever something happens."""
+    while await happened.wait():
+        (directory / name).touch()
+        happened.clear()
 
 
 if __name__ == "__main__":
-    anyio.run(lambda: over_stdio(legacy=sys.argv[1] == "stdio-legacy"))
+    noted = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    anyio.run(lambda: over_stdio(legacy=sys.argv[1] == "stdio-legacy", directory=noted))
