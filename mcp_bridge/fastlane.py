@@ -15,6 +15,7 @@ from mcp_bridge import consent
 from mcp_bridge import headers as mirrored
 from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.findable import as_tool_result
 from mcp_bridge.listener import Listener
 from mcp_bridge.listing import LISTS
 from mcp_bridge.search import Chosen
@@ -30,7 +31,7 @@ from mcp_bridge.wire import (
     as_raw,
 )
 from registry import judged
-from registry.entries import Resource, Server, Tool
+from registry.entries import Prompt, Resource, Server, Tool
 from registry.errors import (
     ConsentNeeded,
     HeaderMismatch,
@@ -201,7 +202,8 @@ class FastLane:
         if caller.searches and message.method == "tools/call":
             found = await caller.view.search.answer(message.params)
             if isinstance(found, Chosen):  # its headers say call_tool's parameters, and it has none
-                return await self._relayed(msgspec.structs.replace(message, params=found.params), caller, headers=None)
+                chosen = msgspec.structs.replace(message, method=found.method, params=found.params)
+                return await self._relayed(chosen, caller, headers=None)
             if found is not None:
                 return as_modern(found)
         return await self._relayed(message, caller, headers=caller.headers)
@@ -209,7 +211,7 @@ class FastLane:
     async def _relayed(
         self, message: Message, caller: Caller, *, headers: Sequence[tuple[bytes, bytes]] | None
     ) -> bytes | Answer:
-        """Ask whose server it is; `headers` mirror the message, None: they mirror another."""
+        """Ask whose server it is; `headers` mirror the message, None: they mirror the `tools/call` that it stands in."""
         asked = read_request(caller.view, message.method, message.params, message.meta)
         if not isinstance(asked, Asked):
             return as_modern(asked)
@@ -224,6 +226,8 @@ class FastLane:
         if answer.result is None:
             return _as_modern_error(answer) if isinstance(callee, Resource) else answer
         result = caller.view.shown(callee, answer.result)
+        if headers is None and isinstance(callee, Prompt):
+            result = as_tool_result(callee, result)
         return as_modern(result if message.method != "resources/read" else _cached_by_nobody_else(result))
 
 

@@ -1,7 +1,8 @@
 """Search mode: three tools that stand for all others of a view, so that a model reads of those only that it looks for.
 
 The list that a client gets is these three; every tool stays callable under its own name. What `call_tool` is asked to
-call takes the way of a call under that name: this module only says which tool it is.
+call takes the way of a call under that name: this module only says which tool it is. Prompts are found and called
+likewise, since a model cannot send `prompts/get`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from mcp_bridge.findable import summary, texts
 from mcp_bridge.requests import check_arguments
 from registry import judged
-from registry.entries import Tool
+from registry.entries import Feature, ListedKind, Prompt, Tool
 from registry.errors import InvalidParams, InvalidRequest, NotFound
 from registry.judged import JsonObject, RawObject, decode, encode
 from registry.lexical import Lexicon
@@ -27,9 +29,6 @@ MAX_FOUND = 50
 FOUND = 10
 """How many tools a search tells when nobody says how many."""
 
-MAX_SUMMARY = 240
-"""Characters of a description in what is found; `describe_tool` tells all."""
-
 MAX_SERVERS = 20
 """Servers named in the description of `search_tools`: enough for a model to see what there may be."""
 
@@ -40,8 +39,9 @@ MANY_TOKENS = 10_000
 
 
 class Chosen(NamedTuple):
-    """The params of a `tools/call` for what `call_tool` was asked to call."""
+    """The request for what `call_tool` was asked to call."""
 
+    method: str
     params: RawObject
 
 
@@ -82,17 +82,23 @@ def is_wanted(header: bytes | None, mode: str | None) -> bool:
 class Search:
     """The three tools over the tools of one view. The index is made at the first search, in a thread."""
 
-    def __init__(self, tools: Mapping[str, Tool], shown: Callable[[str, Tool], RawObject]) -> None:
-        """`tools` by the names that the view shows; `shown` is a tool's object as the view's list holds it."""
-        self._tools = tools
+    def __init__(
+        self,
+        tools: Mapping[str, Tool],
+        prompts: Mapping[str, Prompt],
+        shown: Callable[[ListedKind, str, Feature], RawObject],
+    ) -> None:
+        """What is searched by the names that the view shows; `shown` is a thing's object as the view's list holds it."""
+        self._all: Mapping[ListedKind, Mapping[str, Feature]] = {"tool": tools, "prompt": prompts}
         self._shown = shown
-        self._names = list(tools)
+        self._places = [(kind, name) for kind, things in self._all.items() for name in things]
         self._lexicon: Lexicon | None = None
         self._making = asyncio.Lock()
 
     def listed(self) -> list[RawObject]:
         """The three, as a list of tools holds them."""
-        return [{member: msgspec.Raw(encode(value)) for member, value in tool.items()} for tool in _three(self._tools)]
+        three = _three(self._scope(), with_prompts=bool(self._all["prompt"]))
+        return [{member: msgspec.Raw(encode(value)) for member, value in tool.items()} for tool in three]
 
     async def answer(self, params: RawObject) -> RawObject | Chosen | None:
         """Answer a `tools/call` of one of the three: a result, or for `call_tool` what to call; None: it is of none.
@@ -100,7 +106,7 @@ class Search:
         Arguments that are wrong become an `isError` result, which a model can mend (MCP 2025-11-25, Error Handling).
 
         Raises:
-            NotFound: the view has no such tool.
+            NotFound: the view has no such tool or prompt.
             InvalidRequest: a member stands twice.
         """
         name = decode(params["name"]) if "name" in params else None
@@ -110,22 +116,26 @@ class Search:
         given = judged.body(bytes(arguments), _DECIDING) if arguments is not None else {}
         try:
             if name == CALL_TOOL:
-                self._find(given)
+                method = "prompts/get" if self._find(given)[0] == "prompt" else "tools/call"
                 inner = {"name": given["name"], "arguments": given.get("arguments", _NULL)}
                 check_arguments(inner["arguments"])
-                return Chosen({**params, **inner})
+                return Chosen(method, {**params, **inner})
             if name == DESCRIBE_TOOL:
                 return _result(encode(self._shown(*self._find(given))))
             return _result(await self._search(given))
         except InvalidParams as error:
             return _result(error.text.encode(), is_error=True)
 
-    def _find(self, given: RawObject) -> tuple[str, Tool]:
+    def _find(self, given: RawObject) -> tuple[ListedKind, str, Feature]:
+        """What is meant; of a tool and a prompt of one name the tool, unless `kind` says otherwise."""
         name = _text(given, "name")
-        tool = self._tools.get(name)
-        if tool is None:
-            raise NotFound("tool", name)
-        return name, tool
+        wanted = _text(given, "kind") if "kind" in given else None
+        if wanted is not None and wanted not in self._all:
+            raise InvalidParams("kind must be tool or prompt", member="kind")
+        for kind, things in self._all.items():
+            if name in things and wanted in {None, kind}:
+                return kind, name, things[name]
+        raise NotFound(wanted or "tool", name)
 
     async def _search(self, given: RawObject) -> bytes:
         query = _text(given, "query")
@@ -135,13 +145,20 @@ class Search:
         async with self._making:
             if self._lexicon is None:
                 self._lexicon = await asyncio.to_thread(self._made)
-        found = [self._names[at] for at in self._lexicon.search(query, min(limit, MAX_FOUND))]
-        if not found:
-            return b"No tool matches. Try other words; " + _servers(self._tools).encode()
-        return encode({"tools": [_summary(name, self._tools[name]) for name in found]})
+        places = [self._places[at] for at in self._lexicon.search(query, min(limit, MAX_FOUND))]
+        if not places:
+            return f"Nothing matches. Try other words; {self._scope()}".encode()
+        return encode({"found": [summary(name, self._all[kind][name]) for kind, name in places]})
 
     def _made(self) -> Lexicon:
-        return Lexicon(_texts(name, tool) for name, tool in self._tools.items())
+        return Lexicon(texts(name, self._all[kind][name]) for kind, name in self._places)
+
+    def _scope(self) -> str:
+        """How much there is, and of whom."""
+        servers = list(dict.fromkeys(self._all[kind][name].server for kind, name in self._places))
+        more = f" and {len(servers) - MAX_SERVERS} more" if len(servers) > MAX_SERVERS else ""
+        prompts = f" and {len(self._all['prompt'])} prompts" if self._all["prompt"] else ""
+        return f"There are {len(self._all['tool'])} tools{prompts}, of: {', '.join(servers[:MAX_SERVERS])}{more}."
 
 
 def cost_of(tools: Iterable[RawObject], search: Search | None) -> Cost:
@@ -156,18 +173,20 @@ def _size(tool: RawObject) -> int:
 
 
 _NULL = msgspec.Raw(b"null")
-_DECIDING = frozenset({"name", "arguments", "query", "limit"})
+_DECIDING = frozenset({"name", "kind", "arguments", "query", "limit"})
 _TEXT = {"type": "string"}
 _OBJECT = {"type": "object"}
 
 
-def _three(tools: Mapping[str, Tool]) -> tuple[JsonObject, ...]:
+def _three(scope: str, *, with_prompts: bool) -> tuple[JsonObject, ...]:
     reads = {"readOnlyHint": True, "openWorldHint": False}
+    things, thing = ("tools and prompts", "tool or prompt") if with_prompts else ("tools", "tool")
+    named: JsonObject = {"name": _TEXT, **({"kind": {"enum": ["tool", "prompt"]}} if with_prompts else {})}
     return (
         {
             "name": SEARCH_TOOLS,
-            "description": f"Find tools by what they do. Returns names, parameters (? means optional) and summaries, best "
-            f"first. Use the words that a tool's description would use. {_servers(tools)}",
+            "description": f"Find {things} by what they do. Returns names, parameters (? means optional) and summaries, best "
+            f"first. Use the words that a {thing}'s description would use. {scope}",
             "inputSchema": {
                 **_OBJECT,
                 "properties": {"query": _TEXT, "limit": {"type": "integer", "minimum": 1, "maximum": MAX_FOUND}},
@@ -177,18 +196,15 @@ def _three(tools: Mapping[str, Tool]) -> tuple[JsonObject, ...]:
         },
         {
             "name": DESCRIBE_TOOL,
-            "description": "Tell all of one found tool: its whole description and the JSON Schema of its arguments.",
-            "inputSchema": {**_OBJECT, "properties": {"name": _TEXT}, "required": ["name"]},
+            "description": f"Tell all of one found {thing}: its whole description and the JSON Schema of its arguments.",
+            "inputSchema": {**_OBJECT, "properties": named, "required": ["name"]},
             "annotations": reads,
         },
         {
             "name": CALL_TOOL,
-            "description": "Call a found tool by its name, with arguments that fit its schema.",
-            "inputSchema": {
-                **_OBJECT,
-                "properties": {"name": _TEXT, "arguments": _OBJECT},
-                "required": ["name"],
-            },
+            "description": f"Call a found {thing} by its name, with arguments that fit its schema."
+            + (" A prompt answers with its text." if with_prompts else ""),
+            "inputSchema": {**_OBJECT, "properties": {**named, "arguments": _OBJECT}, "required": ["name"]},
             # the worst that any tool behind it may be
             "annotations": {
                 "readOnlyHint": False,
@@ -198,12 +214,6 @@ def _three(tools: Mapping[str, Tool]) -> tuple[JsonObject, ...]:
             },
         },
     )
-
-
-def _servers(tools: Mapping[str, Tool]) -> str:
-    names = list(dict.fromkeys(tool.server for tool in tools.values()))
-    more = f" and {len(names) - MAX_SERVERS} more" if len(names) > MAX_SERVERS else ""
-    return f"There are {len(tools)} tools, of: {', '.join(names[:MAX_SERVERS])}{more}."
 
 
 def _text(given: RawObject, member: str) -> str:
@@ -216,43 +226,3 @@ def _text(given: RawObject, member: str) -> str:
 def _result(text: bytes, *, is_error: bool = False) -> RawObject:
     result = {"content": msgspec.Raw(encode([{"type": "text", "text": text.decode()}]))}
     return {**result, "isError": msgspec.Raw(b"true")} if is_error else result
-
-
-class _Told(msgspec.Struct):
-    """What is looked at of a tool."""
-
-    input_schema: msgspec.Raw = msgspec.field(name="inputSchema")
-    description: str = ""
-    title: str = ""
-
-
-_told = msgspec.json.Decoder(_Told)
-
-
-def _properties(schema: msgspec.Raw) -> tuple[dict[str, JsonObject], list[str]]:
-    found: JsonObject = decode(schema)
-    properties, required = found.get("properties"), found.get("required")
-    return (
-        {name: one if isinstance(one, dict) else {} for name, one in properties.items()}
-        if isinstance(properties, dict)
-        else {},
-        required if isinstance(required, list) else [],
-    )
-
-
-def _texts(name: str, tool: Tool) -> tuple[str, str, str]:
-    told = _told.decode(tool.description)
-    properties, _ = _properties(told.input_schema)
-    words = [f"{name} {one.get('description', '')}" for name, one in properties.items()]
-    return f"{name} {tool.server} {told.title}", told.description, " ".join(words)
-
-
-def _summary(name: str, tool: Tool) -> JsonObject:
-    told = _told.decode(tool.description)
-    properties, required = _properties(told.input_schema)
-    text = " ".join(told.description.split())
-    return {
-        "name": name,
-        "parameters": ", ".join(one if one in required else f"{one}?" for one in properties),
-        "description": text if len(text) <= MAX_SUMMARY else f"{text[: MAX_SUMMARY - 1]}…",
-    }

@@ -25,11 +25,13 @@ from mcp_bridge import consent
 from mcp_bridge.asking import Asked, read_request
 from mcp_bridge.dispatch import Dispatch, check_complete
 from mcp_bridge.ears import LEVELS
+from mcp_bridge.findable import as_tool_result
 from mcp_bridge.front import FrontListener, PlainAnswer, session_of
 from mcp_bridge.listing import LISTS
 from mcp_bridge.search import Chosen
 from mcp_bridge.views import View
 from mcp_bridge.wire import HUB, as_legacy
+from registry.entries import Prompt
 from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams
 from registry.identity import Principal
 from registry.judged import JsonObject, RawObject, decode, encode
@@ -171,7 +173,7 @@ class LegacyServer:
         if caller.searches and method == "tools/call":
             searched = await view.search.answer(members)
             if isinstance(searched, Chosen):
-                members = searched.params
+                method, members = searched
             elif searched is not None:
                 return _decoded(searched)
         asked = read_request(view, method, members, listener.envelope(raw_meta))
@@ -185,7 +187,11 @@ class LegacyServer:
             error = decode(answer.error)
             raise MCPError(answer.error_code, answer.error_text, error.get("data"))
         check_complete(answer, asked.callee)
-        return _decoded(as_legacy(view.shown(asked.callee, answer.result)))
+        result = view.shown(asked.callee, answer.result)
+        if method != ctx.method:  # a model's call of a prompt
+            assert isinstance(asked.callee, Prompt), "what is called otherwise than by its name"
+            result = as_tool_result(asked.callee, result)
+        return _decoded(as_legacy(result))
 
 
 def _list(view: View, method: str, params: JsonObject, *, searches: bool) -> JsonObject:

@@ -81,8 +81,9 @@ class View:
 
     @cached_property
     def search(self) -> Search:
-        """What stands for all tools in search mode."""
-        return Search(self.tools, lambda name, tool: self._described("tool", name, tool))
+        """What stands for all tools in search mode, and leads to prompts too."""
+        prompts: Mapping[str, Prompt] = self._features["prompt"]  # type: ignore[assignment]
+        return Search(self.tools, prompts, self._described)
 
     def searches(self, header: bytes | None, mode: str | None) -> bool:
         """Whether a caller whose key says `mode` is served in search mode. A single server is always shown as it is.

@@ -124,7 +124,7 @@ def tokens() -> str:
             str(at): Tool(server=name, name="", exposed="", grant_name="", description=b"")
             for at, (name, _) in enumerate(chosen)
         }
-        searching = cost_of([], Search(tools, lambda _name, _tool: {})).search_tokens
+        searching = cost_of([], Search(tools, {}, lambda _kind, _name, _tool: {})).search_tokens
         whole = sum(size for _, size in chosen) // 4
         rows.append(f"| {count:,} | {len({name for name, _ in chosen})} | {whole:,} | {searching:,} |")
     return "\n".join(rows) + "\n"

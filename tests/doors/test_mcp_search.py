@@ -17,6 +17,7 @@ from registry.toolsets import SEARCH_NAMES
 from tests.conftest import ADMIN_KEY
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub
+from tests.peers.mcp_kinds import server_of_all_kinds
 
 ERAS = pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
 
@@ -59,7 +60,8 @@ async def test_a_tool_is_found_described_and_called(tmp_path: Path, era: str) ->
             assert worst is not None
             assert (worst.read_only_hint, worst.destructive_hint, worst.open_world_hint) == (False, True, True)
             found = said(await client.call_tool("search_tools", {"query": "something that echoes", "limit": 1}))
-            assert found == {"tools": [{"name": "peer__echo", "parameters": "text?", "description": "echo it"}]}
+            echo = {"kind": "tool", "name": "peer__echo", "parameters": "text?", "description": "echo it"}
+            assert found == {"found": [echo]}
             described = said(await client.call_tool("describe_tool", {"name": "peer__echo"}))
             assert (described["name"], described["inputSchema"]) == ("peer__echo", mcp_servers.TEXT)
             asked = {"name": "peer__echo", "arguments": {"text": "hï", "name": "n"}}
@@ -86,7 +88,7 @@ async def test_what_a_model_got_wrong_is_told_to_it(tmp_path: Path, era: str) ->
                 result = await client.call_tool(name, arguments)
                 assert (result.is_error, result.content[0].text) == (True, text)
             none = await client.call_tool("search_tools", {"query": '"zzz" OR NEAR(* -'})
-            assert none.content[0].text == "No tool matches. Try other words; There are 5 tools, of: peer."
+            assert none.content[0].text == "Nothing matches. Try other words; There are 5 tools, of: peer."
         assert not peer.calls
 
 
@@ -96,7 +98,7 @@ async def test_a_hidden_tool_is_neither_found_nor_told_from_an_absent_one(tmp_pa
         await hub.listed("peer__echo")
         async with connected(hub, await hub.key("tool:peer__echo"), era=era, mode="search") as client:
             found = said(await client.call_tool("search_tools", {"query": "peer it wait fail"}))
-            assert [tool["name"] for tool in found["tools"]] == ["peer__echo"]
+            assert [tool["name"] for tool in found["found"]] == ["peer__echo"]
             for asked in ("describe_tool", "call_tool"):
                 answers = []
                 for name in ("peer__fail", "peer__none", "call_tool"):
@@ -105,6 +107,37 @@ async def test_a_hidden_tool_is_neither_found_nor_told_from_an_absent_one(tmp_pa
                     answers.append((caught.value.error.code, caught.value.error.message.replace(name, "X")))
                 assert set(answers) == {(-32602, "No tool 'X' here.")}
         assert not peer.calls
+
+
+@ERAS
+async def test_a_prompt_is_found_described_and_answers_as_a_tool_does(tmp_path: Path, era: str) -> None:
+    async with mcp_servers.dual_era(server_of_all_kinds) as peer, open_mcp_hub(tmp_path, yaml(peer)) as hub:
+        await hub.listed("peer__show")
+        key = await hub.key("tool:peer__show", "prompt:peer__greet")
+        async with connected(hub, key, era=era, mode="search") as client:
+            listed = (await client.list_tools()).tools
+            assert "There are 1 tools and 1 prompts, of: peer." in (listed[0].description or "")
+            found = said(await client.call_tool("search_tools", {"query": "greet peer"}))["found"]
+            assert [(one["kind"], one["name"], one["parameters"]) for one in found] == [
+                ("prompt", "peer__greet", "who"),
+                ("tool", "peer__show", ""),
+            ]
+            described = said(await client.call_tool("describe_tool", {"name": "peer__greet", "kind": "prompt"}))
+            assert (described["name"], described["arguments"][0]["name"]) == ("peer__greet", "who")
+            result = await client.call_tool("call_tool", {"name": "peer__greet", "arguments": {"who": "Ann"}})
+            asks, text, answers, memo = result.content
+            assert (asks.text, text.text, answers.text) == ("user:", 'Greet {"who": "Ann"}', "assistant:")
+            assert memo.resource.uri == "peer+memo:first"
+            assert not result.is_error
+            for name, kind in (("peer__cite", "prompt"), ("peer__show", "prompt"), ("peer__greet", "tool")):
+                with pytest.raises(MCPError) as caught:
+                    await client.call_tool("call_tool", {"name": name, "kind": kind})
+                assert caught.value.error.message == f"No {kind} {name!r} here."
+            wrong = await client.call_tool("describe_tool", {"name": "peer__greet", "kind": "agent"})
+            assert (wrong.is_error, wrong.content[0].text) == (True, "kind must be tool or prompt")
+        assert peer.calls == [("greet", {"who": "Ann"})]
+        called = [(permit.kind, permit.entry_name) for permit in hub.gate.permits if permit.kind != "server"]
+        assert called == [("prompt", "peer__greet")]
 
 
 @ERAS
@@ -144,7 +177,7 @@ async def test_a_toolset_is_searched_by_the_words_it_uses(tmp_path: Path) -> Non
         await hub.listed("peer__echo")
         async with connected(hub, await hub.key("tool:*"), era="auto", path="/mcp/some") as client:
             found = said(await client.call_tool("search_tools", {"query": "repeating sentences"}))
-            assert [tool["name"] for tool in found["tools"]] == ["say"]
+            assert [tool["name"] for tool in found["found"]] == ["say"]
             assert said(await client.call_tool("call_tool", {"name": "say", "arguments": {"text": "a"}})) == {
                 "text": "a"
             }
@@ -160,7 +193,7 @@ async def test_a_tool_that_is_registered_later_is_found(tmp_path: Path) -> None:
     ):
         await hub.listed("peer__echo")
         async with connected(hub, await hub.key("tool:*"), era="auto", mode="search") as client:
-            assert "No tool" in (await client.call_tool("search_tools", {"query": "paint"})).content[0].text
+            assert "Nothing" in (await client.call_tool("search_tools", {"query": "paint"})).content[0].text
             await hub.services.registry.put("server", "late", {"url": late.url}, trusted=True)
             await hub.listed("late__paint")
             assert "late__paint" in (await client.call_tool("search_tools", {"query": "paint"})).content[0].text

@@ -116,7 +116,7 @@ async def test_5000_tools_are_searched_by_several_at_once_over_one_index() -> No
     for answer in answers:
         assert isinstance(answer, dict)
         (content,) = json.loads(bytes(answer["content"]))
-        assert json.loads(content["text"])["tools"][0]["name"] == "s77__tool_42"
+        assert json.loads(content["text"])["found"][0]["name"] == "s77__tool_42"
 
 
 async def test_a_long_list_says_what_search_mode_would_save() -> None:

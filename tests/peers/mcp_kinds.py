@@ -89,7 +89,11 @@ def server_of_all_kinds(peer: Peer) -> Server[Any]:
     async def get_prompt(_ctx: Any, params: t.GetPromptRequestParams) -> t.GetPromptResult:
         peer.calls.append((params.name, dict(params.arguments or {})))
         said = t.TextContent(type="text", text=f"Greet {json.dumps(params.arguments)}")
-        return t.GetPromptResult(messages=[t.PromptMessage(role="user", content=one) for one in (said, EMBEDDED)])
+        asked, answered = (
+            t.PromptMessage(role="user", content=said),
+            t.PromptMessage(role="assistant", content=EMBEDDED),
+        )
+        return t.GetPromptResult(messages=[asked, answered])
 
     async def read(ctx: Any, params: t.ReadResourceRequestParams) -> t.ReadResourceResult:
         peer.calls.append(("read", {"uri": params.uri}))
