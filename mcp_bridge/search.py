@@ -38,6 +38,13 @@ MANY_TOKENS = 10_000
 """Above either, a list crowds out what its readers are to do."""
 
 
+META_COST = "hubbub/cost"
+"""In the `_meta` of a long list of tools: what it costs, and what search mode would save.
+
+Not in the instructions: those are read by models, which can do nothing about it, and would cost more.
+"""
+
+
 class Chosen(NamedTuple):
     """The request for what `call_tool` was asked to call."""
 
@@ -63,6 +70,14 @@ class Cost(NamedTuple):
             f"about {self.search_tokens:,}. Set mcp_mode: search for a key, mode: search for a toolset, or send the header "
             f"{MODE_HEADER.decode()}: search."
         )
+
+    @property
+    def meta(self) -> JsonObject:
+        """What a client is told of it in `_meta`: nothing, unless there is something to save."""
+        if self.advice is None:
+            return {}
+        told = {"tools": self.tools, "tokens": self.tokens, "searchTokens": self.search_tokens, "advice": self.advice}
+        return {META_COST: told}
 
 
 def is_wanted(header: bytes | None, mode: str | None) -> bool:

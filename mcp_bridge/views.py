@@ -33,10 +33,7 @@ MAX_VIEWS = 64
 TTL_MS = 60_000
 """How long a client may keep a list: many ignore list_changed, so it is short."""
 
-_MODERN_HEAD = (
-    encode({"resultType": "complete", "ttlMs": TTL_MS, "cacheScope": "private", "_meta": {META_SERVER: HUB}})[:-1]
-    + b","
-)
+_MODERN: JsonObject = {"resultType": "complete", "ttlMs": TTL_MS, "cacheScope": "private"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +93,9 @@ class View:
     @cached_property
     def search_list(self) -> bytes:
         """The result of `tools/list` in search mode, for 2026-07-28."""
-        return b'%b"tools":%b}' % (_MODERN_HEAD, encode(self.search.listed()))
+        return _begun({}, is_modern=True) + b'"tools":%b}' % encode(self.search.listed())
 
+    @cached_property
     def cost(self) -> Cost:
         """What the tools cost whoever puts their list before a model."""
         tools = (self._described("tool", name, tool) for name, tool in self.tools.items())
@@ -184,7 +182,8 @@ class View:
         of = LISTS[kind]
         things = (self._described(kind, name, one) for name, one in self._features[kind].items())
         encoded = b",".join(encode(one if is_modern else _for_legacy(one)) for one in things)
-        return b'%b"%b":[%b]}' % (_MODERN_HEAD if is_modern else b"{", of.member.encode(), encoded)
+        meta = self.cost.meta if kind == "tool" else {}
+        return _begun(meta, is_modern=is_modern) + b'"%b":[%b]}' % (of.member.encode(), encoded)
 
     def _described(self, kind: ListedKind, name: str, feature: Feature) -> RawObject:
         described = {**read_object(feature.description), LISTS[kind].key: msgspec.Raw(encode(name))}
@@ -194,9 +193,9 @@ class View:
         said: JsonObject = {"capabilities": self._capabilities()}
         if instructions := self._instructions():
             said["instructions"] = instructions
-        if not is_modern:
-            return encode(said)
-        return b'%b"supportedVersions":["%b"],%b' % (_MODERN_HEAD, MODERN.encode(), encode(said)[1:])
+        if is_modern:
+            said["supportedVersions"] = [MODERN]
+        return _begun({}, is_modern=is_modern) + encode(said)[1:]
 
     def _capabilities(self) -> JsonObject:
         """What can be asked for here; of one server, what it has."""
@@ -251,6 +250,13 @@ class View:
 
 
 _KINDS: Mapping[str, ListedKind] = {of.method: kind for kind, of in LISTS.items()}
+
+
+def _begun(meta: JsonObject, *, is_modern: bool) -> bytes:
+    """The beginning of a result, up to its own members."""
+    if is_modern:
+        return encode({**_MODERN, "_meta": {META_SERVER: HUB, **meta}})[:-1] + b","
+    return encode({"_meta": meta})[:-1] + b"," if meta else b"{"
 
 
 def _cut(text: str) -> str:
@@ -326,7 +332,7 @@ def build(catalog: Catalog, grants: Grants, path: str) -> View:
 def cost_at(catalog: Catalog, grants: Grants, path: str = AGGREGATE) -> Cost:
     """What the view of `path` costs; nothing where nothing is granted."""
     try:
-        return build(catalog, grants, path).cost()
+        return build(catalog, grants, path).cost
     except NotFound:
         return Cost(0, 0, None)
 

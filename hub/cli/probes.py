@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Final, NamedTuple
@@ -22,7 +22,10 @@ from hub.settings import environment
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE
 from mcp_bridge.sync import Sync
+from mcp_bridge.views import AGGREGATE, cost_at
 from registry import judged
+from registry.access import EVERYTHING
+from registry.catalog import Catalog
 from registry.config import Declared
 from registry.db import DatabaseUnsupported, open_database
 from registry.egress.guard import Guard
@@ -69,7 +72,8 @@ async def examine(declared: Declared) -> list[Finding]:
             *catalog.servers.values(),
             *catalog.models.values(),
         ]  # none switched off
-        return [Finding("database"), *await asyncio.gather(*(_finding(entry, ask) for entry in entries))]
+        found = await asyncio.gather(*(_finding(entry, ask) for entry in entries))
+        return [Finding("database"), *found, *_long_lists(registry.catalog)]
 
 
 _Ask = Callable[[Agent | Server | Model], Awaitable[str]]
@@ -138,6 +142,14 @@ async def _listed(sync: Sync, entry: Server) -> str:
             raise
         return f"each user connects an account at /connect/{entry.name}"
     return ""
+
+
+def _long_lists(catalog: Catalog) -> Iterator[Finding]:
+    """The places at which search mode would save much."""
+    for path in (AGGREGATE, *(name for name, found in catalog.toolsets.items() if found.mode != "search")):
+        advice = cost_at(catalog, EVERYTHING, path).advice
+        if advice is not None:
+            yield Finding(f"toolset {path}" if path else "tools", note=advice)
 
 
 async def _quirks(permit: Permit, egress: Egress, declared: Declared, entry: Agent) -> str:

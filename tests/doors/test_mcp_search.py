@@ -13,6 +13,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
+from mcp_bridge.search import MANY_TOOLS, META_COST
 from registry.toolsets import SEARCH_NAMES
 from tests.conftest import ADMIN_KEY
 from tests.peers import mcp_servers
@@ -212,6 +213,25 @@ async def test_an_unknown_mode_and_a_name_that_stands_twice_are_refused(tmp_path
             answer = await http.post("/mcp", content=twice, headers=given)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32600)
         assert not peer.calls
+
+
+@ERAS
+async def test_a_long_list_says_what_search_mode_would_save(tmp_path: Path, era: str) -> None:
+    many = tuple(f"tool_{number}" for number in range(MANY_TOOLS + 1))
+    async with mcp_servers.dual_era(tools=many) as peer, open_mcp_hub(tmp_path, yaml(peer)) as hub:
+        await hub.listed("peer__tool_0")
+        for grants, path, mode, is_told in (
+            (["tool:*"], "/mcp", "full", True),
+            (["tool:*"], "/mcp", "search", False),
+            (["tool:*"], "/mcp/peer", "full", False),
+            (["tool:peer__tool_1*"], "/mcp", "full", False),
+        ):
+            async with connected(hub, await hub.key(*grants), era=era, path=path, mode=mode) as client:
+                told = ((await client.list_tools()).meta or {}).get(META_COST)
+                assert (told is not None) is is_told, (grants, path, mode)
+                if told:
+                    assert (told["tools"], told["tokens"] > told["searchTokens"] > 0) == (len(many), True)
+                    assert "x-hubbub-mcp-mode: search" in told["advice"]
 
 
 async def test_the_api_says_what_a_view_costs(tmp_path: Path) -> None:

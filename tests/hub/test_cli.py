@@ -333,6 +333,22 @@ def test_doctor_is_content_when_everything_answers(run: Run, here: Path) -> None
     assert "time__get_current_time" in run("tools", "list").output
 
 
+def test_doctor_and_the_list_of_tools_say_what_search_mode_would_save(run: Run, here: Path) -> None:
+    paths = {f"/things/{number}": {"get": {"responses": {"200": {"description": "it"}}}} for number in range(45)}
+    (here / "many.json").write_text(json.dumps({"openapi": "3.1.0", "info": {"title": "t"}, "paths": paths}))
+    (here / "hub.yaml").write_text(
+        "mcpServers: {many: {openapi: many.json, url: 'http://127.0.0.1:9'}}\n"
+        "toolsets:\n  all: {tools: ['many__*']}\n  few: {tools: [many__get_things_1]}\n"
+        "  found: {mode: search, tools: ['many__*']}\n"
+    )
+    done = run("doctor")
+    assert done.exit_code == 0, done.output
+    long = [line for line in done.output.splitlines() if "in search mode about" in line]
+    assert [line.partition(" (")[0] for line in long] == ["ok    tools", "ok    toolset all"]
+    assert "all 45 tools" in long[0]
+    assert "in search mode about" in run("tools", "list").output
+
+
 def test_doctor_tells_a_distribution_that_has_taken_one_of_the_packages(here: Path) -> None:
     site = here / "site"
     (site / "llm").mkdir(parents=True)

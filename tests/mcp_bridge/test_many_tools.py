@@ -121,9 +121,9 @@ async def test_5000_tools_are_searched_by_several_at_once_over_one_index() -> No
 
 async def test_a_long_list_says_what_search_mode_would_save() -> None:
     view = Views().of(catalog(100, 50), GRANTS)
-    cost = view.cost()
+    cost = view.cost
     assert cost.tools == 5000
     assert cost.tokens > 100 * (cost.search_tokens or 0) > 0
     assert "mcp_mode: search" in (cost.advice or "")
-    assert Views().of(catalog(2, 20), GRANTS).cost().advice is None
-    assert Views().of(catalog(2, 50), GRANTS, "s1").cost().search_tokens is None
+    assert Views().of(catalog(2, 20), GRANTS).cost.advice is None
+    assert Views().of(catalog(2, 50), GRANTS, "s1").cost.search_tokens is None
