@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
 
 import msgspec
+from sqlalchemy import ScalarSelect
 from sqlmodel import Session, col, delete, func, select, tuple_
 
-from registry.db import Database, insert
+from registry.db import Database
 from registry.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
 from registry.ownership import FINAL_STATES
 
@@ -41,10 +42,9 @@ PURGE_TASKS = 500
 ROW_BYTES = 64 * 1024
 """How large the events of a row are together; one that is larger has its own."""
 
-_EVENTS = "task_events (agent, task_id, seq, form, data)"
 _APPEND = (
-    "INSERT INTO task_events (agent, task_id, seq, form, data) SELECT ?, ?, ?, ?, ? FROM tasks WHERE agent = ? AND task_id = ?"
-    " AND NOT EXISTS (SELECT 1 FROM task_events WHERE agent = ? AND task_id = ? AND seq >= ?)"
+    "INSERT INTO task_events (task, seq, form, data) SELECT id, ?, ?, ? FROM tasks WHERE agent = ? AND task_id = ?"
+    " AND NOT EXISTS (SELECT 1 FROM task_events WHERE task = tasks.id AND seq >= ?)"
 )
 _READS = " AND reader = ?"
 _IS_UNREAD = " AND reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?)"
@@ -121,7 +121,7 @@ class Events:
         def page(session: Session) -> list[Event]:
             wanted = (
                 select(TaskEvent.seq, TaskEvent.form, TaskEvent.data)
-                .where(TaskEvent.agent == agent, TaskEvent.task_id == task_id, TaskEvent.seq > seq)
+                .where(TaskEvent.task == _id_of(agent, task_id), TaskEvent.seq > seq)
                 .order_by(col(TaskEvent.seq))
                 .limit(PAGE_EVENTS)
             )
@@ -141,7 +141,7 @@ class Events:
         """The number of the task's last event; 0 when there is none."""
         found = await self._database.read(
             lambda session: session.exec(
-                select(func.max(TaskEvent.seq)).where(TaskEvent.agent == agent, TaskEvent.task_id == task_id)
+                select(func.max(TaskEvent.seq)).where(TaskEvent.task == _id_of(agent, task_id))
             ).one()
         )
         return found or 0
@@ -210,10 +210,10 @@ def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[b
     for agent, task_id, reader, events in batches:
         condition, who = (_IS_UNREAD, living) if reader is None else (_READS, reader)
         first, *rest = _rows(events)
-        name = (agent, task_id)
-        fits = connection.execute(_APPEND + condition, (*name, *first, *name, *name, events[0].seq, who)).rowcount == 1
-        if fits and rest:
-            insert(connection, _EVENTS, [(*name, *row) for row in rest])
+        fits = connection.execute(_APPEND + condition, (*first, agent, task_id, events[0].seq, who)).rowcount == 1
+        if fits:
+            for row in rest:
+                connection.execute(_APPEND, (*row, agent, task_id, row[0]))
         kept.append(fits)
     return kept
 
@@ -261,10 +261,14 @@ def _take_turns(connection: sqlite3.Connection, turns: list[_Turn]) -> list[bool
     return taken
 
 
-def _wanting(session: Session, before: float, keep: int) -> list[tuple[str, str]]:
-    """Names of tasks to be forgotten. Looks at all tasks, so it is not the writer's to do."""
+def _id_of(agent: str, task_id: str) -> ScalarSelect[int | None]:
+    return select(OwnedTask.id).where(OwnedTask.agent == agent, OwnedTask.task_id == task_id).scalar_subquery()
+
+
+def _wanting(session: Session, before: float, keep: int) -> list[int | None]:
+    """Ids of tasks to be forgotten. Looks at all tasks, so it is not the writer's to do."""
     finished = col(OwnedTask.state).in_(FINAL_STATES)
-    oldest = select(OwnedTask.agent, OwnedTask.task_id).where(finished).order_by(col(OwnedTask.updated_at))
+    oldest = select(col(OwnedTask.id)).where(finished).order_by(col(OwnedTask.updated_at))
     # an agent's clock may say anything, so a task is as old as this hub knows it at most
     old = oldest.where(OwnedTask.updated_at < before, OwnedTask.created_at < before)
     tasks = session.exec(old.limit(PURGE_TASKS)).all()
@@ -282,10 +286,10 @@ def _deserted(session: Session, before: float) -> list[tuple[str, str]]:
     return list(session.exec(wanted.limit(PURGE_TASKS)).all())
 
 
-def _forget(session: Session, tasks: list[tuple[str, str]], contexts: list[tuple[str, str]]) -> None:
-    for agent, task_id in tasks:
-        session.exec(delete(TaskEvent).where(col(TaskEvent.agent) == agent, col(TaskEvent.task_id) == task_id))
-        session.exec(delete(OwnedTask).where(col(OwnedTask.agent) == agent, col(OwnedTask.task_id) == task_id))
+def _forget(session: Session, tasks: list[int | None], contexts: list[tuple[str, str]]) -> None:
+    for task in tasks:
+        session.exec(delete(TaskEvent).where(col(TaskEvent.task) == task))
+        session.exec(delete(OwnedTask).where(col(OwnedTask.id) == task))
     for agent, context_id in contexts:
         named = (col(OwnedContext.agent) == agent, col(OwnedContext.context_id) == context_id)
         session.exec(delete(OwnedContext).where(*named))

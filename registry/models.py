@@ -79,9 +79,14 @@ class OwnedTask(SQLModel, table=True):
     """Whose an A2A task is. The row is there before the client sees the id."""
 
     __tablename__ = "tasks"
-    __table_args__ = (Index("ix_tasks_team", "team", sqlite_where=text("team IS NOT NULL")),)
-    agent: str = Field(primary_key=True)
-    task_id: str = Field(primary_key=True)
+    __table_args__ = (
+        UniqueConstraint("agent", "task_id"),
+        Index("ix_tasks_team", "team", sqlite_where=text("team IS NOT NULL")),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    """By which its events point to it: those of tasks that run at the same time are neighbours, where names are anywhere."""
+    agent: str
+    task_id: str
     owner: str = Field(index=True)
     team: str | None = None
     """Id of the team that it is shared in, as long as its agent's setting says so; None: it is the owner's alone."""
@@ -100,9 +105,8 @@ class TaskEvent(SQLModel, table=True):
     """One event of a task, as it was shown."""
 
     __tablename__ = "task_events"
-    __table_args__ = {"sqlite_with_rowid": False}
-    agent: str = Field(primary_key=True)
-    task_id: str = Field(primary_key=True)
+    task: int = Field(primary_key=True)
+    """Id of its `tasks` row."""
     seq: int = Field(primary_key=True)
     form: int
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

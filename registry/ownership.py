@@ -113,7 +113,8 @@ class Ownership:
 
     async def find_task(self, agent: str, task_id: str) -> OwnedTask | None:
         """The task's row, None when there is none."""
-        return await self._database.read(lambda session: session.get(OwnedTask, (agent, task_id)))
+        wanted = select(OwnedTask).where(OwnedTask.agent == agent, OwnedTask.task_id == task_id)
+        return await self._database.read(lambda session: session.exec(wanted).first())
 
     async def team_of(self, principal_id: str) -> str | None:
         """The team of a key now; None: it is in none, or not a valid key any more."""

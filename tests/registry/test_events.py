@@ -57,7 +57,8 @@ async def add(database: Database, task_id: str, state: str = WORKING, **members:
 
 async def reader(database: Database, task_id: str) -> str:
     await database.committed()
-    return await database.read(lambda session: session.get(OwnedTask, ("a", task_id)).reader)
+    wanted = select(OwnedTask.reader).where(OwnedTask.task_id == task_id)
+    return await database.read(lambda session: session.exec(wanted).one())
 
 
 async def left(database: Database) -> tuple[list[str], int]:

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -44,6 +45,24 @@ def test_the_head_that_is_checked_is_the_newest_revision() -> None:
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     config.set_main_option("path_separator", "os")
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+
+def test_tasks_and_their_events_survive_the_revision_that_numbers_them(engine: Engine) -> None:
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(schema.MIGRATIONS))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0009")
+        connection.exec_driver_sql(
+            "INSERT INTO tasks (agent, task_id, owner, context_id, state, created_at, updated_at)"
+            " VALUES ('a', 't1', 'me', 'c', 's', 2, 2), ('a', 't2', 'you', 'c', 's', 1, 1)"
+        )
+        connection.exec_driver_sql("INSERT INTO task_events VALUES ('a', 't1', 1, 0, x'31'), ('a', 't2', 1, 0, x'32')")
+    migrate(engine)
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT task_id, owner, data FROM tasks JOIN task_events ON task = id")
+        assert sorted(map(tuple, rows)) == [("t1", "me", b"1"), ("t2", "you", b"2")]
 
 
 def test_migrating_twice_changes_nothing(engine: Engine) -> None:
