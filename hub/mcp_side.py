@@ -45,7 +45,7 @@ def mcp_side(ground: Ground, registry: Registry, environment: Mapping[str, str])
     handles = Handles(ground.sealer)
     pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, environment=environment)
     sync = Sync(registry, gate=ground.gate, pool=pool)
-    dispatch = Dispatch(registry, gate=ground.gate, pool=pool)
+    dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles)
     connect = Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog)
     return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch, connect=connect)
 

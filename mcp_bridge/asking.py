@@ -16,7 +16,14 @@ from registry.entries import Feature, Prompt, Server
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
 
-NAMES: Mapping[str, str] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMES: Mapping[str, str] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 """The member that names what is asked for; 2026-07-28 mirrors it as `Mcp-Name`."""
 
 NEVER_RELAYED = frozenset(
@@ -33,7 +40,7 @@ NEVER_RELAYED = frozenset(
 """Methods that are the hub's own to answer, in one era or the other; lists too, which are answered before."""
 
 _RELAYED = re.compile(r"(?!tasks/|notifications/|rpc\.)[\x21-\x7e]{1,128}")
-"""A task is its caller's own, and servers do not know callers."""
+"""A task is its caller's own, and servers do not know callers: `tasks` relays what is asked about one."""
 
 _REF = frozenset({"type", "name", "uri"})
 _NO_COMPLETIONS: RawObject = {"completion": msgspec.Raw(b'{"values":[]}')}

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import msgspec
 
 from mcp_bridge.consent import result_of
+from mcp_bridge.handles import Handles
 from mcp_bridge.listener import Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
+from mcp_bridge.tasks import Tasks, is_task, request_of, shown
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request
 from registry.discreet import discreet
@@ -27,11 +29,12 @@ from registry.registry import Registry
 class Dispatch:
     """Shows principals what they may use, and relays what they ask of it."""
 
-    def __init__(self, registry: Registry, *, gate: Gate, pool: Pool) -> None:
+    def __init__(self, registry: Registry, *, gate: Gate, pool: Pool, handles: Handles) -> None:
         self._registry = registry
         self._gate = gate
         self._pool = pool
         self._views = Views()
+        self.tasks = Tasks(handles)
 
     def view(self, principal: Principal, path: str = AGGREGATE) -> View:
         """The principal's tools at a path of the MCP door; raises `NotFound`."""
@@ -73,6 +76,24 @@ class Dispatch:
             return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error), upstream.token)))
         return answer
 
+    async def follow(
+        self, principal: Principal, view: View, request: Request, *, request_id: str, listener: Listener
+    ) -> Answer:
+        """Ask about a task that a call of the principal became; `request` is the caller's own, its name the task's.
+
+        Raises:
+            InvalidParams: no such task of theirs in the view.
+            HubError: as `relay`.
+        """
+        task = self.tasks.open(request.name or "", view, principal)
+        asked = request_of(task, request)
+        answer = await self.relay(principal, task.tool, asked, request_id=request_id, listener=listener)
+        server = self._registry.catalog.servers.get(task.tool.server)
+        if answer.result is None or server is None:
+            return answer
+        token = self._pool.upstream(server, principal).token
+        return Answer(shown(answer.result, task, asked, view=view, server=server, token=token))
+
     async def connected(self, principal: Principal, server_name: str) -> None:
         """Wait a while for a principal to connect its account at a server."""
         server = self._registry.catalog.servers.get(server_name)
@@ -109,4 +130,5 @@ def check_complete(answer: Answer, callee: Feature | Server) -> None:
     """Refuse a result that asks its caller for input; raises `UpstreamInvalid`."""
     kind = (answer.result or {}).get("resultType")
     if kind is not None and decode(kind) != "complete":
-        raise UpstreamInvalid(callee.grant_name, "it asks for input, which cannot be passed on here")
+        made = "made a task of the call, and nobody here can follow it" if is_task(answer.result or {}) else None
+        raise UpstreamInvalid(callee.grant_name, f"it {made or 'asks for input, which cannot be passed on here'}")

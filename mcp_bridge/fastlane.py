@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from mcp_bridge import consent
+from mcp_bridge import consent, tasks
 from mcp_bridge import headers as mirrored
 from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
@@ -31,13 +31,14 @@ from mcp_bridge.wire import (
     as_raw,
 )
 from registry import judged
-from registry.entries import Prompt, Resource, Server, Tool
+from registry.entries import Feature, Prompt, Resource, Server, Tool
 from registry.errors import (
     ConsentNeeded,
     HeaderMismatch,
     InvalidParams,
     InvalidRequest,
     ParseFailed,
+    UpstreamInvalid,
     VersionNotSupported,
 )
 from registry.identity import Principal
@@ -46,9 +47,9 @@ from registry.judged import RawObject, decode, encode, read_object
 DECIDING = frozenset({"method", "params", "arguments", "_meta"})
 """Members that must stand once wherever they stand. `name` is looked at apart: it may well occur in several objects."""
 
-_NAME = frozenset({"name", "uri"})
+_NAME = frozenset({"name", "uri", "taskId"})
 _TOP = frozenset({"method", "params", "id"})
-_PARAMS = frozenset({"name", "uri", "ref", "arguments", "_meta", "cursor", "inputResponses", "requestState"})
+_PARAMS = frozenset({"name", "uri", "ref", "taskId", "arguments", "_meta", "cursor", "inputResponses", "requestState"})
 _ROUTING = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
 
 
@@ -81,7 +82,10 @@ def read_body(data: bytes) -> Posted:
         if names > 1 and member in found:
             names -= bytes(found[member]).count(b'"name"')
     if (
-        names > 1 or ("uri" in found and data.count(b'"uri"') > 1) or data.find(b"\\u") >= 0
+        names > 1
+        or ("uri" in found and data.count(b'"uri"') > 1)
+        or ("taskId" in found and data.count(b'"taskId"') > 1)
+        or data.find(b"\\u") >= 0
     ):  # an escape may spell it too
         judged.body(data, DECIDING | _NAME)
     return Posted(top, found)
@@ -168,6 +172,8 @@ class FastLane:
 
     async def answer(self, message: Message, caller: Caller) -> bytes | Answer:
         """Return the encoded result, or an upstream's answer that is an error; raises `HubError` of any kind."""
+        if message.method in tasks.METHODS:
+            return await self._followed(message, caller)
         try:
             if "inputResponses" in message.params:
                 return await self._go_on(message, caller)
@@ -192,6 +198,24 @@ class FastLane:
                 return as_modern(as_raw(consent.result_of(needed)))
             await self._dispatch.connected(caller.principal, needed.server)
             return await self._answer(message, caller)
+
+    async def _followed(self, message: Message, caller: Caller) -> bytes | Answer:
+        """Answer what is asked about a task that a call became."""
+        if not tasks.declares(message.meta):
+            return tasks.NOT_DECLARED
+        answer = await self._dispatch.follow(
+            caller.principal,
+            caller.view,
+            Request(
+                method=message.method,
+                params={**message.params},
+                meta=message.meta,
+                name=decode(message.params["taskId"]),
+            ),
+            request_id=caller.request_id,
+            listener=caller.listener,
+        )
+        return as_modern(answer.result) if answer.result is not None else answer
 
     async def _answer(self, message: Message, caller: Caller) -> bytes | Answer:
         if message.method in LOCAL:
@@ -226,9 +250,18 @@ class FastLane:
         if answer.result is None:
             return _as_modern_error(answer) if isinstance(callee, Resource) else answer
         result = caller.view.shown(callee, answer.result)
+        if tasks.is_task(result):
+            result = self._made(result, message, caller, callee)
         if headers is None and isinstance(callee, Prompt):
             result = as_tool_result(callee, result)
         return as_modern(result if message.method != "resources/read" else _cached_by_nobody_else(result))
+
+    def _made(self, result: RawObject, message: Message, caller: Caller, callee: Feature | Server) -> RawObject:
+        """The task that a call became, as its caller may know it; raises `UpstreamInvalid`."""
+        if not isinstance(callee, Tool) or not tasks.declares(message.meta):
+            raise UpstreamInvalid(callee.grant_name, "it made a task of a request whose caller cannot follow tasks")
+        name = decode(message.params["name"])
+        return self._dispatch.tasks.made(result, callee, shown=name, principal=caller.principal)
 
 
 LOCAL = frozenset({"server/discover", *(of.method for of in LISTS.values())})

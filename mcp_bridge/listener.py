@@ -29,9 +29,6 @@ NOT_ANSWERED = -32603
 SERVER_KEY = "hubbub/server"
 """`_meta` key of what a client is asked: the name of the server that asks."""
 
-TASKS = "io.modelcontextprotocol/tasks"
-"""An extension that the hub would have to translate, and does not."""
-
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _NOTHING = msgspec.Raw(b"{}")
 
@@ -80,9 +77,6 @@ def passed_on(capabilities: bytes, *, sampling: bool) -> msgspec.Raw:
     found = _object(capabilities)
     if not sampling:
         found.pop("sampling", None)
-    extensions = found.get("extensions")
-    if isinstance(extensions, dict):
-        found["extensions"] = {name: one for name, one in extensions.items() if name != TASKS}
     return msgspec.Raw(encode(found))
 
 

@@ -72,12 +72,18 @@ def read_page(result: RawObject, member: str) -> tuple[list[msgspec.Raw], str | 
 
 def introduction(server: str, said: JsonObject) -> Listed:
     """What a server says of itself (the result of `server/discover` or `initialize`), to be kept."""
-    capabilities, instructions = said.get("capabilities"), said.get("instructions")
+    instructions = said.get("instructions")
+    capabilities = _names(said.get("capabilities"))
     kept = {
-        "capabilities": sorted(capabilities) if isinstance(capabilities, dict) else [],
+        "capabilities": sorted(capabilities),
+        "extensions": sorted(_names(capabilities.get("extensions"))),
         "instructions": instructions[:MAX_INSTRUCTIONS] if isinstance(instructions, str) else "",
     }
     return Listed(name=server, exposed=server, description=encode(kept), kind="server")
+
+
+def _names(found: object) -> JsonObject:
+    return found if isinstance(found, dict) else {}
 
 
 def listed(server: str, things: Sequence[msgspec.Raw], kind: ListedKind = "tool") -> list[Listed]:

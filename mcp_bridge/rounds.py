@@ -77,13 +77,16 @@ def read_round(answer: Answer, request: Request, server: Server) -> Round:
     return Round(questions, state)
 
 
+def as_requests(found: Round) -> JsonObject:
+    """What is asked, as `inputRequests` hold it."""
+    return {key: {"method": method, "params": params} for key, (method, params) in found.questions.items()}
+
+
 def input_required(found: Round) -> Answer:
     """The answer that asks a caller of 2026-07-28."""
     result: JsonObject = {"resultType": "input_required"}
     if found.questions:
-        result["inputRequests"] = {
-            key: {"method": method, "params": params} for key, (method, params) in found.questions.items()
-        }
+        result["inputRequests"] = as_requests(found)
     if found.state is not None:
         result["requestState"] = found.state
     return Answer({name: msgspec.Raw(encode(value)) for name, value in result.items()}, is_for_caller=True)

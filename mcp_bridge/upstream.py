@@ -99,7 +99,7 @@ class Upstream:
         if self._credential is not None:  # before a connection is opened in vain
             await self._credential.tokens()
         with _Stoppable(self._calls, permit.entry_name):
-            if not RETRY_MEMBERS.isdisjoint(request.params):
+            if not RETRY_MEMBERS.isdisjoint(request.params) and request.method != "tasks/update":
                 return await self._retried(request, permit, listener)
             answer = await self._ask(request, permit, listener)
             return answer if not asks(answer) else await self._more(answer, request, permit, listener)

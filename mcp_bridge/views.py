@@ -13,7 +13,7 @@ from mcp_bridge.listing import LISTS, MAX_NAME, MAX_URI
 from mcp_bridge.naming import exposed_name
 from mcp_bridge.search import Cost, Search, cost_of, is_wanted
 from mcp_bridge.uris import exposed_meta_of, exposed_result, exposed_uri, split_uri
-from mcp_bridge.wire import HUB, META_SERVER, MODERN
+from mcp_bridge.wire import HUB, META_SERVER, MODERN, TASKS
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.catalog import Catalog
 from registry.entries import Feature, ListedKind, Presented, Prompt, Resource, Server, Tool, Toolset
@@ -191,6 +191,8 @@ class View:
 
     def _introduce(self, *, is_modern: bool) -> bytes:
         said: JsonObject = {"capabilities": self._capabilities()}
+        if is_modern and self._makes_tasks():
+            said["capabilities"]["extensions"] = {TASKS: {}}
         if instructions := self._instructions():
             said["instructions"] = instructions
         if is_modern:
@@ -201,6 +203,11 @@ class View:
         """What can be asked for here; of one server, what it has."""
         name = self._server.name if self._server is not None else ""
         return {one: {} for one in ("tools", "prompts", "resources", "completions") if self.has(name, one)}
+
+    def _makes_tasks(self) -> bool:
+        """Whether a call here may become a task: a server that was never reached may make some, and of several one."""
+        said = self._sight.catalog.introductions.get(self._server.name) if self._server is not None else None
+        return said is None or TASKS in said.extensions
 
     def _instructions(self) -> str:
         """What a model should know of what is here: of each server its own first words."""

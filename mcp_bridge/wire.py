@@ -20,6 +20,8 @@ META_CAPABILITIES = META_PREFIX + "clientCapabilities"
 META_CLIENT = META_PREFIX + "clientInfo"
 META_SERVER = META_PREFIX + "serverInfo"
 META_LOG_LEVEL = META_PREFIX + "logLevel"
+TASKS = META_PREFIX + "tasks"
+"""The extension by which a server may answer a call with a task (SEP-2663)."""
 QUARANTINED = "hubbub/quarantined"
 """In the `_meta` of a listed thing: why it cannot be offered."""
 

@@ -175,6 +175,7 @@ class Introduction:
     """What a server says of itself before anything is asked of it."""
 
     capabilities: frozenset[str] = frozenset()
+    extensions: frozenset[str] = frozenset()
     instructions: str = ""
 
 

@@ -249,7 +249,7 @@ async def test_the_headers_of_an_unknown_method_go_with_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "method", ["tasks/get", "subscriptions/listen", "resources/subscribe", "notifications/x", "initialize"]
+    "method", ["tasks/list", "subscriptions/listen", "resources/subscribe", "notifications/x", "initialize"]
 )
 async def test_methods_with_state_are_never_relayed_raw(tmp_path: Path, method: str) -> None:
     async with hub_of(tmp_path) as (hub, peer):

@@ -25,6 +25,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
 from tests.conftest import served
+from tests.peers import mcp_tasks
 
 Era = Literal["modern", "legacy"]
 
@@ -227,6 +228,8 @@ class Everything:
             on_subscriptions_listen=ListenHandler(self.bus),
         )
         self.server.add_request_handler("logging/setLevel", t.SetLevelRequestParams, self.nothing)
+        self.tasks = mcp_tasks.TaskTools()
+        self.tasks.attach(self.server)
         self.server.middleware.append(
             RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience="everything")
         )
@@ -243,6 +246,7 @@ class Everything:
             **dict.fromkeys(DESCRIPTIONS, NOTHING),
             **{name: q.schema for name, q in QUESTIONS.items()},
             **SCHEMAS,
+            **mcp_tasks.TOOLS,
         }
         if "tool" in self.extra:
             schemas["test_dynamic_tool"] = NOTHING
@@ -327,6 +331,8 @@ class Everything:
         name, arguments = params.name, params.arguments or {}
         if question := self.question(ctx, name, arguments):
             return await self.ask(ctx, params, question, _tool_text)
+        if name in mcp_tasks.TOOLS:
+            return await self.tasks.call(ctx, params)
         if special := SPECIALS.get(name):
             await special(self, ctx)
         if name not in CONTENTS and name not in DESCRIPTIONS and name not in SCHEMAS and name != "test_dynamic_tool":
@@ -475,6 +481,7 @@ async def everything(*, only: Era | None = None) -> AsyncIterator[str]:
     app = peer.server.streamable_http_app(streamable_http_path="/mcp")
     async with served(_refusing(app, only) if only else app) as url:
         yield f"{url}/mcp"
+    await peer.tasks.aclose()
 
 
 def _refusing(app: Callable[..., Any], only: Era) -> Callable[..., Any]:
