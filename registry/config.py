@@ -251,7 +251,7 @@ class _Reading:
 
     def _toolset(self, name: str, shape: ToolsetShape) -> Toolset:
         items = ("toolsets", name, "tools")
-        for at, member, text in toolsets.faults(shape, lambda at: self.source.line((*items, at))):
+        for at, member, text in toolsets.faults(shape, lambda at: f"line {self.source.line((*items, at))}"):
             self.fault((*items, at, member), text)
         return toolsets.toolset(name, shape)
 
@@ -410,11 +410,12 @@ _SECTIONS: dict[str, tuple[str, type[Shape]]] = {
     "agent": ("agents", AgentShape),
     "server": ("mcpServers", ServerShape),
     "model": ("models", ModelShape),
+    "toolset": ("toolsets", ToolsetShape),
 }
 
 
 def stored_entry(kind: str, name: str, body: JsonObject, *, trusted: bool) -> Any:
-    """Read a body of the admin API as the entry `name`; `kind` is `agent`, `server` or `model`.
+    """Read a body of the admin API as the entry `name`; `kind` is `agent`, `server`, `model` or `toolset`.
 
     A `name` in the body is not looked at. `trusted` says that the admin key wrote it.
 
@@ -437,6 +438,8 @@ def stored_entry(kind: str, name: str, body: JsonObject, *, trusted: bool) -> An
         members = {member: item for member, item in members.items() if member not in CLIENT_ONLY}
     try:
         shape = of_shape.model_validate(without_nulls(members, (section, name)))
+        if isinstance(shape, ToolsetShape):
+            return toolsets.stored_toolset(name, shape)
         return _ENTRIES[section](name, shape, {}, "api", trusted)
     except ValidationError as error:
         raise _refusal(error, (section, name)) from None

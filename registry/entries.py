@@ -224,6 +224,7 @@ class Toolset:
     """Further tools, and those of the globs that are shown otherwise."""
     mode: Literal["search", "full"] | None = None
     """How its tools are listed when neither request nor key says so; None: all."""
+    owner: Owner = "file"
 
 
 ListedKind = Literal["tool", "prompt", "resource", "template", "server"]

@@ -31,6 +31,7 @@ from registry.entries import (
     ResourceTemplate,
     Server,
     Tool,
+    Toolset,
 )
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.judged import JsonObject
@@ -41,6 +42,12 @@ from registry.secrets import Sealer, SecretKeyInvalid
 logger = logging.getLogger(__name__)
 
 EntryKind = Literal["agent", "server", "model"]
+StoredKind = EntryKind | Literal["toolset"]
+_Entry = Agent | Server | Model | Toolset
+
+_SHARING: dict[str, str] = {"server": "toolset", "toolset": "server"}
+"""Kinds that share one namespace: both are served at `/mcp/{name}`."""
+
 Listener = Callable[[Catalog, Catalog], None]
 """Called in the event loop with the old and the new catalog, after the swap."""
 
@@ -68,7 +75,7 @@ class Listed:
 class _Stored:
     """What the database holds, as the catalog needs it."""
 
-    entries: dict[tuple[str, str], Agent | Server | Model] = field(default_factory=dict)
+    entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
     switched_off: frozenset[tuple[str, str]] = frozenset()
     listed: list[ListedFeature] = field(default_factory=list)
 
@@ -84,7 +91,7 @@ class Registry:
         self._declared = Declared()
         self._seen = -1
         """The last row of `changes` that was applied; -1: nothing was read yet."""
-        self._all: dict[tuple[str, str], Agent | Server | Model] = {}
+        self._all: dict[tuple[str, str], _Entry] = {}
         self._listeners: list[Listener] = []
         self._rebuilding = asyncio.Lock()
 
@@ -106,29 +113,32 @@ class Registry:
         self._declared = declared
         await self._rebuild()
 
-    async def put(self, kind: EntryKind, name: str, body: JsonObject, *, trusted: bool) -> Agent | Server | Model:
+    async def put(self, kind: StoredKind, name: str, body: JsonObject, *, trusted: bool) -> None:
         """Store an entry made through the API; usable when this returns.
 
         Raises:
             InvalidRequest: the body says so.
             Conflict: the name is taken, by the file or by a stored entry.
         """
-        entry: Agent | Server | Model = stored_entry(kind, name, body, trusted=trusted)
-        if (kind, name) in declared_entries(self._declared) or (kind == "server" and name in self._declared.toolsets):
-            raise Conflict(f"The file declares a {kind} named {name!r}.")
+        stored_entry(kind, name, body, trusted=trusted)
+        kinds = [kind, _SHARING[kind]] if kind in _SHARING else [kind]
+        of_file = declared_entries(self._declared)
+        for taken in kinds:
+            if (taken, name) in of_file:
+                raise Conflict(f"The file declares a {taken} named {name!r}.")
         sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
 
         def insert(session: Session) -> None:
-            if session.get(StoredEntry, (kind, name)) is not None:
-                raise Conflict(f"A {kind} named {name!r} exists.")
+            for taken in kinds:
+                if session.get(StoredEntry, (taken, name)) is not None:
+                    raise Conflict(f"A {taken} named {name!r} exists.")
             session.add(StoredEntry(kind=kind, name=name, sealed=sealed, trusted=trusted, created_at=time.time()))
             session.add(Change(kind="catalog", name=name))
 
         await self._database.write(insert)
         await self._rebuild()
-        return entry
 
-    async def replace(self, kind: EntryKind, name: str, body: JsonObject, *, trusted: bool) -> None:
+    async def replace(self, kind: StoredKind, name: str, body: JsonObject, *, trusted: bool) -> None:
         """Replace a stored entry's body; raises `InvalidRequest`, `NotFound`, or `Conflict` for an entry of the file."""
         stored_entry(kind, name, body, trusted=trusted)
         sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
@@ -142,7 +152,7 @@ class Registry:
         await self._database.write(update)
         await self._rebuild()
 
-    async def delete(self, kind: EntryKind, name: str) -> None:
+    async def delete(self, kind: StoredKind, name: str) -> None:
         """Remove a stored entry; raises `NotFound`, or `Conflict` for an entry of the file."""
 
         def remove(session: Session) -> None:
@@ -160,9 +170,14 @@ class Registry:
 
     def all_of(self, kind: EntryKind) -> dict[str, Agent | Server | Model]:
         """All entries of a kind by name, those switched off included."""
-        return {name: entry for (of_kind, name), entry in self._all.items() if of_kind == kind}
+        entries = ((of_kind, name, entry) for (of_kind, name), entry in self._all.items())
+        return {name: entry for of_kind, name, entry in entries if of_kind == kind and not isinstance(entry, Toolset)}
 
-    async def body(self, kind: EntryKind, name: str) -> JsonObject | None:
+    def toolsets(self) -> dict[str, Toolset]:
+        """All toolsets by name, those switched off included."""
+        return {name: entry for (_, name), entry in self._all.items() if isinstance(entry, Toolset)}
+
+    async def body(self, kind: StoredKind, name: str) -> JsonObject | None:
         """The stored body of an entry made through the API, secrets included; None: not stored here."""
         row = await self._database.read(lambda session: session.get(StoredEntry, (kind, name)))
         if row is None:
@@ -170,7 +185,7 @@ class Registry:
         found: JsonObject = msgspec.json.decode(self._sealer.open(row.sealed, about=f"{kind}/{name}"))
         return found
 
-    async def switch(self, kind: EntryKind, name: str, *, on: bool) -> None:
+    async def switch(self, kind: StoredKind, name: str, *, on: bool) -> None:
         """Switch an entry on or off, whoever owns it, at once and lastingly."""
 
         def change(session: Session) -> None:
@@ -270,7 +285,7 @@ class Registry:
             )
 
         rows, off, listed = await self._database.read(query)
-        entries: dict[tuple[str, str], Agent | Server | Model] = {}
+        entries: dict[tuple[str, str], _Entry] = {}
         for row in rows:
             about = f"{row.kind}/{row.name}"
             try:
@@ -280,7 +295,7 @@ class Registry:
                 logger.error("stored entry cannot be used", extra={"entry": about, "reason": str(error)})  # noqa: TRY400
         return _Stored(entries, frozenset((row.kind, row.name) for row in off), listed)
 
-    def _own(self, session: Session, kind: EntryKind, name: str) -> StoredEntry:
+    def _own(self, session: Session, kind: StoredKind, name: str) -> StoredEntry:
         row = session.get(StoredEntry, (kind, name))
         if row is None:
             if (kind, name) in declared_entries(self._declared):
@@ -298,19 +313,22 @@ def _facts(row: ListedFeature) -> tuple[object, ...]:
     return row.kind, row.name, row.exposed, row.description, row.quarantined
 
 
-def declared_entries(declared: Declared) -> dict[tuple[str, str], Agent | Server | Model]:
+def declared_entries(declared: Declared) -> dict[tuple[str, str], _Entry]:
     """The file's entries by kind and name."""
     return {
         **{("agent", name): agent for name, agent in declared.agents.items()},
         **{("server", name): server for name, server in declared.servers.items()},
         **{("model", name): model for name, model in declared.models.items()},
+        **{("toolset", name): toolset for name, toolset in declared.toolsets.items()},
     }
 
 
 def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
     """Put a catalog together: the file wins over a stored entry of the same name; what is switched off is left out."""
     of_file = declared_entries(declared)
-    on = {key: entry for key, entry in {**stored.entries, **of_file}.items() if key not in stored.switched_off}
+    shadowed = frozenset(key for key in stored.entries if key in of_file or (_SHARING.get(key[0]), key[1]) in of_file)
+    kept = {key: entry for key, entry in stored.entries.items() if key not in shadowed}
+    on = {key: entry for key, entry in {**kept, **of_file}.items() if key not in stored.switched_off}
     servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
     offered = [row for name, rows in _by_server(stored.listed) if name in servers for row in _kept(servers[name], rows)]
     return Catalog(
@@ -318,7 +336,7 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
         agents={entry.name: entry for entry in on.values() if isinstance(entry, Agent)},
         servers=servers,
         models={entry.name: entry for entry in on.values() if isinstance(entry, Model)},
-        toolsets=declared.toolsets,
+        toolsets={entry.name: entry for entry in on.values() if isinstance(entry, Toolset)},
         tools=_features(offered, "tool", Tool),
         prompts=_features(offered, "prompt", Prompt),
         resources=_features(offered, "resource", Resource),
@@ -333,7 +351,7 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
             for row in offered
             if row.quarantined is not None
         ),
-        shadowed=frozenset(stored.entries.keys() & of_file.keys()),
+        shadowed=shadowed,
         switched_off=stored.switched_off,
     )
 

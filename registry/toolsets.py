@@ -1,4 +1,4 @@
-"""Toolsets as the file writes them: which tools, under which names, told how. Pure: a shape in, an entry or faults out."""
+"""Toolsets as the file and the API write them: which tools, under which names, told how. Pure: a shape in, an entry or faults out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from registry.access import SEPARATOR
-from registry.entries import Presented, Toolset
+from registry.entries import Owner, Presented, Toolset
 from registry.shapes import ToolsetShape, ToolShape
 
 SEARCH_NAMES = ("search_tools", "describe_tool", "call_tool")
@@ -15,10 +15,11 @@ SEARCH_NAMES = ("search_tools", "describe_tool", "call_tool")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,47}")
 
 
-def toolset(name: str, shape: ToolsetShape) -> Toolset:
+def toolset(name: str, shape: ToolsetShape, owner: Owner = "file") -> Toolset:
     """The toolset that a valid shape says."""
     return Toolset(
         name=name,
+        owner=owner,
         description=shape.description,
         mode=shape.mode,
         tools=tuple(one.tool for one in shape.tools if not _is_presented(one)),
@@ -30,8 +31,16 @@ def toolset(name: str, shape: ToolsetShape) -> Toolset:
     )
 
 
-def faults(shape: ToolsetShape, line_of: Callable[[int], int]) -> Iterator[tuple[int, str, str]]:
-    """Say what is wrong with the tools: position, member and text; `line_of` tells in which line a position stands."""
+def stored_toolset(name: str, shape: ToolsetShape) -> Toolset:
+    """The toolset that a body of the admin API says; raises `ValueError` with all that is wrong with its tools."""
+    found = [f"tools.{at}.{member}: {text}" for at, member, text in faults(shape, lambda at: f"tools.{at}")]
+    if found:
+        raise ValueError("; ".join(found))
+    return toolset(name, shape, "api")
+
+
+def faults(shape: ToolsetShape, place_of: Callable[[int], str]) -> Iterator[tuple[int, str, str]]:
+    """Say what is wrong with the tools: position, member and text; `place_of` tells a reader where a position stands."""
     taken: dict[str, int] = {}
     for at, one in enumerate(shape.tools):
         if _is_presented(one) and ("*" in one.tool or SEPARATOR not in one.tool):
@@ -41,7 +50,7 @@ def faults(shape: ToolsetShape, line_of: Callable[[int], int]) -> Iterator[tuple
         if text := _alias_fault(one.alias):
             yield at, "as", text
         if one.alias in taken:
-            yield at, "as", f"{one.alias} is another tool's name here, in line {line_of(taken[one.alias])}"
+            yield at, "as", f"{one.alias} is another tool's name here, in {place_of(taken[one.alias])}"
         taken.setdefault(one.alias, at)
 
 

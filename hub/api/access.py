@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Body, Depends, Request
 
 from hub.services import Services
-from registry.errors import NotFound
+from registry.errors import InvalidRequest, NotFound
 from registry.identity import Principal
+from registry.judged import JsonObject
 
 
 def _services(request: Request) -> Services:
@@ -18,6 +19,15 @@ def _services(request: Request) -> Services:
 
 
 ServicesNow = Annotated[Services, Depends(_services)]
+JsonBody = Annotated[dict[str, Any], Body()]
+
+
+def read_disabled(body: JsonObject) -> bool | None:
+    """Take the switch out of the body of a change; None: it is left as it is. Raises `InvalidRequest`."""
+    disabled = body.pop("disabled", None)
+    if disabled is not None and not isinstance(disabled, bool):
+        raise InvalidRequest("disabled must be true or false", member="disabled")
+    return disabled
 
 
 def needs(collection: str) -> Callable[[Request], Principal]:

@@ -4,11 +4,11 @@ Bodies are the maps of hub.yaml plus `name`. What the file declares is shown and
 Secrets go in and never come out.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query
+from fastapi import APIRouter, Depends, Query
 
-from hub.api.access import ServicesNow, lists, needs
+from hub.api.access import JsonBody, ServicesNow, lists, needs, read_disabled
 from hub.api.agent_cards import card_state
 from hub.api.toolsets import view_cost
 from hub.services import Services
@@ -19,8 +19,6 @@ from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.registry import EntryKind
-
-JsonBody = Annotated[dict[str, Any], Body()]
 
 EXAMPLES: dict[EntryKind, JsonObject] = {
     "agent": {"name": "research", "url": "https://agents.example/research"},
@@ -51,10 +49,10 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
         name = body.pop("name", None)
         if not isinstance(name, str):
             raise InvalidRequest("name is missing", member="name")
-        entry = await services.registry.put(kind, name, body, trusted=caller.is_admin)
+        await services.registry.put(kind, name, body, trusted=caller.is_admin)
         if kind == "server":
             await services.greet(name)
-        return _public(services, kind, entry)
+        return _public(services, kind, _find(services, kind, name))
 
     @router.get("")
     async def listed(
@@ -93,9 +91,7 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
 async def _change(services: Services, key: tuple[EntryKind, str], body: JsonObject, caller: Principal) -> JsonObject:
     kind, name = key
     entry = _find(services, kind, name)
-    disabled = body.pop("disabled", None)
-    if disabled is not None and not isinstance(disabled, bool):
-        raise InvalidRequest("disabled must be true or false", member="disabled")
+    disabled = read_disabled(body)
     if body:
         stored = await services.registry.body(kind, name)
         if stored is None or entry.owner == "file":

@@ -16,6 +16,7 @@ COMMANDS = {
     "mcp": ("hub.cli.lists", "List MCP servers."),
     "models": ("hub.cli.lists", "List models."),
     "tools": ("hub.cli.lists", "List tools."),
+    "toolsets": ("hub.cli.lists", "List toolsets."),
     "import": ("hub.cli.imports", "Turn mcp.json or LiteLLM's config.yaml into hub.yaml."),
     "migrate": ("hub.cli.migrate", "Bring the database's schema to head."),
 }

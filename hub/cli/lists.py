@@ -1,4 +1,4 @@
-"""`hubbub agents|mcp|models|tools list`: what the file and the database hold; changes nothing."""
+"""`hubbub agents|mcp|models|tools|toolsets list`: what the file and the database hold; changes nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hub.services import sealer
 from mcp_bridge.views import cost_at
 from registry.access import EVERYTHING
 from registry.config import Declared
-from registry.entries import Agent, Model, Server
+from registry.entries import Agent, Model, Server, Toolset
 from registry.keys import Keys
-from registry.registry import EntryKind, Registry
+from registry.registry import EntryKind, Registry, StoredKind
 
 
 @click.group("agents")
@@ -36,6 +36,11 @@ def models_command() -> None:
 @click.group("tools")
 def tools_command() -> None:
     """Tools of MCP servers."""
+
+
+@click.group("toolsets")
+def toolsets_command() -> None:
+    """Toolsets."""
 
 
 async def _registry(declared: Declared) -> Registry:
@@ -67,13 +72,15 @@ def _where(entry: Agent | Server | Model) -> str:
     return entry.url or "-"
 
 
-def _state(registry: Registry, kind: EntryKind, entry: Agent | Server | Model) -> str:
+def _state(registry: Registry, kind: StoredKind, entry: Agent | Server | Model | Toolset) -> str:
     key = (kind, entry.name)
     if key in registry.catalog.switched_off:
         return "switched off"
-    if entry.unavailable is not None:
+    if not isinstance(entry, Toolset) and entry.unavailable is not None:
         return f"unavailable: {entry.unavailable}"
-    return "hides a stored one" if key in registry.catalog.shadowed else "-"
+    if key not in registry.catalog.shadowed:
+        return "-"
+    return "hides a stored one" if entry.owner == "file" else "hidden by one of the file"
 
 
 def _show(config: Path | None, kind: EntryKind, what: str, head: str) -> None:
@@ -125,6 +132,20 @@ def _tools(config: Path | None) -> None:
         click.echo(f"\n{cost.tools} tools, about {cost.tokens:,} tokens for a model that is given them all.")
     if cost.advice is not None:
         click.echo(cost.advice)
+
+
+@toolsets_command.command("list")
+@config_option
+def _toolsets(config: Path | None) -> None:
+    """List toolsets."""
+    registry = _read(config)
+    rows = []
+    for name, found in sorted(registry.toolsets().items()):
+        cost = cost_at(registry.catalog, EVERYTHING, name)
+        state = _state(registry, "toolset", found)
+        rows.append((name, found.mode or "-", found.owner, state, str(cost.tools), f"{cost.tokens:,}"))
+    head = ("NAME", "MODE", "MADE IN", "STATE", "TOOLS", "TOKENS")
+    click.echo(table(head, rows) if rows else "No toolsets.")
 
 
 def _summary(description: bytes) -> str:

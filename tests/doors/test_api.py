@@ -79,7 +79,7 @@ async def test_a_key_says_how_its_tools_are_listed(admin: httpx.AsyncClient) -> 
     assert (await admin.post("/api/keys", json={"name": "b", "allow": [], "mcp_mode": "some"})).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/api/keys", "/api/models", "/api/mcp-servers", "/api/usage"])
+@pytest.mark.parametrize("path", ["/api/keys", "/api/models", "/api/mcp-servers", "/api/toolsets", "/api/usage"])
 async def test_a_collection_without_its_grant_looks_like_no_path(running: Hub, path: str) -> None:
     secret = await running.key("tool:*", "model:*", "agent:*")
     async with running.http(secret) as caller:

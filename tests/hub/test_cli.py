@@ -195,12 +195,14 @@ def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -
         "agents: {a: {url: 'http://x.example'}, b: {model: m}}\n"
         "mcpServers: {s: {command: npx, args: [-y, server]}}\n"
         "models: {m: {provider: offline}}\n"
+        "toolsets: {t: {mode: search, tools: ['s__*']}}\n"
     )
     agents = run("agents", "list").output
     assert "http://x.example" in agents
     assert "unavailable: agents made here" in agents
     assert "npx -y server" in run("mcp", "list").output
     assert "offline: m" in run("models", "list").output
+    assert run("toolsets", "list").output.split()[-6:] == ["t", "search", "file", "-", "0", "0"]
     assert run("tools", "list").output.endswith("No tools: servers list theirs when the hub runs.\n")
 
 

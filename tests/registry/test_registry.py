@@ -106,6 +106,24 @@ async def test_the_file_wins_over_a_stored_entry_of_its_name_and_says_so(registr
     assert registry.catalog.agents["late"].url == "https://a.example"
 
 
+async def test_servers_and_toolsets_share_their_names_whoever_wrote_them(registry: Registry) -> None:
+    await registry.put("server", "one", {"url": "https://a.example/mcp"}, trusted=True)
+    await registry.put("toolset", "two", {"tools": ["one__*"]}, trusted=False)
+    for kind, name, body in (("toolset", "one", {"tools": []}), ("server", "two", {"url": "https://a.example/mcp"})):
+        with pytest.raises(Conflict):
+            await registry.put(kind, name, body, trusted=True)  # type: ignore[arg-type]
+    await registry.follow_file(
+        Declared(
+            toolsets={"one": Toolset(name="one", tools=("x__*",))},
+            servers={"two": Server(name="two", url="http://file.example")},
+        )
+    )
+    assert registry.catalog.shadowed == {("server", "one"), ("toolset", "two")}
+    assert (set(registry.catalog.servers), set(registry.catalog.toolsets)) == ({"two"}, {"one"})
+    await registry.follow_file(Declared())
+    assert (set(registry.catalog.servers), set(registry.catalog.toolsets)) == ({"one"}, {"two"})
+
+
 async def test_what_the_file_owns_is_not_changed_here(registry: Registry) -> None:
     with pytest.raises(Conflict, match="file"):
         await registry.delete("agent", "mine")
