@@ -6,11 +6,13 @@ because its typed methods drop unknown fields and let one bad tool hide a whole 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import anyio
 import httpx2
 import mcp_types
 import msgspec
@@ -43,6 +45,13 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 _CONNECTION_CLOSED, _REQUEST_TIMEOUT, _PARSE_ERROR = -32000, -32001, -32700
 """Codes that the SDK's client makes up itself."""
+
+
+_OVER = (anyio.ClosedResourceError, anyio.BrokenResourceError)
+# what came too late for a call that was given up is no error, and no traceback in the log
+logging.getLogger("mcp.client.streamable_http").addFilter(
+    lambda record: record.exc_info is None or not isinstance(record.exc_info[1], _OVER)
+)
 
 
 class Lost(Exception):

@@ -82,12 +82,6 @@ class Owner:
         self._stopped = False
 
     @property
-    def is_connected(self) -> bool:
-        """Whether a usable connection is open."""
-        live = self._live
-        return live is not None and live.ready.done() and not live.ended
-
-    @property
     def is_open(self) -> bool:
         """Whether a connection is open, or being opened or drained."""
         return bool(self._tasks)

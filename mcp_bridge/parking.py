@@ -19,7 +19,10 @@ from registry.judged import JsonObject
 from registry.secrets import new_id
 
 MAX_PARKED = 16
-"""Calls of one principal that may wait at one server."""
+"""Calls of one principal that may wait at one server for its answer."""
+
+MAX_IN_ALL = 1000
+"""Calls of all principals that may, and results that nobody has come back for."""
 
 Run = Callable[[Listener], Awaitable[Answer]]
 """Makes the call; the listener is its caller, present or not."""
@@ -39,7 +42,7 @@ class Parked:
         self._questions: dict[str, tuple[str, JsonObject, asyncio.Future[JsonObject]]] = {}
         self._changed = asyncio.Event()
         self.task: asyncio.Task[Answer] = asyncio.get_running_loop().create_task(_answer(run, self))
-        self.task.add_done_callback(lambda _: self._changed.set())
+        self.task.add_done_callback(self._ended)
 
     async def opened(self) -> None:
         """As `Listener.opened`."""
@@ -62,10 +65,7 @@ class Parked:
         self._questions[key] = method, asked, answer
         self._changed.set()
         try:
-            async with asyncio.timeout(LASTS_S):
-                return await answer
-        except TimeoutError:
-            raise Unanswered(NOT_ANSWERED, "the client did not answer in time") from None
+            return await answer  # ends with the call, when nobody comes back for it
         finally:
             del self._questions[key]
 
@@ -96,6 +96,11 @@ class Parked:
         finally:
             self.present = None
 
+    def _ended(self, task: asyncio.Task[Answer]) -> None:
+        self._changed.set()
+        if not task.cancelled():
+            task.exception()  # it is the next caller's, if one comes
+
 
 async def _answer(run: Run, parked: Parked) -> Answer:
     return await run(parked)
@@ -108,18 +113,17 @@ class Parking:
         self._server = server
         self._handles = handles
         self._parked: dict[str, tuple[Parked, asyncio.TimerHandle | None]] = {}
+        """Also those whose caller waits at the moment."""
+        self._stopped = False
 
     async def call(self, principal: str, run: Run, listener: Listener, *, about: str) -> Answer:
         """Make a call that may be parked.
 
         Raises:
-            Overloaded: too many of the principal's wait already.
+            Overloaded: it would have to wait, and too many of the principal's do already.
             HubError: as `run`.
         """
-        if sum(parked.principal == principal for parked, _ in self._parked.values()) >= MAX_PARKED:
-            raise Overloaded("Too many calls wait for input; answer or leave some of them.")
-        parked = Parked(principal, run)
-        return await self._next(parked, listener, about)
+        return await self._next(Parked(principal, run), listener, about)
 
     async def resume(
         self, parked_id: str, responses: Mapping[str, JsonObject], listener: Listener, *, about: str
@@ -150,28 +154,43 @@ class Parking:
         except BaseException:
             self._parked.pop(parked.id, None)
             raise
+        del self._parked[parked.id]
         if isinstance(found, Answer):
-            del self._parked[parked.id]
             return found
+        if self._stopped or not self._has_room(parked.principal):
+            parked.task.cancel()
+            if self._stopped:
+                raise UpstreamUnavailable(self._server, "its entry was changed meanwhile; call again")
+            raise Overloaded("Too many calls wait for input; answer or leave some of them.")
         timer = asyncio.get_running_loop().call_later(LASTS_S, self._expire, parked.id)
         self._parked[parked.id] = parked, timer
         state = self._handles.seal({"parked": parked.id}, about=about, lasts_s=LASTS_S)
         return input_required(Round(found.questions, state))
+
+    def _has_room(self, principal: str) -> bool:
+        waiting = [parked for parked, _ in self._parked.values() if parked.present is None]
+        mine = sum(parked.principal == principal and not parked.task.done() for parked in waiting)
+        return mine < MAX_PARKED and len(waiting) < MAX_IN_ALL
 
     def _expire(self, parked_id: str) -> None:
         found = self._parked.pop(parked_id, None)
         if found is not None:
             found[0].task.cancel()
 
-    def stop(self) -> list[asyncio.Task[Answer]]:
-        """Cancel all that are parked; returns the tasks that end."""
+    def stop(self, *, at_once: bool) -> list[asyncio.Task[Answer]]:
+        """Cancel all that are parked; `at_once`, those too whose caller waits. Returns the tasks that end.
+
+        The others may end, but not ask any more.
+        """
+        self._stopped = True
         tasks = []
-        for parked, timer in self._parked.values():
-            if timer is not None:
-                timer.cancel()
-            parked.task.cancel()
-            tasks.append(parked.task)
-        self._parked.clear()
+        for parked_id, (parked, timer) in list(self._parked.items()):
+            if at_once or parked.present is None:
+                if timer is not None:
+                    timer.cancel()
+                parked.task.cancel()
+                tasks.append(parked.task)
+                del self._parked[parked_id]
         return tasks
 
 

@@ -27,22 +27,23 @@ class Sessions:
     """The private connections to one server."""
 
     def __init__(self, make: MakeOwner, *, limit: int) -> None:
-        """`limit`: how many may be open at the same time."""
+        """`limit`: how many may be open at the same time, half of them for one principal."""
         self._make = make
         self._limit = limit
         self._of_fronts: dict[Front, Owner] = {}
         self._warm: list[tuple[str, bytes, Owner]] = []
-        self._owners: set[Owner] = set()
+        self._owners: dict[Owner, str] = {}
+        """And the principal that each is for."""
         self._ending: set[asyncio.Task[None]] = set()
 
-    def of_front(self, front: Front, capabilities: msgspec.Raw) -> Owner:
+    def of_front(self, front: Front, principal: str, capabilities: msgspec.Raw) -> Owner:
         """The connection of a front session, made when it first asks and ended with it; raises `Overloaded`."""
         owner = self._of_fronts.get(front)
         if owner is None:
-            owner = self._of_fronts[front] = self._new(capabilities)
+            owner = self._of_fronts[front] = self._new(principal, capabilities)
             front.when_closed(lambda: self._left(front))
-        elif not owner.is_connected:
-            self._make_room()
+        elif not owner.is_open:
+            self._make_room(principal)
         return owner
 
     @asynccontextmanager
@@ -52,7 +53,7 @@ class Sessions:
         found = next((one for one in reversed(self._warm) if one[:2] == (principal, wanted)), None)
         if found is not None:
             self._warm.remove(found)
-        owner = found[2] if found is not None else self._new(capabilities)
+        owner = found[2] if found is not None else self._new(principal, capabilities)
         try:
             yield owner
         except BaseException:
@@ -70,19 +71,25 @@ class Sessions:
         self._owners.clear()
         await asyncio.gather(*(owner.stop(drain_s=drain_s) for owner in owners), *self._ending)
 
-    def _new(self, capabilities: msgspec.Raw) -> Owner:
-        self._make_room()
+    def _new(self, principal: str, capabilities: msgspec.Raw) -> Owner:
+        self._make_room(principal)
         owner = self._make(capabilities)
-        self._owners.add(owner)
+        self._owners[owner] = principal
         return owner
 
-    def _make_room(self) -> None:
+    def _make_room(self, principal: str) -> None:
         """Let go of the connection that was warm longest, if there is no room for another."""
-        if sum(owner.is_open for owner in self._owners) < self._limit:
+        of = [of for owner, of in self._owners.items() if owner.is_open]
+        if of.count(principal) >= self._limit // 2:
+            warm = [one for one in self._warm if one[0] == principal]
+        elif len(of) >= self._limit:
+            warm = self._warm
+        else:
             return
-        if not self._warm:
-            raise Overloaded("Too many sessions with this server are open; try again.")
-        self._end(self._warm.pop(0)[2])
+        if not warm:
+            raise Overloaded("Too many sessions with this server are open; end some, or try again.")
+        self._warm.remove(warm[0])
+        self._end(warm[0][2])
 
     def _left(self, front: Front) -> None:
         owner = self._of_fronts.pop(front, None)
@@ -91,7 +98,7 @@ class Sessions:
 
     def _end(self, owner: Owner) -> None:
         if owner in self._owners:
-            self._owners.discard(owner)
+            del self._owners[owner]
             task = asyncio.get_running_loop().create_task(owner.stop())
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)

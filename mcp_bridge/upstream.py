@@ -195,9 +195,10 @@ class Upstream:
             return await self._over(self.owner, request, permit, listener)
         if is_stdio and (await self.owner.connection()).is_modern:
             return await self._over(self.owner, request, permit, listener)
-        if listener.front is not None:
-            return await self._over(self._sessions.of_front(listener.front, capabilities), request, permit, listener)
         principal = permit.principal
+        if listener.front is not None:
+            owner = self._sessions.of_front(listener.front, principal.id, capabilities)
+            return await self._over(owner, request, permit, listener)
 
         async def leased(present: Listener) -> Answer:
             async with self._sessions.lease(principal.id, capabilities) as owner:
@@ -224,7 +225,7 @@ class Upstream:
         if not drain_s:
             for call in self._calls:
                 call.stop()
-        parked = self._parking.stop()
+        parked = self._parking.stop(at_once=not drain_s)
         await asyncio.gather(self.owner.stop(drain_s=drain_s), self._sessions.stop(drain_s=drain_s))
         if parked:
             await asyncio.wait(parked, timeout=STOP_S)

@@ -96,7 +96,7 @@ async def test_a_killed_child_is_started_again_at_the_next_call(tmp_path: Path) 
         connection = hub.upstream("child").owner
         os.kill(child, signal.SIGKILL)
         async with asyncio.timeout(10):
-            while connection.is_connected:
+            while connection.is_open:
                 await asyncio.sleep(0.01)
         again, _ = await pids(hub)
         assert again != child

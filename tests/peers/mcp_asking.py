@@ -1,12 +1,14 @@
 """MCP servers whose tools ask their callers something, in whichever revision they are asked (official SDK).
 
 `python -m tests.peers.mcp_asking stdio` serves the same over stdio, `stdio-legacy` as a server that knows sessions only;
-a directory given after it shows in files what happens: `waiting`, `cancelled`.
+a directory given after it shows in files what happens, `waiting` and `cancelled`, and `release` ends the waiting;
+`pid-…` is there from the start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +23,6 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import ServerMessageMetadata
 
-from tests.conftest import served
 from tests.peers.mcp_servers import Peer, _managed, _plain, recorded
 
 MODERN = "2026-07-28"
@@ -155,6 +156,8 @@ async def asking(eras: str) -> AsyncIterator[Peer]:
 @asynccontextmanager
 async def asking_over_sse() -> AsyncIterator[Peer]:
     """Serve it over the two streams of 2024-11-05."""
+    from tests.conftest import served
+
     peer = Peer()
     server, transport = asking_server(peer), SseServerTransport("/messages/")
 
@@ -181,6 +184,9 @@ async def over_stdio(*, legacy: bool, directory: Path | None) -> None:
     peer = Peer()
     server = asking_server(peer)
     noting = [asyncio.create_task(note(directory, name, getattr(peer, name))) for name in NOTED] if directory else []
+    if directory:
+        (directory / f"pid-{os.getpid()}").touch()
+        noting.append(asyncio.create_task(released(directory, peer)))
     async with stdio_server() as (incoming, outgoing):
         if legacy:
             async with server.lifespan(server) as state:
@@ -196,6 +202,13 @@ async def note(directory: Path, name: str, happened: asyncio.Event) -> None:
     while await happened.wait():
         (directory / name).touch()
         happened.clear()
+
+
+async def released(directory: Path, peer: Peer) -> None:
+    """Wait until the file `release` is there."""
+    while not (directory / "release").exists():
+        await asyncio.sleep(0.01)
+    peer.release.set()
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ import mcp_types as t
 from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from tests.conftest import served
-
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}}
 REGION = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
 
@@ -117,6 +115,8 @@ async def legacy_only(make: MakeServer = sdk_server, **options: Any) -> AsyncIte
 
 @asynccontextmanager
 async def _managed(peer: Peer, server: Server[Any], make: Callable[[Any], Callable[..., Any]]) -> AsyncIterator[None]:
+    from tests.conftest import served
+
     manager = StreamableHTTPSessionManager(server)
     peer.manager = manager
     app = recorded(peer, make(manager))
@@ -145,6 +145,8 @@ Script = Callable[[dict[str, Any]], tuple[int, bytes, bytes] | None]
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[Peer]:
     """A fake server: `script` takes the posted message and returns status, media type and body; None hangs."""
+    from tests.conftest import served
+
     peer = Peer()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
