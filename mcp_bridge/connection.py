@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,9 +18,9 @@ import httpx2
 import mcp_types
 import msgspec
 from mcp import ClientSession, MCPError
+from mcp.client import sse
 from mcp.client._probe import negotiate_auto
 from mcp.client._transport import TransportStreams
-from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
@@ -42,6 +43,9 @@ ASKING_CALL_S = 3600.0
 
 HANDSHAKE_S = 30.0
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+# it has no parameter for it, and reads a megabyte: a larger event would end the connection
+sse.sse_within_origin = partial(sse.sse_within_origin, max_event_size=MAX_EVENT_BYTES)  # type: ignore[attr-defined]
 
 _CONNECTION_CLOSED, _REQUEST_TIMEOUT, _PARSE_ERROR = -32000, -32001, -32700
 """Codes that the SDK's client makes up itself."""
@@ -295,7 +299,9 @@ async def _over_http(
 
     async with AsyncExitStack() as stack:
         if server.is_sse:
-            streams: AbstractAsyncContextManager[TransportStreams] = sse_client(server.url, httpx_client_factory=client)
+            streams: AbstractAsyncContextManager[TransportStreams] = sse.sse_client(
+                server.url, httpx_client_factory=client
+            )
         else:
             http = await stack.enter_async_context(client())
             streams = streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_EVENT_BYTES)

@@ -31,6 +31,9 @@ MAX_INSTRUCTIONS = 8192
 
 MAX_REASON = 500
 
+MORE = "(more)"
+"""What the rest of a list is called that was not read."""
+
 
 class Bad(Exception):
     """The thing cannot be offered; the text says why."""
@@ -105,6 +108,11 @@ def listed(server: str, things: Sequence[msgspec.Raw], kind: ListedKind = "tool"
         exposed = LISTS[kind].exposed(server, name)
         found.append(Listed(name, exposed, description, quarantined=reason, kind=kind))
     return found
+
+
+def left_out(server: str, reason: str, kind: ListedKind) -> Listed:
+    """What stands for the rest of a list that was not read."""
+    return Listed(MORE, LISTS[kind].exposed(server, MORE), b"{}", quarantined=reason, kind=kind)
 
 
 def _read(raw: msgspec.Raw, position: int) -> JsonObject:

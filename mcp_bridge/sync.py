@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import msgspec
 
-from mcp_bridge.listing import LISTS, ListMethod, introduction, listed, read_page
+from mcp_bridge.listing import LISTS, ListMethod, introduction, left_out, listed, read_page
 from mcp_bridge.pool import Pool
 from mcp_bridge.upstream import Upstream
 from mcp_bridge.wire import METHOD_NOT_FOUND, Request
@@ -35,6 +35,9 @@ RETRY_S = 2.0
 """After the first failure; doubled up to INTERVAL_S."""
 
 MAX_PAGES = 100
+MAX_THINGS = 10_000
+MAX_BYTES = 16 * 1024 * 1024
+"""How much is read of one list. Every caller's view has its share of it, and so have the bytes of their lists."""
 
 
 class Sync:
@@ -173,8 +176,9 @@ class _Asking:
             async with asyncio.timeout(LIST_S):
                 for kind, of in LISTS.items():
                     try:
-                        things = await self._pages(of) if self._has(of.capability) else []
-                        self.found[kind] = listed(name, things, kind)
+                        things, cut = await self._pages(of) if self._has(of.capability) else ([], None)
+                        rest = [left_out(name, cut, kind)] if cut is not None else []
+                        self.found[kind] = [*listed(name, things, kind), *rest]
                     except UpstreamError as error:
                         failure = failure or error
                     except CallerError:
@@ -188,8 +192,10 @@ class _Asking:
         said = self._capabilities if isinstance(self._capabilities, dict) else {}
         return capability in said or (capability == "tools" and not said.keys() & {"prompts", "resources"})
 
-    async def _pages(self, of: ListMethod) -> list[msgspec.Raw]:
+    async def _pages(self, of: ListMethod) -> tuple[list[msgspec.Raw], str | None]:
+        """What a list holds, and why the rest of it is left out; None: that is all."""
         things: list[msgspec.Raw] = []
+        size = 0
         cursors: set[str] = set()
         cursor: str | None = None
         for _ in range(MAX_PAGES):
@@ -197,14 +203,22 @@ class _Asking:
             answer = await self._upstream.request(Request(method=of.method, params=params), self._permit)
             if answer.result is None:
                 if answer.error_code == METHOD_NOT_FOUND:  # some declare resources and know no templates
-                    return things
+                    return things, None
                 raise UpstreamInvalid(self._upstream.server.name, f"it answered {of.method} with an error")
             page, cursor = read_page(answer.result, of.member)
-            things += page
-            if cursor is None or cursor in cursors:
-                return things
+            for thing in page:
+                size += len(bytes(thing))
+                if len(things) == MAX_THINGS:
+                    return things, f"the list is longer than {MAX_THINGS:,}, and is read no further"
+                if size > MAX_BYTES:
+                    return things, f"the list is larger than {MAX_BYTES // 1024:,} KiB, and is read no further"
+                things.append(thing)
+            if cursor is None:
+                return things, None
+            if cursor in cursors:
+                return things, "the list goes in a circle: the server gave a cursor twice"
             cursors.add(cursor)
-        return things
+        return things, f"the list goes on after {MAX_PAGES} pages, and is read no further"
 
 
 def rows_quarantined(found: Mapping[ListedKind, Sequence[Listed]]) -> Iterator[Listed]:

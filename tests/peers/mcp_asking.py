@@ -23,7 +23,7 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import ServerMessageMetadata
 
-from tests.peers.mcp_servers import Peer, _managed, _plain, recorded
+from tests.peers.mcp_servers import MakeServer, Peer, _managed, _plain, recorded
 
 MODERN = "2026-07-28"
 TOOLS = ("ask", "ask_twice", "visit", "sample", "roots", "report", "wait", "hold", "echo")
@@ -154,12 +154,12 @@ async def asking(eras: str) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
-async def asking_over_sse() -> AsyncIterator[Peer]:
-    """Serve it over the two streams of 2024-11-05."""
+async def asking_over_sse(make: MakeServer = asking_server) -> AsyncIterator[Peer]:
+    """Serve it, or what `make` makes, over the two streams of 2024-11-05."""
     from tests.conftest import served
 
     peer = Peer()
-    server, transport = asking_server(peer), SseServerTransport("/messages/")
+    server, transport = make(peer), SseServerTransport("/messages/")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
