@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.signing import Signatures
 from hub.agent_side import Ground
@@ -15,7 +16,9 @@ from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
 from mcp_bridge.oauth.links import Links
 from mcp_bridge.pool import Pool
+from mcp_bridge.stdio.children import Children
 from mcp_bridge.sync import Sync
+from registry.config import HubSettings
 from registry.registry import Registry
 from registry.signing_keys import SigningKeys
 from registry.vault import Vault
@@ -31,10 +34,13 @@ class McpSide:
     """To be run in the background."""
     dispatch: Dispatch
     connect: Connect
+    children: Children
+    """Of stdio servers."""
 
     async def aclose(self) -> None:
         """End every connection and child, and let requests for tokens end."""
         await self.pool.aclose()
+        await self.children.aclose()
         await self.credentials.aclose()
 
 
@@ -43,11 +49,17 @@ def mcp_side(ground: Ground, registry: Registry, environment: Mapping[str, str])
     credentials = _credentials(ground)
     registry.subscribe(credentials.drop)
     handles = Handles(ground.sealer)
-    pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, environment=environment)
+    children = Children(supervised_at(ground.hub), environment)
+    pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, children=children)
     sync = Sync(registry, gate=ground.gate, pool=pool)
     dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles)
     connect = Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog)
-    return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch, connect=connect)
+    return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch, connect=connect, children=children)
+
+
+def supervised_at(hub: HubSettings) -> Path:
+    """The private directory, beside the database, of the process that keeps stdio servers."""
+    return Path(hub.database.removeprefix("sqlite:///")).with_suffix(".stdio")
 
 
 def _credentials(ground: Ground) -> Credentials:

@@ -24,6 +24,7 @@ from llm.providers.table import OFFLINE, TABLE
 from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
+from mcp_bridge.stdio.children import Children
 from mcp_bridge.sync import Sync
 from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
@@ -70,6 +71,7 @@ class Services:
     chat: Chat
     sync: Sync
     connect: Connect
+    children: Children
     sealer: Sealer
     made_admin_key: str | None
     """The admin key in clear, if it was made just now; never again."""
@@ -102,8 +104,7 @@ async def open_services(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(hub.database))
         await asyncio.to_thread(migrate, database.engine)
-        keys = Keys(database)
-        usage = UsageLog(database)
+        keys, usage = Keys(database), UsageLog(database)
         egress = _way_out(hub)
         stack.push_async_callback(egress.aclose)
         secrets_of = sealer(declared)
@@ -144,6 +145,7 @@ async def open_services(
             chat=chat,
             sync=mcp.sync,
             connect=mcp.connect,
+            children=mcp.children,
             sealer=secrets_of,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )

@@ -27,7 +27,8 @@ from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp_bridge.ears import Ears, is_heard, with_token
 from mcp_bridge.listener import NOT_ANSWERED, Listener, Unanswered
 from mcp_bridge.modern import envelope
-from mcp_bridge.stdio import stdio_transport
+from mcp_bridge.stdio.children import Children
+from mcp_bridge.stdio.transport import stdio_transport
 from mcp_bridge.transport import PERMIT, EgressTransport
 from mcp_bridge.wire import HUB, META_LOG_LEVEL, META_PREFIX, MODERN, Request
 from registry.egress.http import OpenPermit, Sender
@@ -210,7 +211,7 @@ async def connect(
     server: Server,
     *,
     egress: Sender,
-    environment: Mapping[str, str],
+    children: Children,
     permit: OpenPermit,
     events: Events,
     capabilities: msgspec.Raw | None = None,
@@ -227,7 +228,7 @@ async def connect(
     async with AsyncExitStack() as stack:
         if server.command is not None:
             permit.use()
-            streams = stdio_transport(server, environment, events.ended)
+            streams = stdio_transport(children, server, is_shared=capabilities is None, on_end=events.ended)
             opening = _handshake(server, streams, events, capabilities=capabilities)
             yield await _entered(opening, stack, permit.entry_name, None)
             return
@@ -316,10 +317,6 @@ def _why(error: BaseException, entry: str) -> UpstreamError:
         error = error.exceptions[0]
     if isinstance(error, UpstreamError):
         return error
-    if isinstance(error, FileNotFoundError):
-        return UpstreamUnavailable(entry, "its command does not exist")
-    if isinstance(error, OSError):
-        return UpstreamUnavailable(entry, "its command cannot be started")
     if isinstance(error, MCPError) and error.error.code == _CONNECTION_CLOSED:
         return UpstreamUnavailable(entry, "it ended before the handshake was done")
     if isinstance(error, MCPError) and error.error.code == _REQUEST_TIMEOUT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from mcp_bridge.oauth.credentials import Credentials
 from mcp_bridge.openapi.upstream import OpenApi
 from mcp_bridge.owner import DRAIN_S, Owner
 from mcp_bridge.sessions import Sessions
+from mcp_bridge.stdio.children import Children
 from mcp_bridge.upstream import Access, Upstream
 from registry.catalog import Catalog
 from registry.egress.http import Sender
@@ -61,13 +62,12 @@ class Pool:
         gate: Gate,
         credentials: Credentials,
         handles: Handles,
-        environment: Mapping[str, str],
+        children: Children,
     ) -> None:
-        """`environment` is the hub's own; stdio servers see the harmless part of it."""
         self._gate = gate
         self._credentials = credentials
         self._handles = handles
-        self._environment = environment
+        self._children = children
         self._upstreams: OrderedDict[tuple[str, str], Upstream] = OrderedDict()
         self._apis: dict[str, OpenApi] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -148,7 +148,7 @@ class Pool:
             async with connect(
                 server,
                 egress=sender,
-                environment=self._environment,
+                children=self._children,
                 permit=permit,
                 events=events,
                 capabilities=capabilities,

@@ -99,6 +99,10 @@ class Server:
     args: tuple[str, ...] = field(default=(), repr=False)
     env: Headers = field(default=(), repr=False)
     cwd: str | None = None
+    memory_mb: int = 4096
+    """For the data of each process of `command`."""
+    cpu_s: int = 86_400
+    """CPU time of each process of `command`."""
     headers: Headers = field(default=(), repr=False)
     auth: Auth | None = None
     """None: `headers` are all that it needs."""

@@ -192,6 +192,7 @@ class UpstreamError(HubError):
     def __init__(self, entry: str, reason: str) -> None:
         super().__init__(f"{entry}: {reason}")
         self.entry = entry
+        self.reason = reason
 
 
 class UpstreamUnavailable(UpstreamError):

@@ -244,6 +244,13 @@ class AuthShape(Shape):
         return self
 
 
+class ProcessLimitsShape(Shape):
+    """`limits` of a server with `command`: for each of its processes."""
+
+    memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 4096
+    cpu_s: Annotated[int, Field(ge=1, le=1 << 30)] = 86_400
+
+
 class ServerShape(Shape):
     """One member of `mcpServers`: the shape of Cursor and Claude, and the hub's additions."""
 
@@ -253,6 +260,7 @@ class ServerShape(Shape):
     env: dict[str, str] = {}
     env_file: Annotated[Text | None, Field(alias="envFile")] = None
     cwd: Text | None = None
+    limits: ProcessLimitsShape = ProcessLimitsShape()
     url: Url | None = None
     headers: HeaderMap = {}
     disabled: bool = False
@@ -271,9 +279,9 @@ def transport_fault(shape: ServerShape) -> str | None:
         return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
     if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
         return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
-    process = {"args", "cwd", "env", "env_file"} & shape.model_fields_set
+    process = {"args", "cwd", "env", "env_file", "limits"} & shape.model_fields_set
     if shape.command is None and any(getattr(shape, member) for member in process):
-        return "args, cwd, env and envFile belong to a server with command"
+        return "args, cwd, env, envFile and limits belong to a server with command"
     if shape.url is None and (shape.auth is not None or (shape.headers and shape.openapi is None)):
         return "headers and auth belong to a server with url"
     if shape.openapi is not None and shape.type is not None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from mcp_bridge.stdio.children import connected
+from mcp_bridge.stdio.frames import LEAVE, Present, encode
 from tests.conftest import ADMIN_KEY, free_port
 
 HUBBUB = str(Path(sys.executable).with_name("hubbub"))
@@ -92,6 +94,34 @@ async def hub_process(
             if child.returncode is None:
                 child.kill()
             await child.wait()
+            await end_children(directory / database)
+
+
+async def supervisor(database: Path) -> int | None:
+    """The process id of the supervisor beside a database; None: there is none."""
+    return await _at_supervisor(database, b"")
+
+
+async def end_children(database: Path) -> None:
+    """End the supervisor beside a database with its children, as the last hub that is done does."""
+    await _at_supervisor(database, LEAVE + b"\n")
+
+
+async def _at_supervisor(database: Path, goodbye: bytes) -> int | None:
+    try:
+        reader, writer = await asyncio.open_unix_connection(sock=connected(database.with_suffix(".stdio")))
+    except OSError:
+        return None
+    try:
+        writer.write(encode(Present()) + b"\n")
+        pid = (await reader.readline())[1:]
+        writer.write(goodbye)
+        if goodbye:
+            async with asyncio.timeout(20):
+                await reader.read()
+        return int(pid) if pid else None
+    finally:
+        writer.close()
 
 
 async def _listen(running: HubProcess) -> None:

@@ -4,6 +4,7 @@ Bodies are the maps of hub.yaml plus `name`. What the file declares is shown and
 Secrets go in and never come out.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -12,6 +13,7 @@ from hub.api.access import JsonBody, ServicesNow, lists, needs, read_disabled
 from hub.api.agent_cards import card_state
 from hub.api.toolsets import view_cost
 from hub.services import Services
+from mcp_bridge.stdio.frames import Shown
 from registry.access import EVERYTHING
 from registry.catalog import Catalog
 from registry.entries import Agent, Model, Server
@@ -70,12 +72,7 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
     @router.get("/{name:path}")
     async def one(name: str, _caller: caller_of, services: ServicesNow) -> JsonObject:
         entry = _find(services, kind, name)
-        shown = _public(services, kind, entry)
-        if isinstance(entry, Agent):
-            shown |= {"card": await card_state(services, entry), "quirks": services.agents.quirks(entry)}
-        elif isinstance(entry, Server):
-            shown["view"] = view_cost(services.registry.catalog, EVERYTHING, name).model_dump()
-        return shown
+        return _public(services, kind, entry) | await _at_present(services, entry)
 
     @router.patch("/{name:path}")
     async def change(name: str, body: JsonBody, caller: caller_of, services: ServicesNow) -> JsonObject:
@@ -119,6 +116,24 @@ def _judge_move(entry: Agent | Server | Model, stored: JsonObject, body: JsonObj
     if kept:
         raise InvalidRequest(f"give {' and '.join(kept)} anew: credentials do not move with an entry", member=kept[0])
     return False
+
+
+async def _at_present(services: Services, entry: Agent | Server | Model) -> JsonObject:
+    """What is known of one entry beside what was written of it."""
+    if isinstance(entry, Agent):
+        return {"card": await card_state(services, entry), "quirks": services.agents.quirks(entry)}
+    shown: JsonObject = {}
+    if isinstance(entry, Server):
+        shown["view"] = view_cost(services.registry.catalog, EVERYTHING, entry.name).model_dump()
+        if entry.command is not None:
+            shown["process"] = _process(await services.children.show(), entry.name)
+    return shown
+
+
+def _process(shown: Mapping[str, Shown], server: str) -> JsonObject:
+    """Which children run for a server, and the last that they wrote to stderr."""
+    of = shown.get(server, Shown(running=[], lines=[]))
+    return {"running": [{"pid": one.pid, "since": one.since} for one in of.running], "stderr": of.lines}
 
 
 def _find(services: Services, kind: EntryKind, name: str) -> Agent | Server | Model:

@@ -9,7 +9,10 @@ import click
 import msgspec
 
 from hub.cli.common import config_option, database_of, declared_by, table, told
+from hub.mcp_side import supervised_at
 from hub.services import sealer
+from mcp_bridge.stdio.children import Children
+from mcp_bridge.stdio.frames import Shown
 from mcp_bridge.views import cost_at
 from registry.access import EVERYTHING
 from registry.config import Declared
@@ -100,10 +103,38 @@ def _agents(config: Path | None) -> None:
 def _servers(config: Path | None) -> None:
     """List MCP servers."""
     registry = _read(config)
+    processes = _processes(config)
     costs = {name: cost_at(registry.catalog, EVERYTHING, name) for name in registry.all_of("server")}
-    rows = [(*row, str(costs[row[0]].tools), f"{costs[row[0]].tokens:,}") for row in _rows(registry, "server")]
+    rows = [
+        (*row[:3], _running(processes, row), str(costs[row[0]].tools), f"{costs[row[0]].tokens:,}")
+        for row in _rows(registry, "server")
+    ]
     head = ("NAME", "ADDRESS OR COMMAND", "MADE IN", "STATE", "TOOLS", "TOKENS")
     click.echo(table(head, rows) if rows else "No MCP servers.")
+
+
+def _processes(config: Path | None) -> dict[str, Shown]:
+    """What the supervisor of a hub that runs here knows of its children."""
+    with told():
+        return asyncio.run(Children(supervised_at(declared_by(config).hub), {}).show())
+
+
+def _running(processes: dict[str, Shown], row: tuple[str, ...]) -> str:
+    """A server's state, with the processes that run for it."""
+    pids = [str(one.pid) for one in processes[row[0]].running] if row[0] in processes else []
+    return f"runs as {', '.join(pids)}" if pids and row[3] == "-" else row[3]
+
+
+@mcp_command.command("stderr")
+@click.argument("name")
+@config_option
+def _stderr(name: str, config: Path | None) -> None:
+    """Show the last lines that a server's processes wrote to stderr, and how they ended."""
+    processes = _processes(config)
+    if name not in processes:
+        raise click.ClickException(f"No hub that runs here has started {name}.")
+    for line in processes[name].lines:
+        click.echo(line)
 
 
 @models_command.command("list")

@@ -16,12 +16,11 @@ from agents.discovery import Discovery
 from agents.publishing import Publisher
 from hub.agent_side import Ground
 from hub.cli.common import migrate_database
-from hub.mcp_side import mcp_side
+from hub.mcp_side import McpSide, mcp_side
 from hub.services import sealer
 from hub.settings import environment
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE
-from mcp_bridge.sync import Sync
 from mcp_bridge.views import AGGREGATE, cost_at
 from registry import judged
 from registry.access import EVERYTHING
@@ -31,7 +30,7 @@ from registry.db import DatabaseUnsupported, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.entries import Agent, Model, Server
-from registry.errors import HubError, UpstreamRefused
+from registry.errors import HubError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.keys import Keys
@@ -43,6 +42,9 @@ DEFAULT_URL: Final = "http://127.0.0.1:4000"
 
 PROBE_S = 30.0
 """How long one thing may take: a stdio server may have to fetch itself from a package index first."""
+
+LAST_WORDS = 5
+"""How many lines of a stdio server's stderr say why it cannot be used."""
 
 SEEN_S = 2.0
 """How long a running hub may take to say what it noticed of an agent."""
@@ -105,7 +107,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
                 with gate.admit(HUB, entry) as permit:
                     return await _quirks(permit, egress, declared, entry)
             if isinstance(entry, Server):
-                return await _listed(mcp.sync, entry)
+                return await _listed(mcp, entry)
             if entry.provider != OFFLINE:
                 with gate.admit(HUB, entry) as permit:
                     await models.probe(permit, entry)
@@ -133,10 +135,16 @@ async def _finding(entry: Agent | Server | Model, ask: _Ask) -> Finding:
         return Finding(title, error.text.removeprefix(f"{entry.name}: "))
 
 
-async def _listed(sync: Sync, entry: Server) -> str:
+async def _listed(mcp: McpSide, entry: Server) -> str:
     """List a server; one that serves each user by their own account says no to the hub itself."""
     try:
-        await sync.refresh(entry.name)
+        await mcp.sync.refresh(entry.name)
+    except (UpstreamUnavailable, UpstreamTimeout) as error:
+        known = (await mcp.children.show()).get(entry.name) if entry.command is not None else None
+        if known is None:
+            raise
+        lines = [line for line in known.lines if error.reason not in line]
+        raise UpstreamUnavailable(entry.name, "\n  ".join((error.reason, *lines[-LAST_WORDS:]))) from None
     except UpstreamRefused:
         if entry.auth is None or entry.auth.type != "user_oauth":
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,11 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mcp_bridge.stdio import stdio_transport
+from mcp_bridge.stdio.children import Children
+from mcp_bridge.stdio.transport import stdio_transport
 from registry.entries import Server
 from tests.mcp_bridge.test_upstreams import CHILD, gone, is_alive
 from tests.peers.mcp_hub import headers, message
-from tests.processes import hub_process
+from tests.processes import hub_process, supervisor
 
 
 async def pids(http: httpx.AsyncClient) -> list[int]:
@@ -31,31 +31,29 @@ async def pids(http: httpx.AsyncClient) -> list[int]:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-async def test_no_stdio_child_survives_the_hubs_process(tmp_path: Path, how: signal.Signals) -> None:
+async def test_no_stdio_child_survives_a_hub_that_ends(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     yaml = f"mcpServers:\n  child: {{command: {json.dumps(sys.executable)}, args: [{json.dumps(str(script))}]}}\n"
     async with hub_process(tmp_path, yaml) as hub:
         async with hub.http(await hub.key("app", "tool:*")) as http:
             child, grandchild = await pids(http)
+        keeper = await supervisor(tmp_path / "hubbub.db")
+        assert keeper is not None
         assert is_alive(child)
-        hub.send(how)
+        hub.send(signal.SIGTERM)
         async with asyncio.timeout(30):
             await hub.child.wait()
-        await gone(child)
-        if how is signal.SIGTERM:
-            await gone(grandchild)
-        elif is_alive(grandchild):  # a killed hub can end nothing; the child saw its stdin close, its own child did not
-            os.kill(grandchild, signal.SIGKILL)
+        await gone(child, grandchild, keeper)
 
 
-async def test_a_connection_cancelled_while_its_child_ends_still_closes_its_streams() -> None:
+async def test_a_connection_cancelled_while_its_child_ends_still_closes_its_streams(tmp_path: Path) -> None:
+    children = Children(tmp_path / "hubbub.stdio", {})
     opened = asyncio.get_running_loop().create_future()
     child = Server(name="child", command=sys.executable, args=("-c", "import signal; signal.pause()"))
 
     async def hold() -> None:
-        async with stdio_transport(child, {}, lambda: None) as streams:
+        async with stdio_transport(children, child, is_shared=False, on_end=lambda: None) as streams:
             opened.set_result(streams)
             await asyncio.Event().wait()
 
@@ -69,3 +67,4 @@ async def test_a_connection_cancelled_while_its_child_ends_still_closes_its_stre
         await holder
     assert read_stream.statistics().open_receive_streams == 0
     assert write_stream.statistics().open_send_streams == 0
+    await children.aclose()

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from mcp_bridge import owner, stdio
+from mcp_bridge import owner
+from mcp_bridge.stdio import children
 from registry.errors import NotFound, UpstreamError, UpstreamUnavailable
 from registry.identity import admin
 from tests.peers import mcp_servers
@@ -119,7 +120,7 @@ async def test_a_child_sees_a_minimal_environment_and_its_own(
         seen = set((await call(hub, "child__env")).split())
         assert "TOKEN" in seen
         assert "PATH" in seen
-        assert seen <= {*stdio.INHERITED, "TOKEN", "PWD", "LC_CTYPE"}
+        assert seen <= {*children.INHERITED, "TOKEN", "PWD", "LC_CTYPE"}
     lines = [record.line for record in caplog.records if hasattr(record, "line")]
     assert "the token is ***" in lines
 
