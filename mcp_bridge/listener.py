@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mcp_bridge.wire import META_CAPABILITIES
+from mcp_bridge.wire import META_CAPABILITIES, RELATED_TASK
 from registry.entries import Server
 from registry.errors import CallerError
 from registry.judged import JsonObject, RawObject, decode, encode
@@ -105,7 +105,8 @@ def question(server: Server, capabilities: bytes, method: str, params: JsonObjec
     if not _may_ask(_object(capabilities), method, params):
         raise Unanswered(NOT_ASKED, f"{method[:80]} is not offered here")
     meta = params.get("_meta")
-    asked = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), SERVER_KEY: server.name}}
+    kept = {name: value for name, value in meta.items() if name != RELATED_TASK} if isinstance(meta, dict) else {}
+    asked = {**params, "_meta": {**kept, SERVER_KEY: server.name}}
     if method == "elicitation/create":
         asked["message"] = f"[{server.name}] {params.get('message', '')}"
     return asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mcp_bridge import legacy_tasks
 from mcp_bridge.headers import annotated, parameter_headers
 from mcp_bridge.wire import Request
 from registry.entries import Headers, Prompt, Resource, Tool
@@ -28,8 +29,15 @@ def tool_call(tool: Tool, call: Call) -> Request:
     if annotated(tool.description):
         given = decode(call.arguments) if call.arguments is not None else {}
         headers = parameter_headers(decode(tool.description)["inputSchema"], given)
+    params = _named(tool.name, call)
+    params.pop("task", None)  # of 2025-11-25, and the hub's to say
     return Request(
-        method="tools/call", params=_named(tool.name, call), meta=onward(call.meta), name=tool.name, headers=headers
+        method="tools/call",
+        params=params,
+        meta=onward(call.meta),
+        name=tool.name,
+        headers=headers,
+        as_task=legacy_tasks.is_needed(tool.description),
     )
 
 

@@ -17,6 +17,7 @@ import msgspec
 from mcp_bridge import modern
 from mcp_bridge.handles import Handles
 from mcp_bridge.legacy import is_legacy
+from mcp_bridge.legacy_tasks import awaited
 from mcp_bridge.listener import Listener, declared, interactive, passed_on
 from mcp_bridge.modern import NotModern
 from mcp_bridge.oauth.credentials import Credential
@@ -210,8 +211,14 @@ class Upstream:
     async def _over(self, owner: Owner, request: Request, permit: Permit, listener: Listener | None) -> Answer:
         from mcp_bridge.connection import UpstreamFault  # noqa: PLC0415 - loads the SDK, which costs a second
 
+        async def send(one: Request) -> JsonObject:
+            return await owner.request(one, permit, listener)
+
         try:
-            result = await owner.request(request, permit, listener)
+            if request.as_task and not (await owner.connection()).is_modern:
+                result = await awaited(send, request, self.server.name)
+            else:
+                result = await send(request)
         except UpstreamFault as fault:
             return Answer(error=msgspec.Raw(encode(fault.error)))
         except UpstreamUnavailable:

@@ -187,6 +187,7 @@ class View:
 
     def _described(self, kind: ListedKind, name: str, feature: Feature) -> RawObject:
         described = {**read_object(feature.description), LISTS[kind].key: msgspec.Raw(encode(name))}
+        described.pop("execution", None)  # tasks of 2025-11-25 are not offered
         return described if self._server is not None else exposed_meta_of(feature.server, described)
 
     def _introduce(self, *, is_modern: bool) -> bytes:

@@ -22,6 +22,8 @@ META_SERVER = META_PREFIX + "serverInfo"
 META_LOG_LEVEL = META_PREFIX + "logLevel"
 TASKS = META_PREFIX + "tasks"
 """The extension by which a server may answer a call with a task (SEP-2663)."""
+RELATED_TASK = META_PREFIX + "related-task"
+"""In the `_meta` of what is said about a task of 2025-11-25."""
 QUARANTINED = "hubbub/quarantined"
 """In the `_meta` of a listed thing: why it cannot be offered."""
 
@@ -60,6 +62,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What 2026-07-28 mirrors as `Mcp-Name`."""
     headers: Headers = ()
     """`Mcp-Param-*`."""
+    as_task: bool = False
+    """It calls a tool that a server of 2025-11-25 only runs as a task."""
 
 
 class Answer(msgspec.Struct, frozen=True):

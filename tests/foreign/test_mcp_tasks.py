@@ -1,0 +1,51 @@
+"""A tool of 2025-11-25 that only runs as a task (server-everything), called by clients that know no tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import mcp_types as t
+import pytest
+from mcp import Client, StdioServerParameters
+
+from tests.foreign.conformance import node
+from tests.foreign.environments import foreign, make
+from tests.peers.mcp_hub import open_mcp_hub
+
+pytestmark = foreign
+TOOL = "simulate-research-query"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_tool_that_only_runs_as_a_task_is_called_as_any_other(tmp_path: Path, mode: Any) -> None:
+    asked: list[Any] = []
+
+    async def elicit(_context: Any, params: Any) -> t.ElicitResult:
+        asked.append(params)
+        return t.ElicitResult(action="accept", content={"interpretation": "technical"})
+
+    home = await asyncio.to_thread(make, "mcp-js")
+    script = home / "node_modules" / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
+    direct = StdioServerParameters(command=str(node(home)), args=[str(script), "stdio"])
+    async with Client(direct, mode="legacy", cache=None) as client:
+        refused = await client.call_tool(TOOL, {"topic": "bees"})
+        assert refused.is_error
+        assert "requires task augmentation" in refused.content[0].text
+    yaml = f"mcpServers: {{ts: {{command: {node(home)}, args: [{script}, stdio]}}}}\n"
+    async with open_mcp_hub(tmp_path, yaml) as hub:
+        await hub.listed(f"ts__{TOOL}")
+        secret = await hub.key("tool:*")
+        async with hub.client(secret, mode=mode) as client:
+            listed = (await client.list_tools()).tools
+            assert "execution" not in next(one for one in listed if one.name == f"ts__{TOOL}").model_fields_set
+            result = await client.call_tool(f"ts__{TOOL}", {"topic": "bees"})
+            assert "Research Report: bees" in result.content[0].text
+            assert result.meta is None or "io.modelcontextprotocol/related-task" not in result.meta
+        async with hub.client(secret, mode=mode, elicitation_callback=elicit) as client:
+            result = await client.call_tool(f"ts__{TOOL}", {"topic": "bees", "ambiguous": True})
+            assert "bees (technical)" in result.content[0].text
+        (question,) = asked
+        assert question.message.startswith("[ts] ")
+        assert "io.modelcontextprotocol/related-task" not in (question.meta or {})
