@@ -42,7 +42,8 @@ def check_command(config: Path | None) -> None:
 
 def _documents(declared: Declared) -> tuple[list[Fault], list[Fault]]:
     """What is wrong with the OpenAPI documents that are files; and their operations that cannot be offered."""
-    from mcp_bridge.openapi.document import DocumentInvalid, base_url, read_document  # noqa: PLC0415 - seldom needed
+    from mcp_bridge.openapi.document import DocumentInvalid, read_document  # noqa: PLC0415 - seldom needed
+    from mcp_bridge.openapi.operations import Configured  # noqa: PLC0415 - the same
     from mcp_bridge.openapi.upstream import read_file  # noqa: PLC0415 - the same
 
     faults, notes = [], []
@@ -51,12 +52,9 @@ def _documents(declared: Declared) -> tuple[list[Fault], list[Fault]]:
             continue
         try:
             text, _ = read_file(server.openapi)
-            document = read_document(text or "", server.openapi)
-            base_url(document, configured=server.url, source=None)
+            document = read_document(text or "", server.openapi, Configured(url=server.url))
         except DocumentInvalid as invalid:
             faults.append(invalid.fault)
-        except ValueError as error:
-            faults.append(Fault(server.openapi, 1, f"mcpServers.{server.name}: {error}"))
         else:
             notes += [
                 Fault(bad.fault.file, bad.fault.line, f"{bad.name} is not offered: {bad.fault.text}")

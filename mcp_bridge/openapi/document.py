@@ -9,12 +9,12 @@ import base64
 import hashlib
 from collections import Counter
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from mcp_bridge.openapi.operations import EXPRESSION, MAX_NAME, METHODS, Configured, Operation, Reader, plain_name
+from mcp_bridge.openapi.operations import MAX_NAME, METHODS, Configured, Operation, Reader, plain_name
 from mcp_bridge.openapi.pointers import Bad, References, pointer
+from mcp_bridge.openapi.servers import Servers
 from registry.judged import JsonObject
 from registry.source import Fault, Path, Source, parse
 
@@ -45,15 +45,15 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     operations: dict[str, Operation]
     """By name, in the order of their names."""
     quarantined: tuple[Quarantined, ...]
-    server: str | None
-    """The address of its first server, its variables filled in; may be relative. None: it names none."""
+    base: str
+    """Where they are called."""
 
 
 def read_document(text: str, file: str, configured: Configured | None = None) -> Document:
-    """Read a document; `file` names it in faults.
+    """Read a document; `file` names it in faults, `configured` is what its entry says.
 
     Raises:
-        DocumentInvalid: it is not OpenAPI 3.0 or 3.1.
+        DocumentInvalid: it is not OpenAPI 3.0 or 3.1, or does not say where its operations are called.
     """
     source = _parsed(text, file)
     try:
@@ -93,7 +93,7 @@ class _Reading:
         self._root: JsonObject = source.value if isinstance(source.value, dict) else {}
         self._references = References(self._root)
         self._is_30 = self._version() == "3.0"
-        self._reader = Reader(self._references, is_30=self._is_30, configured=configured)
+        self._configured = configured
 
     def _version(self) -> str:
         said = self._root.get("openapi")
@@ -108,20 +108,29 @@ class _Reading:
         paths = self._root.get("paths", {})
         if not isinstance(paths, dict):
             raise Bad(("paths",), "must be a map")
+        servers = self._servers()
+        reader = Reader(self._references, is_30=self._is_30, configured=self._configured, servers=servers)
         places, bad = self._places(paths)
         plain = Counter(name for name, _, _ in places)
         operations: dict[str, Operation] = {}
         for found, item, at in places:
             name = _unique(found, at, is_alone=plain[found] == 1)
             try:
-                operations[name] = self._reader.operation(name, item, at)
+                operations[name] = reader.operation(name, item, at)
             except Bad as fault:
                 bad.append((name, fault))
         return Document(
             operations=dict(sorted(operations.items())),
             quarantined=tuple(Quarantined(name, _fault(self._source, self._text, fault)) for name, fault in bad),
-            server=self._server(),
+            base=servers.base,
         )
+
+    def _servers(self) -> Servers:
+        configured = self._configured
+        try:
+            return Servers(self._root.get("servers"), configured=configured.url, source=configured.source)
+        except ValueError as error:
+            raise Bad(("servers",), str(error)) from None
 
     def _places(self, paths: JsonObject) -> tuple[list[tuple[str, JsonObject, Path]], list[tuple[str, Bad]]]:
         """Where operations are: their names, their Path Items and their places; and the paths that cannot be read."""
@@ -147,20 +156,6 @@ class _Reading:
             raise Bad(at, "must be a Path Item")
         return item
 
-    def _server(self) -> str | None:
-        servers = self._root.get("servers")
-        first = servers[0] if isinstance(servers, list) and servers else None
-        url = first.get("url") if isinstance(first, dict) else None
-        if not isinstance(url, str) or not url or not isinstance(first, dict):
-            return None
-        variables = first.get("variables")
-
-        def default(name: str) -> str:
-            found: Any = variables.get(name) if isinstance(variables, dict) else None
-            return str(found.get("default", "")) if isinstance(found, dict) else ""
-
-        return EXPRESSION.sub(lambda match: default(match[1]), url)
-
 
 def _unique(name: str, at: Path, *, is_alone: bool) -> str:
     """The name, or where it is long or not alone one that ends in a hash of method and path: order decides nothing."""
@@ -168,30 +163,3 @@ def _unique(name: str, at: Path, *, is_alone: bool) -> str:
         return name
     digest = base64.b32encode(hashlib.sha256(f"{at[-1]} {at[-2]} {name}".encode()).digest())[:8].decode().lower()
     return f"{name[: MAX_NAME - 9]}_{digest}"
-
-
-def base_url(document: Document, *, configured: str | None, source: str | None) -> str:
-    """Where the operations are called: what the operator wrote, else the document's own server.
-
-    `source` is the address that the document came from; None: a file, whose every word is the operator's.
-
-    Raises:
-        ValueError: the document does not say, or names another origin than its own.
-    """
-    if configured is not None:
-        return configured
-    if document.server is None and source is None:
-        raise ValueError("it names no server; write url beside openapi")
-    url = urljoin(source or "", document.server or "/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("its server is no http address; write url beside openapi")
-    if source is not None and origin(url) != origin(source):
-        raise ValueError("its server is on another origin than the document; write url beside openapi")
-    return url
-
-
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port of a URL."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -10,6 +10,7 @@ import msgspec
 
 from mcp_bridge.openapi.pointers import Bad, References
 from mcp_bridge.openapi.schemas import Schemas, is_object
+from mcp_bridge.openapi.servers import EXPRESSION, Servers, check_path
 from registry.judged import JsonObject
 from registry.source import Path
 
@@ -24,8 +25,6 @@ BODY = "body"
 MAX_DESCRIPTION = 4_000
 MAX_NAME = 64
 
-EXPRESSION = re.compile(r"\{([^{}]+)\}")
-_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}|\{[^{}/?#]+\})+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PLACES = ("path", "query", "header", "cookie")
 _STYLES = {
@@ -58,11 +57,15 @@ _NEVER = frozenset(
 
 
 class Configured(msgspec.Struct, frozen=True):
-    """What the entry itself sends with each request: no argument of these names is offered."""
+    """What the entry itself says: what it sends with each request, so that no argument of these names is offered, and where."""
 
     headers: frozenset[str] = frozenset()
     """Their names in lower case."""
     query: frozenset[str] = frozenset()
+    url: str | None = None
+    """Where the operations are called; None: the document says."""
+    source: str | None = None
+    """The address of the document; None: it is a file."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +101,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """In upper case."""
     path: str
     """A template: `/pets/{petId}`."""
+    own_base: str | None
+    """The path in front of it; None: that of the address of all."""
     parameters: tuple[Parameter, ...]
     body: Body | None
     accept: str
@@ -115,7 +120,8 @@ def plain_name(operation: Any, method: str, path: str) -> str:
 class Reader:
     """Reads the operations of one document."""
 
-    def __init__(self, references: References, *, is_30: bool, configured: Configured) -> None:
+    def __init__(self, references: References, *, is_30: bool, configured: Configured, servers: Servers) -> None:
+        self._servers = servers
         self._references = references
         self._is_30 = is_30
         self._configured = configured
@@ -128,8 +134,8 @@ class Reader:
             raise Bad(at, "must be an operation")
         if method == "trace":
             raise Bad(at, "TRACE is not called: it answers with what it was sent, credentials too")
-        if "servers" in found or "servers" in item:
-            raise Bad(at, "has servers of its own, and the hub calls the address of the entry only")
+        servers = found.get("servers") or item.get("servers")
+        own = self._servers.own_path(servers, at) if servers else None
         check_path(path, at[:-1])
         schemas = Schemas(self._references, is_30=self._is_30)
         properties: JsonObject = {}
@@ -156,6 +162,7 @@ class Reader:
             name=name,
             method=method.upper(),
             path=path,
+            own_base=own,
             parameters=parameters,
             body=body,
             accept=_accept([media_type for types, _ in answers for media_type in types]),
@@ -335,19 +342,6 @@ def _kind(media_type: str) -> str:
         return "multipart"
     is_text = name.startswith("text/") or name in {"application/xml", "application/yaml"} or name.endswith("+xml")
     return "text" if is_text else "binary"
-
-
-def check_path(path: str, at: Path) -> None:
-    """Refuse a path whose segments servers could read in different ways; raises `Bad`."""
-    segments = path.split("/")
-    if segments[0]:
-        raise Bad(at, "a path begins with /")
-    for position, segment in enumerate(segments[1:], 2):
-        if not segment and position == len(segments):
-            continue  # a slash at the end
-        dots = re.sub(r"%2e", ".", segment, flags=re.IGNORECASE)
-        if not _SEGMENT.fullmatch(segment) or dots in {".", ".."} or re.search(r"%(2f|5c)", segment, re.IGNORECASE):
-            raise Bad(at, f"{segment[:80]!r} is no segment of a path that can be called")
 
 
 def _argument(name: str, place: str, taken: set[str]) -> str:

@@ -12,11 +12,12 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from mcp_bridge.openapi.operations import BODY, EXPRESSION, Body, Operation, Parameter
+from mcp_bridge.openapi.operations import BODY, Body, Operation, Parameter
+from mcp_bridge.openapi.servers import EXPRESSION
 from registry.egress.http import Outgoing
 from registry.entries import Headers
 from registry.judged import JsonObject, encode
@@ -51,6 +52,8 @@ def outgoing(operation: Operation, arguments: JsonObject, target: Target) -> Out
     """Write the request of a call whose arguments match the operation's schema; raises `BadArgument`."""
     given = [(p, arguments[p.argument]) for p in operation.parameters if arguments.get(p.argument) is not None]
     base, _, fixed = target.base.partition("#")[0].partition("?")
+    if operation.own_base is not None:
+        base = urlsplit(base)._replace(path=operation.own_base).geturl()
     query = "&".join((*([fixed] if fixed else ()), *_query(operation, given, fixed)))
     url = base.rstrip("/") + _path(operation.path, given) + (f"?{query}" if query else "")
     if len(url) > MAX_URL:

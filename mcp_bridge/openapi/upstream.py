@@ -12,9 +12,10 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from mcp_bridge.openapi.answers import Answered, failed, result
-from mcp_bridge.openapi.document import MAX_BYTES, Document, DocumentInvalid, base_url, origin, read_document
+from mcp_bridge.openapi.document import MAX_BYTES, Document, DocumentInvalid, read_document
 from mcp_bridge.openapi.operations import FIELDS, Configured, Operation
 from mcp_bridge.openapi.requests import BadArgument, Target, outgoing
+from mcp_bridge.openapi.servers import origin
 from mcp_bridge.wire import QUARANTINED, Answer, Request
 from registry.discreet import discreet
 from registry.egress.http import Incoming, OpenPermit, Outgoing, Sender
@@ -112,15 +113,16 @@ class OpenApi:
         configured = Configured(
             frozenset(name.lower() for name, _ in server.headers),
             frozenset(name for name, _ in parse_qsl(query, keep_blank_values=True)),
+            url=server.url,
+            source=self._source if self._is_url else None,
         )
         name = "document" if self._is_url else Path(self._source).name
         try:
             document = await asyncio.to_thread(read_document, text, name, configured)
-            base = base_url(document, configured=server.url, source=self._source if self._is_url else None)
-        except (DocumentInvalid, ValueError) as error:
+        except DocumentInvalid as error:
             raise UpstreamInvalid(permit.entry_name, f"its OpenAPI document cannot be used: {error}") from None
         self._document = document
-        self._target = Target(base=base, headers=server.headers, trusted=server.trusted)
+        self._target = Target(base=document.base, headers=server.headers, trusted=server.trusted)
         self._checks.clear()
 
     async def _from_file(self, permit: OpenPermit) -> tuple[str | None, object]:

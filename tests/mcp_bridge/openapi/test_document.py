@@ -12,14 +12,17 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from mcp_bridge.openapi.check import Check
-from mcp_bridge.openapi.document import DocumentInvalid, base_url, read_document
+from mcp_bridge.openapi.document import DocumentInvalid, read_document
 from mcp_bridge.openapi.operations import Configured
+from mcp_bridge.openapi.requests import Target, outgoing
 
+BASE = "https://a.example/v1"
 PETSTORE = (Path(__file__).parent / "petstore.yaml").read_text()
 
 
 def document(paths: Any, **more: Any) -> str:
-    return json.dumps({"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": paths, **more})
+    whole = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "servers": [{"url": BASE}], "paths": paths}
+    return json.dumps(whole | more)
 
 
 def operation(**members: Any) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def test_each_operation_of_a_30_document_is_a_tool() -> None:
         "putPhoto",
         "put_pets_petId",
     ]
-    assert found.server == "https://pets.example/v1"
+    assert found.base == "https://pets.example/v1"
     tool = found.operations["listPets"].tool
     assert tool["title"] == "List pets"
     assert tool["description"] == "List pets\n\nAll pets, a page at a time."
@@ -171,7 +174,7 @@ def test_arguments_of_one_name_are_told_apart_and_configured_ones_left_out() -> 
         ("/{x}", "get", operation(), "no path parameter says what {x} is"),
         ("/a", "trace", operation(), "TRACE"),
         ("/a", "get", "text", "must be an operation"),
-        ("/a", "get", operation(servers=[{"url": "http://evil"}]), "servers of its own"),
+        ("/a", "get", operation(servers=[{"url": "http://evil"}]), "none is at https://a.example, where"),
         ("/a", "get", operation(parameters=[{"name": "Host", "in": "header"}]), "no header that an argument may set"),
         ("/a", "get", operation(parameters=[{"name": "a\r\nb", "in": "header"}]), "no header that an argument"),
         ("/a", "get", operation(parameters=[{"name": "a", "in": "moon"}]), "a parameter needs"),
@@ -258,8 +261,8 @@ def test_a_bad_document_says_where_and_why(text: str, said: str) -> None:
     ],
 )
 def test_where_operations_are_called(server: str | None, url: str | None, source: str | None, base: str) -> None:
-    servers = {"servers": [{"url": server}]} if server else {}
-    assert base_url(read_document(document({}, **servers), "d"), configured=url, source=source) == base
+    text = document({}, servers=[{"url": server}] if server else [])
+    assert read_document(text, "d", Configured(url=url, source=source)).base == base
 
 
 @pytest.mark.parametrize(
@@ -274,6 +277,61 @@ def test_where_operations_are_called(server: str | None, url: str | None, source
     ],
 )
 def test_a_document_leads_nowhere_that_its_operator_did_not_write(server: str | None, source: str | None) -> None:
-    servers = {"servers": [{"url": server}]} if server else {}
-    with pytest.raises(ValueError, match="write url beside openapi"):
-        base_url(read_document(document({}, **servers), "d"), configured=None, source=source)
+    text = document({}, servers=[{"url": server}] if server else [])
+    with pytest.raises(DocumentInvalid, match="write url beside openapi"):
+        read_document(text, "d", Configured(source=source))
+
+
+@pytest.mark.parametrize(
+    ("server", "url", "source", "called"),
+    [
+        ("https://a.example/v2", None, None, "https://a.example/v2/things"),
+        ("https://a.example", None, None, "https://a.example/things"),
+        ("HTTPS://A.example:443/v2/", None, None, "https://a.example/v2/things"),
+        ("/v2", None, None, "https://a.example/v2/things"),
+        ("v2", None, "https://a.example/docs/openapi.json", "https://a.example/docs/v2/things"),
+        (
+            "/v2",
+            "https://b.example:8443/v1?key=k",
+            "https://a.example/d.json",
+            "https://b.example:8443/v2/things?key=k",
+        ),
+        ("https://{region}.example/{version}", None, None, "https://a.example/v3/things"),
+        (BASE, "http://other.example/base", None, "http://other.example/base/things"),  # where all are called, wherever
+    ],
+)
+def test_an_operations_own_server_on_the_same_origin_is_called(
+    server: str, url: str | None, source: str | None, called: str
+) -> None:
+    variables = {"region": {"default": "a"}, "version": {"default": "v3"}}
+    elsewhere = [{"url": "https://elsewhere.example"}] if server != BASE else []
+    own = {"servers": [*elsewhere, {"url": server, "variables": variables}]}
+    paths = {"/things": {"get": operation(**own)}, "/others": {**own, "get": operation()}}
+    found = read_document(document(paths), "d", Configured(url=url, source=source))
+    assert not found.quarantined
+    target = Target(base=found.base)
+    assert outgoing(found.operations["get_things"], {}, target).url == called
+    assert outgoing(found.operations["get_others"], {}, target).url == called.replace("/things", "/others")
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ("https://evil.example/v1", "none is at https://a.example"),
+        ("http://a.example/v1", "none is at https://a.example"),
+        ("https://a.example:8443/v1", "none is at https://a.example"),
+        ("//evil.example", "none is at https://a.example"),
+        ("https://a.example@evil.example/", "none is at https://a.example"),
+        ("https://evil.example\\@a.example/", "more than host and path"),
+        ("https://user:password@a.example/v1", "more than host and path"),
+        ("https://[a.example/", "none is at https://a.example"),
+        ("https://a.example:x/", "none is at https://a.example"),
+        ("https://a.example/v1?a=b", "more than host and path"),
+        ("https://a.example/a/%2e%2e/b", "no segment"),
+        ("https://a.example/a%2fb", "no segment"),
+    ],
+)
+def test_an_operations_own_server_elsewhere_is_not_called(server: str, said: str) -> None:
+    read = read_document(document({"/a": {"get": operation(servers=[{"url": server}])}}), "d")
+    assert not read.operations
+    assert said in read.quarantined[0].fault.text

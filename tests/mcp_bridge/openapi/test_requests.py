@@ -30,7 +30,7 @@ def operation(path: str = "/x", *parameters: dict[str, Any], method: str = "get"
     if body is not None:
         item["requestBody"] = {"content": body}
     text = json.dumps({"openapi": "3.1.0", "paths": {path: {method: item}}})
-    read = read_document(text, "d")
+    read = read_document(text, "d", Configured(url="https://a.example"))
     assert not read.quarantined, read.quarantined
     return read.operations["it"]
 
