@@ -32,13 +32,16 @@ from mcp_bridge.search import Chosen
 from mcp_bridge.views import View
 from mcp_bridge.wire import HUB, as_legacy
 from registry.entries import Prompt
-from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams
+from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams, Overloaded
 from registry.identity import Principal
 from registry.judged import JsonObject, RawObject, decode, encode
 
 logger = logging.getLogger(__name__)
 
 MAX_SESSIONS = 10_000
+MAX_SESSIONS_OF_ONE = 1000
+"""Of one principal: nobody can use them all up."""
+
 SESSION_IDLE_S = 1800.0
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """The hub has measured the body before; the SDK's own 4 MiB must not undercut it."""
@@ -105,7 +108,13 @@ class LegacyServer:
         receive: Callable[[], Awaitable[AsgiMessage]],
         send: Callable[[AsgiMessage], Awaitable[None]],
     ) -> None:
-        """Answer one ASGI request of an authenticated caller; a session answers the principal that opened it alone."""
+        """Answer one ASGI request of an authenticated caller; a session answers the principal that opened it alone.
+
+        Raises:
+            Overloaded: it would open a session too many.
+        """
+        if scope["method"] == "POST" and not any(name == b"mcp-session-id" for name, _ in scope["headers"]):
+            self._check_room(caller.principal)
         # the SDK compares the user of each request with the one that opened the session
         user = AuthenticatedUser(AccessToken(token="", client_id=caller.principal.id, scopes=[]))
         headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
@@ -124,6 +133,14 @@ class LegacyServer:
             await self._manager.handle_request(inner, receive, answer)
         finally:
             caller.scope.cancel()
+
+    def _check_room(self, principal: Principal) -> None:
+        """Raise `Overloaded` if the principal may open no session more."""
+        owners = self._manager._session_owners.values()  # noqa: SLF001 - the SDK keeps them, and counts them all together
+        if sum(owner["client_id"] == principal.id for owner in owners) >= MAX_SESSIONS_OF_ONE:
+            raise Overloaded("This key has too many sessions open; end some with DELETE, or let them idle out.")
+        if len(owners) >= MAX_SESSIONS:
+            raise Overloaded("Too many sessions are open; try again later.")
 
     async def _answer(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
         if ctx.request_id is None or ctx.method in {"ping", "initialize"}:

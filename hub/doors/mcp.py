@@ -122,7 +122,10 @@ class McpDoor:
         takes_stream = b"text/event-stream" in accepted or b"*/*" in accepted or b"text/*" in accepted
         caller = LegacyCaller(exchange.principal, path, exchange.request_id, searches, takes_stream=takes_stream)
         scope, receive, send = exchange.asgi()
-        await self._legacy.serve(caller, scope, receive, send)
+        try:
+            await self._legacy.serve(caller, scope, receive, send)
+        except Overloaded as error:
+            await _refuse(exchange, error, _NO_ID)
 
 
 class _Answering:

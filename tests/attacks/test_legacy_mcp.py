@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sse_starlette import EventSourceResponse
 
+from mcp_bridge import server
 from registry.errors import NotFound
 from tests.doors.test_mcp import servers
 from tests.peers import mcp_servers
@@ -62,6 +63,30 @@ async def test_a_session_is_as_good_as_unknown_to_everybody_else(tmp_path: Path)
                 assert stolen.status_code == absent.status_code == 404
                 assert stolen.content == absent.content
             assert (await alice.post("/mcp", json=rpc("tools/list", {}), headers=headers)).json()["result"]["tools"]
+
+
+async def test_nobody_can_open_so_many_sessions_that_others_find_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_SESSIONS_OF_ONE", 2)
+    monkeypatch.setattr(server, "MAX_SESSIONS", 4)
+    async with (
+        open_mcp_hub(tmp_path, "") as hub,
+        hub.http(await hub.key("tool:*")) as ann,
+        hub.http(await hub.key("tool:*")) as bob,
+        hub.http(await hub.key("tool:*")) as cid,
+    ):
+        first, _ = await session(ann), await session(ann)
+        refused = await ann.post("/mcp", json=rpc("initialize", HELLO), headers=LEGACY)
+        assert refused.status_code == 503
+        assert "This key has too many sessions open" in refused.json()["error"]["message"]
+        await session(bob)
+        assert (await ann.delete("/mcp", headers=first)).status_code == 200
+        await session(ann)
+        await session(cid)
+        refused = await cid.post("/mcp", json=rpc("initialize", HELLO), headers=LEGACY)
+        assert "Too many sessions are open" in refused.json()["error"]["message"]
+        assert (await cid.post("/mcp", json=rpc("ping", {}), headers=first)).status_code == 404
 
 
 async def test_a_session_shows_at_each_path_what_the_caller_may_see_there(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import httpx
 import pytest
 
 from tests.peers import mcp_asking
-from tests.peers.mcp_hub import META, McpHub, headers, open_mcp_hub
+from tests.peers.mcp_hub import META, McpHub, headers, message, open_mcp_hub
+from tests.peers.mcp_waiting import hub_before, read, rpc, session
 
 ASKABLE = {**META, "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
 CALLERS = 200
@@ -66,17 +69,54 @@ async def test_a_call_that_waits_for_input_goes_on_for_its_caller_alone(tmp_path
         assert result["content"][0]["text"].startswith(f"{kind} accept:{{'name': 'Ann'}}")
 
 
-@pytest.mark.parametrize("kind", ["legacy", "modern"])
-async def test_callers_who_all_use_request_id_1_see_their_own_answers_alone(tmp_path: Path, kind: str) -> None:
-    async with (
-        mcp_asking.asking(kind) as peer,
-        open_mcp_hub(tmp_path, f"mcpServers: {{peer: {{url: {peer.url}}}}}") as hub,
-    ):
-        await hub.listed("peer__echo")
-        secrets = [await hub.key("tool:*") for _ in range(10)]
-        found = await asyncio.gather(
-            *(call(hub, secrets[n % 10], "peer__echo", META, arguments={"text": f"word {n}"}) for n in range(CALLERS))
-        )
-    for n, one in enumerate(found):
-        assert one["id"] == 1
-        assert one["result"]["content"][0]["text"].endswith(f"word {n}")
+Ask = Callable[[httpx.AsyncClient, int], Awaitable[httpx.Response]]
+
+
+async def ask_modern(http: httpx.AsyncClient, number: int) -> httpx.Response:
+    body = message("tools/call", {"name": "peer__echo", "arguments": {"text": f"word {number}"}})
+    return await http.post("/mcp", json=body, headers=headers("tools/call", "peer__echo"))
+
+
+async def ask_older(http: httpx.AsyncClient, number: int) -> httpx.Response:
+    """The same in a session of its own, whose requests all have the id 1 too."""
+    given = await session(http, {})
+    body = rpc("tools/call", {"name": "peer__echo", "arguments": {"text": f"word {number}"}})
+    return await http.post("/mcp", json=body, headers=given)
+
+
+PAIRS = [
+    *((ask_modern, kind) for kind in ("legacy", "modern", "stdio", "stdio-legacy")),
+    *((ask_older, kind) for kind in ("legacy", "stdio")),
+]
+
+
+@pytest.mark.parametrize(("ask", "kind"), PAIRS)
+async def test_callers_who_all_use_request_id_1_see_their_own_answers_alone(
+    tmp_path: Path, kind: str, ask: Ask
+) -> None:
+    async with hub_before(kind, tmp_path) as (hub, _), AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(hub.http(await hub.key("tool:*"))) for _ in range(10)]
+        answers = await asyncio.gather(*(ask(clients[number % 10], number) for number in range(CALLERS)))
+    for number, answer in enumerate(answers):
+        found = read(answer)
+        assert found["id"] == 1
+        assert found["result"]["content"][0]["text"].endswith(f"word {number}")
+
+
+async def test_no_cursor_leads_anywhere_whoever_made_it_up(tmp_path: Path) -> None:
+    """Lists have one page, so that a cursor is nobody's; were there any, another's would have to look like these."""
+    async with open_mcp_hub(tmp_path) as hub:
+        for cursor in ("", "made up", "eyJvZmZzZXQiOjF9"):
+            for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
+                answers = []
+                async with hub.http(await hub.key("tool:*")) as http:
+                    body = message(method, {"cursor": cursor})
+                    answers.append(await http.post("/mcp", json=body, headers=headers(method)))
+                    given = await session(http, {})
+                    answers.append(await http.post("/mcp", json=rpc(method, {"cursor": cursor}), headers=given))
+                for answer in answers:
+                    error = read(answer)["error"]
+                    assert (error["code"], error["message"]) == (
+                        -32602,
+                        "There is no such cursor: the list has one page.",
+                    )
