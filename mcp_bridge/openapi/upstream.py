@@ -20,7 +20,7 @@ from mcp_bridge.wire import QUARANTINED, Answer, Request
 from registry.discreet import discreet
 from registry.egress.http import Incoming, OpenPermit, Outgoing, Sender
 from registry.entries import Server
-from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
+from registry.errors import Overloaded, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.judged import JsonObject, decode, encode
 from registry.shapes import is_http_url
 from registry.source import Fault
@@ -32,6 +32,13 @@ CALL_S = 600.0
 """How long one call may take, from the connection to the last byte."""
 
 DOCUMENT_S = 30.0
+
+AT_ONCE_S = 0.005
+CHECK_S = 2.0
+"""How much processor time the check of a call's arguments may take in the event loop, and then in a thread."""
+
+WAIT_S = 30.0
+"""How long a call waits for its check in a thread."""
 
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9._-]{1,40})", re.IGNORECASE)
 
@@ -52,6 +59,8 @@ class OpenApi:
         self._document: Document | None = None
         self._target: Target | None = None
         self._checks: dict[str, Check] = {}
+        self._checking = asyncio.Lock()
+        """Held by the one check that takes long."""
 
     async def request(self, request: Request, permit: OpenPermit, sender: Sender) -> Answer:
         """Answer `tools/list`, and `tools/call` through `sender`.
@@ -69,7 +78,7 @@ class OpenApi:
         if operation is None:
             return _refused(-32602, "This operation is no longer in the document.")
         arguments = decode(request.params.get("arguments") or b"{}")
-        faults = (await self._check(operation)).faults(arguments)
+        faults = await self._faults(operation, arguments)
         if faults:
             given = failed("Nothing was sent, since the arguments do not match the schema:\n" + "\n".join(faults))
         else:
@@ -86,6 +95,22 @@ class OpenApi:
         if not given.get("isError"):
             return given
         return decode(discreet(replace(self.server, url=target.base), encode(given)))  # type: ignore[no-any-return]
+
+    async def _faults(self, operation: Operation, arguments: JsonObject) -> list[str]:
+        """Check arguments: small ones at once, others in a thread, so that the hub goes on; raises `Overloaded`."""
+        check = await self._check(operation)
+        faults = check.faults(arguments, AT_ONCE_S)
+        if faults is not None:
+            return faults
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._checking.acquire()
+        except TimeoutError:
+            raise Overloaded("Too many calls with large arguments are being checked; try again.") from None
+        work = asyncio.get_running_loop().run_in_executor(None, check.faults, arguments, CHECK_S)
+        work.add_done_callback(lambda _: self._checking.release())  # a caller that leaves does not end the thread
+        faults = await asyncio.shield(work)
+        return faults if faults is not None else [f"arguments: they cannot be checked within {CHECK_S:.0f} s"]
 
     async def _check(self, operation: Operation) -> Check:
         check = self._checks.get(operation.name)

@@ -6,13 +6,16 @@ import asyncio
 import base64
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mcp_bridge.openapi import check
 from mcp_bridge.openapi.answers import MAX_BINARY, MAX_TEXT
 from registry.errors import UpstreamError
 from tests.peers.http_peer import Peer, always, listening, never, read_request
@@ -67,6 +70,40 @@ async def test_a_service_that_describes_itself_is_a_server(tmp_path: Path) -> No
         assert (await call(client, "remove", item_id="1")).content[0].text == "HTTP 204, without content."
         assert all(seen.get("authorization") == "Bearer the-shops-secret" for seen in running.requests)
         assert all(b"sk-" not in json.dumps(seen).encode() for seen in running.requests)
+
+
+async def test_a_long_check_of_arguments_holds_nobody_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is the test's: in the event loop time flies, and in a thread it stands still until it is let go."""
+    begun, go_on, threads = threading.Event(), threading.Event(), []
+    clock = count()
+
+    def thread_time() -> int:
+        if threading.current_thread() is not threading.main_thread() and not go_on.is_set():
+            threads.append(threading.current_thread())
+            begun.set()
+            assert go_on.wait(60)
+        return next(clock)
+
+    async with hub_with_shop(tmp_path) as (_, running, client):
+        await call(client, "many", count=1)
+        sent = len(running.requests)
+        monkeypatch.setattr(check, "thread_time", thread_time)
+        try:
+            first, second = (asyncio.create_task(call(client, "many", count=1)) for _ in range(2))
+            assert await asyncio.to_thread(begun.wait, 60)
+            assert (await client.list_tools()).tools
+            assert not first.done()
+            assert not second.done()
+            first.cancel()
+            assert (await client.list_tools()).tools
+            assert not second.done()
+            assert len(threads) == 1, "one at a time, also when nobody waits for it any more"
+        finally:
+            go_on.set()
+        assert "cannot be checked within 2 s" in text(await second)
+        assert len(running.requests) == sent
+        monkeypatch.undo()
+        assert not (await call(client, "many", count=1)).is_error
 
 
 async def test_arguments_are_checked_before_anything_is_sent(tmp_path: Path) -> None:

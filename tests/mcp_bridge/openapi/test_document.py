@@ -16,6 +16,7 @@ from mcp_bridge.openapi.document import DocumentInvalid, read_document
 from mcp_bridge.openapi.operations import Configured
 from mcp_bridge.openapi.requests import Target, outgoing
 
+WITHIN_S = 60.0
 BASE = "https://a.example/v1"
 PETSTORE = (Path(__file__).parent / "petstore.yaml").read_text()
 
@@ -81,9 +82,9 @@ def test_schemas_of_30_say_the_same_in_2020_12() -> None:
     assert pet["properties"]["parent"] == {"$ref": "#/$defs/Pet"}
     assert pet["properties"]["weight"] == {"type": "number", "exclusiveMinimum": 0}
     check = Check(tool["inputSchema"])
-    assert check.faults({"body": {"name": "a", "nick": None, "owner": None, "parent": {"name": "b"}}}) == []
-    assert check.faults({"body": {"name": "a", "parent": {"name": ""}}})[0].startswith("body.parent.name: ")
-    assert check.faults({}) == ["arguments: 'body' is a required property"]
+    assert check.faults({"body": {"name": "a", "nick": None, "owner": None, "parent": {"name": "b"}}}, WITHIN_S) == []
+    assert check.faults({"body": {"name": "a", "parent": {"name": ""}}}, WITHIN_S)[0].startswith("body.parent.name: ")
+    assert check.faults({}, WITHIN_S) == ["arguments: 'body' is a required property"]
 
 
 def test_the_schema_of_an_answer_is_met_by_what_is_shortened_or_new() -> None:
@@ -92,9 +93,9 @@ def test_the_schema_of_an_answer_is_met_by_what_is_shortened_or_new() -> None:
     assert "id" in schema["properties"]
     assert "secret" not in schema["properties"]
     check = Check(schema)
-    assert check.faults({}) == []
-    assert check.faults({"id": 1, "new": True}) == []
-    assert check.faults({"id": "one"}) == ["id: 'one' is not of type 'integer'"]
+    assert check.faults({}, WITHIN_S) == []
+    assert check.faults({"id": 1, "new": True}, WITHIN_S) == []
+    assert check.faults({"id": "one"}, WITHIN_S) == ["id: 'one' is not of type 'integer'"]
 
 
 def test_an_answer_that_matches_several_of_one_is_no_fault() -> None:
@@ -103,7 +104,7 @@ def test_an_answer_that_matches_several_of_one_is_no_fault() -> None:
     schema = {"type": "object", "properties": {"cat": {"oneOf": cats}}, "additionalProperties": False}
     answers = {"200": {"content": {"application/json": {"schema": schema}}}}
     found = read_document(document({"/x": {"get": {"responses": answers}}}), "d").operations["get_x"]
-    assert Check(found.tool["outputSchema"]).faults({"cat": {}, "more": 1}) == []
+    assert Check(found.tool["outputSchema"]).faults({"cat": {}, "more": 1}, WITHIN_S) == []
 
 
 def test_every_schema_is_valid_json_schema() -> None:
@@ -211,17 +212,17 @@ def test_bounds_hold_against_documents_that_grow_when_they_are_read() -> None:
     assert list(found.operations) == ["get_bomb"]
     assert "nested" in str(found.quarantined) or "deeper" in str(found.quarantined)
     check = Check(found.operations["get_bomb"].tool["inputSchema"])
-    assert check.faults({"x": 5}) == ["arguments: too deep or too many to be checked"]
+    assert check.faults({"x": 5}, 0.1) is None
 
 
 def test_arguments_that_would_hold_the_hub_are_refused_or_passed_to_the_service() -> None:
     schema = {"type": "object", "properties": {"x": {"pattern": "^(a+)+$"}, "y": {"uniqueItems": True}}}
     check = Check(schema)
-    assert check.faults({"x": "a" * 5000 + "!"}) == [], "the document's expressions are not run"
-    assert check.faults({"y": [{"n": n} for n in range(9_000)]}) == []  # a pair at a time, this takes minutes
-    assert check.faults({"y": [{"a": 1, "b": [True]}, {"b": [True], "a": 1}]}) == ["y: has an item twice"]
-    assert check.faults({"y": [1, True, "1"]}) == []
-    assert check.faults({"y": list(range(30_000))}) == ["arguments: more than 20000 values"]
+    assert check.faults({"x": "a" * 5000 + "!"}, WITHIN_S) == [], "the document's expressions are not run"
+    assert check.faults({"y": [{"n": n} for n in range(9_000)]}, WITHIN_S) == []  # a pair at a time, this takes minutes
+    assert check.faults({"y": [{"a": 1, "b": [True]}, {"b": [True], "a": 1}]}, WITHIN_S) == ["y: has an item twice"]
+    assert check.faults({"y": [1, True, "1"]}, WITHIN_S) == []
+    assert check.faults({"y": list(range(30_000))}, WITHIN_S) == ["arguments: more than 20000 values"]
 
 
 @pytest.mark.parametrize(
