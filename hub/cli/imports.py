@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -11,19 +12,21 @@ import click
 import yaml
 
 from hub.cli import litellm_yaml as litellm
-from hub.cli import mcp_json
+from hub.cli import mcp_json, server_json
 from hub.cli.common import told
 from hub.settings import DEFAULT_FILE
 from registry.config import ConfigInvalid, Fault
 from registry.source import parse
 
+_NEEDED = re.compile(r"(?<!\$)\$\{(?:env:)?([A-Za-z_]\w*)\}", re.ASCII)
+
 
 @click.command("import")
-@click.argument("source", nargs=-1, required=True, metavar="mcp.json | litellm config.yaml")
+@click.argument("source", nargs=-1, required=True, metavar="mcp.json | server.json | litellm config.yaml")
 @click.option("--write", is_flag=True, help="Write the sections into hub.yaml instead of printing them.")
 @click.option("--config", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The file that --write extends.")
 def import_command(source: tuple[str, ...], write: bool, config: Path) -> None:
-    """Turn mcp.json (Cursor, Claude, VS Code), or LiteLLM's config.yaml, into hub.yaml sections.
+    """Turn mcp.json (Cursor, Claude, VS Code), the MCP registry's server.json, or LiteLLM's config.yaml, into hub.yaml sections.
 
     What has no counterpart is named on stderr and left out.
     """
@@ -33,16 +36,24 @@ def import_command(source: tuple[str, ...], write: bool, config: Path) -> None:
     path = Path(source[-1])
     with told():
         text = _text(path)
-        sections, notes = (litellm.sections if is_litellm else mcp_json.sections)(text, str(path))
+        sections, notes = (litellm.sections if is_litellm else _of_mcp)(text, str(path))
         for note in notes:
             click.echo(f"note: {note}", err=True)
         if not sections:
             raise click.ClickException(f"{path} holds nothing that hub.yaml has a place for.")
+        needed = dict.fromkeys(_NEEDED.findall(dump(sections)))
+        if needed:
+            click.echo(f"Set these environment variables before the hub starts: {', '.join(needed)}", err=True)
         if write:
             _write(config, sections)
             click.echo(f"{config} is extended; `hubbub check` says whether it is complete.", err=True)
         else:
             click.echo(dump(sections), nl=False)
+
+
+def _of_mcp(text: str, file: str) -> tuple[dict[str, object], list[str]]:
+    top = mcp_json.read_json(text, file)
+    return server_json.sections(top, file) if server_json.is_one(top) else mcp_json.sections(top, file)
 
 
 def _text(path: Path) -> str:
