@@ -125,7 +125,7 @@ def test_check_reads_openapi_documents_and_names_file_and_line(run: Run, here: P
     assert done.output.startswith("note: etc/api.yaml:5: get_b is not offered: #/paths/~1b/get: must be an operation\n")
     for text, said in (
         ("openapi: 3.1.0\npaths: 5\n", "etc/api.yaml:2: #/paths: must be a map\n"),
-        ("openapi: 3.1.0\n", "etc/api.yaml:1: mcpServers.api: it names no server; write url beside openapi\n"),
+        ("openapi: 3.1.0\n", "etc/api.yaml:1: #/servers: it names no server; write url beside openapi\n"),
     ):
         document.write_text(text)
         done = run("check", "--config", "etc/hub.yaml")
