@@ -149,6 +149,8 @@ class Discovery:
         """When an agent's card could not be had last, for those who look without waiting."""
         self._fetching: dict[str, tuple[Agent, asyncio.Task[Found | HubError]]] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """Called when what an agent says of itself has changed."""
 
     async def run(self) -> None:
         """Own the fetches until cancelled."""
@@ -217,6 +219,7 @@ class Discovery:
         approved = replace(found, changed=())
         if self._found.get(_key(entry)) is found:  # else it was fetched anew meanwhile, and compared with this approval
             self._found[_key(entry)] = approved
+            self.changed()
         return approved
 
     async def _approve_all(self, entry: Agent) -> Found:
@@ -272,6 +275,8 @@ class Discovery:
             failure = UpstreamInvalid(entry.name, "its agent card cannot be read")
         else:
             self._found[_key(entry)] = found
+            if old is None or (old.card, old.changed) != (found.card, found.changed):
+                self.changed()
             return found
         if old is None:
             self._failed[_key(entry)] = entry, self._clock()

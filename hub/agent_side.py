@@ -19,6 +19,7 @@ from agents.push_callback import Callbacks
 from agents.push_delivery import Courier
 from agents.signing import Signatures
 from agents.streams import Streams
+from agents.turns import Turns
 from agents.upstream import Upstream
 from registry.approvals import Approvals
 from registry.catalog import Catalog
@@ -60,6 +61,7 @@ class AgentSide:
     """What doors and the admin API need of it."""
 
     caller: AgentCaller
+    turns: Turns
     callbacks: Callbacks
     discovery: Discovery
     publisher: Publisher
@@ -116,6 +118,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
 
     return AgentSide(
         caller=caller,
+        turns=Turns(caller, discovery=discovery, egress=egress),
         callbacks=callbacks,
         discovery=discovery,
         publisher=publisher,

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.signing import Signatures
-from hub.agent_side import Ground
+from hub.agent_side import AgentSide, Ground, Part
+from hub.agent_tools import AgentListing
+from mcp_bridge.agent_tools import AgentTools
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.handles import Handles
 from mcp_bridge.oauth.connect import Connect
@@ -31,30 +33,48 @@ class McpSide:
     credentials: Credentials
     pool: Pool
     sync: Sync
-    """To be run in the background."""
+    parts: tuple[Part, ...]
+    """To be run in the background, after those of the agent side."""
     dispatch: Dispatch
     connect: Connect
     children: Children
     """Of stdio servers."""
+    agents: AgentTools | None
 
     async def aclose(self) -> None:
-        """End every connection and child, and let requests for tokens end."""
+        """End every call of an agent, connection and child, and let requests for tokens end."""
+        if self.agents is not None:
+            await self.agents.aclose()
         await self.pool.aclose()
         await self.children.aclose()
         await self.credentials.aclose()
 
 
-def mcp_side(ground: Ground, registry: Registry, environment: Mapping[str, str]) -> McpSide:
-    """Make the parts and tell them of one another; `environment` is the hub's own."""
+def mcp_side(
+    ground: Ground, registry: Registry, environment: Mapping[str, str], agents: AgentSide | None = None
+) -> McpSide:
+    """Make the parts and tell them of one another; `environment` is the hub's own. Without `agents` none is a tool."""
     credentials = _credentials(ground)
     registry.subscribe(credentials.drop)
     handles = Handles(ground.sealer)
     children = Children(supervised_at(ground.hub), environment)
     pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, children=children)
     sync = Sync(registry, gate=ground.gate, pool=pool)
-    dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles)
-    connect = Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog)
-    return McpSide(credentials=credentials, pool=pool, sync=sync, dispatch=dispatch, connect=connect, children=children)
+    tools = None
+    parts: tuple[Part, ...] = (sync,)
+    if agents is not None:
+        tools = AgentTools(registry, gate=ground.gate, agents=agents.turns, handles=handles)
+        parts = (sync, AgentListing(registry, agents.discovery))
+    return McpSide(
+        credentials=credentials,
+        pool=pool,
+        sync=sync,
+        parts=parts,
+        dispatch=Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, agents=tools),
+        connect=Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog),
+        children=children,
+        agents=tools,
+    )
 
 
 def supervised_at(hub: HubSettings) -> Path:

@@ -113,7 +113,7 @@ async def open_services(
         ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
-        mcp = mcp_side(ground, registry, environment)
+        mcp = mcp_side(ground, registry, environment, agents)
         compatible = OpenAICompatible(egress, keys=environment)
         providers: dict[str, Provider] = {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
         chat = Chat(lambda: registry.catalog, gate=gate, providers=providers, tools=mcp.dispatch, public_url=public_url)
@@ -121,7 +121,7 @@ async def open_services(
         stack.push_async_callback(usage.flush)
         await agents.ready()
         background = await stack.enter_async_context(asyncio.TaskGroup())
-        parts: tuple[Part, ...] = (usage, mcp.sync, *agents.parts)
+        parts: tuple[Part, ...] = (usage, *agents.parts, *mcp.parts)
         running = [background.create_task(part.run()) for part in parts]
         running.append(background.create_task(registry.watch()))
         stack.callback(_cancel, running)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mcp_bridge.agent_tools import AgentTools
 from mcp_bridge.consent import result_of
 from mcp_bridge.handles import Handles
 from mcp_bridge.listener import Listener
@@ -18,7 +19,7 @@ from mcp_bridge.tasks import Tasks, is_task, request_of, shown
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request
 from registry.discreet import discreet
-from registry.entries import Feature, Server, Tool
+from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamInvalid, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import Principal
@@ -29,10 +30,14 @@ from registry.registry import Registry
 class Dispatch:
     """Shows principals what they may use, and relays what they ask of it."""
 
-    def __init__(self, registry: Registry, *, gate: Gate, pool: Pool, handles: Handles) -> None:
+    def __init__(
+        self, registry: Registry, *, gate: Gate, pool: Pool, handles: Handles, agents: AgentTools | None = None
+    ) -> None:
+        """Without `agents` (as `hubbub doctor`) none can be called."""
         self._registry = registry
         self._gate = gate
         self._pool = pool
+        self._agents = agents
         self._views = Views()
         self.tasks = Tasks(handles)
 
@@ -56,14 +61,19 @@ class Dispatch:
     ) -> Answer:
         """Ask the server of what a view showed; a server itself is called with methods that the hub does not know.
 
-        Every request of a caller to an MCP server passes here. `within` is the permit of the request that the call is
-        part of.
+        Every request of a caller to an MCP server, or to an agent as a tool, passes here. `within` is the permit of the
+        request that the call is part of.
 
         Raises:
             NotFound: not granted, or gone.
             RateLimited: the key's pace.
             UpstreamError: no answer.
         """
+        if isinstance(callee, AgentTool):
+            assert self._agents is not None, "no agent is a tool without"
+            return await self._agents.call(
+                principal, callee, request, request_id=request_id, within=within, listener=listener
+            )
         server = self._registry.catalog.servers.get(callee.server if isinstance(callee, Feature) else callee.name)
         if server is None:
             raise NotFound(callee.kind, callee.grant_name)

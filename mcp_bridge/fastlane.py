@@ -13,6 +13,7 @@ import msgspec
 
 from mcp_bridge import consent, tasks
 from mcp_bridge import headers as mirrored
+from mcp_bridge.agent_tools import with_headers
 from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.findable import as_tool_result
@@ -244,6 +245,7 @@ class FastLane:
             _check_parameters(callee, message.params.get("arguments"), headers)
         elif headers is not None and isinstance(callee, Server):
             request = _with_headers(request, headers)
+        request = with_headers(callee, request, caller.headers)
         answer = await self._dispatch.relay(
             caller.principal, callee, request, request_id=caller.request_id, listener=caller.listener
         )

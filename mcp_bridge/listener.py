@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mcp_bridge.wire import META_CAPABILITIES, RELATED_TASK
-from registry.entries import Server
+from registry.entries import Feature, Server
 from registry.errors import CallerError
 from registry.judged import JsonObject, RawObject, decode, encode
 
@@ -96,8 +96,8 @@ def _object(capabilities: bytes) -> JsonObject:
     return found if isinstance(found, dict) else {}
 
 
-def question(server: Server, capabilities: bytes, method: str, params: JsonObject) -> JsonObject:
-    """The params with which a client may be asked: its capabilities allow it, and the server's name stands in it.
+def question(asking: Server | Feature, capabilities: bytes, method: str, params: JsonObject) -> JsonObject:
+    """The params with which a client may be asked: its capabilities allow it, and the name of who asks stands in it.
 
     Raises:
         Unanswered: the client cannot be asked this.
@@ -106,9 +106,9 @@ def question(server: Server, capabilities: bytes, method: str, params: JsonObjec
         raise Unanswered(NOT_ASKED, f"{method[:80]} is not offered here")
     meta = params.get("_meta")
     kept = {name: value for name, value in meta.items() if name != RELATED_TASK} if isinstance(meta, dict) else {}
-    asked = {**params, "_meta": {**kept, SERVER_KEY: server.name}}
+    asked = {**params, "_meta": {**kept, SERVER_KEY: asking.name}}
     if method == "elicitation/create":
-        asked["message"] = f"[{server.name}] {params.get('message', '')}"
+        asked["message"] = f"[{asking.name}] {params.get('message', '')}"
     return asked
 
 

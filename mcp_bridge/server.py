@@ -22,6 +22,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 from mcp_bridge import consent
+from mcp_bridge.agent_tools import with_headers
 from mcp_bridge.asking import Asked, read_request
 from mcp_bridge.dispatch import Dispatch, check_complete
 from mcp_bridge.ears import LEVELS
@@ -196,8 +197,9 @@ class LegacyServer:
         asked = read_request(view, method, members, listener.envelope(raw_meta))
         if not isinstance(asked, Asked):
             return _decoded(asked)
+        request = with_headers(asked.callee, asked.request, ctx.request.scope["headers"])
         answer = await self._dispatch.relay(
-            caller.principal, asked.callee, asked.request, request_id=caller.request_id, listener=listener
+            caller.principal, asked.callee, request, request_id=caller.request_id, listener=listener
         )
         if answer.result is None:
             assert answer.error is not None

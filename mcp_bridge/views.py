@@ -9,6 +9,7 @@ from functools import cached_property
 
 import msgspec
 
+from mcp_bridge import agent_shapes
 from mcp_bridge.listing import LISTS, MAX_NAME, MAX_URI
 from mcp_bridge.naming import exposed_name
 from mcp_bridge.search import Cost, Search, cost_of, is_wanted
@@ -16,9 +17,12 @@ from mcp_bridge.uris import exposed_meta_of, exposed_result, exposed_uri, split_
 from mcp_bridge.wire import HUB, META_SERVER, MODERN, TASKS
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.catalog import Catalog
-from registry.entries import Feature, ListedKind, Presented, Prompt, Resource, Server, Tool, Toolset
+from registry.entries import AgentTool, Feature, ListedKind, Presented, Prompt, Resource, Server, Tool, Toolset
 from registry.errors import NotFound
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
+
+AGENTS = f"{agent_shapes.SERVER}{SEPARATOR}"
+"""With what the names of agents as tools begin."""
 
 AGGREGATE = ""
 """The path of all tools under their exposed names; any other path is a server's or a toolset's name."""
@@ -156,7 +160,7 @@ class View:
 
     def shown(self, callee: Feature | Server, result: RawObject) -> RawObject:
         """A result with the URIs under which the caller finds them here."""
-        if self._server is not None or not isinstance(callee, Feature):
+        if self._server is not None or not isinstance(callee, Feature) or isinstance(callee, AgentTool):
             return result
         return exposed_result(callee.server, result)
 
@@ -329,8 +333,8 @@ def build(catalog: Catalog, grants: Grants, path: str) -> View:
         }
         return View(sight, mine)
     toolset = catalog.toolsets.get(path)
-    if toolset is not None and any(grants.reach("tool", name) for name in _beginnings(toolset)):
-        granted = (tool for tool in catalog.tools.values() if grants.allow("tool", tool.grant_name))
+    if toolset is not None and _reaches(grants, toolset):
+        granted = (tool for tool in catalog.tools.values() if grants.allow(tool.kind, tool.grant_name))
         sight = Sight(catalog, grants, path, toolset.description or "", toolset.mode)
         tools = dict(_presented(toolset, granted))
         return View(sight, {"tool": tools, "prompt": {}, "resource": {}, "template": {}})
@@ -343,6 +347,16 @@ def cost_at(catalog: Catalog, grants: Grants, path: str = AGGREGATE) -> Cost:
         return build(catalog, grants, path).cost
     except NotFound:
         return Cost(0, 0, None)
+
+
+def _reaches(grants: Grants, toolset: Toolset) -> bool:
+    """Whether a toolset may have a tool that is granted, now or later."""
+    return any(
+        grants.reach("tool", name)
+        or (name.startswith(AGENTS) and grants.reach("agent", name.removeprefix(AGENTS)))
+        or (AGENTS.startswith(name) and grants.reach("agent", ""))
+        for name in _beginnings(toolset)
+    )
 
 
 def _beginnings(toolset: Toolset) -> Iterator[str]:
@@ -358,9 +372,10 @@ def _presented(toolset: Toolset, tools: Iterable[Tool]) -> Iterator[tuple[str, T
     for one in toolset.presented:
         otherwise.setdefault(one.tool, []).append(one)
     for tool in tools:
-        if tool.grant_name in otherwise:
-            yield from ((one.alias or tool.exposed, _redescribed(tool, one)) for one in otherwise[tool.grant_name])
-        elif chosen.allow("tool", tool.grant_name):
+        name = f"{tool.server}{SEPARATOR}{tool.name}"
+        if name in otherwise:
+            yield from ((one.alias or tool.exposed, _redescribed(tool, one)) for one in otherwise[name])
+        elif chosen.allow("tool", name):
             yield tool.exposed, tool
 
 

@@ -154,6 +154,13 @@ class Tool(Feature):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTool(Tool):
+    """An agent as a tool: `agent__{name}`. Its server is `agent`, which no server is called."""
+
+    kind: ClassVar[str] = "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt(Feature):
     """A prompt."""
 

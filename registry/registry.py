@@ -7,8 +7,8 @@ import itertools
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -93,6 +93,8 @@ class Registry:
         """The last row of `changes` that was applied; -1: nothing was read yet."""
         self._all: dict[tuple[str, str], _Entry] = {}
         self._listeners: list[Listener] = []
+        self.agent_tools: Callable[[Mapping[str, Agent]], Mapping[str, Tool]] = lambda _agents: {}
+        """Says which tools agents are, by exposed names. Called whenever the catalog is put together; must not wait."""
         self._rebuilding = asyncio.Lock()
 
     def subscribe(self, listener: Listener) -> None:
@@ -106,6 +108,10 @@ class Registry:
             await self._database.append(_prune_changes, None)
         await self.keys.follow_file(list(declared.keys))
         self._declared = declared
+        await self._rebuild()
+
+    async def renew(self) -> None:
+        """Put the catalog together anew: what is said of its agents has changed."""
         await self._rebuild()
 
     async def show(self, declared: Declared) -> None:
@@ -271,7 +277,8 @@ class Registry:
             stored = await self._read()
             old = self.catalog
             self._all = {**stored.entries, **declared_entries(self._declared)}
-            self.catalog = assemble(old.number + 1, self._declared, stored)
+            catalog = assemble(old.number + 1, self._declared, stored)
+            self.catalog = replace(catalog, tools={**catalog.tools, **self.agent_tools(catalog.agents)})
         for listener in self._listeners:
             listener(old, self.catalog)
 
