@@ -16,14 +16,7 @@ from registry.entries import Feature, Prompt, Server
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
 
-NAMES: Mapping[str, str] = {
-    "tools/call": "name",
-    "prompts/get": "name",
-    "resources/read": "uri",
-    "tasks/get": "taskId",
-    "tasks/update": "taskId",
-    "tasks/cancel": "taskId",
-}
+NAMES: Mapping[str, str] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """The member that names what is asked for; 2026-07-28 mirrors it as `Mcp-Name`."""
 
 NEVER_RELAYED = frozenset(

@@ -121,6 +121,8 @@ def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Mess
     _mirror(said, b"mcp-method", method)
     if method in NAMES:
         _mirror(said, b"mcp-name", judged.read_string(params, NAMES[method]))
+    elif method in tasks.METHODS and b"mcp-name" in said:  # a MUST that FastMCP's client does not know
+        _mirror(said, b"mcp-name", judged.read_string(params, "taskId"))
     if version != MODERN:
         raise VersionNotSupported(version, (MODERN,))
     return Message(method, params, meta)
@@ -211,7 +213,7 @@ class FastLane:
                 method=message.method,
                 params={**message.params},
                 meta=message.meta,
-                name=decode(message.params["taskId"]),
+                name=judged.read_string(message.params, "taskId"),
             ),
             request_id=caller.request_id,
             listener=caller.listener,

@@ -179,6 +179,13 @@ async def test_headers_and_body_name_the_same_task(tmp_path: Path) -> None:
         for name in ("another", ""):
             assert (await client.ask("tasks/get", name, taskId=task))["code"] == -32020
         assert (await client.ask("tasks/get", task))["code"] == -32020
+        for params in ({"taskId": task}, {}):  # FastMCP's client sends no Mcp-Name
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {**params, "_meta": ABLE}}
+            unnamed = (await http.post("/mcp", json=body, headers=headers("tasks/get"))).json()
+            if params:
+                assert unnamed["result"]["status"] == "working"
+            else:
+                assert unnamed["error"]["code"] == -32602
         body = f'{{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{{"taskId":"x","taskId":"{task}"}}}}'
         twice = await http.post("/mcp", content=body, headers=headers("tasks/get", task))
         assert twice.json()["error"]["message"] == "taskId stands twice"
