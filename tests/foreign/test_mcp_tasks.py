@@ -1,8 +1,9 @@
-"""A tool of 2025-11-25 that only runs as a task (server-everything), called by clients that know no tasks."""
+"""Servers of others that make tasks: FastMCP's, followed by its client; server-everything's of 2025-11-25, by who knows none."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import mcp_types as t
 import pytest
 from mcp import Client, StdioServerParameters
 
+from tests.conftest import free_port
 from tests.foreign.conformance import node
-from tests.foreign.environments import foreign, make
+from tests.foreign.environments import HERE, foreign, make, process, python_of, until_it_answers
 from tests.peers.mcp_hub import open_mcp_hub
 
 pytestmark = foreign
+SCRIPT = HERE / "task_parts.py"
+QUIET = {"FASTMCP_CHECK_FOR_UPDATES": "off"}
 TOOL = "simulate-research-query"
 
 
@@ -49,3 +53,26 @@ async def test_a_tool_that_only_runs_as_a_task_is_called_as_any_other(tmp_path: 
         (question,) = asked
         assert question.message.startswith("[ts] ")
         assert "io.modelcontextprotocol/related-task" not in (question.meta or {})
+
+
+async def follow(python: Path, directory: Path, *arguments: str) -> dict[str, Any]:
+    """What FastMCP's client says of the tasks that it followed."""
+    lines: list[str] = []
+    async with process(python, SCRIPT, "follow", *arguments, cwd=directory, environ=QUIET, lines=lines) as child:
+        assert await child.wait() == 0, "".join(lines)
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+async def test_fastmcps_client_follows_tasks_of_fastmcps_server_as_it_does_directly(tmp_path: Path) -> None:
+    python, port, lines = await python_of("fastmcp-tasks"), free_port(), []
+    base = f"http://127.0.0.1:{port}"
+    async with process(python, SCRIPT, "serve", str(port), cwd=tmp_path, environ=QUIET, lines=lines) as server:
+        await until_it_answers(server, f"{base}/ok", lines)
+        direct = await follow(python, tmp_path, f"{base}/mcp", "none", "")
+        assert (direct["followed"], direct["before"], direct["after"]) == ("slept 0.1", "working", "cancelled")
+        async with open_mcp_hub(tmp_path, f"mcpServers: {{peer: {{url: {base}/mcp}}}}") as hub:
+            await hub.listed("peer__slow")
+            secret = await hub.key("server:*")
+            assert await follow(python, tmp_path, f"{hub.url}/mcp/peer", secret, "") == direct
+            assert await follow(python, tmp_path, f"{hub.url}/mcp", secret, "peer__") == direct
