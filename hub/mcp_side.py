@@ -19,6 +19,7 @@ from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
 from mcp_bridge.oauth.links import Links
 from mcp_bridge.pool import Pool
 from mcp_bridge.stdio.children import Children
+from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
 from registry.config import HubSettings
 from registry.registry import Registry
@@ -36,6 +37,8 @@ class McpSide:
     parts: tuple[Part, ...]
     """To be run in the background, after those of the agent side."""
     dispatch: Dispatch
+    subscriptions: Subscriptions
+    """Who listens for changes."""
     connect: Connect
     children: Children
     """Of stdio servers."""
@@ -61,16 +64,20 @@ def mcp_side(
     pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, children=children)
     sync = Sync(registry, gate=ground.gate, pool=pool)
     tools = None
-    parts: tuple[Part, ...] = (sync,)
     if agents is not None:
         tools = AgentTools(registry, gate=ground.gate, agents=agents.turns, handles=handles)
-        parts = (sync, AgentListing(registry, agents.discovery))
+    dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, agents=tools)
+    subscriptions = Subscriptions(registry, dispatch=dispatch, pool=pool, gate=ground.gate)
+    parts: tuple[Part, ...] = (sync, subscriptions)
+    if agents is not None:
+        parts = (*parts, AgentListing(registry, agents.discovery))
     return McpSide(
         credentials=credentials,
         pool=pool,
         sync=sync,
         parts=parts,
-        dispatch=Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, agents=tools),
+        dispatch=dispatch,
+        subscriptions=subscriptions,
         connect=Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog),
         children=children,
         agents=tools,

@@ -29,13 +29,20 @@ from registry.judged import JsonObject
 
 
 @asynccontextmanager
-async def routes(services: Services) -> AsyncIterator[Routes]:
-    """Hang the doors, and keep the one that holds sessions running."""
-    mcp = McpDoor(services.tools)
+async def routes(services: Services, ending: asyncio.Event) -> AsyncIterator[Routes]:
+    """Hang the doors, and keep the one that holds sessions running; its streams end when `ending` is set."""
+    mcp = McpDoor(services.tools, services.subscriptions)
     async with asyncio.TaskGroup() as background:
         sessions = background.create_task(mcp.run(warm=bool(services.registry.catalog.servers)))
+        draining = background.create_task(_drain(services, ending))
         yield _routes(services, mcp)
         sessions.cancel()
+        draining.cancel()
+
+
+async def _drain(services: Services, ending: asyncio.Event) -> None:
+    await ending.wait()
+    services.subscriptions.drain()
 
 
 def _routes(services: Services, mcp: McpDoor) -> Routes:

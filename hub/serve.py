@@ -37,13 +37,13 @@ async def open_house(
     public_url: str,
     bound_to: str,
     make_gate: MakeGate = Gate,
-    ending: asyncio.Event | None = None,
+    ending: asyncio.Event,
 ) -> AsyncIterator[tuple[House, Services]]:
-    """Open the services and hang the doors; when `ending` is set, gRPC takes no more calls and drains."""
+    """Open the services and hang the doors; when `ending` is set, gRPC and streams of notifications end."""
     limits = declared.hub.limits
     async with (
         open_services(declared, public_url=public_url, environment=environment(), make_gate=make_gate) as services,
-        routes(services) as found,
+        routes(services, ending) as found,
     ):
         house = House(
             routes=found,
@@ -61,7 +61,7 @@ async def open_house(
 
 
 @asynccontextmanager
-async def _grpc(services: Services, house: House, *, host: str, ending: asyncio.Event | None) -> AsyncIterator[None]:
+async def _grpc(services: Services, house: House, *, host: str, ending: asyncio.Event) -> AsyncIterator[None]:
     """Serve gRPC beside HTTP, if the file says on which port."""
     hub = services.declared.hub
     if hub.grpc_port is None:

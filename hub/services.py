@@ -25,6 +25,7 @@ from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
+from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
 from registry.config import Declared, HubSettings
 from registry.db import Database, open_database
@@ -68,6 +69,7 @@ class Services:
     publisher: Publisher
     signatures: Signatures
     tools: Dispatch
+    subscriptions: Subscriptions
     chat: Chat
     sync: Sync
     connect: Connect
@@ -122,8 +124,7 @@ async def open_services(
         await agents.ready()
         background = await stack.enter_async_context(asyncio.TaskGroup())
         parts: tuple[Part, ...] = (usage, *agents.parts, *mcp.parts)
-        running = [background.create_task(part.run()) for part in parts]
-        running.append(background.create_task(registry.watch()))
+        running = [background.create_task(work) for work in (registry.watch(), *(part.run() for part in parts))]
         stack.callback(_cancel, running)
         stack.push_async_callback(mcp.aclose)
         yield Services(
@@ -142,6 +143,7 @@ async def open_services(
             publisher=agents.publisher,
             signatures=agents.signatures,
             tools=mcp.dispatch,
+            subscriptions=mcp.subscriptions,
             chat=chat,
             sync=mcp.sync,
             connect=mcp.connect,

@@ -6,6 +6,7 @@ because its typed methods drop unknown fields and let one bad tool hide a whole 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -26,7 +27,8 @@ from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
 from mcp_bridge.ears import Ears, is_heard, with_token
 from mcp_bridge.listener import NOT_ANSWERED, Listener, Unanswered
-from mcp_bridge.modern import envelope
+from mcp_bridge.listening import LISTEN
+from mcp_bridge.modern import Told, envelope
 from mcp_bridge.stdio.children import Children
 from mcp_bridge.stdio.transport import stdio_transport
 from mcp_bridge.transport import PERMIT, EgressTransport
@@ -109,12 +111,19 @@ class Connection:
         params = envelope(request, sampling=self.server.sampling) if self.is_modern else _without_envelope(request)
         params = decode(encode(params))
         if listener is None or not is_heard(request, listener, self.ears):
-            return await self._send(request.method, params, permit, CALL_S)
+            within_s = CALL_S if request.method != LISTEN else None
+            return await self._send(request.method, params, permit, within_s)
         if not self.ears.is_shared:
             await self._log_at(request)
         async with self.ears.hearing(request, listener) as hearing:
             within = CALL_S if self.ears.is_shared else ASKING_CALL_S
             return await self._send(request.method, with_token(params, hearing), permit, within)
+
+    async def notify(self, method: str) -> None:
+        """Send a notification under the connection's own permit; one that does not arrive is nobody's loss."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANDSHAKE_S):
+                await self.session._dispatcher.notify(method, None)  # noqa: SLF001 - see above
 
     async def _log_at(self, request: Request) -> None:
         """Have the server log at the level that the call asks for, if another is in force."""
@@ -127,7 +136,7 @@ class Connection:
                     "logging/setLevel", {"level": level}, {"timeout": HANDSHAKE_S}
                 )
 
-    async def _send(self, method: str, params: JsonObject, permit: OpenPermit, within_s: float) -> JsonObject:
+    async def _send(self, method: str, params: JsonObject, permit: OpenPermit, within_s: float | None) -> JsonObject:
         if self.is_lost:
             raise Lost
         options: dict[str, Any] = {"timeout": within_s}
@@ -163,9 +172,10 @@ def _without_envelope(request: Request) -> JsonObject:
 class _Session(ClientSession):
     """The SDK's session with ears of the hub's own, which neither sieve what a server says nor reorder it."""
 
-    def __init__(self, ears: Ears, capabilities: msgspec.Raw | None, **options: Any) -> None:
+    def __init__(self, ears: Ears, capabilities: msgspec.Raw | None, told: Told, **options: Any) -> None:
         super().__init__(**options)
         self._ears = ears
+        self._told = told
         self._declared = decode(capabilities) if capabilities is not None else {}
 
     def _build_capabilities(self, version: str) -> mcp_types.ClientCapabilities:
@@ -182,7 +192,9 @@ class _Session(ClientSession):
             raise MCPError(NOT_ANSWERED, error.text) from None
 
     def _intercept_notification(self, method: str, params: Mapping[str, Any] | None) -> bool:
-        self._ears.heard(method, dict(params or {}))
+        said = dict(params or {})
+        self._ears.heard(method, said)
+        self._told(method, said)
         return super()._intercept_notification(method, params)
 
 
@@ -203,7 +215,10 @@ class Events:
 
     ended: Callable[[], None]
     """It can carry nothing more."""
-    tools_changed: Callable[[], None]
+    told: Told
+    """The server said something, method and params."""
+    deaf: Callable[[], None]
+    """It hears nothing any more of what the server says unasked."""
 
 
 @asynccontextmanager
@@ -232,14 +247,14 @@ async def connect(
             opening = _handshake(server, streams, events, capabilities=capabilities)
             yield await _entered(opening, stack, permit.entry_name, None)
             return
-        transport = EgressTransport(egress, server, permit)
+        transport = EgressTransport(egress, server, permit, events.deaf)
         try:
             opening = _over_http(server, transport, events, capabilities)
             connection = await _entered(opening, stack, permit.entry_name, transport)
         except UpstreamError:
             if server.is_sse or not transport.refused_post:
                 raise
-            server, transport = replace(server, is_sse=True), EgressTransport(egress, server, permit)
+            server, transport = replace(server, is_sse=True), EgressTransport(egress, server, permit, events.deaf)
             opening = _over_http(server, transport, events, capabilities)
             connection = await _entered(opening, stack, permit.entry_name, transport)
         yield connection
@@ -268,19 +283,15 @@ async def _handshake(
     capabilities: msgspec.Raw | None,
     transport: EgressTransport | None = None,
 ) -> AsyncIterator[Connection]:
-    async def hear(message: object) -> None:
-        if isinstance(message, mcp_types.ToolListChangedNotification):
-            events.tools_changed()
-
     ears = Ears(server, capabilities)
     async with (
         streams as (incoming, outgoing),
         _Session(
             ears,
             capabilities,
+            events.told,
             dispatcher=JSONRPCDispatcher(incoming, outgoing),
             client_info=mcp_types.Implementation(**HUB),
-            message_handler=hear,
             read_timeout_seconds=HANDSHAKE_S,
         ) as session,
     ):

@@ -12,7 +12,7 @@ import msgspec
 from mcp_bridge.agent_tools import AgentTools
 from mcp_bridge.consent import result_of
 from mcp_bridge.handles import Handles
-from mcp_bridge.listener import Listener
+from mcp_bridge.listener import Front, Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
 from mcp_bridge.tasks import Tasks, is_task, request_of, shown
@@ -109,6 +109,10 @@ class Dispatch:
         server = self._registry.catalog.servers.get(server_name)
         if server is not None:
             await self._pool.connected(server, principal)
+
+    async def roots_changed(self, front: Front) -> None:
+        """Tell the servers that may ask a front session for its roots that these are others now."""
+        await self._pool.roots_changed(front)
 
     def offered(self, principal: Principal, source: str | None) -> Sequence[Offered]:
         """The tools of a server or toolset (None: all) that a chat of the principal may use; none for an unknown one."""

@@ -14,26 +14,40 @@ from mcp import MCPError
 from mcp.shared.exceptions import NoBackChannelError
 
 from mcp_bridge.listener import ASK_S, NOT_ANSWERED, NOT_ASKED, Unanswered
+from mcp_bridge.subscriptions import Subscriber
 from mcp_bridge.wire import META_CAPABILITIES, META_LOG_LEVEL
 from registry.egress.sse import Framer, data_of
 from registry.judged import JsonObject, RawObject, decode, encode
 
 AsgiMessage = MutableMapping[str, Any]
 Send = Callable[[AsgiMessage], Awaitable[None]]
+Notify = Callable[[str, JsonObject | None], Awaitable[None]]
 _SESSION = "hubbub.session"
 
 
 class FrontSession:
     """What the hub keeps of one session; it ends with the SDK's connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, session_id: str, notify: Notify) -> None:
+        """`notify` sends on the stream that the client reads, if it reads one."""
+        self.id = session_id
         self.level: str | None = None
         """What `logging/setLevel` asked for."""
+        self.subscriber: Subscriber | None = None
+        """What its client is told unasked; None: its handshake is not done."""
+        self._notify = notify
         self._callbacks: list[Callable[[], None]] = []
 
     def when_closed(self, callback: Callable[[], None]) -> None:
         """As `Front.when_closed`."""
         self._callbacks.append(callback)
+
+    async def tell(self) -> None:
+        """Tell the client, which reads a stream, what it is to be told, until that is over."""
+        assert self.subscriber is not None, "there is no stream before the handshake"
+        while (news := await self.subscriber.next()) is not None:
+            method, params = news
+            await self._notify(method, params or None)
 
     def close(self) -> None:
         """Tell everybody that the session has ended."""
@@ -47,7 +61,7 @@ def session_of(context: Any) -> FrontSession:
     connection = context.session._connection  # noqa: SLF001 - as above
     session: FrontSession | None = connection.state.get(_SESSION)
     if session is None:
-        session = connection.state[_SESSION] = FrontSession()
+        session = connection.state[_SESSION] = FrontSession(connection.session_id, connection.notify)
         connection.exit_stack.callback(session.close)
     return session
 

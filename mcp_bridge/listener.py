@@ -30,7 +30,8 @@ SERVER_KEY = "hubbub/server"
 """`_meta` key of what a client is asked: the name of the server that asks."""
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_NOTHING = msgspec.Raw(b"{}")
+NOTHING = msgspec.Raw(b"{}")
+"""Capabilities of a client that can be asked nothing."""
 
 
 class Unanswered(Exception):
@@ -68,7 +69,7 @@ class Listener(Protocol):
 
 def declared(meta: RawObject) -> msgspec.Raw:
     """The capabilities that a caller declared, encoded."""
-    return meta.get(META_CAPABILITIES, _NOTHING)
+    return meta.get(META_CAPABILITIES, NOTHING)
 
 
 @lru_cache(maxsize=1024)

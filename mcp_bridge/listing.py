@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def introduction(server: str, said: JsonObject) -> Listed:
     instructions = said.get("instructions")
     capabilities = _names(said.get("capabilities"))
     kept = {
-        "capabilities": sorted(capabilities),
+        "capabilities": sorted({*capabilities, *_flags(capabilities)}),
         "extensions": sorted(_names(capabilities.get("extensions"))),
         "instructions": instructions[:MAX_INSTRUCTIONS] if isinstance(instructions, str) else "",
     }
@@ -87,6 +87,12 @@ def introduction(server: str, said: JsonObject) -> Listed:
 
 def _names(found: object) -> JsonObject:
     return found if isinstance(found, dict) else {}
+
+
+def _flags(capabilities: JsonObject) -> Iterator[str]:
+    """What of a capability decides something itself."""
+    if _names(capabilities.get("resources")).get("subscribe") is True:
+        yield "resources.subscribe"
 
 
 def listed(server: str, things: Sequence[msgspec.Raw], kind: ListedKind = "tool") -> list[Listed]:

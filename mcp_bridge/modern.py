@@ -5,12 +5,14 @@ Stateless: no session, no connection of its own. Knows neither names nor grants.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
 
 from mcp_bridge.headers import encode_header
 from mcp_bridge.listener import Listener, declared, passed_on
+from mcp_bridge.listening import LISTEN, read_told
 from mcp_bridge.wire import (
     HUB,
     META_CAPABILITIES,
@@ -45,6 +47,10 @@ _ENVELOPE: RawObject = {
     META_VERSION: msgspec.Raw(encode(MODERN)),
     META_CLIENT: msgspec.Raw(encode(HUB)),
 }
+
+
+Told = Callable[[str, JsonObject], None]
+"""Takes a notification: method and params."""
 
 
 class NotModern(Exception):
@@ -111,6 +117,49 @@ async def read_one(incoming: Incoming, entry: str, listener: Listener | None) ->
     if answer is None:
         raise UpstreamInvalid(entry, "it answered with a notification")
     return answer
+
+
+async def listen(egress: Sender, server: Server, *, permit: OpenPermit, notifications: JsonObject, told: Told) -> None:
+    """Hold a `subscriptions/listen` and hand on what it tells, until the server ends it.
+
+    Raises:
+        NotModern: the upstream is older.
+        UpstreamError: no stream, a broken one, or one that is not MCP.
+    """
+    assert server.url is not None
+    request = Request(method=LISTEN, params={"notifications": notifications})
+    outgoing = Outgoing(
+        url=server.url,
+        headers=_headers(request.method, None, server.headers),
+        body=request_message(request.method, envelope(request)),
+        trusted=server.trusted,
+    )
+    entry = permit.entry_name
+    async with egress.send(permit, outgoing) as incoming:
+        check_status(incoming, entry)
+        try:
+            if incoming.media_type == "text/event-stream":
+                await _tell(incoming, told)
+                return
+            answer = await read_one(incoming, entry, None)
+        except (ParseFailed, InvalidRequest, EventTooLarge):
+            if incoming.status in OLDER_REFUSALS:
+                raise NotModern from None
+            raise UpstreamInvalid(entry, "its answer is not MCP") from None
+        if answer.error_code == -32022:
+            raise NotModern
+        raise UpstreamInvalid(entry, "it offers no subscriptions")
+
+
+async def _tell(incoming: Incoming, told: Told) -> None:
+    framer = Framer()
+    async for chunk in incoming.chunks():
+        for message in framer.data(chunk):
+            if read_answer(message) is not None:
+                return
+            found = read_told(message)
+            if found is not None:
+                told(*found)
 
 
 def check_status(incoming: Incoming, entry: str) -> None:

@@ -13,8 +13,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mcp_bridge.feed import Feed
+from mcp_bridge.ways import OverConnection
 from registry.egress.http import OpenPermit
 from registry.errors import HubError, UpstreamTimeout, UpstreamUnavailable
+from registry.gate import Permit
 from registry.judged import JsonObject
 
 if TYPE_CHECKING:
@@ -66,15 +69,19 @@ class Owner:
         *,
         idle_s: float,
         starting: asyncio.Semaphore,
-        tools_changed: Callable[[], None],
+        admit: Callable[[], Permit],
+        lists_changed: Callable[[], None],
     ) -> None:
+        """`admit` lets the hub itself ask the server something."""
         self.starts = 0
         """Connections opened so far."""
-        self._name = name
+        self.name = name
+        """The server's."""
+        self.feed = Feed(name, OverConnection(name, self.connection, admit, self._broken), lists_changed=lists_changed)
+        """What the server tells over the connection; while somebody hears of a resource, it is never idle."""
         self._connect = connect
         self._idle_s = idle_s
         self._starting = starting
-        self._tools_changed = tools_changed
         self._live: _Live | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
@@ -116,9 +123,16 @@ class Owner:
                 live.changed.set()
         raise UpstreamUnavailable(permit.entry_name, "it forgets every session")
 
+    async def notify(self, method: str) -> None:
+        """Send a notification over the connection, if it is open."""
+        live = self._live
+        if live is not None and live.ready.done() and not live.ended and live.ready.exception() is None:
+            await live.ready.result().notify(method)
+
     async def stop(self, *, drain_s: float = 0.0) -> None:
         """End the connection for good, giving calls under way `drain_s` seconds."""
         self._stopped = True
+        await self.feed.stop()
         if self._live is not None:
             self._retire(self._live, drain_s)
         if self._tasks:
@@ -141,12 +155,12 @@ class Owner:
     def _start(self) -> _Live:
         loop = asyncio.get_running_loop()
         if self._stopped:
-            raise UpstreamUnavailable(self._name, "it was switched off or replaced")
+            raise UpstreamUnavailable(self.name, "it was switched off or replaced")
         if loop.time() < self._not_before:
-            raise UpstreamUnavailable(self._name, "it failed several times and is left alone for a moment")
+            raise UpstreamUnavailable(self.name, "it failed several times and is left alone for a moment")
         live = self._live = _Live(loop.create_future())
         live.ready.add_done_callback(_retrieve)
-        live.task = loop.create_task(self._run(live), name=f"connection to {self._name}")
+        live.task = loop.create_task(self._run(live), name=f"connection to {self.name}")
         self._tasks.add(live.task)
         live.task.add_done_callback(self._tasks.discard)
         return live
@@ -157,26 +171,26 @@ class Owner:
 
         assert live.task is not None
         deadline = asyncio.get_running_loop().call_later(CONNECT_S, live.task.cancel)
-        failure: HubError = UpstreamUnavailable(self._name, "it ended before the handshake was done")
+        failure: HubError = UpstreamUnavailable(self.name, "it ended before the handshake was done")
         try:
             async with AsyncExitStack() as stack:
                 async with self._starting:
-                    opening = self._connect(Events(ended=live.end, tools_changed=self._tools_changed))
+                    events = Events(ended=live.end, told=self.feed.told, deaf=lambda: self._deaf(live))
+                    opening = self._connect(events)
                     connection = await stack.enter_async_context(opening)
                 deadline.cancel()
                 self.starts += 1
                 live.used_at = asyncio.get_running_loop().time()
                 live.ready.set_result(connection)
-                logger.info("upstream connected", extra={"server": self._name})
+                logger.info("upstream connected", extra={"server": self.name})
                 await self._wait(live)
-                if self._live is live:
-                    self._live = None
+                self._forget(live)
         except HubError as error:
             failure = error
         except asyncio.CancelledError:
-            failure = UpstreamTimeout(self._name, "it did not start in time")
+            failure = UpstreamTimeout(self.name, "it did not start in time")
         except Exception as error:  # noqa: BLE001 - the SDK ends a broken connection with an exception group
-            logger.warning("upstream connection broke", extra={"server": self._name, "reason": type(error).__name__})
+            logger.warning("upstream connection broke", extra={"server": self.name, "reason": type(error).__name__})
         finally:
             deadline.cancel()
             self._finished(live, failure)
@@ -189,27 +203,40 @@ class Owner:
             if live.leave_at is not None:
                 left = live.leave_at - loop.time() if live.calls else 0.0
             else:
-                left = self._idle_s if live.calls else live.used_at + self._idle_s - loop.time()
+                busy = live.calls or self.feed.is_watching
+                left = self._idle_s if busy else live.used_at + self._idle_s - loop.time()
             if left <= 0:
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await live.changed.wait()
 
-    def _retire(self, live: _Live, drain_s: float) -> None:
+    def _broken(self) -> None:
+        self.feed.broken()
+
+    def _deaf(self, live: _Live) -> None:
+        """Replace a connection over which nothing is heard any more, if somebody listens."""
+        if self.feed.is_watching and not live.ended:
+            self._retire(live, DRAIN_S)
+
+    def _forget(self, live: _Live) -> None:
+        """Want a connection no more."""
         if self._live is live:
             self._live = None
+            self.feed.broken()
+
+    def _retire(self, live: _Live, drain_s: float) -> None:
+        self._forget(live)
         live.leave_at = asyncio.get_running_loop().time() + drain_s
         live.changed.set()
         if not live.ready.done() and live.task is not None:
             live.task.cancel()  # still starting; nobody's call would be drained
 
     def _finished(self, live: _Live, failure: HubError) -> None:
-        if self._live is live:
-            self._live = None
+        self._forget(live)
         if not live.ready.done():
             live.ready.set_exception(failure)
-            logger.warning("upstream not available", extra={"server": self._name, "reason": failure.text})
+            logger.warning("upstream not available", extra={"server": self.name, "reason": failure.text})
         elif live.answered or not live.ended:
             return
         self._failures += 1

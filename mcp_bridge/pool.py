@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mcp_bridge.handles import Handles
+from mcp_bridge.listener import Front
 from mcp_bridge.oauth.credentials import Credentials
 from mcp_bridge.openapi.upstream import OpenApi
 from mcp_bridge.owner import DRAIN_S, Owner
@@ -73,8 +74,8 @@ class Pool:
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
-        self.tools_changed: Callable[[str], None] = lambda _server: None
-        """Called with a server's name when it says that its tools changed."""
+        self.lists_changed: Callable[[str], None] = lambda _server: None
+        """Called with a server's name when it says that what it offers changed."""
         registry.subscribe(self._follow)
 
     def upstream(self, server: Server, principal: Principal = HUB) -> Upstream:
@@ -88,7 +89,7 @@ class Pool:
         if upstream is not None:
             self._stop(upstream, DRAIN_S)
         sender = self._credentials.sender(server, principal)
-        access = Access(sender, self._credentials.of(server, principal), self._api(server))
+        access = Access(sender, self._credentials.of(server, principal), self._api(server), self._saying(server))
         limit = MAX_STDIO_SESSIONS if server.command is not None else MAX_HTTP_SESSIONS
         sessions = Sessions(lambda capabilities: self._owner(server, sender, capabilities), limit=limit)
         owner = self._owner(server, sender, None)
@@ -105,6 +106,10 @@ class Pool:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CONSENT_S):
                     await credential.connected.wait()
+
+    async def roots_changed(self, front: Front) -> None:
+        """As `Dispatch.roots_changed`."""
+        await asyncio.gather(*(upstream.roots_changed(front) for upstream in self._upstreams.values()))
 
     async def aclose(self) -> None:
         """End every connection and child."""
@@ -135,8 +140,12 @@ class Pool:
             open_connection,
             idle_s=STDIO_IDLE_S if server.command is not None else HTTP_IDLE_S,
             starting=self._starting,
-            tools_changed=lambda: self.tools_changed(server.name),
+            admit=lambda: self._gate.admit(HUB, server),
+            lists_changed=self._saying(server),
         )
+
+    def _saying(self, server: Server) -> Callable[[], None]:
+        return lambda: self.lists_changed(server.name)
 
     @asynccontextmanager
     async def _open(

@@ -27,11 +27,12 @@ from mcp_bridge.asking import Asked, read_request
 from mcp_bridge.dispatch import Dispatch, check_complete
 from mcp_bridge.ears import LEVELS
 from mcp_bridge.findable import as_tool_result
-from mcp_bridge.front import FrontListener, PlainAnswer, session_of
+from mcp_bridge.front import FrontListener, FrontSession, PlainAnswer, session_of
 from mcp_bridge.listing import LISTS
 from mcp_bridge.search import Chosen
+from mcp_bridge.subscriptions import Hearer, Subscriptions
 from mcp_bridge.views import View
-from mcp_bridge.wire import HUB, as_legacy
+from mcp_bridge.wire import HUB, META_CAPABILITIES, as_legacy
 from registry.entries import Prompt
 from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams, Overloaded
 from registry.identity import Principal
@@ -53,9 +54,14 @@ _CALLER = "hubbub.caller"
 _CANCELLED = -32800
 """What the SDK answers to a cancelled request."""
 
+_OF_SESSION = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+_ROOTS = "notifications/roots/list_changed"
+
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
 
 AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
 ErrorForm = Callable[[HubError, str], JsonObject]
 HttpForm = Callable[[HubError], tuple[int, list[tuple[bytes, bytes]]] | None]
 """HTTP status and headers of an error that concerns the HTTP request too; None: it travels with 200."""
@@ -81,8 +87,12 @@ class LegacyCaller:
 class LegacyServer:
     """Serves older clients. `run` must be running while it is called."""
 
-    def __init__(self, dispatch: Dispatch, *, error_form: ErrorForm, http_form: HttpForm) -> None:
+    def __init__(
+        self, dispatch: Dispatch, subscriptions: Subscriptions, *, error_form: ErrorForm, http_form: HttpForm
+    ) -> None:
         self._dispatch = dispatch
+        self._subscriptions = subscriptions
+        self._sessions: dict[str, FrontSession] = {}
         self._error_form = error_form
         self._http_form = http_form
         server: Server[Any] = Server(
@@ -106,8 +116,8 @@ class LegacyServer:
         self,
         caller: LegacyCaller,
         scope: AsgiMessage,
-        receive: Callable[[], Awaitable[AsgiMessage]],
-        send: Callable[[AsgiMessage], Awaitable[None]],
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Answer one ASGI request of an authenticated caller; a session answers the principal that opened it alone.
 
@@ -131,7 +141,10 @@ class LegacyServer:
         if scope["method"] == "POST":  # a GET is a stream from its first byte
             answer = PlainAnswer(answer, takes_stream=caller.takes_stream)
         try:
-            await self._manager.handle_request(inner, receive, answer)
+            if scope["method"] == "GET":
+                await self._stream(inner, receive, answer)
+            else:
+                await self._manager.handle_request(inner, receive, answer)
         finally:
             caller.scope.cancel()
 
@@ -143,13 +156,38 @@ class LegacyServer:
         if len(owners) >= MAX_SESSIONS:
             raise Overloaded("Too many sessions are open; try again later.")
 
+    async def _stream(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
+        """Answer with the stream of what a session's client is told unasked, until it leaves or that is over."""
+        session = self._sessions.get(dict(scope["headers"]).get(b"mcp-session-id", b"").decode("latin-1"))
+        over = anyio.CancelScope()
+        telling: list[asyncio.Task[None]] = []
+
+        async def tell(session: FrontSession) -> None:
+            await session.tell()
+            over.cancel()
+
+        async def answer(message: AsgiMessage) -> None:
+            await send(message)
+            if session is not None and message["type"] == "http.response.start" and message["status"] == 200:
+                telling.append(asyncio.get_running_loop().create_task(tell(session)))
+
+        try:
+            with over:
+                await self._manager.handle_request(scope, receive, answer)
+        finally:
+            for task in telling:
+                task.cancel()
+
     async def _answer(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-        if ctx.request_id is None or ctx.method in {"ping", "initialize"}:
-            result = await call_next(ctx)
-            return {**result, **self._introduce(ctx)} if ctx.method == "initialize" else result
+        if ctx.method == _ROOTS:
+            await self._dispatch.roots_changed(session_of(ctx))
+        if ctx.request_id is None or ctx.method == "ping":
+            return await call_next(ctx)
         caller: LegacyCaller = ctx.request.scope[_CALLER]
         try:
             with caller.scope:
+                if ctx.method == "initialize":
+                    return {**await call_next(ctx), **self._introduce(caller, ctx)}
                 return await self._result(caller, ctx)
         except ConsentNeeded as needed:
             if _takes_urls(ctx):
@@ -167,11 +205,43 @@ class LegacyServer:
             raise MCPError(**self._error_form(INTERNAL, caller.request_id)) from None
         raise MCPError(_CANCELLED, "The client left.")
 
-    def _introduce(self, ctx: Any) -> JsonObject:
-        caller: LegacyCaller = ctx.request.scope[_CALLER]
+    def _introduce(self, caller: LegacyCaller, ctx: Any) -> JsonObject:
+        self._join(caller, ctx)
         said: JsonObject = decode(self._dispatch.view(caller.principal, caller.path).legacy("initialize"))
         said["capabilities"]["logging"] = {}
         return said
+
+    def _join(self, caller: LegacyCaller, ctx: Any) -> None:
+        """Tell the client of changes from now on, when it reads a stream."""
+        session = session_of(ctx)
+        if session.subscriber is not None:
+            return
+        capabilities = FrontListener(ctx, takes_stream=True).envelope({})[META_CAPABILITIES]
+        hearer = Hearer(caller.principal, caller.path, caller.searches, session, capabilities)
+        subscriber = session.subscriber = self._subscriptions.join(hearer)
+        self._sessions[session.id] = session
+
+        def leave() -> None:
+            self._subscriptions.leave(subscriber)
+            del self._sessions[session.id]
+
+        session.when_closed(leave)
+
+    async def _of_session(self, caller: LegacyCaller, ctx: Any, params: JsonObject) -> JsonObject:
+        """Answer what is about the session itself."""
+        if ctx.method == "logging/setLevel":
+            if params.get("level") not in LEVELS:
+                raise InvalidParams(f"level must be one of {', '.join(LEVELS)}", member="level")
+            session_of(ctx).level = params["level"]
+            return {}
+        subscriber, uri = session_of(ctx).subscriber, params.get("uri")
+        if not isinstance(uri, str) or subscriber is None:
+            raise InvalidParams("uri must be a string", member="uri")
+        if ctx.method == "resources/subscribe":
+            await self._subscriptions.subscribe(subscriber, uri, request_id=caller.request_id)
+        else:
+            subscriber.unsubscribe(uri)
+        return {}
 
     async def _result(self, caller: LegacyCaller, ctx: Any) -> JsonObject:
         method: str = ctx.method
@@ -179,11 +249,8 @@ class LegacyServer:
         view = self._dispatch.view(caller.principal, caller.path)
         if method in LISTED:
             return _list(view, method, params, searches=caller.searches)
-        if method == "logging/setLevel":
-            if params.get("level") not in LEVELS:
-                raise InvalidParams(f"level must be one of {', '.join(LEVELS)}", member="level")
-            session_of(ctx).level = params["level"]
-            return {}
+        if method in _OF_SESSION:
+            return await self._of_session(caller, ctx, params)
         listener = FrontListener(ctx, takes_stream=caller.takes_stream)
         members = {name: msgspec.Raw(encode(value)) for name, value in params.items() if name != "_meta"}
         meta = params.get("_meta")

@@ -46,6 +46,10 @@ class Sessions:
             self._make_room(principal)
         return owner
 
+    def kept(self, front: Front) -> Owner | None:
+        """The connection of a front session, if it has one."""
+        return self._of_fronts.get(front)
+
     @asynccontextmanager
     async def lease(self, principal: str, capabilities: msgspec.Raw) -> AsyncIterator[Owner]:
         """A connection for one call; one whose call failed is not used again. Raises `Overloaded`."""

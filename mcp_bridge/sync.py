@@ -34,6 +34,12 @@ INTERVAL_S = 300.0
 RETRY_S = 2.0
 """After the first failure; doubled up to INTERVAL_S."""
 
+QUIET_S = 0.1
+"""How long a server that says that its lists changed may say so again before they are asked for."""
+
+MAX_QUIET_S = 10.0
+"""The same for one that said so several times in vain."""
+
 MAX_PAGES = 100
 MAX_THINGS = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -53,7 +59,7 @@ class Sync:
         self._locks: dict[str, asyncio.Lock] = {}
         self._empty_once: set[str] = set()
         registry.subscribe(self._notice)
-        pool.tools_changed = self._nudge
+        pool.lists_changed = self._nudge
 
     async def run(self) -> None:
         """Follow every server until cancelled."""
@@ -78,8 +84,11 @@ class Sync:
             if server is None:
                 raise NotFound("server", name)
             with self._gate.admit(HUB, server) as permit:
-                asked = await _Asking.begin(self._pool.upstream(server, principal), permit)
+                upstream = self._pool.upstream(server, principal)
+                asked = await _Asking.begin(upstream, permit)
                 failure = await asked.everything()
+            if principal is HUB and asked.tells:
+                upstream.follow_lists()
             current = self._registry.catalog
             if current.servers.get(name) != server:
                 raise UpstreamInvalid(name, "it changed while it was listed")
@@ -115,21 +124,26 @@ class Sync:
     async def _follow(self, server: Server) -> None:
         """List one server again and again. A boundary: nothing that a server does may end another's sync."""
         nudged = self._nudged[server.name]
-        retry = RETRY_S
+        retry, quiet = RETRY_S, QUIET_S
         while True:
             nudged.clear()
+            before = self._registry.catalog.number
             try:
                 await self.refresh(server.name)
-                pause, retry = INTERVAL_S, RETRY_S
+                pause, retry = RETRY_S if server.name in self._empty_once else INTERVAL_S, RETRY_S
             except HubError as error:
                 logger.warning("not listed", extra={"server": server.name, "reason": error.text})
                 pause, retry = retry, min(retry * 2, INTERVAL_S)
             except Exception:
                 logger.exception("listing failed", extra={"server": server.name})
                 pause = INTERVAL_S
+            quiet = QUIET_S if self._registry.catalog.number != before else min(quiet * 2, MAX_QUIET_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter, no secret
                     await nudged.wait()
+            if not nudged.is_set():
+                quiet = QUIET_S
+            await asyncio.sleep(quiet)
 
     def _follow_catalog(self, group: asyncio.TaskGroup) -> None:
         servers = self._registry.catalog.servers
@@ -186,6 +200,12 @@ class _Asking:
         except TimeoutError:
             return failure or UpstreamTimeout(name, "it did not list all that it has in time")
         return failure
+
+    @property
+    def tells(self) -> bool:
+        """Whether the server says that it tells when its lists change."""
+        said = self._capabilities if isinstance(self._capabilities, dict) else {}
+        return any(isinstance(one, dict) and one.get("listChanged") is True for one in said.values())
 
     def _has(self, capability: str) -> bool:
         """Whether to ask; one that says nothing of itself is asked for tools."""

@@ -6,7 +6,7 @@ A request of a call carries its permit's number in an internal header, popped he
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any
@@ -29,10 +29,12 @@ _BODY_FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 class EgressTransport(httpx2.AsyncBaseTransport):
     """The way out of one connection to one server."""
 
-    def __init__(self, egress: Sender, server: Server, permit: OpenPermit) -> None:
+    def __init__(self, egress: Sender, server: Server, permit: OpenPermit, deaf: Callable[[], None]) -> None:
+        """`deaf` is called when the stream of what the server says unasked has broken."""
         self._egress = egress
         self._server = server
         self._permit = permit
+        self._deaf = deaf
         self._calls: dict[str, OpenPermit] = {}
         self._failures: dict[str, HubError] = {}
         self._numbers = count()
@@ -69,9 +71,11 @@ class EgressTransport(httpx2.AsyncBaseTransport):
         try:
             incoming = await call.__aenter__()
         except HubError as error:
+            if request.method == "GET":
+                self._deaf()
             return self._failed(number, error)
         try:
-            return await self._response(number, call, incoming, in_session="mcp-session-id" in request.headers)
+            return await self._response(number, call, incoming, request)
         except HubError as error:
             await call.__aexit__(None, None, None)
             return self._failed(number, error)
@@ -84,19 +88,26 @@ class EgressTransport(httpx2.AsyncBaseTransport):
         asked = [(name, value) for name, value in request.headers.items() if name not in _OWN | configured]
         return (*asked, *self._server.headers)
 
-    async def _response(self, number: str, call: Sending, incoming: Incoming, *, in_session: bool) -> httpx2.Response:
-        entry = self._permit.entry_name
+    async def _response(
+        self, number: str, call: Sending, incoming: Incoming, request: httpx2.Request
+    ) -> httpx2.Response:
+        entry, in_session = self._permit.entry_name, "mcp-session-id" in request.headers
         if incoming.status in {401, 403}:
             raise UpstreamRefused(entry, incoming.status)
         if incoming.status == 429:
             raise UpstreamLimited(entry, incoming.header("retry-after"))
         if incoming.status == 404 and in_session:
             self.session_lost = True
+            self._deaf()
         if incoming.status in {400, 404, 405} and not in_session:
             self.refused_post = True
         headers = [(name, value) for name, value in incoming.headers if name.lower() not in _BODY_FRAMING]
         if incoming.media_type == "text/event-stream":
-            return httpx2.Response(incoming.status, headers=headers, stream=_Stream(call, incoming))
+            cut = self._deaf if request.method == "GET" else _nothing
+            ended = cut if self._server.is_sse else _nothing  # over Streamable HTTP, another follows
+            return httpx2.Response(
+                incoming.status, headers=headers, stream=_Stream(call, incoming, cut=cut, ended=ended)
+            )
         content = await incoming.read()
         await call.__aexit__(None, None, None)
         return httpx2.Response(incoming.status, headers=headers, content=content)
@@ -114,18 +125,29 @@ class EgressTransport(httpx2.AsyncBaseTransport):
 class _Stream(httpx2.AsyncByteStream):
     """An event stream whose egress call ends with it."""
 
-    def __init__(self, call: Sending, incoming: Incoming) -> None:
+    def __init__(
+        self, call: Sending, incoming: Incoming, *, cut: Callable[[], None], ended: Callable[[], None]
+    ) -> None:
+        """`cut` is called when it breaks, `ended` when it is whole."""
         self._call: Sending | None = call
         self._incoming = incoming
+        self._cut = cut
+        self._ended = ended
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._incoming.chunks():
                 yield chunk
         except HubError as error:
+            self._cut()
             raise httpx2.ReadError(error.text) from None
+        self._ended()
 
     async def aclose(self) -> None:
         call, self._call = self._call, None
         if call is not None:
             await call.__aexit__(None, None, None)
+
+
+def _nothing() -> None:
+    """Such an end concerns nobody else."""

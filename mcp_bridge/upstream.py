@@ -15,10 +15,11 @@ from types import TracebackType
 import msgspec
 
 from mcp_bridge import modern
+from mcp_bridge.feed import Feed
 from mcp_bridge.handles import Handles
 from mcp_bridge.legacy import is_legacy
 from mcp_bridge.legacy_tasks import awaited
-from mcp_bridge.listener import Listener, declared, interactive, passed_on
+from mcp_bridge.listener import Front, Listener, declared, interactive, passed_on
 from mcp_bridge.modern import NotModern
 from mcp_bridge.oauth.credentials import Credential
 from mcp_bridge.openapi.upstream import OpenApi
@@ -38,12 +39,13 @@ from mcp_bridge.rounds import (
     retried,
 )
 from mcp_bridge.sessions import Sessions
+from mcp_bridge.ways import Stream
 from mcp_bridge.wire import Answer, Request
 from registry.egress.http import Sender
 from registry.entries import Server
 from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit
-from registry.identity import HUB
+from registry.identity import HUB, Principal
 from registry.judged import JsonObject, decode, encode
 
 
@@ -55,6 +57,8 @@ class Access:
     credential: Credential | None
     api: OpenApi | None
     """Of a server that is an OpenAPI document."""
+    lists_changed: Callable[[], None]
+    """Called when the server says that what it offers changed."""
 
 
 class Upstream:
@@ -78,6 +82,9 @@ class Upstream:
         """Whether it speaks older revisions too; not asked before an older client comes."""
         self._probing = asyncio.Lock()
         self._calls: set[_Stoppable] = set()
+        stream = Stream(server.name, self._listen, self._broken)
+        self._feed = Feed(server.name, stream, lists_changed=access.lists_changed)
+        """What it tells in 2026-07-28 over HTTP, without a connection."""
 
     @property
     def token(self) -> str:
@@ -136,7 +143,7 @@ class Upstream:
 
     async def _ask(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
         for _ in range(2):
-            if not await self._mirrors_modern(listener):
+            if not await self._mirrors_modern(listener.front if listener is not None else None):
                 return await self._connected(request, permit, listener)
             try:
                 return await modern.post(self._egress, self.server, permit=permit, request=request, listener=listener)
@@ -160,11 +167,50 @@ class Upstream:
             return {member: decode(raw) for member, raw in answer.result.items()}
         return (await self.owner.connection()).introduction
 
-    async def _mirrors_modern(self, listener: Listener | None) -> bool:
+    async def feed(self, principal: Principal, front: Front | None, capabilities: msgspec.Raw) -> Feed:
+        """Where a caller hears what the server tells: over what their calls take. `capabilities` are the client's.
+
+        Raises:
+            Overloaded: too many sessions of this kind are open.
+            UpstreamError: it cannot be reached.
+        """
+        if self._credential is not None:
+            await self._credential.tokens()
+        if await self._mirrors_modern(front):
+            return self._feed
+        found = interactive(bytes(passed_on(bytes(capabilities), sampling=self.server.sampling)))
+        return (await self._owner_of(principal, front, found, asks=bytes(found) != b"{}")).feed
+
+    def follow_lists(self) -> None:
+        """Have the server, which was just listed, say when its lists change."""
+        if self._api is None:
+            feed = self._feed if self.server.command is None and self._is_modern else self.owner.feed
+            feed.follow_lists()
+
+    async def roots_changed(self, front: Front) -> None:
+        """As `Dispatch.roots_changed`."""
+        owner = self._sessions.kept(front)
+        if owner is not None:
+            await owner.notify("notifications/roots/list_changed")
+
+    def _broken(self) -> None:
+        self._feed.broken()
+
+    async def _listen(self, notifications: JsonObject) -> None:
+        with self._gate.admit(HUB, self.server) as permit:
+            try:
+                await modern.listen(
+                    self._egress, self.server, permit=permit, notifications=notifications, told=self._feed.told
+                )
+            except NotModern:
+                self._is_modern = None
+                raise
+
+    async def _mirrors_modern(self, front: Front | None) -> bool:
         """Whether to ask in 2026-07-28, without a connection: the server speaks it, and its caller or it nothing else."""
         if self.server.command is not None or not (self._is_modern or await self._speaks_modern()):
             return False
-        if listener is None or listener.front is None:
+        if front is None:
             return True
         if self._is_legacy is None:
             async with self._probing:
@@ -190,16 +236,14 @@ class Upstream:
     async def _connected(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
         """Ask over a connection: the front session's own, a leased one if the caller can be asked, or the shared one."""
         capabilities = interactive(bytes(passed_on(bytes(declared(request.meta)), sampling=self.server.sampling)))
-        nothing = bytes(capabilities) == b"{}" or request.method not in METHODS
-        is_stdio = self.server.command is not None
-        if listener is None or (nothing and (is_stdio or listener.front is None)):
-            return await self._over(self.owner, request, permit, listener)
-        if is_stdio and (await self.owner.connection()).is_modern:
+        asks = bytes(capabilities) != b"{}" and request.method in METHODS
+        if listener is None or listener.front is not None or not asks:
+            front = listener.front if listener is not None else None
+            owner = await self._owner_of(permit.principal, front, capabilities, asks=asks)
+            return await self._over(owner, request, permit, listener)
+        if self.server.command is not None and (await self.owner.connection()).is_modern:
             return await self._over(self.owner, request, permit, listener)
         principal = permit.principal
-        if listener.front is not None:
-            owner = self._sessions.of_front(listener.front, principal.id, capabilities)
-            return await self._over(owner, request, permit, listener)
 
         async def leased(present: Listener) -> Answer:
             async with self._sessions.lease(principal.id, capabilities) as owner:
@@ -207,6 +251,15 @@ class Upstream:
 
         bound = about(request, self.server, principal)
         return await self._parking.call(principal.id, leased, listener, about=bound)
+
+    async def _owner_of(
+        self, principal: Principal, front: Front | None, capabilities: msgspec.Raw, *, asks: bool
+    ) -> Owner:
+        """The shared connection, or a front session's own: over HTTP always, else if its client can be asked something."""
+        is_stdio = self.server.command is not None
+        if front is None or (is_stdio and (not asks or (await self.owner.connection()).is_modern)):
+            return self.owner
+        return self._sessions.of_front(front, principal.id, capabilities)
 
     async def _over(self, owner: Owner, request: Request, permit: Permit, listener: Listener | None) -> Answer:
         from mcp_bridge.connection import UpstreamFault  # noqa: PLC0415 - loads the SDK, which costs a second
@@ -232,6 +285,7 @@ class Upstream:
         if not drain_s:
             for call in self._calls:
                 call.stop()
+        await self._feed.stop()
         parked = self._parking.stop(at_once=not drain_s)
         await asyncio.gather(self.owner.stop(drain_s=drain_s), self._sessions.stop(drain_s=drain_s))
         if parked:

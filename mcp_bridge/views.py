@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 
 import msgspec
 
@@ -77,6 +78,7 @@ class View:
         self._sight = sight
         self._features = features
         self._encoded: dict[tuple[str, bool], bytes] = {}
+        self._digests: dict[tuple[str, bool], bytes] = {}
         self._server = sight.catalog.servers.get(sight.path)
         """The one server that is shown under its own names; None: the view is of several."""
 
@@ -158,6 +160,29 @@ class View:
         said = self._sight.catalog.introductions.get(server)
         return said is None or capability in said.capabilities
 
+    def offers(self, capability: str) -> bool:
+        """Whether anything of this kind can be asked for here."""
+        return self.has(self._server.name if self._server is not None else "", capability)
+
+    def digest(self, kind: str, *, searches: bool) -> bytes:
+        """What the lists of `tools`, `prompts` or `resources` say, to be compared."""
+        found = self._digests.get((kind, searches))
+        if found is None:
+            digest = blake2b(digest_size=16)
+            if searches and kind == "tools":
+                digest.update(self.search_list)
+            else:
+                for of, features in self._features.items():
+                    if LISTS[of].capability == kind:
+                        for shown, one in features.items():
+                            digest.update(b"%b\0%b\0" % (shown.encode("utf-8", "surrogatepass"), one.description))
+            found = self._digests[kind, searches] = digest.digest()
+        return found
+
+    def shown_uri(self, server: str, uri: str) -> str:
+        """A server's own URI as it is shown here."""
+        return uri if self._server is not None else exposed_uri(server, uri)
+
     def shown(self, callee: Feature | Server, result: RawObject) -> RawObject:
         """A result with the URIs under which the caller finds them here."""
         if self._server is not None or not isinstance(callee, Feature) or isinstance(callee, AgentTool):
@@ -205,9 +230,18 @@ class View:
         return _begun({}, is_modern=is_modern) + encode(said)[1:]
 
     def _capabilities(self) -> JsonObject:
-        """What can be asked for here; of one server, what it has."""
-        name = self._server.name if self._server is not None else ""
-        return {one: {} for one in ("tools", "prompts", "resources", "completions") if self.has(name, one)}
+        """What can be asked for here, and what is told unasked; of one server, what it has."""
+        said: JsonObject = {one: {"listChanged": True} for one in ("tools", "prompts", "resources") if self.offers(one)}
+        if "resources" in said and any(self.has(name, "resources.subscribe") for name in self._reached()):
+            said["resources"]["subscribe"] = True
+        return said | ({"completions": {}} if self.offers("completions") else {})
+
+    def _reached(self) -> Iterator[str]:
+        """The servers whose resources may be read here."""
+        if self._server is not None:
+            return iter((self._server.name,))
+        servers, grants = self._sight.catalog.servers, self._sight.grants
+        return (name for name in servers if grants.reach("resource", f"{name}{SEPARATOR}") and self._leads_to(name))
 
     def _makes_tasks(self) -> bool:
         """Whether a call here may become a task: a server that was never reached may make some, and of several one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from sqlmodel import Session, col, delete, or_, select
@@ -34,6 +34,11 @@ class Keys:
         self._cache: OrderedDict[str, Principal | None] = OrderedDict()
         self._version = 0
         self._fresh_at = clock()
+        self._listeners: list[Callable[[], None]] = []
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever some key may have changed, for the life of the process."""
+        self._listeners.append(listener)
 
     def cached(self, secret_digest: str) -> Principal | None:
         """The principal if its key is known here; None: look it up.
@@ -68,6 +73,18 @@ class Keys:
         """Drop all cached keys: one of them changed."""
         self._version += 1
         self._cache.clear()
+        for listener in self._listeners:
+            listener()
+
+    async def living(self, ids: Collection[str]) -> dict[str, Principal]:
+        """Those of some principals, by id, whose keys are valid, as they are now."""
+
+        def load(session: Session) -> list[Principal]:
+            found = session.exec(select(ApiKey).where(col(ApiKey.id).in_(ids), col(ApiKey.revoked_at).is_(None))).all()
+            return [_principal(key) for key in found]
+
+        found = [admin(), *await self._database.read(load)]
+        return {one.id: one for one in found if _unexpired(one) is not None}
 
     async def create(self, spec: KeySpec) -> tuple[ApiKey, str]:
         """Make a key; returns it and its secret, which is not kept.
@@ -185,6 +202,10 @@ def _load(session: Session, secret_digest: str) -> Principal | None:
     key = session.exec(select(ApiKey).where(ApiKey.digest == secret_digest)).first()
     if key is None or key.revoked_at is not None:
         return None
+    return _principal(key)
+
+
+def _principal(key: ApiKey) -> Principal:
     return Principal(
         id=key.id,
         name=key.name,

@@ -68,6 +68,15 @@ class Hub:
 class Embedded(uvicorn.Server):
     """A server inside the test's event loop: signals stay with pytest."""
 
+    def __init__(self, config: uvicorn.Config, ending: asyncio.Event | None = None) -> None:
+        super().__init__(config)
+        self.ending = ending or asyncio.Event()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As the hub's own server does."""
+        self.ending.set()
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -163,6 +172,7 @@ async def open_hub(
         providers=NAMES,
     )
     opened: list[Services] = []
+    ending = asyncio.Event()
     gates: list[RecordingGate] = []
 
     def make_gate(record: Callable[..., None]) -> RecordingGate:
@@ -172,13 +182,13 @@ async def open_hub(
     @asynccontextmanager
     async def opener() -> AsyncIterator[House]:
         async with open_house(
-            declared, public_url=f"http://127.0.0.1:{port}", bound_to="127.0.0.1", make_gate=make_gate
+            declared, public_url=f"http://127.0.0.1:{port}", bound_to="127.0.0.1", make_gate=make_gate, ending=ending
         ) as (house, services):
             opened.append(services)
             yield house
 
     real = server(App(opener), host="127.0.0.1", port=port, drain_s=2)
-    embedded = Embedded(real.config)
+    embedded = Embedded(real.config, ending)
     async with run(embedded, sock):
         yield Hub(f"http://127.0.0.1:{port}", opened[0], gates[0], f"127.0.0.1:{grpc_port}" if grpc_port else None)
     gates[0].check()

@@ -17,11 +17,13 @@ from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, read_body, read_message
 from mcp_bridge.listener import NOT_ASKED, Unanswered
+from mcp_bridge.listening import LISTEN, acknowledged, ended, read_filter, told
 from mcp_bridge.search import MODE_HEADER
+from mcp_bridge.subscriptions import Hearer, Subscriptions
 from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
-from registry.judged import JsonObject, decode
+from registry.judged import JsonObject, RawObject, decode
 
 if TYPE_CHECKING:
     from mcp_bridge.server import LegacyServer
@@ -38,8 +40,9 @@ _META_VERSION = f'"{META_VERSION}"'.encode()
 class McpDoor:
     """One MCP server to its clients, made of all servers behind the hub."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, subscriptions: Subscriptions) -> None:
         self._dispatch = dispatch
+        self._subscriptions = subscriptions
         self._lane = FastLane(dispatch)
         self._legacy_wanted = asyncio.Event()
         self._legacy_ready = asyncio.Event()
@@ -50,12 +53,14 @@ class McpDoor:
         if not warm:
             await self._legacy_wanted.wait()
         server = await asyncio.to_thread(_load)
-        self._legacy = server.LegacyServer(self._dispatch, error_form=errors.mcp, http_form=_http_form)
+        self._legacy = server.LegacyServer(
+            self._dispatch, self._subscriptions, error_form=errors.mcp, http_form=_http_form
+        )
         await self._legacy.run(self._legacy_ready)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
-        path = exchange.path.removeprefix(PREFIX).strip("/")
+        path = _path(exchange)
         version = exchange.headers.get(b"mcp-protocol-version", b"").strip(b" \t")
         is_legacy = version in _LEGACY or (not version and b"mcp-session-id" in exchange.headers)
         try:
@@ -97,6 +102,9 @@ class McpDoor:
                 request_id=exchange.request_id,
                 listener=answer,
             )
+            if message.method == LISTEN:
+                await self._listen(exchange, request_id, message.params, searches=searches)
+                return
             if message.method in LOCAL:
                 result = await self._lane.answer(message, caller)
             else:
@@ -106,6 +114,17 @@ class McpDoor:
             await answer.refuse(error)
         else:
             await answer.give(result)
+
+    async def _listen(self, exchange: Exchange, request_id: msgspec.Raw, params: RawObject, *, searches: bool) -> None:
+        """Answer with a stream of changes, until the client leaves, its key is revoked or the hub stops."""
+        hearer = Hearer(exchange.principal, _path(exchange), searches)
+        with self._subscriptions.listening(hearer, read_filter(params)) as (subscriber, wanted):
+            await exchange.start(200)
+            async with exchange.until_gone():
+                await exchange.write(_event(acknowledged(request_id, wanted)))
+                while (news := await subscriber.next()) is not None:
+                    await exchange.write(_event(told(request_id, *news)))
+                await exchange.write(_event(b"".join(result_message(request_id, ended(request_id)))))
 
     async def _serve_legacy(self, exchange: Exchange, path: str, *, searches: bool) -> None:
         self._legacy_wanted.set()
@@ -172,6 +191,10 @@ class _Answering:
             await self._exchange.write(_event(b"".join(message) if isinstance(message, tuple) else message))
         else:
             await self._exchange.reply(status, message)
+
+
+def _path(exchange: Exchange) -> str:
+    return exchange.path.removeprefix(PREFIX).strip("/")
 
 
 def _event(message: bytes) -> bytes:

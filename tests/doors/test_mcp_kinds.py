@@ -248,9 +248,7 @@ async def test_the_headers_of_an_unknown_method_go_with_it(tmp_path: Path) -> No
         assert answer["result"]["name"] == "=?base64?Z3LDtsOfZQ==?="
 
 
-@pytest.mark.parametrize(
-    "method", ["tasks/list", "subscriptions/listen", "resources/subscribe", "notifications/x", "initialize"]
-)
+@pytest.mark.parametrize("method", ["tasks/list", "resources/subscribe", "notifications/x", "initialize"])
 async def test_methods_with_state_are_never_relayed_raw(tmp_path: Path, method: str) -> None:
     async with hub_of(tmp_path) as (hub, peer):
         before = len(peer.requests)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -135,8 +136,8 @@ def of(ctx: Any) -> ServerMessageMetadata:
 
 
 @asynccontextmanager
-async def asking(eras: str) -> AsyncIterator[Peer]:
-    """Serve it over Streamable HTTP; `eras` is `both`, `modern` or `legacy`."""
+async def asking(eras: str, make: MakeServer = asking_server, sock: socket.socket | None = None) -> AsyncIterator[Peer]:
+    """Serve it, or another server, over Streamable HTTP; `eras` is `both`, `modern` or `legacy`."""
     peer = Peer()
 
     def only(manager: Any) -> Callable[..., Any]:
@@ -149,12 +150,12 @@ async def asking(eras: str) -> AsyncIterator[Peer]:
 
         return app
 
-    async with _managed(peer, asking_server(peer), only):
+    async with _managed(peer, make(peer), only, sock):
         yield peer
 
 
 @asynccontextmanager
-async def asking_over_sse(make: MakeServer = asking_server) -> AsyncIterator[Peer]:
+async def asking_over_sse(make: MakeServer = asking_server, sock: socket.socket | None = None) -> AsyncIterator[Peer]:
     """Serve it, or what `make` makes, over the two streams of 2024-11-05."""
     from tests.conftest import served
 
@@ -172,7 +173,7 @@ async def asking_over_sse(make: MakeServer = asking_server) -> AsyncIterator[Pee
             async with transport.connect_sse(scope, receive, send) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
 
-    async with served(recorded(peer, app)) as url:
+    async with served(recorded(peer, app), sock) as url:
         peer.url = f"{url}/sse"
         try:
             yield peer

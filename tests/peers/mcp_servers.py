@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Peer:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    telling: Any = None
+    """Of `mcp_telling`: the server itself."""
 
 
 def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "tell", "region", "fail")) -> Server[Any]:
@@ -114,7 +117,9 @@ async def legacy_only(make: MakeServer = sdk_server, **options: Any) -> AsyncIte
 
 
 @asynccontextmanager
-async def _managed(peer: Peer, server: Server[Any], make: Callable[[Any], Callable[..., Any]]) -> AsyncIterator[None]:
+async def _managed(
+    peer: Peer, server: Server[Any], make: Callable[[Any], Callable[..., Any]], sock: socket.socket | None = None
+) -> AsyncIterator[None]:
     from tests.conftest import served
 
     manager = StreamableHTTPSessionManager(server)
@@ -131,7 +136,7 @@ async def _managed(peer: Peer, server: Server[Any], make: Callable[[Any], Callab
         else:
             await app(scope, receive, send)
 
-    async with served(with_lifespan) as url:
+    async with served(with_lifespan, sock) as url:
         peer.url = f"{url}/mcp"
         try:
             yield

@@ -1,0 +1,306 @@
+"""Subscriptions and list changes, between clients and servers of both eras (MCP 2025-11-25 and 2026-07-28)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import mcp_types as t
+import msgspec
+import pytest
+from mcp import Client, MCPError
+
+from tests.conftest import free_port, free_socket
+from tests.peers import mcp_asking
+from tests.peers.mcp_hub import McpHub, open_mcp_hub
+from tests.peers.mcp_telling import DIARY, NOTE, SECRET, telling_server
+
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+
+ROOT = Path(__file__).parents[2]
+MODES = ("legacy", "2026-07-28")
+HTTP = ("both", "modern", "legacy")
+SERVERS = (*HTTP, "sse", "stdio", "stdio-legacy")
+TOOLS, PROMPTS, RESOURCES = (f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+
+
+@asynccontextmanager
+async def hub_before(kind: str, directory: Path, more: str = "") -> AsyncIterator[tuple[McpHub, Any]]:
+    """A hub before one server that tells of changes, called `peer`."""
+    async with AsyncExitStack() as stack:
+        if kind.startswith("stdio"):
+            entry = f"{{command: {sys.executable}, args: ['-m', tests.peers.mcp_telling, {kind}], cwd: '{ROOT}'}}"
+            peer = None
+        else:
+            sse = mcp_asking.asking_over_sse(telling_server)
+            peer = await stack.enter_async_context(sse if kind == "sse" else mcp_asking.asking(kind, telling_server))
+            entry = f"{{url: {peer.url}}}"
+        hub = await stack.enter_async_context(open_mcp_hub(directory, f"mcpServers: {{peer: {entry}}}\n{more}"))
+        await hub.listed("peer__touch")
+        yield hub, peer
+
+
+class Ear:
+    """A client that hears of changes, in either era."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self._news = asyncio.Event()
+        self.client: Client
+        self.honoured: Any = None
+
+    async def note(self, message: Any) -> None:
+        if isinstance(message, t.Notification) or hasattr(message, "method"):
+            self.put(message.method, getattr(message.params, "uri", "") or "")
+
+    def put(self, method: str, uri: str = "") -> None:
+        self.heard.append((method, uri))
+        self._news.set()
+
+    async def until(self, *wanted: tuple[str, str]) -> None:
+        """Wait until all of this was heard."""
+        async with asyncio.timeout(20):
+            while not set(wanted) <= set(self.heard):
+                self._news.clear()
+                await self._news.wait()
+
+
+EVENTS = {"ToolsListChanged": TOOLS, "PromptsListChanged": PROMPTS, "ResourcesListChanged": RESOURCES}
+UPDATED = "notifications/resources/updated"
+
+
+@asynccontextmanager
+async def listening(
+    hub: McpHub, secret: str, mode: str, *uris: str, path: str = "/mcp", lists: bool = True
+) -> AsyncIterator[Ear]:
+    """A client that listens for lists and these resources."""
+    ear = Ear()
+    async with AsyncExitStack() as stack:
+        ear.client = await stack.enter_async_context(
+            hub.client(secret, mode=mode, path=path, message_handler=ear.note if mode == "legacy" else None)
+        )
+        if mode == "legacy":
+            for uri in uris:
+                await ear.client.subscribe_resource(uri)
+        else:
+            changes = dict.fromkeys(("tools_list_changed", "prompts_list_changed", "resources_list_changed"), lists)
+            stream = await stack.enter_async_context(ear.client.listen(**changes, resource_subscriptions=uris))
+            ear.honoured = stream.honored
+
+            async def hear() -> None:
+                async for event in stream:
+                    name = type(event).__name__
+                    ear.put(EVENTS.get(name, UPDATED), getattr(event, "uri", ""))
+                ear.put("ended")
+
+            hearing = asyncio.create_task(hear())
+            stack.callback(hearing.cancel)
+        yield ear
+
+
+async def call(hub: McpHub, name: str, **arguments: Any) -> None:
+    """Call a tool of the server, as somebody else."""
+    async with hub.client(await hub.key("tool:*"), mode="2026-07-28") as client:
+        await client.call_tool(name, arguments)
+
+
+def questions(peer: Any) -> list[Any]:
+    """What the server was asked to tell."""
+    return [one for one in peer.calls if one[0] in {"listen", "subscribe"}]
+
+
+async def watched(peer: Any, *, uris: int) -> None:
+    """Wait until the server is asked for so many resources."""
+    async with asyncio.timeout(20):
+        while True:
+            listened = [params["uris"] for what, params in peer.calls if what == "listen"]
+            if len([1 for what, _ in peer.calls if what == "subscribe"]) >= uris or any(
+                len(one) >= uris for one in listened
+            ):
+                return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_change_of_lists_and_of_a_resource_is_told(tmp_path: Path, kind: str, mode: str) -> None:
+    async with (
+        hub_before(kind, tmp_path) as (hub, peer),
+        listening(hub, await hub.key("server:*"), mode, f"peer+{NOTE}") as ear,
+    ):
+        if peer is not None:
+            await watched(peer, uris=1)
+            await peer.telling.touch(NOTE)
+            await peer.telling.touch(DIARY)
+        else:
+            await until_told(hub, ear, f"peer+{NOTE}", NOTE)
+        await ear.until((UPDATED, f"peer+{NOTE}"))
+        assert (UPDATED, f"peer+{DIARY}") not in ear.heard
+        await call(hub, "peer__grow")
+        await ear.until((TOOLS, ""), (PROMPTS, ""), (RESOURCES, ""))
+        assert "peer__tool0" in [tool.name for tool in (await ear.client.list_tools()).tools]
+
+
+async def until_told(hub: McpHub, ear: Ear, shown: str, uri: str) -> None:
+    """Change a resource until a child that was asked for it a moment ago says so."""
+    async with asyncio.timeout(20):
+        while (UPDATED, shown) not in ear.heard:
+            await call(hub, "peer__touch", uri=uri)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_hears_of_its_own_lists_alone(tmp_path: Path, mode: str) -> None:
+    async with hub_before("both", tmp_path) as (hub, peer), AsyncExitStack() as stack:
+        ann = await stack.enter_async_context(listening(hub, await hub.key("tool:peer__t*", "tool:peer__grow"), mode))
+        bob = await stack.enter_async_context(listening(hub, await hub.key("tool:peer__touch"), mode))
+        cat = await stack.enter_async_context(listening(hub, await hub.key("server:peer"), mode))
+        await peer.telling.grow()
+        await ann.until((TOOLS, ""))
+        await cat.until((TOOLS, ""), (PROMPTS, ""), (RESOURCES, ""))
+        await peer.telling.claim()  # nothing changed
+        await hub.sync.refresh("peer")
+        await peer.telling.grow()
+        await asyncio.gather(*(one.until((TOOLS, "")) for one in (ann, cat)))
+        async with asyncio.timeout(20):
+            while ann.heard.count((TOOLS, "")) < 2:
+                await asyncio.sleep(0.01)
+        assert set(ann.heard) == {(TOOLS, "")}
+        assert ann.heard.count((TOOLS, "")) == 2
+        assert bob.heard == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", HTTP)
+async def test_nobody_hears_of_anothers_resource(tmp_path: Path, kind: str, mode: str) -> None:
+    async with hub_before(kind, tmp_path) as (hub, peer), AsyncExitStack() as stack:
+        key = await hub.key("tool:*", f"resource:peer__{NOTE}*")
+        if mode == "legacy":
+            mine = [f"peer+{NOTE}"]
+        else:
+            mine = [f"peer+{NOTE}", f"peer+{SECRET}", "peer+memo:n", "nowhere+memo:note", "no uri"]
+        ann = await stack.enter_async_context(listening(hub, key, mode, *mine))
+        bob = await stack.enter_async_context(
+            listening(hub, await hub.key("server:*"), mode, SECRET, path="/mcp/peer", lists=False)
+        )
+        if mode == "legacy":
+            for uri in (f"peer+{SECRET}", "nowhere+memo:note", "no uri"):
+                with pytest.raises(MCPError):
+                    await ann.client.subscribe_resource(uri)
+        else:
+            assert ann.honoured.resource_subscriptions == [f"peer+{NOTE}"]
+            assert bob.honoured.tools_list_changed is None
+        await watched(peer, uris=2)
+        await peer.telling.touch(SECRET)
+        await bob.until((UPDATED, SECRET))
+        part = f"{NOTE}/page" if kind == "legacy" else NOTE  # the SDK's modern servers tell of what was named alone
+        await peer.telling.touch(part)
+        await ann.until((UPDATED, f"peer+{part}"))
+        assert ann.heard == [(UPDATED, f"peer+{part}")]
+        assert bob.heard == [(UPDATED, SECRET)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["modern", "legacy"])
+async def test_the_server_is_asked_once_and_left_with_the_last_who_listens(
+    tmp_path: Path, kind: str, mode: str
+) -> None:
+    async with hub_before(kind, tmp_path) as (hub, peer):
+        secret = await hub.key("server:*")
+        async with listening(hub, secret, mode, f"peer+{NOTE}", lists=False):
+            await watched(peer, uris=1)
+            asked = questions(peer)
+            async with listening(hub, secret, "2026-07-28", f"peer+{NOTE}", lists=False) as other:
+                if kind == "modern" or mode != "legacy":  # a session of 2025-11-25 is its client's alone
+                    await call(hub, "peer__touch", uri=NOTE)
+                    await other.until((UPDATED, f"peer+{NOTE}"))
+                    assert questions(peer) == asked
+            peer.cancelled.clear()
+        if mode == "legacy":
+            return  # the session, which ends when it is idle, may come back to its stream
+        async with asyncio.timeout(20):
+            await peer.cancelled.wait()
+        assert peer.calls[-1][0] in {"unsubscribe", "left"}
+
+
+async def test_a_session_that_unsubscribes_or_ends_lets_go(tmp_path: Path) -> None:
+    async with hub_before("legacy", tmp_path) as (hub, peer):
+        async with listening(hub, await hub.key("server:*"), "legacy", f"peer+{NOTE}", f"peer+{DIARY}") as ear:
+            await ear.client.unsubscribe_resource(f"peer+{NOTE}")
+            await ear.client.unsubscribe_resource("peer+memo:never")
+            async with asyncio.timeout(20):
+                await peer.cancelled.wait()
+            assert peer.calls[-1] == ("unsubscribe", {"uri": NOTE})
+            await peer.telling.touch(NOTE)
+            await peer.telling.touch(DIARY)
+            await ear.until((UPDATED, f"peer+{DIARY}"))
+            assert (UPDATED, f"peer+{NOTE}") not in ear.heard
+        assert not hub.services.subscriptions._subscribers
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_revoked_key_hears_nothing_more(tmp_path: Path, mode: str) -> None:
+    async with hub_before("both", tmp_path) as (hub, peer):
+        secret = await hub.key("server:*")
+        async with listening(hub, secret, mode, f"peer+{NOTE}") as ear:
+            await watched(peer, uris=1)
+            name = next(key.name for key in await hub.services.keys.all_live())
+            (subscriber,) = hub.services.subscriptions._subscribers
+            await hub.services.keys.revoke(name)
+            if mode == "legacy":
+                async with asyncio.timeout(20):
+                    while not subscriber.is_over:
+                        await asyncio.sleep(0.01)
+            else:
+                await ear.until(("ended", ""))
+            assert subscriber.watches == {}
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_key_that_may_less_hears_less(tmp_path: Path, mode: str) -> None:
+    async with hub_before("both", tmp_path) as (hub, peer):
+        secret = await hub.key("server:*")
+        async with listening(hub, secret, mode, f"peer+{NOTE}", f"peer+{DIARY}") as ear:
+            await watched(peer, uris=2)
+            name = next(key.name for key in await hub.services.keys.all_live())
+            grants = msgspec.json.encode(["tool:*", f"resource:peer__{DIARY}"]).decode()
+            await hub.services.keys.update(name, grants=grants)
+            await ear.until((PROMPTS, ""), (RESOURCES, ""))
+            await peer.telling.touch(NOTE)
+            await peer.telling.touch(DIARY)
+            await ear.until((UPDATED, f"peer+{DIARY}"))
+            assert (UPDATED, f"peer+{NOTE}") not in ear.heard
+            assert (TOOLS, "") not in ear.heard
+
+
+async def test_a_stream_ends_with_a_result_when_the_hub_stops(tmp_path: Path) -> None:
+    async with AsyncExitStack() as clients:
+        async with hub_before("both", tmp_path) as (hub, _):
+            ear = await clients.enter_async_context(listening(hub, await hub.key("server:*"), "2026-07-28"))
+            await clients.enter_async_context(listening(hub, await hub.key("server:*"), "legacy"))
+        await ear.until(("ended", ""))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", HTTP)
+async def test_a_server_that_restarts_is_asked_again(tmp_path: Path, kind: str, mode: str) -> None:
+    port = free_port()
+    serve: Callable[[], Any] = lambda: mcp_asking.asking(kind, telling_server, free_socket(port))  # noqa: E731
+    async with AsyncExitStack() as stack:
+        first = AsyncExitStack()
+        peer = await first.enter_async_context(serve())
+        yaml = f"mcpServers: {{peer: {{url: {peer.url}}}}}\n"
+        hub = await stack.enter_async_context(open_mcp_hub(tmp_path, yaml))
+        await hub.listed("peer__touch")
+        ear = await stack.enter_async_context(listening(hub, await hub.key("server:*"), mode, f"peer+{NOTE}"))
+        await watched(peer, uris=1)
+        await first.aclose()
+        peer = await stack.enter_async_context(serve())
+        await watched(peer, uris=1)
+        await ear.until((UPDATED, f"peer+{NOTE}"))  # what may have been missed
+        ear.heard.clear()
+        await peer.telling.touch(NOTE)
+        await ear.until((UPDATED, f"peer+{NOTE}"))
