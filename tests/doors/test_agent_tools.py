@@ -14,9 +14,12 @@ import pytest
 from mcp import MCPError
 
 from agents.speech import SPEECHES, Speech
+from agents.wire import HOPS_HEADER, MAX_HOPS
 from tests.conftest import ADMIN_KEY
 from tests.peers import a2a_sdk_agents
+from tests.peers.canned_agent import canned_agent
 from tests.peers.mcp_hub import MODERN, McpHub, headers, message, open_mcp_hub
+from tests.peers.openai_upstream import Turn, openai_upstream
 
 ERAS = pytest.mark.parametrize("era", ["legacy", MODERN])
 JSONRPC = SPEECHES[0]
@@ -192,6 +195,23 @@ async def test_a_client_that_cannot_be_asked_is_told_how_to_go_on(tmp_path: Path
 
 
 @ERAS
+async def test_a_sign_in_is_asked_for_by_its_link(tmp_path: Path, era: str) -> None:
+    async with hub_before(tmp_path) as (hub, _):
+        person = Person()
+        secret = await hub.key("agent:research")
+        async with hub.client(secret, mode=era, elicitation_callback=person.elicit) as client:
+            result = await call(client, "auth https://id.example/go")
+            assert result.structured_content["state"] == "completed"
+            (asked,) = person.asked
+            assert (asked.mode, asked.url) == ("url", "https://id.example/go")
+            assert asked.message == "[research] sign in first https://id.example/go"
+            # no form asks for what may be secret, and nobody is sent to an address that is not safe
+            for text in ("auth", "auth http://id.example/go"):
+                assert (await call(client, text)).structured_content["state"] == "auth-required"
+        assert len(person.asked) == 1
+
+
+@ERAS
 async def test_tasks_and_contexts_are_their_callers_own(tmp_path: Path, era: str) -> None:
     async with hub_before(tmp_path) as (hub, agent):
         async with hub.client(await hub.key("agent:research"), mode=era) as client:
@@ -297,6 +317,57 @@ async def test_an_agent_that_is_down_is_listed_and_says_so_when_called(tmp_path:
             await call(client, "hello")
         assert caught.value.error.code == -32603
         assert "127.0.0.1" not in caught.value.error.message
+
+
+@pytest.mark.parametrize("said", [b'{"nothing": 1}', b"no json", b'{"jsonrpc":"2.0","id":1,"result":{"task":3}}', b""])
+@ERAS
+async def test_an_agent_that_streams_garbage_fails_alone(tmp_path: Path, era: str, said: bytes) -> None:
+    async with canned_agent(JSONRPC, lambda _: said) as agent:
+        yaml = f"agents: {{research: {{url: '{agent.url}'}}}}\n"
+        async with open_mcp_hub(tmp_path, yaml) as hub:
+            await described(hub, b"Says what it was given.")
+            async with hub.client(await hub.key("agent:*"), mode=era) as client, asyncio.timeout(10):
+                with pytest.raises(MCPError, match="research: ") as caught:
+                    await call(client, "hello")
+                assert caught.value.error.code == -32603
+                assert len((await client.list_tools()).tools) == 1
+
+
+@ERAS
+async def test_an_agent_that_calls_itself_as_a_tool_comes_to_an_end(tmp_path: Path, era: str) -> None:
+    async with hub_before(tmp_path) as (hub, agent):
+        secret = await hub.key("agent:*")
+
+        async def call_the_hub(received: dict[str, str]) -> str:
+            async with hub.client(secret, mode=era, headers={HOPS_HEADER: received[HOPS_HEADER]}) as again:
+                try:
+                    return str((await call(again, "relay")).structured_content["text"])
+                except MCPError as error:
+                    return error.error.message
+
+        agent.relay = call_the_hub
+        async with hub.client(secret, mode=era) as client:
+            result = await call(client, "relay")
+        assert f"came through the hub {MAX_HOPS} times" in result.structured_content["text"]
+        sent = [one for one in agent.calls if one.operation == "SendStreamingMessage"]
+        assert [one.headers[HOPS_HEADER] for one in sent] == [str(hop) for hop in range(1, MAX_HOPS + 1)]
+
+
+async def test_a_chat_can_call_an_agent(tmp_path: Path) -> None:
+    turns = (Turn(calls=(("agent__research", '{"message": "complete"}'),)), Turn("done"))
+    async with openai_upstream(*turns) as upstream:
+        model = f"models: {{m: {{provider: openai, model: up, base_url: '{upstream.url}', api_key: sk-up-000000}}}}\n"
+        async with hub_before(tmp_path, more=model) as (hub, agent):
+            source = {"type": "mcp", "server_label": "hub", "server_url": "hub/mcp", "require_approval": "never"}
+            body = {"model": "m", "messages": [{"role": "user", "content": "go"}], "tools": [source]}
+            async with hub.http(await hub.key("model:m", "agent:research")) as http:
+                answer = await http.post("/v1/chat/completions", json=body)
+            assert answer.json()["choices"][0]["message"]["content"] == "done"
+            (offered,) = upstream.received[0].body["tools"]
+            assert offered["function"]["name"] == "agent__research"
+            told = upstream.received[1].body["messages"][-1]["content"]
+            assert told.startswith("part 0 \n[completed; task_id ")
+            assert agent.operations == ["SendStreamingMessage"]
 
 
 @ERAS

@@ -199,8 +199,10 @@ class Scripted(AgentExecutor):
     async def do_ask(self, updater: TaskUpdater, **_: Any) -> None:
         await updater.requires_input(updater.new_agent_message([new_text_part("which one?")]))
 
-    async def do_auth(self, updater: TaskUpdater, **_: Any) -> None:
-        await updater.requires_auth(updater.new_agent_message([new_text_part("sign in first")]))
+    async def do_auth(self, updater: TaskUpdater, *, context: RequestContext, **_: Any) -> None:
+        """Want a sign-in, at the address that the user named if they did."""
+        at = context.get_user_input().removeprefix("auth")
+        await updater.requires_auth(updater.new_agent_message([new_text_part(f"sign in first{at}")]))
 
     async def do_relay(self, updater: TaskUpdater, *, context: RequestContext, **_: Any) -> None:
         assert self.agent.relay is not None

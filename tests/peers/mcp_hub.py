@@ -47,11 +47,18 @@ class McpHub(Hub):
 
     @asynccontextmanager
     async def client(
-        self, secret: str, *, mode: Any = "auto", path: str = "/mcp", **options: Any
+        self,
+        secret: str,
+        *,
+        mode: Any = "auto",
+        path: str = "/mcp",
+        headers: dict[str, str] | None = None,
+        **options: Any,
     ) -> AsyncIterator[Client]:
         """The official SDK's client; `options` are its own."""
+        given = {"authorization": f"Bearer {secret}", **(headers or {})}
         async with (
-            httpx2.AsyncClient(headers={"authorization": f"Bearer {secret}"}, trust_env=False, timeout=30) as http,
+            httpx2.AsyncClient(headers=given, trust_env=False, timeout=30) as http,
             Client(
                 streamable_http_client(self.url + path, http_client=http), mode=mode, cache=None, **options
             ) as client,
