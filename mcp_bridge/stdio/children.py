@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
@@ -122,10 +121,11 @@ class Children:
     async def aclose(self) -> None:
         """Say that this hub is done, and wait for what ends with that."""
         present, self._present = self._present, None
-        if present is None or self._writer is None:
+        if present is None or present.done() or self._writer is None:
             return
         self._attached.clear()
-        self._writer.write(LEAVE + b"\n")
+        with suppress(RuntimeError):  # uvloop's word for a connection that has just been lost
+            self._writer.write(LEAVE + b"\n")
         await asyncio.wait([present], timeout=STOP_S)
         present.cancel()
         await asyncio.gather(present, return_exceptions=True)
@@ -193,6 +193,8 @@ def _reach(directory: Path, linger_s: float) -> socket.socket:
     Raises:
         OSError: it cannot be started, or the directory is not private.
     """
+    import fcntl  # noqa: PLC0415 - systems that lack it start without stdio servers
+
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:

@@ -44,7 +44,8 @@ async def stdio_transport(
         finally:
             is_lost = _is_over(attached.reader) and not ended.is_set()
             if not is_lost and not ended.is_set():
-                attached.writer.write(LEAVE + b"\n")  # now: one that is cancelled again must have said it as well
+                with suppress(RuntimeError):  # uvloop's word for a connection that has just been lost
+                    attached.writer.write(LEAVE + b"\n")  # now: one that is cancelled again must have said it as well
             try:
                 await asyncio.shield(_leave(children, attached, pumps, is_lost=is_lost))
             finally:

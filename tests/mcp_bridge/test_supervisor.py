@@ -152,6 +152,17 @@ async def test_a_caller_who_tries_again_does_not_notice_a_killed_supervisor(tmp_
         assert await supervisor(tmp_path / "hubbub.db") != killed
 
 
+async def test_children_of_a_killed_supervisor_end_without_a_hub_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as children:
+        attached = await children.open(server("-c", "import signal; signal.pause()"), is_shared=True)
+        killed = await supervisor(tmp_path / "own.db")
+        assert killed is not None
+        children._attached.clear()  # it would kill them
+        os.kill(killed, signal.SIGKILL)
+        await gone(attached.pid)
+        attached.writer.close()
+
+
 async def test_without_a_hub_everything_ends_in_a_while(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
