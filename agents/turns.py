@@ -32,8 +32,19 @@ logger = logging.getLogger(__name__)
 CANCEL_S = 10.0
 """How long it may take to cancel the task of a caller who left, and before that to hear which task it is."""
 
+
+class Hearer(Protocol):
+    """Who waits for what comes of a message."""
+
+    async def told(self, text: str) -> None:
+        """Is told, in a few words, of each event as it comes; empty: there are no words in it."""
+
+    @property
+    def patience_s(self) -> float | None:
+        """After how long a task that is still under way is left to itself; None: when the deadline of agents ends."""
+
+
 Told = Callable[[str], Awaitable[None]]
-"""Is told, in a few words, of each event as it comes; empty: there are no words in it."""
 
 
 class Saying(Protocol):
@@ -69,6 +80,14 @@ class Turn(NamedTuple):
     """A2A 1.0 §4.1.7."""
 
 
+class Seen(NamedTuple):
+    """A task as its agent shows it."""
+
+    turn: Turn
+    updated: str | None
+    """When its status changed, as the agent says (ISO 8601)."""
+
+
 class Turns:
     """Talks with agents. One for a process."""
 
@@ -78,7 +97,7 @@ class Turns:
         self._wait_s = egress.deadlines.agent_first_byte_s
         self._max_bytes = egress.max_answer_bytes
 
-    async def take(self, permit: Permit, entry: Agent, saying: Saying, told: Told) -> Turn:
+    async def take(self, permit: Permit, entry: Agent, saying: Saying, hearer: Hearer) -> Turn:
         """Say something within `permit`, and return what came of it: finished, interrupted, or as it is after a long time.
 
         Cancelled, it ends within twice `CANCEL_S`, when the task is cancelled at the agent.
@@ -89,12 +108,13 @@ class Turns:
             HubError: as the caller's `ask` and `follow`.
         """
         ask = _asked(saying)
-        hearing = _Hearing(entry, told, max_bytes=self._max_bytes)
+        hearing = _Hearing(entry, hearer.told, max_bytes=self._max_bytes)
         reading = asyncio.create_task(self._read(permit, entry, ask, hearing))
         reading.add_done_callback(lambda _: hearing.begun.set())
         try:
             async with asyncio.timeout(self._wait_s):
-                await asyncio.shield(reading)
+                await _outcome(reading, hearing, hearer.patience_s)
+            await _ended(reading)
         except TimeoutError:
             await _ended(reading)
             if hearing.task is None:
@@ -108,6 +128,25 @@ class Turns:
                 await self.cancel(permit, entry, hearing.task_id)
             raise
         return hearing.turn()
+
+    async def tell(self, permit: Permit, entry: Agent, saying: Saying) -> None:
+        """Say something within `permit` that a task goes on with, without waiting for what comes of it; raises as `take`."""
+        ask = _asked(saying)
+        params = {**ask.params, "configuration": {"returnImmediately": True}}
+        await self._caller.ask(permit, entry, replace(ask, params=params))
+
+    async def look(self, permit: Permit, entry: Agent, task_id: str) -> Seen:
+        """A task as its agent shows it now.
+
+        Raises:
+            NotFound: it is not the caller's, or its agent has forgotten it.
+            HubError: as the caller's `ask`.
+        """
+        heard = await self._caller.ask(permit, entry, Ask(operation="GetTask", params={"id": task_id}))
+        assert heard.result is not None, "the request is the hub's own"
+        hearing = _Hearing(entry, None, max_bytes=self._max_bytes)
+        await hearing.hear({"task": heard.result}, 0)
+        return Seen(hearing.turn(), (heard.result.get("status") or {}).get("timestamp"))
 
     async def cancel(self, permit: Permit, entry: Agent, task_id: str) -> None:
         """Have a task cancelled, for a caller who left; an agent that cannot is left alone."""
@@ -149,8 +188,8 @@ class Turns:
 class _Hearing:
     """What was heard of one message."""
 
-    def __init__(self, entry: Agent, told: Told, *, max_bytes: int) -> None:
-        self.told: Told | None = told
+    def __init__(self, entry: Agent, told: Told | None, *, max_bytes: int) -> None:
+        self.told = told
         """None: nobody listens any more."""
         self.task: JsonObject | None = None
         self.begun = asyncio.Event()
@@ -234,6 +273,16 @@ def _words(event: JsonObject) -> str:
 
 def _text(owner: JsonObject) -> str:
     return "".join(part["text"] for part in _parts(owner) if isinstance(part.get("text"), str))
+
+
+async def _outcome(reading: asyncio.Task[None], hearing: _Hearing, patience_s: float | None) -> None:
+    """Wait until a reading is over, or for `patience_s` and until there is a task that can be left to itself."""
+    if patience_s is not None:
+        await asyncio.wait([reading], timeout=patience_s)
+        await hearing.begun.wait()
+        if hearing.is_open and not reading.done():
+            return
+    await asyncio.shield(reading)
 
 
 async def _ended(reading: asyncio.Task[None]) -> None:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mcp_bridge import agent_shapes
-from mcp_bridge.agent_shapes import INTERRUPTED, BadArguments, Said, Turn
+from mcp_bridge import agent_shapes, agent_tasks, tasks
+from mcp_bridge.agent_questions import ASK, MAX_QUESTION, answer_in, question_of
+from mcp_bridge.agent_shapes import BadArguments, Said, Turn
 from mcp_bridge.handles import Handles, refused
-from mcp_bridge.listener import Listener, Unanswered, declared, question
+from mcp_bridge.listener import Listener, Unanswered
 from mcp_bridge.rounds import LASTS_S, MAX_ROUNDS, RETRY_MEMBERS, Round, input_required, read_retry
 from mcp_bridge.wire import Answer, Request, notification_message
 from registry.catalog import Catalog
-from registry.entries import Agent, AgentTool, Feature, Server
+from registry.entries import Agent, AgentTool, Feature, Headers, Server
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import Principal
@@ -36,24 +37,29 @@ KEY = "hubbub/answer"
 MAX_TOLD = 1000
 """Characters of a progress message."""
 
-MAX_QUESTION = 4000
-"""Characters of what a person is asked."""
-
 STOP_S = 25.0
 """How long calls may take to cancel their tasks when the hub stops."""
 
-_LINKED = "I have opened the link and done what it asks for. Please go on."
-_ASK = "elicitation/create"
+PATIENCE_S = 5.0
+"""How long a call waits before it becomes a task, for a client that follows tasks."""
 
 
-class Agents(Protocol):
+class Agents(agent_tasks.Agents, Protocol):
     """Talks with agents."""
 
-    async def take(self, permit: Permit, entry: Agent, saying: Said, told: Callable[[str], Awaitable[None]]) -> Turn:
+    async def take(self, permit: Permit, entry: Agent, saying: Said, hearer: Hearer) -> Turn:
         """Say something and return what comes of it; cancelled, it has the task cancelled. Raises `HubError`."""
 
-    async def cancel(self, permit: Permit, entry: Agent, task_id: str) -> None:
-        """Have a task cancelled, as well as can be."""
+
+class Hearer(Protocol):
+    """Who waits for what comes of a message."""
+
+    async def told(self, text: str) -> None:
+        """Something came, in a few words; empty: there are no words in it."""
+
+    @property
+    def patience_s(self) -> float | None:
+        """After how long a task that is still under way is left to itself; None: when the hub's patience ends."""
 
 
 class _Waiting(NamedTuple):
@@ -87,7 +93,7 @@ class AgentTools:
         within: Permit | None = None,
         listener: Listener | None = None,
     ) -> Answer:
-        """Answer a `tools/call`; a caller who leaves has the task cancelled, which goes on after this was cancelled.
+        """Answer a `tools/call`, or what is asked about a task that one became. A caller who leaves has the task cancelled, which goes on after this was cancelled.
 
         Raises:
             NotFound: the agent, or the task or context of the call, is not the caller's.
@@ -125,6 +131,8 @@ class AgentTools:
         with self._gate.admit(call.principal, call.tool, request_id=call.request_id, within=call.within) as permit:
             if entry.unavailable is not None:
                 raise UpstreamUnavailable(entry.name, entry.unavailable)
+            if call.request.method in tasks.METHODS:
+                return await agent_tasks.follow(self._agents, permit, entry, call.tool, call.request)
             try:
                 said = self._said(call)
             except BadArguments as error:
@@ -136,7 +144,9 @@ class AgentTools:
     async def _converse(self, permit: Permit, entry: Agent, call: _Call, said: Said) -> Answer:
         """Take turns with an agent until it has done, or somebody else must go on."""
         for asked_before in itertools.count():
-            turn = await self._agents.take(permit, entry, said, call.told)
+            turn = await self._agents.take(permit, entry, said, call)
+            if call.patience_s is not None and turn.state in agent_tasks.UNDER_WAY and turn.task_id is not None:
+                return Answer(agent_tasks.made(turn))
             asked = call.question(turn)
             if asked is None or asked_before == MAX_ROUNDS:
                 break
@@ -149,7 +159,7 @@ class AgentTools:
             except asyncio.CancelledError:
                 await self._agents.cancel(permit, entry, turn.task_id or "")
                 raise
-            text = _answer_in(response, asked)
+            text = answer_in(response, asked)
             if text is None:
                 break
             said = Said(text, turn.task_id, turn.context_id, said.headers)
@@ -157,7 +167,7 @@ class AgentTools:
 
     def _asking(self, call: _Call, waiting: _Waiting, asked: JsonObject) -> Answer:
         state = self._handles.seal(waiting._asdict(), about=call.about, lasts_s=LASTS_S)
-        return input_required(Round({KEY: (_ASK, asked)}, state))
+        return input_required(Round({KEY: (ASK, asked)}, state))
 
     def _said(self, call: _Call) -> Said | Answer:
         """What the caller says now; an answer where there is nothing to be said to the agent.
@@ -178,7 +188,7 @@ class AgentTools:
             return Answer(agent_shapes.result_of(call.tool, waiting))
         if KEY not in retry.responses:
             return self._asking(call, waiting, asked)
-        text = _answer_in(retry.responses[KEY], asked)
+        text = answer_in(retry.responses[KEY], asked)
         if text is None:
             return Answer(agent_shapes.result_of(call.tool, waiting))
         return Said(text, waiting.task_id, waiting.context_id, call.headers)
@@ -208,6 +218,11 @@ class _Call:
         self._told = 0
 
     @property
+    def patience_s(self) -> float | None:
+        """As `Hearer.patience_s`."""
+        return PATIENCE_S if self.is_modern and tasks.declares(self.request.meta) else None
+
+    @property
     def about(self) -> str:
         """What a handle for going on with the call is bound to."""
         arguments = decode(encode(self.request.params.get("arguments")))
@@ -229,55 +244,29 @@ class _Call:
         await self._listener.notified(notification_message("notifications/progress", params))
 
     def question(self, turn: Turn) -> JsonObject | None:
-        """What the caller's person is asked when a turn waits for them; None: it does not, or they cannot be asked.
-
-        A sign-in is asked for by its link alone: what is secret must not pass through a form (MCP, Elicitation).
-        """
-        if turn.state not in INTERRUPTED or turn.task_id is None or self._listener is None:
-            return None
-        text = agent_shapes.text_of(turn.parts)[:MAX_QUESTION]
-        asked: JsonObject = {"mode": "form", "message": text, "requestedSchema": _FORM}
-        if turn.state == "auth-required":
-            asked = {"mode": "url", "message": text, "url": agent_shapes.link_in(text)}
-        try:
-            return question(self.tool, bytes(declared(self.request.meta)), _ASK, asked)
-        except Unanswered:
-            return None
+        """What the caller's person is asked when a turn waits for them; None: it does not, or they cannot be asked."""
+        return question_of(self.tool, turn, self.request.meta) if self._listener is not None else None
 
     async def asked(self, asked: JsonObject) -> JsonObject:
         """Ask the person of an older client; raises `Unanswered`."""
         assert self._listener is not None, "there is a question"
         params = asked if asked["mode"] == "form" else {**asked, "elicitationId": new_id("elicitation")}
-        return await self._listener.asked(_ASK, params)
-
-
-_FORM: JsonObject = {
-    "type": "object",
-    "properties": {"answer": {"type": "string", "title": "Answer"}},
-    "required": ["answer"],
-}
+        return await self._listener.asked(ASK, params)
 
 
 def with_headers(callee: Feature | Server, request: Request, headers: Sequence[tuple[bytes, bytes]]) -> Request:
     """A request of an agent's tool with its caller's HTTP headers; any other as it is."""
     if not isinstance(callee, AgentTool):
         return request
-    said = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-    return msgspec.structs.replace(request, headers=said)
+    return msgspec.structs.replace(request, headers=as_texts(headers))
+
+
+def as_texts(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+    """HTTP headers as requests hold them."""
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
 
 
 def _kept(turn: Turn) -> _Waiting:
     """What is needed of a turn to ask again, and to say later that it waits."""
     text = agent_shapes.text_of(turn.parts)[:MAX_QUESTION]
     return _Waiting(turn.state, turn.task_id, turn.context_id, [{"text": text}])
-
-
-def _answer_in(response: Mapping[str, object], asked: JsonObject) -> str | None:
-    """What a person answered; None: nothing."""
-    if response.get("action") != "accept":
-        return None
-    if asked["mode"] == "url":
-        return _LINKED
-    content = response.get("content")
-    answer = content.get("answer") if isinstance(content, dict) else None
-    return answer if isinstance(answer, str) and answer else None

@@ -15,7 +15,7 @@ from mcp_bridge.handles import Handles
 from mcp_bridge.listener import Front, Listener
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
-from mcp_bridge.tasks import Tasks, is_task, request_of, shown
+from mcp_bridge.tasks import Tasks, is_task, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request
 from registry.discreet import discreet
@@ -98,6 +98,8 @@ class Dispatch:
         task = self.tasks.open(request.name or "", view, principal)
         asked = request_of(task, request)
         answer = await self.relay(principal, task.tool, asked, request_id=request_id, listener=listener)
+        if answer.result is not None and isinstance(task.tool, AgentTool):
+            return Answer(shown_of_agent(answer.result, task))
         server = self._registry.catalog.servers.get(task.tool.server)
         if answer.result is None or server is None:
             return answer

@@ -13,7 +13,7 @@ import msgspec
 
 from mcp_bridge import consent, tasks
 from mcp_bridge import headers as mirrored
-from mcp_bridge.agent_tools import with_headers
+from mcp_bridge.agent_tools import as_texts, with_headers
 from mcp_bridge.asking import NAMES, Asked, read_request
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.findable import as_tool_result
@@ -214,6 +214,7 @@ class FastLane:
                 params={**message.params},
                 meta=message.meta,
                 name=judged.read_string(message.params, "taskId"),
+                headers=as_texts(caller.headers),
             ),
             request_id=caller.request_id,
             listener=caller.listener,

@@ -7,6 +7,8 @@ the server's own id and the tool, sealed for the caller. Nothing is kept, so it 
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -16,9 +18,9 @@ from mcp_bridge.listener import declared
 from mcp_bridge.requests import onward
 from mcp_bridge.rounds import as_requests, read_round
 from mcp_bridge.views import View
-from mcp_bridge.wire import META_SERVER, TASKS, Answer, Request
+from mcp_bridge.wire import META_SERVER, TASKS, Answer, Request, as_raw
 from registry.discreet import discreet
-from registry.entries import Server, Tool
+from registry.entries import AgentTool, Server, Tool
 from registry.errors import CallerError, InvalidParams, NotFound, UpstreamInvalid
 from registry.identity import Principal
 from registry.judged import RawObject, decode, encode, read_object
@@ -57,6 +59,8 @@ class Task(NamedTuple):
     """The server's own."""
     handle: str
     """What its caller calls it."""
+    made_at: float
+    """Seconds since 1970."""
 
 
 def is_task(result: RawObject) -> bool:
@@ -76,7 +80,8 @@ def declares(meta: RawObject) -> bool:
 def request_of(task: Task, request: Request) -> Request:
     """What its server is asked about a task, of what its caller asks."""
     params = {**request.params, "taskId": task.id}
-    return Request(method=request.method, params=params, meta=onward(request.meta), name=task.id)
+    headers = request.headers if isinstance(task.tool, AgentTool) else ()
+    return Request(method=request.method, params=params, meta=onward(request.meta), name=task.id, headers=headers)
 
 
 class Tasks:
@@ -94,7 +99,7 @@ class Tasks:
         task_id = decode(result["taskId"]) if "taskId" in result else None
         if not isinstance(task_id, str) or not 0 < len(task_id) <= MAX_ID:
             raise UpstreamInvalid(tool.grant_name, "it made a task without an id that can be used")
-        value = {"shown": shown, "tool": tool.grant_name, "task": task_id}
+        value = {"shown": shown, "tool": tool.grant_name, "task": task_id, "at": time.time()}
         handle = self._handles.seal(value, about=_about(principal), lasts_s=LASTS_S)
         return {**result, "taskId": msgspec.Raw(encode(handle))}
 
@@ -108,10 +113,10 @@ class Tasks:
             value = self._handles.open(handle, about=_about(principal))
             tool = view.tool(value["shown"])
         except (InvalidParams, NotFound):
-            raise _refused() from None
+            raise refused() from None
         if tool.grant_name != value["tool"]:
-            raise _refused()
-        return Task(tool, value["task"], handle)
+            raise refused()
+        return Task(tool, value["task"], handle, value["at"])
 
 
 def shown(result: RawObject, task: Task, request: Request, *, view: View, server: Server, token: str) -> RawObject:
@@ -135,6 +140,24 @@ def shown(result: RawObject, task: Task, request: Request, *, view: View, server
     return told
 
 
+def shown_of_agent(result: RawObject, task: Task) -> RawObject:
+    """The same of a task that a call of an agent became."""
+    if "taskId" not in result:
+        return result
+    told = {"taskId": task.handle, "createdAt": stamp(task.made_at)}
+    return {**result, **as_raw(told)}
+
+
+def stamp(seconds: float) -> str:
+    """A time since 1970 as tasks bear it (ISO 8601)."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def refused() -> InvalidParams:
+    """What is said of any task that is none of the caller's, whatever the reason."""
+    return InvalidParams("There is no such task here, or it is forgotten.", member="taskId")
+
+
 def _result(raw: msgspec.Raw, server: Server) -> RawObject:
     try:
         result = read_object(raw)
@@ -149,7 +172,3 @@ def _result(raw: msgspec.Raw, server: Server) -> RawObject:
 
 def _about(principal: Principal) -> str:
     return f"mcp-task/{principal.id}"
-
-
-def _refused() -> InvalidParams:
-    return InvalidParams("There is no such task here, or it is forgotten.", member="taskId")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,13 +11,11 @@ import httpx
 import pytest
 from mcp import MCPError
 
+from tests.peers.mcp_follower import ABLE, OVER, Follower
 from tests.peers.mcp_hub import META, McpHub, headers, open_mcp_hub
 from tests.peers.mcp_servers import Peer, modern, scripted
 from tests.peers.mcp_tasks import TASKS, TaskTools, making_tasks
 
-CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
-ABLE = {**META, CAPABILITIES: {"elicitation": {}, "extensions": {TASKS: {}}}}
-OVER = {"completed", "failed", "cancelled"}
 YAML = "mcpServers:\n  peer: {{url: {url}, headers: {{authorization: Bearer very-secret-token}}}}\n"
 
 
@@ -28,44 +25,6 @@ async def hub_of(directory: Path) -> AsyncIterator[tuple[McpHub, Peer, TaskTools
     async with making_tasks() as (peer, tools), open_mcp_hub(directory, YAML.format(url=peer.url)) as hub:
         await hub.listed("peer__link")
         yield hub, peer, tools
-
-
-class Follower:
-    """A client that declares the extension; the official SDK's knows no tasks."""
-
-    def __init__(self, http: httpx.AsyncClient, path: str = "/mcp", meta: dict[str, Any] = ABLE) -> None:
-        self._http = http
-        self._path = path
-        self._meta = meta
-
-    async def post(self, method: str, header: str, /, **params: Any) -> httpx.Response:
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": self._meta}}
-        return await self._http.post(self._path, json=body, headers=headers(method, header))
-
-    async def ask(self, method: str, header: str, /, **params: Any) -> dict[str, Any]:
-        """The result, or the error."""
-        answer = (await self.post(method, header, **params)).json()
-        found: dict[str, Any] = answer["result"] if "result" in answer else answer["error"]
-        return found
-
-    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        return await self.ask("tools/call", tool, name=tool, arguments=arguments)
-
-    async def get(self, task: str) -> dict[str, Any]:
-        return await self.ask("tasks/get", task, taskId=task)
-
-    async def until(self, task: str, *statuses: str) -> dict[str, Any]:
-        """The task once it is so far."""
-        async with asyncio.timeout(10):
-            while (found := await self.get(task))["status"] not in statuses:
-                await asyncio.sleep(0.01)
-        return found
-
-    async def refused(self, task: str, method: str = "tasks/get") -> tuple[int, str]:
-        """HTTP status and the whole answer, but for the number of the request."""
-        answer = await self.post(method, task, taskId=task, inputResponses={})
-        number: str = answer.json()["error"]["data"]["requestId"]
-        return answer.status_code, answer.text.replace(number, "-")
 
 
 async def test_a_call_becomes_a_task_that_its_caller_follows_to_the_result_of_a_direct_call(tmp_path: Path) -> None:

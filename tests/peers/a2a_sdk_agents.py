@@ -199,6 +199,10 @@ class Scripted(AgentExecutor):
     async def do_ask(self, updater: TaskUpdater, **_: Any) -> None:
         await updater.requires_input(updater.new_agent_message([new_text_part("which one?")]))
 
+    async def do_later(self, updater: TaskUpdater, **_: Any) -> None:
+        await self.agent.go.wait()
+        await self.do_ask(updater)
+
     async def do_auth(self, updater: TaskUpdater, *, context: RequestContext, **_: Any) -> None:
         """Want a sign-in, at the address that the user named if they did."""
         at = context.get_user_input().removeprefix("auth")
