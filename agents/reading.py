@@ -238,9 +238,10 @@ class Reading:
         Raises:
             UpstreamInvalid: one is of another task, or of somebody else's context.
         """
-        own = self._readings.context(self.entry, self.task_id)
+        task_id, own = self.task_id, self._readings.context(self.entry, self.task_id)
         for data, seen in zip(batch, sightings, strict=True):
-            if seen.task_id not in {None, self.task_id} or seen.context_id not in {None, own}:
+            is_task = seen.task_id is None or seen.task_id == task_id
+            if not is_task or (seen.context_id is not None and seen.context_id != own):
                 await self._readings.check(self.entry, self.task_id, seen)
             if seen.state is not None:
                 await self._readings.note(self.entry, speech, data, seen)

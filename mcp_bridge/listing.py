@@ -14,7 +14,7 @@ from mcp_bridge.wire import QUARANTINED
 from registry.entries import ListedKind
 from registry.errors import CallerError
 from registry.judged import JsonObject, RawObject, decode, encode, read_array, read_object
-from registry.registry import Listed
+from registry.listings import Listed
 
 MAX_DESCRIPTION_BYTES = 256 * 1024
 """A description larger than this would fill a model's context by itself."""

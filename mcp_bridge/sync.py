@@ -23,7 +23,8 @@ from registry.errors import CallerError, HubError, NotFound, UpstreamError, Upst
 from registry.gate import Gate, Permit
 from registry.identity import HUB, Principal
 from registry.judged import JsonObject, encode
-from registry.registry import Listed, Registry
+from registry.listings import Listed
+from registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 

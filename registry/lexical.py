@@ -12,6 +12,9 @@ from collections.abc import Iterable
 MAX_WORDS = 16
 """Words of a query that are looked at."""
 
+MAX_COUNTED = 10_000
+"""Words whose count is remembered."""
+
 MAX_MATCHES = 2000
 """Texts that are ranked for one query: some 3 ms. Of many words the rarest count, those that nearly all texts hold do not."""
 
@@ -38,6 +41,7 @@ class Lexicon:
         rows = ((number, _spaced(name), said, rest) for number, (name, said, rest) in enumerate(texts))
         self._connection.executemany("INSERT INTO texts (rowid, name, description, rest) VALUES (?, ?, ?, ?)", rows)
         self._connection.commit()
+        self._counts: dict[str, int] = {}
 
     def search(self, query: str, limit: int) -> list[int]:
         """Return at most `limit` positions of texts that hold any word of `query`, best first."""
@@ -49,7 +53,7 @@ class Lexicon:
 
     def _rarest(self, words: list[str]) -> list[str]:
         """The words, quoted, that together match no more texts than are ranked; always one if any matches."""
-        counted = sorted((self._matches(f'"{word}"'), f'"{word}"') for word in words)
+        counted = sorted((self._count(f'"{word}"'), f'"{word}"') for word in words)
         chosen: list[str] = []
         total = 0
         for count, word in counted:
@@ -58,10 +62,14 @@ class Lexicon:
                 chosen.append(word)
         return chosen
 
-    def _matches(self, word: str) -> int:
+    def _count(self, word: str) -> int:
         """How many texts hold it; no more than can be ranked are counted."""
-        counting = "SELECT count(*) FROM (SELECT 1 FROM texts WHERE texts MATCH ? LIMIT ?)"
-        found: int = self._connection.execute(counting, (word, MAX_MATCHES + 1)).fetchone()[0]
+        found = self._counts.get(word)
+        if found is None:
+            counting = "SELECT count(*) FROM (SELECT 1 FROM texts WHERE texts MATCH ? LIMIT ?)"
+            found = int(self._connection.execute(counting, (word, MAX_MATCHES + 1)).fetchone()[0])
+            if len(self._counts) < MAX_COUNTED:
+                self._counts[word] = found
         return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import sqlite3
 import time
@@ -15,6 +14,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, delete, func, select
 
+from registry import listings
 from registry.access import SEPARATOR
 from registry.catalog import Catalog
 from registry.config import Declared, stored_entry
@@ -36,7 +36,8 @@ from registry.entries import (
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.judged import JsonObject
 from registry.keys import Keys
-from registry.models import ApprovedCard, Change, ListedFeature, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
+from registry.listings import Listed
+from registry.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
 from registry.secrets import Sealer, SecretKeyInvalid
 
 logger = logging.getLogger(__name__)
@@ -60,24 +61,14 @@ POLL_S = 0.2
 """How often another process's changes are looked for: well within the second in which a revoked key must be refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One thing as a server listed it. `quarantined` says why it is not offered; None: it is."""
-
-    name: str
-    exposed: str
-    description: bytes
-    quarantined: str | None = None
-    kind: ListedKind = "tool"
-
-
 @dataclass(slots=True)
 class _Stored:
     """What the database holds, as the catalog needs it."""
 
     entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
     switched_off: frozenset[tuple[str, str]] = frozenset()
-    listed: list[ListedFeature] = field(default_factory=list)
+    listed: dict[str, list[Listed]] = field(default_factory=dict)
+    """By server."""
 
 
 class Registry:
@@ -96,6 +87,8 @@ class Registry:
         self.agent_tools: Callable[[Mapping[str, Agent]], Mapping[str, Tool]] = lambda _agents: {}
         """Says which tools agents are, by exposed names. Called whenever the catalog is put together; must not wait."""
         self._rebuilding = asyncio.Lock()
+        self._wanted = self._built = 0
+        """How often a new catalog was asked for, and how much of that the current one answers."""
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` at each new catalog, for the life of the process."""
@@ -164,7 +157,7 @@ class Registry:
         def remove(session: Session) -> None:
             session.delete(self._own(session, kind, name))
             if kind == "server":
-                session.exec(delete(ListedFeature).where(col(ListedFeature.server) == name))
+                listings.forget(session, name)
                 session.exec(delete(StoredCredential).where(col(StoredCredential.server) == name))
                 session.exec(delete(OAuthClient).where(col(OAuthClient.server) == name))
             if kind == "agent":  # another of this name is seen for the first time
@@ -210,27 +203,12 @@ class Registry:
         first: dict[tuple[str, str], Listed] = {}
         for one in found:
             first.setdefault((one.kind, one.name), one)
-        rows = [
-            ListedFeature(
-                server=server,
-                kind=one.kind,
-                name=one.name,
-                exposed=one.exposed,
-                position=position,
-                description=one.description,
-                quarantined=one.quarantined,
-            )
-            for position, one in enumerate(first.values())
-        ]
-        replaced = (col(ListedFeature.server) == server, col(ListedFeature.kind).in_(kinds))
-        in_order = select(ListedFeature).where(*replaced).order_by(col(ListedFeature.position))
-        known = await self._database.read(lambda session: list(session.exec(in_order).all()))
-        if [_facts(row) for row in known] == [_facts(row) for row in rows]:
+        rows = list(first.values())
+        if await self._database.read(lambda session: listings.read_one(session, server, kinds)) == rows:
             return
 
         def replace(session: Session) -> None:
-            session.exec(delete(ListedFeature).where(*replaced))
-            session.add_all(rows)
+            listings.replace(session, server, kinds, rows)
             session.add(Change(kind="catalog", name=server))
 
         await self._database.write(replace)
@@ -268,27 +246,34 @@ class Registry:
         missed = bool(changes) and changes[0].id != self._seen + 1  # ids have no gaps: those between were pruned
         if missed or any(change.kind == "key" for change in changes):
             self.keys.forget()
+        self.keys.mark_fresh()  # whatever a new catalog may take
         if missed or any(change.kind == "catalog" for change in changes):
             await self._rebuild()
         self._seen = max((change.id or 0 for change in changes), default=self._seen)
 
     async def _rebuild(self) -> None:
+        """Have a catalog that was read after this call; all who wait meanwhile get the same one."""
+        self._wanted += 1
+        mine = self._wanted
         async with self._rebuilding:
+            if self._built >= mine:
+                return
+            wanted, declared, old = self._wanted, self._declared, self.catalog
             stored = await self._read()
-            old = self.catalog
-            self._all = {**stored.entries, **declared_entries(self._declared)}
-            catalog = assemble(old.number + 1, self._declared, stored)
+            # in a thread: with thousands of tools it takes a good part of a second
+            catalog = await asyncio.to_thread(assemble, old.number + 1, declared, stored)
             self.catalog = replace(catalog, tools={**catalog.tools, **self.agent_tools(catalog.agents)})
+            self._all = {**stored.entries, **declared_entries(declared)}
+            self._built = wanted
         for listener in self._listeners:
             listener(old, self.catalog)
 
     async def _read(self) -> _Stored:
-        def query(session: Session) -> tuple[list[StoredEntry], list[SwitchedOff], list[ListedFeature]]:
-            listed = select(ListedFeature).order_by(ListedFeature.server, col(ListedFeature.position))
+        def query(session: Session) -> tuple[list[StoredEntry], list[SwitchedOff], dict[str, list[Listed]]]:
             return (
                 list(session.exec(select(StoredEntry)).all()),
                 list(session.exec(select(SwitchedOff)).all()),
-                list(session.exec(listed).all()),
+                listings.read_all(session),
             )
 
         rows, off, listed = await self._database.read(query)
@@ -316,10 +301,6 @@ def _prune_changes(connection: sqlite3.Connection, values: list[None]) -> list[N
     return values
 
 
-def _facts(row: ListedFeature) -> tuple[object, ...]:
-    return row.kind, row.name, row.exposed, row.description, row.quarantined
-
-
 def declared_entries(declared: Declared) -> dict[tuple[str, str], _Entry]:
     """The file's entries by kind and name."""
     return {
@@ -337,7 +318,9 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
     kept = {key: entry for key, entry in stored.entries.items() if key not in shadowed}
     on = {key: entry for key, entry in {**kept, **of_file}.items() if key not in stored.switched_off}
     servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
-    offered = [row for name, rows in _by_server(stored.listed) if name in servers for row in _kept(servers[name], rows)]
+    offered = [
+        (name, row) for name, rows in stored.listed.items() if name in servers for row in _kept(servers[name], rows)
+    ]
     return Catalog(
         number=number,
         agents={entry.name: entry for entry in on.values() if isinstance(entry, Agent)},
@@ -349,13 +332,13 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
         resources=_features(offered, "resource", Resource),
         templates=_features(offered, "template", ResourceTemplate),
         introductions={
-            row.server: msgspec.convert(msgspec.json.decode(row.description), Introduction)
-            for row in offered
+            server: msgspec.convert(msgspec.json.decode(row.description), Introduction)
+            for server, row in offered
             if row.kind == "server"
         },
         quarantined=tuple(
-            Quarantined(kind=row.kind, server=row.server, name=row.name, reason=row.quarantined)  # type: ignore[arg-type]
-            for row in offered
+            Quarantined(kind=row.kind, server=server, name=row.name, reason=row.quarantined)
+            for server, row in offered
             if row.quarantined is not None
         ),
         shadowed=shadowed,
@@ -363,11 +346,7 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
     )
 
 
-def _by_server(listed: Sequence[ListedFeature]) -> Iterator[tuple[str, Iterator[ListedFeature]]]:
-    return itertools.groupby(listed, key=lambda row: row.server)
-
-
-def _kept(server: Server, rows: Iterator[ListedFeature]) -> Iterator[ListedFeature]:
+def _kept(server: Server, rows: list[Listed]) -> Iterator[Listed]:
     """What the operator lets the server offer."""
     return (row for row in rows if row.kind != "tool" or server.offers_tool(row.name))
 
@@ -375,15 +354,15 @@ def _kept(server: Server, rows: Iterator[ListedFeature]) -> Iterator[ListedFeatu
 _AnyFeature = TypeVar("_AnyFeature", bound=Feature)
 
 
-def _features(rows: Sequence[ListedFeature], kind: ListedKind, make: type[_AnyFeature]) -> dict[str, _AnyFeature]:
+def _features(rows: list[tuple[str, Listed]], kind: ListedKind, make: type[_AnyFeature]) -> dict[str, _AnyFeature]:
     return {
         row.exposed: make(
-            server=row.server,
+            server=server,
             name=row.name,
             exposed=row.exposed,
-            grant_name=f"{row.server}{SEPARATOR}{row.name}",
+            grant_name=f"{server}{SEPARATOR}{row.name}",
             description=row.description,
         )
-        for row in rows
+        for server, row in rows
         if row.kind == kind and row.quarantined is None
     }

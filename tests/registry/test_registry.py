@@ -12,8 +12,9 @@ from registry.entries import Agent, Server, Toolset
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec
 from registry.keys import Keys
+from registry.listings import Listed
 from registry.models import Change
-from registry.registry import Listed, Registry
+from registry.registry import Registry
 from registry.secrets import Sealer, digest
 
 SEALER = Sealer([b"k" * 32])
@@ -173,6 +174,17 @@ async def test_an_unchanged_listing_makes_no_new_snapshot(registry: Registry) ->
     number = registry.catalog.number
     await registry.set_listing("tools", listing)
     assert registry.catalog.number == number
+
+
+async def test_changes_that_come_together_share_a_snapshot_and_each_is_in_it(registry: Registry) -> None:
+    before = registry.catalog.number
+
+    async def put(number: int) -> bool:
+        await registry.put("agent", f"agent-{number}", BODY, trusted=False)
+        return f"agent-{number}" in registry.catalog.agents
+
+    assert all(await asyncio.gather(*(put(number) for number in range(100))))
+    assert registry.catalog.number - before < 50
 
 
 async def test_listeners_see_the_old_and_the_new_catalog(registry: Registry) -> None:
