@@ -51,7 +51,8 @@ class Child:
                 preexec_fn=_limiting(spec),  # noqa: PLW1509 - the supervisor has no threads
             )
         except FileNotFoundError:
-            raise OSError("its command does not exist") from None
+            missing = "the interpreter of its command" if Path(spec.command).is_file() else "its command"
+            raise OSError(f"{missing} does not exist") from None
         except PermissionError:
             raise OSError("its command may not be executed") from None
         except (OSError, subprocess.SubprocessError, ValueError) as error:

@@ -2,7 +2,8 @@
 
 Ids and progress tokens of clients become numbers of the relay's own towards the server and what they were on the way
 back, so that clients that count alike never hear one another's answers. A server is introduced once: a client that
-comes later is told what the first was. Everything else passes as the bytes that came.
+comes later is told what the first was. A resource is unsubscribed from when the last client does that. Everything else passes as
+the bytes that came.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class _Call:
     id: Raw
     method: str
     token: Raw | None = None
+    uri: bytes = b""
+    """What it subscribes to."""
 
 
 _decode = msgspec.json.Decoder(_Message).decode
@@ -65,6 +68,8 @@ class Relay:
         """Of calls, by client and the client's id."""
         self._asked: dict[bytes, int] = {}
         """Who was asked, by the server's id."""
+        self._subscribers: dict[bytes, set[int]] = {}
+        """Of resources, by URI."""
         self._introduction: Raw | None = None
         self._waiting: list[_Call] | None = None
         """Clients that wait for the introduction under way; None: there is none."""
@@ -85,7 +90,21 @@ class Relay:
         for asked in [asked for asked, of in self._asked.items() if of == client]:
             del self._asked[asked]
             lines.append((SERVER, _error(Raw(asked), INTERNAL_ERROR, "the client has left")))
+        for uri in [uri for uri, subscribers in self._subscribers.items() if client in subscribers]:
+            if self._unsubscribed(client, uri):
+                self._count += 1
+                which = Raw(_encode({"uri": Raw(uri)}))
+                unsubscribe = _Message(id=Raw(b"%d" % self._count), method="resources/unsubscribe", params=which)
+                lines.append((SERVER, _encode(unsubscribe)))
         return lines
+
+    def _unsubscribed(self, client: int, uri: bytes) -> bool:
+        """Forget a subscription; returns whether it was the last to its resource."""
+        subscribers = self._subscribers.get(uri, set())
+        subscribers.discard(client)
+        if not subscribers:
+            self._subscribers.pop(uri, None)
+        return not subscribers
 
     def from_client(self, client: int, line: bytes) -> Lines:
         """Take a line of a client's."""
@@ -102,13 +121,29 @@ class Relay:
         if message.id is UNSET:
             return self._told(client, message, line)
         call = _Call(client, message.id, message.method)
-        if message.method == "initialize":
-            if self._introduction is not None:
-                return [(client, _encode(_Message(id=message.id, result=self._introduction)))]
+        known = self._known(call, message)
+        return self._asks(client, call, message) if known is None else known
+
+    def _known(self, call: _Call, message: _Message) -> Lines | None:
+        """What is said to a request that the server need not see; None: it must see it."""
+        assert call.client is not None
+        result: Raw | None = None
+        if call.method == "initialize":
             if self._waiting is not None:
                 self._waiting.append(call)
                 return []
-            self._waiting = []
+            result = self._introduction
+            self._waiting = [] if result is None else None
+        elif call.method in {"resources/subscribe", "resources/unsubscribe"}:
+            call.uri = bytes(_object(message.params).get("uri", b""))
+            if call.method == "resources/subscribe":
+                self._subscribers.setdefault(call.uri, set()).add(call.client)
+            elif not self._unsubscribed(call.client, call.uri):
+                result = Raw(b"{}")
+        return None if result is None else [(call.client, _encode(_Message(id=call.id, result=result)))]
+
+    def _asks(self, client: int, call: _Call, message: _Message) -> Lines:
+        assert isinstance(message.id, Raw)
         self._count += 1
         number = self._count
         self._calls[number] = call
@@ -159,6 +194,8 @@ class Relay:
             self._waiting = None
             if isinstance(message.result, Raw):
                 self._introduction = Raw(bytes(message.result))  # not the buffer that it came in
+        elif call.method == "resources/subscribe" and isinstance(message.error, Raw) and call.client is not None:
+            self._unsubscribed(call.client, call.uri)
         lines: Lines = []
         for one in answered:
             if one.client in self.clients:

@@ -148,6 +148,21 @@ def test_what_a_subscription_hears_goes_to_its_client_and_the_rest_to_all() -> N
     assert relay.from_server(changed) == [(1, changed), (2, changed)]
 
 
+def test_a_resource_is_unsubscribed_from_by_the_last_subscriber() -> None:
+    relay = relay_of(1, 2, 3)
+    params = {"uri": "a:b"}
+    for client in (1, 2, 3):
+        _, request = one(relay.from_client(client, line(id=9, method="resources/subscribe", params=params)))
+        said = {"error": {"code": -1, "message": "no"}} if client == 3 else {"result": {}}
+        assert one(relay.from_server(line(id=request["id"], **said)))[0] == client
+    leaves = line(id=10, method="resources/unsubscribe", params=params)
+    assert one(relay.from_client(1, leaves)) == (1, {"jsonrpc": "2.0", "id": 10, "result": {}})
+    to, request = one(relay.leave(2))
+    assert (to, request["method"], request["params"]) == (SERVER, "resources/unsubscribe", params)
+    assert relay.from_server(line(id=request["id"], result={})) == []
+    assert one(relay.from_client(1, leaves))[0] == SERVER  # twice: for the server to judge
+
+
 @pytest.mark.parametrize("text", [b"", b"Listening on stdio", b"[]", b"5", b'{"id":1', b'{"method": 5}', b"\xff{"])
 def test_what_is_no_message_is_told_apart(text: bytes) -> None:
     with pytest.raises(NotMessage):

@@ -209,12 +209,15 @@ async def test_a_bad_command_fails_alone_and_says_why(tmp_path: Path) -> None:
     broken = "import sys; sys.exit('no module named tokens')"
     yaml = child(tmp_path) + python(tmp_path, broken, "broken")
     yaml += "  absent: {command: /no/such/server}\n  elsewhere: {command: cat, cwd: /no/such/place}\n"
-    yaml += f"  forbidden: {{command: {tmp_path}}}\n"
+    yaml += f"  forbidden: {{command: {tmp_path}}}\n  stale: {{command: {tmp_path / 'stale'}}}\n"
+    (tmp_path / "stale").write_text("#!/no/such/python\n")
+    (tmp_path / "stale").chmod(0o755)
     async with open_mcp_hub(tmp_path, yaml) as hub:
         await hub.listed("child__pids")
         for name, reason in (
             ("broken", "ended before the handshake"),
-            ("absent", "command does not exist"),
+            ("absent", "its command does not exist"),
+            ("stale", "the interpreter of its command does not exist"),
             ("elsewhere", "cwd does not exist"),
             ("forbidden", "may not be executed"),
         ):
