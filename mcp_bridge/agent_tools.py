@@ -80,7 +80,8 @@ class AgentTools:
         self._gate = gate
         self._agents = agents
         self._handles = handles
-        self._calls: dict[asyncio.Task[Answer], str] = {}
+        self._calls: dict[asyncio.Task[Answer], tuple[str, asyncio.Event]] = {}
+        """Those under way: the agent's name, and what is set when the call is over for its caller."""
         registry.subscribe(self._follow)
 
     async def call(
@@ -101,16 +102,18 @@ class AgentTools:
             HubError: as `Gate.admit` and `Agents.take`.
         """
         call = _Call(principal, tool, request, listener, request_id=request_id, within=within)
+        over = asyncio.Event()
         work = asyncio.create_task(self._answer(call))
-        self._calls[work] = tool.name
-        work.add_done_callback(self._calls.pop)
+        self._calls[work] = tool.name, over
+        work.add_done_callback(self._done)
         try:
-            return await asyncio.shield(work)
+            await over.wait()
         except asyncio.CancelledError:
-            if work.cancelled():
-                raise UpstreamUnavailable(tool.name, "it was switched off") from None
             work.cancel()
             raise
+        if not work.done() or work.cancelled():  # cancelling its task may take a while yet
+            raise UpstreamUnavailable(tool.name, "it was switched off")
+        return work.result()
 
     async def aclose(self) -> None:
         """End all calls, and wait until their tasks are cancelled."""
@@ -119,10 +122,17 @@ class AgentTools:
         if self._calls:
             await asyncio.wait(list(self._calls), timeout=STOP_S)
 
+    def _done(self, work: asyncio.Task[Answer]) -> None:
+        _, over = self._calls.pop(work)
+        over.set()
+        if not work.cancelled():
+            work.exception()  # its caller may have left
+
     def _follow(self, _old: Catalog, new: Catalog) -> None:
-        for work, name in self._calls.items():
+        for work, (name, over) in self._calls.items():
             if name not in new.agents:
                 work.cancel()
+                over.set()
 
     async def _answer(self, call: _Call) -> Answer:
         entry = self._registry.catalog.agents.get(call.tool.name)

@@ -16,6 +16,7 @@ from mcp import MCPError
 from agents.speech import SPEECHES, Speech
 from agents.wire import HOPS_HEADER, MAX_HOPS
 from tests.conftest import ADMIN_KEY
+from tests.doors.test_mcp_subscriptions import TOOLS, listening
 from tests.peers import a2a_sdk_agents
 from tests.peers.canned_agent import canned_agent
 from tests.peers.mcp_hub import MODERN, McpHub, headers, message, open_mcp_hub
@@ -110,6 +111,22 @@ async def test_an_answer_has_its_texts_task_and_artifacts(tmp_path: Path, era: s
         assert (failed.is_error, failed.structured_content["text"]) == (True, "it broke")
     permits = [(permit.kind, permit.entry_name) for permit in hub.gate.permits if permit.principal.name != "hub"]
     assert permits == [("agent", "research")] * 3
+
+
+@ERAS
+async def test_files_and_links_are_as_the_agent_made_them(tmp_path: Path, era: str) -> None:
+    async with hub_before(tmp_path) as (hub, _), hub.client(await hub.key("agent:*"), mode=era) as client:
+        result = await call(client, "files")
+        file, link = result.content[:2]
+        task_id = result.structured_content["task_id"]
+        assert (file.resource.uri, file.resource.blob) == (f"agent://research/{task_id}/files/0", "aGk=")
+        assert link.uri == "https://files.example/b.txt"
+        (artifact,) = result.structured_content["artifacts"]
+        assert [part.get("data") or part.get("uri") for part in artifact["parts"]] == [
+            file.resource.uri,
+            link.uri,
+            {"x": 1},
+        ]
 
 
 @ERAS
@@ -421,6 +438,22 @@ async def test_a_toolset_can_have_agents(tmp_path: Path, era: str) -> None:
         async with hub.http(await hub.key("agent:other")) as http:
             answer = await http.post("/mcp/named", json=message("tools/list"), headers=headers("tools/list"))
             assert answer.status_code == 404
+
+
+@pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+@ERAS
+async def test_clients_hear_of_agents_that_come_and_go(tmp_path: Path, era: str) -> None:
+    async with hub_before(tmp_path) as (hub, agent):
+        registry = hub.services.registry
+        async with listening(hub, await hub.key("agent:late"), era) as ear:
+            await registry.put("agent", "late", {"url": agent.card_url}, trusted=True)
+            await ear.until((TOOLS, ""))
+            async with asyncio.timeout(10):
+                while b"Does what" not in registry.catalog.tools["agent__late"].description:
+                    await asyncio.sleep(0.01)
+            ear.heard.clear()
+            await registry.delete("agent", "late")
+            await ear.until((TOOLS, ""))
 
 
 async def test_a_card_that_changes_changes_the_list(tmp_path: Path) -> None:

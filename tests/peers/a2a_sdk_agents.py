@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import httpx
 from a2a.compat.v0_3.conversions import to_compat_agent_card, to_compat_task
-from a2a.helpers import new_task_from_user_message, new_text_message, new_text_part
+from a2a.helpers import new_data_part, new_task_from_user_message, new_text_message, new_text_part
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.context import ServerCallContext
 from a2a.server.events import EventQueue
@@ -30,7 +30,7 @@ from a2a.server.tasks import (
     InMemoryTaskStore,
     TaskUpdater,
 )
-from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Role
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Part, Role
 from a2a.types.a2a_pb2_grpc import add_A2AServiceServicer_to_server
 from a2a.utils.errors import MethodNotFoundError, UnsupportedOperationError
 from google.protobuf.json_format import MessageToDict
@@ -207,6 +207,13 @@ class Scripted(AgentExecutor):
         """Want a sign-in, at the address that the user named if they did."""
         at = context.get_user_input().removeprefix("auth")
         await updater.requires_auth(updater.new_agent_message([new_text_part(f"sign in first{at}")]))
+
+    async def do_files(self, updater: TaskUpdater, **_: Any) -> None:
+        """Make a file, a link to one and something for programs."""
+        file = Part(raw=b"hi", media_type="application/pdf", filename="a.pdf")
+        link = Part(url="https://files.example/b.txt", media_type="text/plain")
+        await updater.add_artifact([file, link, new_data_part({"x": 1})], artifact_id="files")
+        await updater.complete()
 
     async def do_relay(self, updater: TaskUpdater, *, context: RequestContext, **_: Any) -> None:
         assert self.agent.relay is not None
