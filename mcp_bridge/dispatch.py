@@ -87,7 +87,14 @@ class Dispatch:
         return answer
 
     async def follow(
-        self, principal: Principal, view: View, request: Request, *, request_id: str, listener: Listener
+        self,
+        principal: Principal,
+        view: View,
+        request: Request,
+        *,
+        request_id: str = "",
+        within: Permit | None = None,
+        listener: Listener | None = None,
     ) -> Answer:
         """Ask about a task that a call of the principal became; `request` is the caller's own, its name the task's.
 
@@ -97,7 +104,7 @@ class Dispatch:
         """
         task = self.tasks.open(request.name or "", view, principal)
         asked = request_of(task, request)
-        answer = await self.relay(principal, task.tool, asked, request_id=request_id, listener=listener)
+        answer = await self.relay(principal, task.tool, asked, request_id=request_id, within=within, listener=listener)
         if answer.result is not None and isinstance(task.tool, AgentTool):
             return Answer(shown_of_agent(answer.result, task))
         server = self._registry.catalog.servers.get(task.tool.server)

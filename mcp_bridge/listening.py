@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,8 +34,12 @@ LIST_CHANGED = frozenset(LISTS.values())
 MAX_RESOURCES = 256
 """Resources that one client subscribes to."""
 
+MAX_TASKS = 64
+"""Tasks that one client hears of."""
+
 _URIS = "resourceSubscriptions"
-_FILTER = frozenset({*LISTS, _URIS})
+_TASKS = "taskIds"
+_FILTER = frozenset({*LISTS, _URIS, _TASKS})
 
 
 class Filter(NamedTuple):
@@ -44,6 +48,8 @@ class Filter(NamedTuple):
     lists: frozenset[str]
     """Of `LISTS`, by their notifications."""
     uris: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    """As their clients call them."""
 
 
 def read_filter(params: RawObject) -> Filter:
@@ -58,28 +64,37 @@ def read_filter(params: RawObject) -> Filter:
         said = {member: decode(raw) for member, raw in found.items() if member in _FILTER}
     except InvalidRequest as error:
         raise InvalidParams(error.text, member="notifications") from None
-    uris = said.pop(_URIS, None) or []
-    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
-        raise InvalidParams(f"{_URIS} must be an array of URIs", member=_URIS)
-    if len(uris) > MAX_RESOURCES:
-        raise InvalidParams(f"{_URIS} may hold {MAX_RESOURCES} URIs", member=_URIS)
+    uris = _named(said.pop(_URIS, None), _URIS, "URIs", MAX_RESOURCES)
+    tasks = _named(said.pop(_TASKS, None), _TASKS, "ids", MAX_TASKS)
     wrong = next((member for member, value in said.items() if value not in (True, False, None)), None)
     if wrong is not None:
         raise InvalidParams(f"{wrong} must be true or false", member=wrong)
-    return Filter(frozenset(LISTS[member] for member, value in said.items() if value), tuple(dict.fromkeys(uris)))
+    return Filter(frozenset(LISTS[member] for member, value in said.items() if value), uris, tasks)
 
 
-def as_filter(lists: Collection[str], uris: Collection[str]) -> JsonObject:
+def _named(found: object, member: str, what: str, most: int) -> tuple[str, ...]:
+    """What a member of a filter names, each once."""
+    if not isinstance(found or [], list) or not all(isinstance(one, str) for one in found or []):  # type: ignore[attr-defined]
+        raise InvalidParams(f"{member} must be an array of {what}", member=member)
+    named: tuple[str, ...] = tuple(dict.fromkeys(found or []))  # type: ignore[call-overload]
+    if len(named) > most:
+        raise InvalidParams(f"{member} may hold {most} {what}", member=member)
+    return named
+
+
+def as_filter(lists: Collection[str], uris: Collection[str], tasks: Sequence[str] = ()) -> JsonObject:
     """A filter as it is sent; what is not wanted is absent."""
     found: JsonObject = {member: True for member, method in LISTS.items() if method in lists}
     if uris:
         found[_URIS] = sorted(uris)
+    if tasks:
+        found[_TASKS] = list(tasks)
     return found
 
 
 def acknowledged(subscription: msgspec.Raw, wanted: Filter) -> bytes:
     """The first message of a stream; `subscription` is the id of the request that opened it."""
-    return told(subscription, ACKNOWLEDGED, {"notifications": as_filter(wanted.lists, wanted.uris)})
+    return told(subscription, ACKNOWLEDGED, {"notifications": as_filter(*wanted)})
 
 
 def told(subscription: msgspec.Raw, method: str, params: JsonObject) -> bytes:

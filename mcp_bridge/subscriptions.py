@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import msgspec
@@ -17,16 +17,19 @@ import msgspec
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.feed import backoff
 from mcp_bridge.listener import NOTHING, Front
-from mcp_bridge.listening import CAPABILITIES, LIST_CHANGED, LISTS, UPDATED, Filter
+from mcp_bridge.listening import CAPABILITIES, LIST_CHANGED, LISTS, MAX_TASKS, UPDATED, Filter
 from mcp_bridge.pool import Pool
+from mcp_bridge.task_watch import TOLD, watch
+from mcp_bridge.tasks import Task
 from mcp_bridge.views import View
+from mcp_bridge.wire import Request
 from registry.access import Grants
 from registry.catalog import Catalog
 from registry.entries import Resource
-from registry.errors import HubError, MethodNotFound, NotFound, Overloaded
-from registry.gate import Gate
+from registry.errors import HubError, InvalidParams, MethodNotFound, NotFound, Overloaded
+from registry.gate import Gate, Permit
 from registry.identity import Principal
-from registry.judged import JsonObject
+from registry.judged import JsonObject, RawObject
 from registry.registry import Registry
 
 MAX_STREAMS = 64
@@ -37,6 +40,8 @@ MAX_SUBSCRIPTIONS = 1024
 
 MAX_WAITING = 256
 """URIs that may wait for a slow client beside those it named: of more, only what it named is told."""
+
+_NO_META: RawObject = {}
 
 
 class Hearer(NamedTuple):
@@ -49,6 +54,8 @@ class Hearer(NamedTuple):
     """The session of an older client; None: a stream of 2026-07-28."""
     capabilities: msgspec.Raw = NOTHING
     """What a server may ask of that session's client."""
+    meta: RawObject = _NO_META
+    """Of the request that opened the stream."""
 
 
 class Subscriber:
@@ -62,7 +69,10 @@ class Subscriber:
         """What its lists were when they were last compared."""
         self.watches: dict[str, asyncio.Task[None]] = {}
         """The resources that it subscribed to, by the URIs that it sees."""
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        """The tasks that it hears of, by the ids that it knows."""
         self.is_over = False
+        self._news: dict[str, JsonObject] = {}
         self._waiting: dict[tuple[str, str], None] = {}
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -84,6 +94,12 @@ class Subscriber:
         self._waiting.setdefault((method, uri))
         self._changed.set()
 
+    def put_task(self, handle: str, task: JsonObject) -> None:
+        """Have it told what a task is now, whatever it was before."""
+        self._news[handle] = task
+        self._waiting.setdefault((TOLD, handle))
+        self._changed.set()
+
     async def next(self) -> tuple[str, JsonObject] | None:
         """The next notification's method and params, waiting for it; None: it is over."""
         while not self._waiting and not self.is_over:
@@ -93,6 +109,8 @@ class Subscriber:
             return None
         method, uri = next(iter(self._waiting))
         del self._waiting[method, uri]
+        if method == TOLD:
+            return method, self._news.pop(uri)
         return method, {"uri": uri} if uri else {}
 
     def unsubscribe(self, uri: str) -> None:
@@ -109,6 +127,8 @@ class Subscriber:
             self._timer.cancel()
         for uri in list(self.watches):
             self.unsubscribe(uri)
+        for watching in list(self.tasks.values()):
+            watching.cancel()
 
 
 class Subscriptions:
@@ -149,18 +169,24 @@ class Subscriptions:
             raise Overloaded(f"This key has {MAX_STREAMS} streams of notifications open; close some.")
         if sum(len(one.watches) for one in mine) + len(wanted.uris) > MAX_SUBSCRIPTIONS:
             raise Overloaded(f"This key has {MAX_SUBSCRIPTIONS} subscriptions to resources; end some.")
+        if sum(len(one.tasks) for one in mine) + len(wanted.tasks) > MAX_TASKS:
+            raise Overloaded(f"This key hears of {MAX_TASKS} tasks; wait for the end of some.")
         view = self._dispatch.view(hearer.principal, hearer.path)
         offered = {method for member, method in LISTS.items() if view.offers(CAPABILITIES[member])}
         resources = {uri: found for uri in wanted.uris if (found := _subscribable(view, uri)) is not None}
-        honoured = Filter(wanted.lists & offered, tuple(resources))
+        tasks = {one.handle: one for one in self._tasks(wanted, view, hearer.principal)}
+        honoured = Filter(wanted.lists & offered, tuple(resources), tuple(tasks))
         within = None
-        for resource in resources.values():  # one request of the client's, however many it names
-            with self._gate.admit(hearer.principal, resource, within=within) as within:
-                pass
+        for named in (*resources.values(), *(one.tool for one in tasks.values())):
+            with self._gate.admit(hearer.principal, named, within=within) as within:
+                pass  # one request of the client's, however many it names
         subscriber = self.join(hearer, honoured.lists)
         try:
             for uri in resources:
                 self._watch(subscriber, uri)
+            for handle in tasks:
+                assert within is not None, "its tool was admitted"
+                self._watch_task(subscriber, handle, within)
             yield subscriber, honoured
         finally:
             self.leave(subscriber)
@@ -215,6 +241,22 @@ class Subscriptions:
 
     def _of(self, principal: Principal) -> list[Subscriber]:
         return [one for one in self._subscribers if one.principal.id == principal.id]
+
+    def _tasks(self, wanted: Filter, view: View, principal: Principal) -> Iterator[Task]:
+        for handle in wanted.tasks:
+            with suppress(InvalidParams):
+                yield self._dispatch.tasks.open(handle, view, principal)
+
+    def _watch_task(self, subscriber: Subscriber, handle: str, within: Permit) -> None:
+        def sight() -> tuple[Principal, View]:
+            return subscriber.principal, self._dispatch.view(subscriber.principal, subscriber.hearer.path)
+
+        request = Request(method="tasks/get", meta=subscriber.hearer.meta, name=handle)
+        watching = watch(
+            self._dispatch, sight, request, within=within, tell=lambda task: subscriber.put_task(handle, task)
+        )
+        task = subscriber.tasks[handle] = asyncio.get_running_loop().create_task(watching, name="watch of a task")
+        task.add_done_callback(lambda _: subscriber.tasks.pop(handle, None))
 
     def _watch(self, subscriber: Subscriber, uri: str) -> asyncio.Future[None]:
         """Begin to hear of a resource; the result is there when its server has agreed, or refused."""

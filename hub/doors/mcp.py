@@ -17,13 +17,14 @@ from hub.exchange import Exchange, Header
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, read_body, read_message
 from mcp_bridge.listener import NOT_ASKED, Unanswered
-from mcp_bridge.listening import LISTEN, acknowledged, ended, read_filter, told
+from mcp_bridge.listening import LISTEN, Filter, acknowledged, ended, read_filter, told
 from mcp_bridge.search import MODE_HEADER
 from mcp_bridge.subscriptions import Hearer, Subscriptions
+from mcp_bridge.tasks import NOT_DECLARED, declares
 from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
-from registry.judged import JsonObject, RawObject, decode
+from registry.judged import JsonObject, decode
 
 if TYPE_CHECKING:
     from mcp_bridge.server import LegacyServer
@@ -103,7 +104,12 @@ class McpDoor:
                 listener=answer,
             )
             if message.method == LISTEN:
-                await self._listen(exchange, request_id, message.params, searches=searches)
+                hearer = Hearer(exchange.principal, _path(exchange), searches, meta=message.meta)
+                wanted = read_filter(message.params)
+                if wanted.tasks and not declares(message.meta):
+                    await answer.give(NOT_DECLARED)
+                else:
+                    await self._listen(exchange, request_id, hearer, wanted)
                 return
             if message.method in LOCAL:
                 result = await self._lane.answer(message, caller)
@@ -115,10 +121,9 @@ class McpDoor:
         else:
             await answer.give(result)
 
-    async def _listen(self, exchange: Exchange, request_id: msgspec.Raw, params: RawObject, *, searches: bool) -> None:
+    async def _listen(self, exchange: Exchange, request_id: msgspec.Raw, hearer: Hearer, asked: Filter) -> None:
         """Answer with a stream of changes, until the client leaves, its key is revoked or the hub stops."""
-        hearer = Hearer(exchange.principal, _path(exchange), searches)
-        with self._subscriptions.listening(hearer, read_filter(params)) as (subscriber, wanted):
+        with self._subscriptions.listening(hearer, asked) as (subscriber, wanted):
             await exchange.start(200)
             async with exchange.until_gone():
                 await exchange.write(_event(acknowledged(request_id, wanted)))

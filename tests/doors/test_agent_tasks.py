@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,3 +132,15 @@ async def test_an_agents_task_is_its_callers_own_and_outlives_the_hub(tmp_path: 
             assert (await Follower(http).get(kept))["status"] == "working"
             agent.go.set()
             assert (await Follower(http).until(kept, *OVER))["status"] == "completed"
+
+
+async def test_who_listens_hears_when_an_agents_task_is_over(tmp_path: Path) -> None:
+    async with following(tmp_path) as (_, agent, client):
+        task = (await client.call(NAME, message="wait"))["taskId"]
+        async with asyncio.timeout(20), client.listening(task) as messages:
+            assert (await anext(messages))["params"]["notifications"] == {"taskIds": [task]}
+            assert (await anext(messages))["params"]["status"] == "working"
+            agent.go.set()
+            over = (await anext(messages))["params"]
+        assert (over["taskId"], over["status"]) == (task, "completed")
+        assert over["result"]["structuredContent"]["artifacts"][0]["name"] == "Result"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,6 +81,48 @@ async def test_a_cancelled_task_ends_at_its_server(tmp_path: Path) -> None:
         assert (await client.until(task, *OVER))["status"] == "cancelled"
         (made,) = tools.made.values()
         assert made.status == "cancelled"
+
+
+async def heard(messages: AsyncIterator[dict[str, Any]], status: str) -> dict[str, Any]:
+    """The next notification of this status."""
+    async for message in messages:
+        assert message["method"] == "notifications/tasks"
+        params: dict[str, Any] = message["params"]
+        if params["status"] == status:
+            return params
+    raise AssertionError("the stream ended")
+
+
+async def test_who_listens_for_a_task_hears_what_becomes_of_it(tmp_path: Path) -> None:
+    async with hub_of(tmp_path) as (hub, _, _), hub.http(await hub.key("tool:*")) as http:
+        client = Follower(http)
+        task = (await client.call("peer__confirm_delete", filename="a.txt"))["taskId"]
+        async with asyncio.timeout(20), client.listening(task, "never-was") as messages:
+            agreed = await anext(messages)
+            assert agreed["method"] == "notifications/subscriptions/acknowledged"
+            assert agreed["params"]["notifications"] == {"taskIds": [task]}
+            waiting = await heard(messages, "input_required")
+            assert (waiting["taskId"], "resultType" in waiting) == (task, False)
+            assert waiting["_meta"] == {"io.modelcontextprotocol/subscriptionId": "heard"}
+            ((key, question),) = waiting["inputRequests"].items()
+            assert question["params"]["message"] == "[peer] Delete a.txt?"
+            await client.update(task, **{key: {"action": "accept", "content": {}}})
+            over = await heard(messages, "completed")
+            assert over["result"]["content"][0]["text"] == "accept a.txt"
+            assert over["result"] == (await client.get(task))["result"]
+        assert not any(one.tasks for one in hub.services.subscriptions._subscribers), "nobody asks any more"
+        assert await Follower(http, meta=META).refused_listening(task) == -32021
+
+
+async def test_only_the_caller_hears_of_a_task_and_only_of_so_many(tmp_path: Path) -> None:
+    async with hub_of(tmp_path) as (hub, _, _):
+        mine, other = await hub.key("tool:*"), await hub.key("tool:*")
+        async with hub.http(mine) as http, hub.http(other) as theirs:
+            task = (await Follower(http).call("peer__slow_compute", seconds=600))["taskId"]
+            async with asyncio.timeout(20), Follower(theirs).listening(task) as messages:
+                assert (await anext(messages))["params"]["notifications"] == {}
+            many = [f"task-{number}" for number in range(65)]
+            assert await Follower(http).refused_listening(*many) == -32602
 
 
 async def test_a_task_of_somebody_else_is_refused_in_the_same_bytes_as_one_that_never_was(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -55,6 +57,27 @@ class Follower:
             while (found := await self.get(task))["status"] not in statuses:
                 await asyncio.sleep(0.01)
         return found
+
+    @asynccontextmanager
+    async def listening(self, *tasks: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Listen for tasks; yields the messages of the stream, the acknowledgement first."""
+        params = {"notifications": {"taskIds": list(tasks)}, "_meta": self._meta}
+        body = {"jsonrpc": "2.0", "id": "heard", "method": "subscriptions/listen", "params": params}
+        given = headers("subscriptions/listen")
+        async with self._http.stream("POST", self._path, json=body, headers=given) as answer:
+
+            async def messages() -> AsyncIterator[dict[str, Any]]:
+                async for line in answer.aiter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line.removeprefix("data: "))
+
+            yield messages()
+
+    async def refused_listening(self, *tasks: str) -> int:
+        """The code of the error."""
+        found = await self.ask("subscriptions/listen", "", notifications={"taskIds": list(tasks)})
+        code: int = found["code"]
+        return code
 
     async def refused(self, task: str, method: str = "tasks/get") -> tuple[int, str]:
         """HTTP status and the whole answer, but for the number of the request."""
