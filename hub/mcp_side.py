@@ -17,6 +17,7 @@ from mcp_bridge.handles import Handles
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
 from mcp_bridge.oauth.links import Links
+from mcp_bridge.personal import Personal
 from mcp_bridge.pool import Pool
 from mcp_bridge.stdio.children import Children
 from mcp_bridge.subscriptions import Subscriptions
@@ -34,6 +35,7 @@ class McpSide:
     credentials: Credentials
     pool: Pool
     sync: Sync
+    personal: Personal
     parts: tuple[Part, ...]
     """To be run in the background, after those of the agent side."""
     dispatch: Dispatch
@@ -48,6 +50,7 @@ class McpSide:
         """End every call of an agent, connection and child, and let requests for tokens end."""
         if self.agents is not None:
             await self.agents.aclose()
+        await self.personal.aclose()
         await self.pool.aclose()
         await self.children.aclose()
         await self.credentials.aclose()
@@ -63,11 +66,20 @@ def mcp_side(
     children = Children(supervised_at(ground.hub), environment)
     pool = Pool(registry, gate=ground.gate, credentials=credentials, handles=handles, children=children)
     sync = Sync(registry, gate=ground.gate, pool=pool)
+    personal = Personal(registry, sync.ask)
+    nudge = pool.lists_changed
+
+    def lists_changed(server: str) -> None:
+        nudge(server)
+        personal.lists_changed(server)
+
+    pool.lists_changed = lists_changed
     tools = None
     if agents is not None:
         tools = AgentTools(registry, gate=ground.gate, agents=agents.turns, handles=handles)
-    dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, agents=tools)
+    dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, personal=personal, agents=tools)
     subscriptions = Subscriptions(registry, dispatch=dispatch, pool=pool, gate=ground.gate)
+    personal.changed = subscriptions.own_lists_changed
     parts: tuple[Part, ...] = (sync, subscriptions)
     if agents is not None:
         parts = (*parts, AgentListing(registry, agents.discovery))
@@ -75,6 +87,7 @@ def mcp_side(
         credentials=credentials,
         pool=pool,
         sync=sync,
+        personal=personal,
         parts=parts,
         dispatch=dispatch,
         subscriptions=subscriptions,

@@ -79,13 +79,16 @@ class Services:
     """The admin key in clear, if it was made just now; never again."""
 
     async def greet(self, server: str, principal: Principal = HUB) -> None:
-        """List a server that was just registered, so that its tools are usable when the caller hears of it.
+        """List a server that was just registered, or just connected, so that its tools are usable when the caller hears of it.
 
         One that does not answer in time is registered all the same, and listed when it answers.
         """
         try:
             async with asyncio.timeout(GREETING_S):
-                await self.sync.refresh(server, principal)
+                if principal is HUB:
+                    await self.sync.refresh(server)
+                else:
+                    await self.tools.list_for(principal, server)
         except (TimeoutError, HubError) as error:
             logger.warning("new server not listed yet", extra={"server": server, "reason": str(error) or "no answer"})
 

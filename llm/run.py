@@ -50,6 +50,7 @@ class Chat:
             return
         if not caller.principal.grants.allow("model", model.grant_name):  # tools are not looked up for the refused
             self._models.admit(caller.principal, model, request_id=caller.request_id)
+        await self._tools.prepare(caller.principal)
         tools = offered(self._tools, caller.principal, sources=request.sources)
         rounds = Rounds(request, model, models=self._models, tools=self._tools, offered=tools, limits=self._limits)
         await rounds.run(caller)

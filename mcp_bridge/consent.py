@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import msgspec
 
+from mcp_bridge.naming import exposed_name
 from mcp_bridge.wire import HUB, META_CAPABILITIES, META_SERVER
+from registry.entries import Feature, Server, Tool
 from registry.errors import CallerError, ConsentNeeded
 from registry.judged import JsonObject, RawObject, decode, encode
+from registry.listings import Listed
 
 KEY = "hubbub/connect"
 """Of the hub's own input request; a server's keys are its own."""
 
 URL_ELICITATION_REQUIRED = -32042
 """MCP 2025-11-25, Elicitation, URL Elicitation Required Error."""
+
+
+CONNECT = "connect_account"
+"""What the tool is called that stands for all of a server that lists its tools to accounts only."""
+
+
+def invitation(server: str) -> Listed:
+    """The tool that a principal is listed who has no account at a server: calling it leads to the page where one is connected."""
+    described = {
+        "name": CONNECT,
+        "description": f"Connect the user's account at {server}. Its tools are listed once that is done.",
+        "inputSchema": {"type": "object", "properties": {}},
+        "annotations": {"readOnlyHint": True},
+        "_meta": {KEY: True},
+    }
+    return Listed(CONNECT, exposed_name(server, CONNECT), encode(described))
+
+
+def is_invitation(callee: Feature | Server) -> bool:
+    """Whether a caller asks for the hub's own tool, listed or not any more; a server may list one of that name."""
+    if callee.name != CONNECT or not isinstance(callee, Tool):
+        return False
+    return not callee.description or KEY.encode() in callee.description
+
+
+def connected(server: str) -> JsonObject:
+    """The result of a call of that tool, once there is an account."""
+    return {"content": [{"type": "text", "text": f"The account at {server} is connected; its tools are listed now."}]}
 
 
 def takes_urls(meta: RawObject) -> bool:

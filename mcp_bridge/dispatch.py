@@ -10,14 +10,15 @@ from collections.abc import Sequence
 import msgspec
 
 from mcp_bridge.agent_tools import AgentTools
-from mcp_bridge.consent import result_of
+from mcp_bridge.consent import connected, is_invitation, result_of
 from mcp_bridge.handles import Handles
 from mcp_bridge.listener import Front, Listener
+from mcp_bridge.personal import Personal
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
 from mcp_bridge.tasks import Tasks, is_task, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
-from mcp_bridge.wire import Answer, Request
+from mcp_bridge.wire import Answer, Request, as_raw
 from registry.discreet import discreet
 from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamInvalid, UpstreamUnavailable
@@ -31,19 +32,42 @@ class Dispatch:
     """Shows principals what they may use, and relays what they ask of it."""
 
     def __init__(
-        self, registry: Registry, *, gate: Gate, pool: Pool, handles: Handles, agents: AgentTools | None = None
+        self,
+        registry: Registry,
+        *,
+        gate: Gate,
+        pool: Pool,
+        handles: Handles,
+        personal: Personal,
+        agents: AgentTools | None = None,
     ) -> None:
         """Without `agents` (as `hubbub doctor`) none can be called."""
         self._registry = registry
         self._gate = gate
         self._pool = pool
         self._agents = agents
+        self._personal = personal
         self._views = Views()
         self.tasks = Tasks(handles)
 
     def view(self, principal: Principal, path: str = AGGREGATE) -> View:
         """The principal's tools at a path of the MCP door; raises `NotFound`."""
-        return self._views.of(self._registry.catalog, principal.grants, path)
+        catalog = self._registry.catalog
+        own = self._personal.view(catalog, principal, path) if self._personal.servers else None
+        return own or self._views.of(catalog, principal.grants, path)
+
+    @property
+    def serves_accounts(self) -> bool:
+        """Whether any server lists to accounts, so that callers are to be prepared for."""
+        return bool(self._personal.servers)
+
+    def has_own_lists(self, principal: Principal) -> bool:
+        """Whether the principal may be shown something else than others with the same grants."""
+        return self._personal.has(principal)
+
+    async def prepare(self, principal: Principal) -> None:
+        """Wait a while until it is known what servers list for the principal's own accounts."""
+        await self._personal.prepare(principal)
 
     def tool(self, principal: Principal, name: str, *, path: str = AGGREGATE) -> Tool:
         """The tool that is shown to the principal as `name` at `path`; raises `NotFound`."""
@@ -80,6 +104,10 @@ class Dispatch:
         with self._gate.admit(principal, callee, request_id=request_id, within=within) as permit:
             if server.unavailable is not None:
                 raise UpstreamUnavailable(server.name, server.unavailable)
+            if server.serves_accounts and is_invitation(callee):
+                await self._pool.sign_in(server, principal)
+                permit.use()
+                return Answer(as_raw(connected(server.name)))
             upstream = self._pool.upstream(server, principal)
             answer = await upstream.request(request, permit, listener=listener)
         if answer.error is not None:
@@ -112,6 +140,10 @@ class Dispatch:
             return answer
         token = self._pool.upstream(server, principal).token
         return Answer(shown(answer.result, task, asked, view=view, server=server, token=token))
+
+    async def list_for(self, principal: Principal, server_name: str) -> None:
+        """List a server for a principal that has just connected its account; raises `NotFound`."""
+        await self._personal.refresh(server_name, principal)
 
     async def connected(self, principal: Principal, server_name: str) -> None:
         """Wait a while for a principal to connect its account at a server."""

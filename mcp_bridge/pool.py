@@ -99,6 +99,12 @@ class Pool:
             self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
         return upstream
 
+    async def sign_in(self, server: Server, principal: Principal) -> None:
+        """Make sure of what a principal shows to a server; raises `ConsentNeeded`, or `UpstreamError`."""
+        credential = self._credentials.of(server, principal)
+        if credential is not None:
+            await credential.tokens()
+
     async def connected(self, server: Server, principal: Principal) -> None:
         """Wait a while for a principal to connect its account."""
         credential = self._credentials.of(server, principal)

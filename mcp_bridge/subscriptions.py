@@ -323,12 +323,14 @@ class Subscriptions:
 
     async def _compare(self) -> None:
         """Tell those whose lists are others now."""
-        known: dict[tuple[Grants, str, bool], Mapping[str, bytes]] = {}
+        known: dict[tuple[Grants, str, bool, str], Mapping[str, bytes]] = {}
         number = self._registry.catalog.number
         for subscriber in list(self._subscribers):
             if self._registry.catalog.number != number:  # it turned meanwhile, and everybody is looked at again
                 return
-            key = (subscriber.principal.grants, subscriber.hearer.path, subscriber.hearer.searches)
+            principal, hearer = subscriber.principal, subscriber.hearer
+            own = principal.id if self._dispatch.has_own_lists(principal) else ""
+            key = (principal.grants, hearer.path, hearer.searches, own)
             if key not in known:
                 await asyncio.sleep(0)  # a view may be large
                 known[key] = self._digests(subscriber)
@@ -358,6 +360,10 @@ class Subscriptions:
         except NotFound:
             return False
         return True
+
+    def own_lists_changed(self) -> None:
+        """Tell those of whom servers have other lists now."""
+        self._changed.set()
 
     def _catalog_changed(self, _old: Catalog, _new: Catalog) -> None:
         turned, self._catalog_turned = self._catalog_turned, asyncio.Event()

@@ -13,13 +13,22 @@ from contextlib import suppress
 
 import msgspec
 
+from mcp_bridge.consent import invitation
 from mcp_bridge.listing import LISTS, ListMethod, introduction, left_out, listed, read_page
 from mcp_bridge.pool import Pool
 from mcp_bridge.upstream import Upstream
 from mcp_bridge.wire import METHOD_NOT_FOUND, Request
 from registry.catalog import Catalog
 from registry.entries import Feature, ListedKind, Server
-from registry.errors import CallerError, HubError, NotFound, UpstreamError, UpstreamInvalid, UpstreamTimeout
+from registry.errors import (
+    CallerError,
+    HubError,
+    NotFound,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from registry.gate import Gate, Permit
 from registry.identity import HUB, Principal
 from registry.judged import JsonObject, encode
@@ -40,6 +49,9 @@ QUIET_S = 0.1
 
 MAX_QUIET_S = 10.0
 """The same for one that said so several times in vain."""
+
+Found = Mapping[ListedKind, Sequence[Listed]]
+"""What was listed of each kind; a kind that could not be listed is absent."""
 
 MAX_PAGES = 100
 MAX_THINGS = 10_000
@@ -70,10 +82,24 @@ class Sync:
                 self._follow_catalog(group)
                 await self._catalog_changed.wait()
 
-    async def refresh(self, name: str, principal: Principal = HUB) -> int:
-        """List what one server offers now and return how many things.
+    async def ask(self, server: Server, principal: Principal = HUB) -> tuple[Found, UpstreamError | None]:
+        """List a server as a principal: what it has of each kind, and why the rest could not be listed.
 
-        Where each principal has an account of its own, it is listed with `principal`'s.
+        Raises:
+            UpstreamError: nothing can be listed.
+        """
+        with self._gate.admit(HUB, server) as permit:
+            upstream = self._pool.upstream(server, principal)
+            asked = await _Asking.begin(upstream, permit)
+            failure = await asked.everything()
+        if principal is HUB and asked.tells:
+            upstream.follow_lists()
+        return asked.found, failure
+
+    async def refresh(self, name: str) -> int:
+        """List what one server offers everybody now and return how many things.
+
+        One that lists to accounts only is listed as a tool that leads to such.
 
         Raises:
             NotFound: no such server.
@@ -84,24 +110,26 @@ class Sync:
             server = self._registry.catalog.servers.get(name)
             if server is None:
                 raise NotFound("server", name)
-            with self._gate.admit(HUB, server) as permit:
-                upstream = self._pool.upstream(server, principal)
-                asked = await _Asking.begin(upstream, permit)
-                failure = await asked.everything()
-            if principal is HUB and asked.tells:
-                upstream.follow_lists()
+            try:
+                found, failure = await self.ask(server)
+            except UpstreamRefused as error:
+                if not server.serves_accounts:
+                    raise
+                found, failure = {}, error
+            if isinstance(failure, UpstreamRefused) and server.serves_accounts:
+                found = {**{kind: [] for kind in LISTS}, **found, "tool": [invitation(name)]}
             current = self._registry.catalog
             if current.servers.get(name) != server:
                 raise UpstreamInvalid(name, "it changed while it was listed")
-            if self._may_empty(name, asked.found):
-                rows = [one for found in asked.found.values() for one in found]
-                await self._registry.set_listing(name, rows, kinds=asked.found.keys())
-        for one in rows_quarantined(asked.found):
+            if self._may_empty(name, found):
+                rows = [one for things in found.values() for one in things]
+                await self._registry.set_listing(name, rows, kinds=found.keys())
+        for one in rows_quarantined(found):
             extra = {"server": name, "kind": one.kind, "thing": one.name, "reason": one.quarantined}
             logger.warning("quarantined", extra=extra)
         if failure is not None:
             raise failure
-        return sum(one.quarantined is None for kind in LISTS for one in asked.found.get(kind, ()))
+        return sum(one.quarantined is None for kind in LISTS for one in found.get(kind, ()))
 
     def _may_empty(self, name: str, found: Mapping[ListedKind, Sequence[Listed]]) -> bool:
         """Whether to believe that a server has none of a kind: at once if it had none, else when it says so twice."""

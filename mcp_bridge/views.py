@@ -116,24 +116,34 @@ class View:
 
     def tool(self, name: str) -> Tool:
         """The tool shown as `name`; of a server that is granted whole any that is not hidden. Raises `NotFound`."""
-        found = self.tools.get(name)
-        if found is not None:
-            return found
-        server = self.whole_server
-        if (
-            server is None
-            or not server.offers_tool(name)
-            or len(name) > MAX_NAME
-            or self._is_bad("tool", server.name, name)
-        ):
-            raise NotFound("tool", name)
-        return Tool(
+        return self.tools.get(name) or self._unlisted_tool(name)
+
+    def _unlisted_tool(self, shown: str) -> Tool:
+        """A tool that is granted though it is not listed: of the whole server, or of one that lists to accounts only."""
+        server, name = self.whole_server, shown
+        if server is None:
+            own, _, rest = shown.partition(SEPARATOR)
+            server, name = (
+                (self._server, shown) if self._server is not None else (self._sight.catalog.servers.get(own), rest)
+            )
+            if server is None or not server.serves_accounts or self._sight.path not in {AGGREGATE, server.name}:
+                raise NotFound("tool", shown)
+        tool = Tool(
             server=server.name,
             name=name,
             exposed=exposed_name(server.name, name),
             grant_name=f"{server.name}{SEPARATOR}{name}",
             description=b"",
         )
+        if (
+            not name
+            or not server.offers_tool(name)
+            or len(name) > MAX_NAME
+            or not self._sight.grants.allow("tool", tool.grant_name)
+            or self._is_bad("tool", server.name, name)
+        ):
+            raise NotFound("tool", shown)
+        return tool
 
     def prompt(self, name: str) -> Prompt:
         """The prompt shown as `name`; raises `NotFound`."""
@@ -331,7 +341,8 @@ def _for_legacy(tool: RawObject) -> RawObject:
 class Views:
     """The views in use, by caller's grants and path; all are dropped when the catalog changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_VIEWS) -> None:
+        self._limit = limit
         self._number = -1
         self._views: OrderedDict[tuple[Grants, str], View] = OrderedDict()
 
@@ -348,7 +359,7 @@ class Views:
         view = self._views.get(key)
         if view is None:
             view = self._views[key] = build(catalog, grants, path)
-            if len(self._views) > MAX_VIEWS:
+            if len(self._views) > self._limit:
                 self._views.popitem(last=False)
         else:
             self._views.move_to_end(key)

@@ -118,6 +118,11 @@ class Server:
     trusted: bool = True
     unavailable: str | None = None
 
+    @property
+    def serves_accounts(self) -> bool:
+        """Whether it serves each principal by an account of their own."""
+        return self.auth is not None and self.auth.type == "user_oauth"
+
     def offers_tool(self, name: str) -> bool:
         """Whether the operator lets the server offer a tool of this name of its own; a denial wins."""
         allowed = self.allowed_tools is None or any(matches(glob, name) for glob in self.allowed_tools)

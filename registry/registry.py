@@ -327,23 +327,42 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
         servers=servers,
         models={entry.name: entry for entry in on.values() if isinstance(entry, Model)},
         toolsets={entry.name: entry for entry in on.values() if isinstance(entry, Toolset)},
-        tools=_features(offered, "tool", Tool),
-        prompts=_features(offered, "prompt", Prompt),
-        resources=_features(offered, "resource", Resource),
-        templates=_features(offered, "template", ResourceTemplate),
-        introductions={
-            server: msgspec.convert(msgspec.json.decode(row.description), Introduction)
-            for server, row in offered
-            if row.kind == "server"
-        },
-        quarantined=tuple(
-            Quarantined(kind=row.kind, server=server, name=row.name, reason=row.quarantined)
-            for server, row in offered
-            if row.quarantined is not None
-        ),
         shadowed=shadowed,
         switched_off=stored.switched_off,
+        **_offerings(offered),
     )
+
+
+def with_lists(catalog: Catalog, lists: Mapping[str, list[Listed]], number: int) -> Catalog:
+    """The catalog in which servers offer what `lists` says, by their names, in the place of what they offer in it."""
+    own = _offerings([(name, row) for name, rows in lists.items() for row in _kept(catalog.servers[name], rows)])
+    for member in ("tools", "prompts", "resources", "templates"):
+        others = {key: one for key, one in getattr(catalog, member).items() if one.server not in lists}
+        own[member] = dict(sorted((others | own[member]).items(), key=lambda item: item[1].server))
+    said = {name: one for name, one in catalog.introductions.items() if name not in lists}
+    bad = tuple(one for one in catalog.quarantined if one.server not in lists)
+    own |= {"introductions": said | own["introductions"], "quarantined": bad + own["quarantined"]}
+    return replace(catalog, number=number, **own)
+
+
+def _offerings(rows: list[tuple[str, Listed]]) -> dict[str, Any]:
+    """The members of a catalog that say what servers offer."""
+    return {
+        "tools": _features(rows, "tool", Tool),
+        "prompts": _features(rows, "prompt", Prompt),
+        "resources": _features(rows, "resource", Resource),
+        "templates": _features(rows, "template", ResourceTemplate),
+        "introductions": {
+            server: msgspec.convert(msgspec.json.decode(row.description), Introduction)
+            for server, row in rows
+            if row.kind == "server"
+        },
+        "quarantined": tuple(
+            Quarantined(kind=row.kind, server=server, name=row.name, reason=row.quarantined)
+            for server, row in rows
+            if row.quarantined is not None
+        ),
+    }
 
 
 def _kept(server: Server, rows: list[Listed]) -> Iterator[Listed]:

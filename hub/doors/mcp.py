@@ -66,6 +66,8 @@ class McpDoor:
         is_legacy = version in _LEGACY or (not version and b"mcp-session-id" in exchange.headers)
         try:
             body = await exchange.body() if exchange.method == "POST" else b""
+            if self._dispatch.serves_accounts:
+                await self._dispatch.prepare(exchange.principal)
             view = self._dispatch.view(exchange.principal, path)
             if exchange.method != "POST":
                 if not is_legacy or exchange.method not in {"GET", "DELETE"}:

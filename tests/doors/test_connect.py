@@ -93,15 +93,31 @@ async def test_each_principal_acts_as_itself_and_nobodys_key_goes_upstream(tmp_p
         assert not any(key in json.dumps([str(seen.get(":body")) for seen in peer.requests]) for key in keys.values())
 
 
-async def test_the_tools_are_listed_when_the_first_account_is_connected_and_stay(tmp_path: Path) -> None:
-    async with crm(tmp_path) as (hub, _, issuer):
-        key = await hub.key("tool:crm__*")
-        await connect(hub, key)
-        assert "crm__whoami" in hub.services.registry.catalog.tools
+async def names(hub: McpHub, key: str, *, mode: str = "2026-07-28", path: str = "/mcp") -> list[str]:
+    async with hub.client(key, mode=mode, path=path) as client:
+        return [tool.name for tool in (await client.list_tools()).tools]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_who_has_no_account_is_listed_a_tool_that_leads_to_one(tmp_path: Path, mode: str) -> None:
+    async with crm(tmp_path) as (hub, peer, issuer):
+        ann, bob = [await hub.key("tool:crm__*") for _ in range(2)]
+        await hub.listed("crm__connect_account")
+        for key in (ann, bob):
+            assert await names(hub, key, mode=mode) == ["crm__connect_account"]
+            assert await names(hub, key, mode=mode, path="/mcp/crm") == ["connect_account"]
+        async with hub.client(ann, mode=mode) as client:
+            asked = await client.call_tool("crm__connect_account", {})
+            assert asked.is_error
+            await connect(hub, ann, link=link_in(text_of(asked)))
+            assert "is connected" in text_of(await client.call_tool("crm__connect_account", {}))
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["crm__whoami"]
+        assert await names(hub, ann, mode=mode, path="/mcp/crm") == ["whoami"]
+        assert await names(hub, bob, mode=mode) == ["crm__connect_account"]
         issuer.provider.tokens.clear()
         issuer.provider.refreshing.clear()
-        assert (await whoami(hub, key)).is_error
-        assert "crm__whoami" in hub.services.registry.catalog.tools
+        assert (await whoami(hub, ann, mode)).is_error
+        assert not [name for name, _ in peer.calls if name == "connect_account"]
 
 
 async def test_a_modern_client_opens_the_link_and_its_call_goes_on(tmp_path: Path) -> None:

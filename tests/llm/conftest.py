@@ -68,6 +68,9 @@ class Workshop:
         tool = ToolOffered(server, name, **members)
         self.tools[tool.exposed] = (tool, function)
 
+    async def prepare(self, principal: Principal) -> None:
+        pass
+
     def offered(self, principal: Principal, source: str | None) -> Sequence[ToolOffered]:
         return [
             tool

@@ -136,6 +136,8 @@ class Protected(Peer):
     """Makes the answer from the request's scope, in the place of the server's own."""
     needs: str = ""
     """A scope that calls need besides."""
+    more: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tools that are listed to one user only."""
 
     def refuses(self, scope: dict[str, Any], tokens: dict[str, AccessToken]) -> bool:
         shown = dict(scope["headers"]).get(b"authorization", b"").decode().removeprefix("Bearer ")
@@ -151,7 +153,10 @@ async def protected_server(
     peer.url = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
 
     async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
-        return t.ListToolsResult(tools=[t.Tool(name="whoami", input_schema={"type": "object"})])
+        token = get_access_token()
+        assert token is not None
+        names = ("whoami", *peer.more.get(str(token.subject), ()))
+        return t.ListToolsResult(tools=[t.Tool(name=name, input_schema={"type": "object"}) for name in names])
 
     async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> t.CallToolResult:
         token = get_access_token()

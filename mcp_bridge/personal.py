@@ -1,0 +1,192 @@
+"""What servers list for each principal's own account: shown to that principal alone, kept in memory, listed again by the clock of all lists.
+
+Everybody else shares the views of the catalog, where such a server has what it lists for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from mcp_bridge.sync import INTERVAL_S
+from mcp_bridge.views import View, Views
+from registry.access import OF_SERVERS, SEPARATOR
+from registry.catalog import Catalog
+from registry.entries import ListedKind, Server
+from registry.errors import ConsentNeeded, HubError, NotFound
+from registry.identity import Principal
+from registry.listings import Listed
+from registry.registry import Registry, with_lists
+
+logger = logging.getLogger(__name__)
+
+WAIT_S = 10.0
+"""How long a caller waits for lists that were never read: after a restart, or when they were forgotten."""
+
+WITHOUT_S = 30.0
+"""How long a principal counts as one without an account, or a failed listing is left alone."""
+
+MAX_PRINCIPALS = 1_000
+MAX_BYTES = 128 * 1024 * 1024
+"""Whose lists are kept, and how much of them; those that were used longest ago are listed anew."""
+
+MAX_VIEWS = 8
+"""Views of one principal with their encoded lists."""
+
+AT_ONCE = 8
+
+Found = Mapping[ListedKind, Sequence[Listed]]
+Ask = Callable[[Server, Principal], Awaitable[tuple[Found, HubError | None]]]
+"""Lists a server with a principal's account: what it has of each kind, and why the rest could not be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """What one server listed for one principal."""
+
+    server: Server
+    due: float
+    """When it is to be listed again."""
+    found: Found
+    """Empty: the principal has no account there."""
+
+    @property
+    def size(self) -> int:
+        return sum(len(one.description) for things in self.found.values() for one in things)
+
+
+@dataclass(slots=True)
+class _Own:
+    """What one principal is shown."""
+
+    lists: dict[str, _Lists] = field(default_factory=dict)
+    catalog: Catalog | None = None
+    """The catalog with these lists; None: it is to be put together."""
+    made_of: Catalog | None = None
+    views: Views = field(default_factory=lambda: Views(MAX_VIEWS))
+
+    @property
+    def size(self) -> int:
+        return sum(lists.size for lists in self.lists.values())
+
+
+class Personal:
+    """The lists of servers that serve each user by their own account."""
+
+    def __init__(self, registry: Registry, ask: Ask) -> None:
+        self.servers: tuple[Server, ...] = ()
+        """Those of the catalog; without any, nothing here has to be asked."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when somebody's lists became others."""
+        self._ask = ask
+        self._own: OrderedDict[str, _Own] = OrderedDict()
+        self._size = 0
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._numbers = itertools.count()
+        registry.subscribe(self._follow)
+
+    def has(self, principal: Principal) -> bool:
+        """Whether the principal may have a view of its own."""
+        return principal.id in self._own
+
+    def view(self, catalog: Catalog, principal: Principal, path: str) -> View | None:
+        """The principal's own view of a path, made of `catalog`; None: it has none of its own. Raises `NotFound`."""
+        own = self._own.get(principal.id)
+        if own is None:
+            return None
+        self._own.move_to_end(principal.id)
+        if own.made_of is not catalog or own.catalog is None:
+            known = (one for one in own.lists.values() if one.found and one.server in self.servers)
+            lists = {one.server.name: [*itertools.chain(*one.found.values())] for one in known}
+            own.made_of = catalog
+            own.catalog = with_lists(catalog, lists, next(self._numbers)) if lists else catalog
+        return None if own.catalog is catalog else own.views.of(own.catalog, principal.grants, path)
+
+    async def prepare(self, principal: Principal) -> None:
+        """Wait a while for lists of the principal that were never read; those that are old are read meanwhile."""
+        own = self._own.get(principal.id)
+        now = time.monotonic()
+        waiting = []
+        for server in self.servers:
+            known = own.lists.get(server.name) if own is not None else None
+            is_known = known is not None and known.server == server
+            if is_known and known is not None and known.due > now:
+                continue
+            if any(principal.grants.reach(kind, f"{server.name}{SEPARATOR}") for kind in OF_SERVERS):
+                listing = self._listing(server, principal)
+                if not is_known:
+                    waiting.append(listing)
+        if waiting:
+            await asyncio.wait(waiting, timeout=WAIT_S)
+
+    async def refresh(self, name: str, principal: Principal) -> None:
+        """List a server for a principal that has just connected its account; raises `NotFound`."""
+        server = next((one for one in self.servers if one.name == name), None)
+        if server is None:
+            raise NotFound("server", name)
+        with suppress(KeyError):
+            await asyncio.shield(self._running[principal.id, name])  # it began without the account
+        await asyncio.shield(self._listing(server, principal))
+
+    def lists_changed(self, name: str) -> None:
+        """Have the lists of a server read again when they are next wanted: it said that they changed."""
+        for own in self._own.values():
+            if name in own.lists:
+                own.lists[name] = replace(own.lists[name], due=0.0)
+
+    async def aclose(self) -> None:
+        """Stop listing."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    def _listing(self, server: Server, principal: Principal) -> asyncio.Task[None]:
+        """The one listing under way of a server for a principal."""
+        key = principal.id, server.name
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(self._list(server, principal))
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return task
+
+    async def _list(self, server: Server, principal: Principal) -> None:
+        """List a server. A failure leaves what was known, except that the account is gone."""
+        own = self._own.get(principal.id)
+        before = own.lists.get(server.name) if own is not None else None
+        found: Found = before.found if before is not None and before.server == server else {}
+        pause = WITHOUT_S
+        try:
+            async with self._at_once:
+                new, failure = await self._ask(server, principal)
+            found = {**found, **new}
+            if failure is not None:
+                raise failure
+            pause = INTERVAL_S
+        except ConsentNeeded:
+            found = {}
+        except HubError as error:
+            logger.warning("not listed for a key", extra={"server": server.name, "reason": error.text})
+        self._keep(principal.id, _Lists(server, time.monotonic() + pause, found))
+
+    def _keep(self, principal_id: str, lists: _Lists) -> None:
+        own = self._own.setdefault(principal_id, _Own())
+        before = own.lists.get(lists.server.name)
+        self._size += lists.size - (before.size if before is not None else 0)
+        own.lists[lists.server.name] = lists
+        if before is None or before.found != lists.found:
+            own.catalog = None
+            self.changed()
+        while len(self._own) > MAX_PRINCIPALS or (self._size > MAX_BYTES and len(self._own) > 1):
+            self._size -= self._own.popitem(last=False)[1].size
+
+    def _follow(self, _old: Catalog, new: Catalog) -> None:
+        self.servers = tuple(one for one in new.servers.values() if one.serves_accounts and one.unavailable is None)
