@@ -417,6 +417,8 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("models", None): ModelShape,
     ("models", None, "deployments", None): DeploymentShape,
     ("mcpServers", None): ServerShape,
+    ("mcpServers", None, "auth"): AuthShape,
+    ("mcpServers", None, "limits"): ProcessLimitsShape,
     ("toolsets", None): ToolsetShape,
     ("toolsets", None, "tools", None): ToolShape,
     ("agents", None): AgentShape,

@@ -170,7 +170,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._hubs = 0
         self._loop = asyncio.get_running_loop()
-        self._lonely = self._loop.call_later(linger_s, self.done.set)
+        self._lonely = self._loop.call_later(linger_s, self._give_up)
 
     def reap(self) -> None:
         """Look which children have ended."""
@@ -208,7 +208,7 @@ class Supervisor:
         finally:
             self._hubs -= 1
             if not self._hubs:
-                self._lonely = self._loop.call_later(self._linger_s, self.done.set)
+                self._lonely = self._loop.call_later(self._linger_s, self._give_up)
         if line[:1] == LEAVE and not self._hubs:
             self.done.set()
             await self.end()
@@ -262,6 +262,13 @@ class Supervisor:
         household.is_ending = True
         if self._shared.get(spec) is household:
             del self._shared[spec]
+
+    def _give_up(self) -> None:
+        """End, unless a hub that has not said that it is there talks to a child."""
+        if all(household.is_empty for household in self._households):
+            self.done.set()
+        else:
+            self._lonely = self._loop.call_later(self._linger_s, self._give_up)
 
     def _abandon(self, spec: Spec, household: Household) -> None:
         """End a child that nobody came back to."""

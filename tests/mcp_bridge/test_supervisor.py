@@ -177,6 +177,20 @@ async def test_without_a_hub_everything_ends_in_a_while(tmp_path: Path) -> None:
     await gone(attached.pid, keeper)
 
 
+async def test_a_child_that_is_talked_to_is_kept_for_a_hub_that_lost_its_first_connection(tmp_path: Path) -> None:
+    children = Children(tmp_path / "own.stdio", {}, linger_s=0.2)
+    later = "import sys, time; time.sleep(0.6); print('later', file=sys.stderr, flush=True); input()"
+    attached = await children.open(server("-c", later), is_shared=True)
+    assert children._writer is not None
+    assert children._present is not None
+    children._attached.clear()
+    children._writer.transport.abort()
+    await asyncio.wait([children._present])
+    assert await attached.reader.readline() == b"elater\n"  # thrice as late as it lingers
+    attached.writer.close()
+    await gone(attached.pid)
+
+
 async def test_a_child_of_one_caller_ends_with_its_hub(tmp_path: Path) -> None:
     async with opened(tmp_path) as other, opened(tmp_path) as children:
         await other._be_present()

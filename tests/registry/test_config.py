@@ -159,6 +159,9 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(written: str, unk
         ("mcpServers: {a: {}}", "needs url"),
         ("mcpServers: {a: {url: 'http://x', command: y}}", "has command"),
         ("mcpServers: {a: {url: 'http://x', args: [y]}}", "belong to a server with command"),
+        ("mcpServers: {a: {url: 'http://x', limits: {cpu_s: 5}}}", "belong to a server with command"),
+        ("mcpServers: {a: {command: x, limits: {memory_mb: 1}}}", "limits.memory_mb"),
+        ("mcpServers: {a: {command: x, limits: {memory: 512}}}", "memory_mb"),
         ("mcpServers: {a: {command: x, headers: {a: b}}}", "belong to a server with url"),
         ("mcpServers: {a: {type: stdio, url: 'http://x'}}", "type stdio needs command"),
         ("mcpServers: {a: {command: x, envFile: .env}}", "envFile: cannot be read: No such file"),
@@ -295,12 +298,14 @@ mcpServers:
     autoApprove: [read]
     timeout: 60
   off: {command: x, disabled: true}
+  small: {command: x, limits: {memory_mb: 64}}
 """
     declared = load(text, read_file={".env": "# c\nB=file\nC='quoted $HOME'\nD\n"}.__getitem__)
     fs = declared.servers["fs"]
     assert (fs.command, fs.args, fs.cwd) == ("npx", ("-y", "server-fs", "/data"), "/srv")
     assert dict(fs.env) == {"A": "gh", "B": "own", "C": "quoted $HOME"}
-    assert list(declared.servers) == ["fs"]
+    assert list(declared.servers) == ["fs", "small"]
+    assert [(server.memory_mb, server.cpu_s) for server in declared.servers.values()] == [(4096, 86400), (64, 86400)]
     told = [str(notice) for notice in declared.notices]
     assert told == [
         "hub.yaml:10: mcpServers.fs.autoApprove: is for clients only and ignored",
