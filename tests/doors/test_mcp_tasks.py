@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.peers.mcp_hub import META, McpHub, headers, open_mcp_hub
 from tests.peers.mcp_servers import Peer, modern, scripted
 from tests.peers.mcp_tasks import TASKS, TaskTools, making_tasks
 
+ROOT = Path(__file__).parents[2]
 YAML = "mcpServers:\n  peer: {{url: {url}, headers: {{authorization: Bearer very-secret-token}}}}\n"
 
 
@@ -58,6 +60,22 @@ async def test_a_task_asks_for_input_in_its_servers_name_and_goes_on_with_it(tmp
         assert done == {"resultType": "complete", "_meta": done["_meta"]}
         over = await client.until(task, *OVER)
         assert over["result"]["content"][0]["text"] == "accept a.txt"
+
+
+async def test_a_server_over_stdio_makes_tasks_too(tmp_path: Path) -> None:
+    entry = f"{{command: {sys.executable}, args: ['-m', tests.peers.mcp_tasks], cwd: '{ROOT}'}}"
+    async with (
+        open_mcp_hub(tmp_path, f"mcpServers: {{peer: {entry}}}\n") as hub,
+        hub.http(await hub.key("tool:*")) as http,
+    ):
+        await hub.listed("peer__link")
+        client = Follower(http)
+        task = (await client.call("peer__multi_input"))["taskId"]
+        waiting = await client.until(task, "input_required")
+        answers = {key: {"action": "accept", "content": {"confirm": True}} for key in waiting["inputRequests"]}
+        await client.update(task, **answers)
+        assert (await client.until(task, *OVER))["status"] == "completed"
+        assert (await client.get("never-was"))["code"] == -32602
 
 
 async def test_what_a_call_is_asked_before_it_becomes_a_task_is_asked_as_ever(tmp_path: Path) -> None:
@@ -127,7 +145,7 @@ async def test_only_the_caller_hears_of_a_task_and_only_of_so_many(tmp_path: Pat
 
 async def test_a_task_of_somebody_else_is_refused_in_the_same_bytes_as_one_that_never_was(tmp_path: Path) -> None:
     async with hub_of(tmp_path) as (hub, peer, tools):
-        one, other = await hub.key("tool:*"), await hub.key("tool:*")
+        one, other = await hub.key("server:*"), await hub.key("server:*")  # they may name tools that are not listed
         async with hub.http(one) as mine, hub.http(other) as theirs:
             task = (await Follower(mine).call("peer__slow_compute", seconds=600))["taskId"]
             (own,) = tools.made

@@ -1,7 +1,7 @@
 """A server that makes tasks of calls (extension `io.modelcontextprotocol/tasks`), on the official SDK, which only carries them.
 
 Names and behaviour are those that the official conformance suite asks for; `link` shows a resource of the server's.
-Clients that do not declare the extension get the result of `slow_compute` at once; older ones, of `greet` alone.
+`python -m tests.peers.mcp_tasks` serves it over stdio. Clients that do not declare the extension get the result of `slow_compute` at once; older ones, of `greet` alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import mcp_types as t
 from mcp.server import Server
+from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
 from tests.peers.mcp_servers import MakeServer, Peer, dual_era
@@ -254,3 +256,13 @@ async def making_tasks(tools: TaskTools | None = None) -> AsyncIterator[tuple[Pe
             yield peer, tools
     finally:
         await tools.aclose()
+
+
+async def over_stdio() -> None:
+    server = task_server(Peer(), tools=TaskTools())
+    async with stdio_server() as (incoming, outgoing):
+        await server.run(incoming, outgoing, server.create_initialization_options())
+
+
+if __name__ == "__main__":
+    anyio.run(over_stdio)
