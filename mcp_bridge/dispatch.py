@@ -165,6 +165,8 @@ class Dispatch:
     async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
         """Call a tool by its exposed name and return its result decoded; a JSON-RPC error becomes an `isError` result.
 
+        URIs in it are the server's own: a model gives them to other tools of that server, as arguments.
+
         Raises:
             HubError: as `relay`.
         """

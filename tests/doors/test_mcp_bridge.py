@@ -109,6 +109,17 @@ async def test_a_server_of_any_kind_asks_a_client_of_any_era(tmp_path: Path, kin
                 assert era == ("legacy" if kind in {"legacy", "stdio-legacy", "sse"} else "modern")
 
 
+async def test_a_stdio_server_that_speaks_both_eras_is_one_process_for_clients_of_each(tmp_path: Path) -> None:
+    async with hub_before("stdio", tmp_path) as (hub, _):
+        for mode in ("legacy", "2026-07-28"):
+            person = Person()
+            async with hub.client(await hub.key("tool:*"), mode=mode, **person.callbacks) as client:
+                assert text_of(await client.call_tool("peer__ask", {})) == "modern accept:{'name': 'my name'}"
+        upstream = hub.upstream("peer")
+        assert upstream.owner.starts == 1
+        assert not upstream._sessions._owners
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_a_client_that_declares_nothing_is_asked_nothing_and_nobody_waits(tmp_path: Path, kind: str) -> None:
     async with hub_before(kind, tmp_path) as (hub, _):

@@ -13,6 +13,8 @@ import mcp_types as t
 import pytest
 from mcp import Client, MCPError
 
+from llm.results import told
+from registry.identity import admin
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub
 from tests.peers.mcp_kinds import NOTE, PAGE, server_of_all_kinds
@@ -71,6 +73,15 @@ async def test_everything_is_listed_and_used_through_the_aggregate(tmp_path: Pat
         assert uris(result) == ["my.kinds+memo:first", "my.kinds+memo:first", "ui://my.kinds/board/main.html"]
         assert result.structured_content == {"uri": NOTE}
         assert result.meta["vendor.example/y"] == 2
+
+
+async def test_a_model_is_told_the_servers_own_uris_which_its_other_tools_take(tmp_path: Path) -> None:
+    async with hub_of(tmp_path) as (hub, _):
+        tool = hub.services.registry.catalog.tools["my_kinds__show"]
+        with hub.gate.admit(admin(), tool) as permit:
+            result = await hub.dispatch.call(admin(), tool.exposed, arguments={}, within=permit)
+    assert told(result) == f"uri\n[resource first: {NOTE}]\nembedded"
+    assert result["content"][2]["resource"]["uri"] == NOTE
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
