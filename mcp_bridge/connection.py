@@ -254,7 +254,8 @@ async def connect(
         except UpstreamError:
             if server.is_sse or not transport.refused_post:
                 raise
-            server, transport = replace(server, is_sse=True), EgressTransport(egress, server, permit, events.deaf)
+            server = replace(server, is_sse=True)
+            transport = EgressTransport(egress, server, permit, events.deaf)
             opening = _over_http(server, transport, events, capabilities)
             connection = await _entered(opening, stack, permit.entry_name, transport)
         yield connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -285,10 +285,15 @@ async def test_a_stream_ends_with_a_result_when_the_hub_stops(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", HTTP)
+@pytest.mark.parametrize("kind", [*HTTP, "sse"])
 async def test_a_server_that_restarts_is_asked_again(tmp_path: Path, kind: str, mode: str) -> None:
     port = free_port()
-    serve: Callable[[], Any] = lambda: mcp_asking.asking(kind, telling_server, free_socket(port))  # noqa: E731
+
+    def serve() -> Any:
+        if kind == "sse":
+            return mcp_asking.asking_over_sse(telling_server, free_socket(port))
+        return mcp_asking.asking(kind, telling_server, free_socket(port))
+
     async with AsyncExitStack() as stack:
         first = AsyncExitStack()
         peer = await first.enter_async_context(serve())
