@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mcp_types as t
 import msgspec
 import pytest
 from mcp import Client, MCPError
 
+from mcp_bridge import subscriptions
+from mcp_bridge.listening import LIST_CHANGED, Filter
+from registry.identity import Principal
+from registry.secrets import digest
 from tests.conftest import free_port, free_socket
 from tests.peers import mcp_asking
-from tests.peers.mcp_hub import McpHub, open_mcp_hub
+from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub
 from tests.peers.mcp_telling import DIARY, NOTE, SECRET, telling_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
@@ -285,13 +291,11 @@ async def test_a_stream_ends_with_a_result_when_the_hub_stops(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", [*HTTP, "sse"])
+@pytest.mark.parametrize("kind", HTTP)
 async def test_a_server_that_restarts_is_asked_again(tmp_path: Path, kind: str, mode: str) -> None:
     port = free_port()
 
     def serve() -> Any:
-        if kind == "sse":
-            return mcp_asking.asking_over_sse(telling_server, free_socket(port))
         return mcp_asking.asking(kind, telling_server, free_socket(port))
 
     async with AsyncExitStack() as stack:
@@ -309,3 +313,145 @@ async def test_a_server_that_restarts_is_asked_again(tmp_path: Path, kind: str, 
         ear.heard.clear()
         await peer.telling.touch(NOTE)
         await ear.until((UPDATED, f"peer+{NOTE}"))
+
+
+async def test_other_roots_are_told_to_the_servers_of_that_session_alone(tmp_path: Path) -> None:
+    async def roots(_context: Any) -> t.ListRootsResult:
+        return t.ListRootsResult(roots=[])
+
+    async with hub_before("legacy", tmp_path) as (hub, peer):
+        secret = await hub.key("server:*")
+        async with (
+            hub.client(secret, mode="legacy", list_roots_callback=roots) as ann,
+            hub.client(secret, mode="legacy", list_roots_callback=roots) as bob,
+        ):
+            for client in (ann, bob):
+                await client.call_tool("peer__claim", {})
+            await ann.send_roots_list_changed()
+            async with asyncio.timeout(20):
+                await peer.waiting.wait()
+            await bob.list_tools()
+            assert [one for one in peer.calls if one[0] == "roots"] == [("roots", {})]
+
+
+async def listen_raw(hub: McpHub, secret: str, notifications: Any, path: str = "/mcp") -> httpx.Response:
+    """Ask for a stream that is refused, or read the first message of one."""
+    body = message("subscriptions/listen", {"notifications": notifications}, request_id="mine")
+    async with (
+        hub.http(secret) as http,
+        http.stream("POST", path, json=body, headers=headers("subscriptions/listen")) as answer,
+    ):
+        if answer.headers["content-type"] == "text/event-stream":
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    return httpx.Response(200, content=line.removeprefix("data: "))
+        return httpx.Response(answer.status_code, content=await answer.aread())
+
+
+async def test_a_stream_begins_with_what_is_told_on_it(tmp_path: Path) -> None:
+    async with hub_before("both", tmp_path) as (hub, _):
+        secret = await hub.key("server:*")
+        asked = {
+            "toolsListChanged": True,
+            "promptsListChanged": False,
+            "taskIds": ["x"],
+            "resourceSubscriptions": [NOTE, NOTE],
+        }
+        first = (await listen_raw(hub, secret, asked, "/mcp/peer")).json()
+        assert first["method"] == "notifications/subscriptions/acknowledged"
+        assert first["params"] == {
+            "notifications": {"toolsListChanged": True, "resourceSubscriptions": [NOTE]},
+            "_meta": {"io.modelcontextprotocol/subscriptionId": "mine"},
+        }
+        nothing = (await listen_raw(hub, await hub.key("model:x"), asked)).json()
+        assert "resourceSubscriptions" not in nothing["params"]["notifications"]
+
+
+@pytest.mark.parametrize(
+    "notifications",
+    [
+        None,
+        [],
+        "all",
+        {"toolsListChanged": "yes"},
+        {"tools_list_changed": True},
+        {"resourceSubscriptions": NOTE},
+        {"resourceSubscriptions": [1]},
+        {"resourceSubscriptions": [f"memo:{number}" for number in range(257)]},
+    ],
+    ids=str,
+)
+async def test_what_is_no_filter_is_refused(tmp_path: Path, notifications: Any) -> None:
+    async with open_mcp_hub(tmp_path) as hub:
+        answer = await listen_raw(hub, await hub.key("server:*"), notifications)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
+
+
+async def test_one_key_cannot_take_all_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "MAX_STREAMS", 2)
+    monkeypatch.setattr(subscriptions, "MAX_SUBSCRIPTIONS", 2)
+    async with hub_before("both", tmp_path) as (hub, _), AsyncExitStack() as stack:
+        ann, bob = await hub.key("server:*"), await hub.key("server:*")
+        await stack.enter_async_context(listening(hub, ann, "2026-07-28", f"peer+{NOTE}"))
+        refused = await listen_raw(hub, ann, {"resourceSubscriptions": [f"peer+{NOTE}", f"peer+{DIARY}"]})
+        assert refused.status_code == 503
+        await stack.enter_async_context(listening(hub, ann, "2026-07-28"))
+        assert (await listen_raw(hub, ann, {"toolsListChanged": True})).status_code == 503
+        assert (await listen_raw(hub, bob, {"toolsListChanged": True})).status_code == 200
+        session = await stack.enter_async_context(listening(hub, ann, "legacy", f"peer+{NOTE}", lists=False))
+        with pytest.raises(MCPError, match="subscriptions"):
+            await session.client.subscribe_resource(f"peer+{DIARY}")
+
+
+async def test_what_waits_for_a_slow_client_is_bounded(tmp_path: Path) -> None:
+    async with hub_before("legacy", tmp_path) as (hub, peer):
+        hearer = subscriptions.Hearer(await principal(hub), "", searches=False)
+        wanted = Filter(LIST_CHANGED, (f"peer+{NOTE}",))
+        with hub.services.subscriptions.listening(hearer, wanted) as (slow, _):
+            await watched(peer, uris=1)
+            async with listening(hub, await hub.key("server:*"), "legacy", f"peer+{NOTE}") as quick:
+                for number in range(2 * subscriptions.MAX_WAITING):
+                    await peer.telling.touch(f"{NOTE}/{number}")
+                await peer.telling.touch(DIARY)
+                await peer.telling.touch(NOTE)
+                await quick.until((UPDATED, f"peer+{NOTE}"))
+            told = []
+            async with asyncio.timeout(20):
+                while (news := await slow.next()) != (UPDATED, {"uri": f"peer+{NOTE}"}):
+                    told.append(news)
+            assert len(told) == subscriptions.MAX_WAITING
+
+
+async def principal(hub: McpHub) -> Principal:
+    """Somebody who may use the server."""
+    found = await hub.services.keys.find(digest((await hub.key("server:*")).encode()))
+    assert found is not None
+    return found
+
+
+async def test_an_older_client_that_reads_no_stream_hears_when_it_reads_one(tmp_path: Path) -> None:
+    async with hub_before("both", tmp_path) as (hub, peer), hub.http(await hub.key("server:*")) as http:
+        session = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        begun = await http.post("/mcp", json=legacy("initialize", 1, hello), headers=session)
+        session["mcp-session-id"] = begun.headers["mcp-session-id"]
+        await http.post("/mcp", json=legacy("notifications/initialized"), headers=session)
+        (subscriber,) = hub.services.subscriptions._subscribers
+        await peer.telling.grow()
+        async with asyncio.timeout(20):
+            while len(subscriber._waiting) < 3:
+                await asyncio.sleep(0.01)
+            async with http.stream("GET", "/mcp", headers=session) as stream:
+                told = set()
+                async for line in stream.aiter_lines():
+                    if line.startswith("data: "):
+                        told.add(json.loads(line.removeprefix("data: "))["method"])
+                    if len(told) == 3:
+                        break
+        assert told == {TOOLS, PROMPTS, RESOURCES}
+
+
+def legacy(method: str, request_id: int | None = None, params: Any = None) -> dict[str, Any]:
+    """A message of an older client."""
+    found = {"jsonrpc": "2.0", "method": method, "id": request_id, "params": params}
+    return {member: value for member, value in found.items() if value is not None}
