@@ -354,7 +354,7 @@ async def test_a_stream_begins_with_what_is_told_on_it(tmp_path: Path) -> None:
         asked = {
             "toolsListChanged": True,
             "promptsListChanged": False,
-            "taskIds": ["x"],
+            "vendorChanged": True,
             "resourceSubscriptions": [NOTE, NOTE],
         }
         first = (await listen_raw(hub, secret, asked, "/mcp/peer")).json()
