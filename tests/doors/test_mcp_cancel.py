@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.peers.mcp_hub import McpHub
 from tests.peers.mcp_waiting import (
     ASKABLE,
     KINDS,
@@ -73,3 +74,41 @@ async def test_an_older_client_cancels_its_call_at_the_server(tmp_path: Path, ki
             assert cancels(server.peer) == 0
         elif server.peer is not None:
             assert cancels(server.peer) == len(ways)
+
+
+@pytest.mark.parametrize("kind", ["both", "modern", "legacy", "sse"])
+async def test_a_call_ends_with_its_session(tmp_path: Path, kind: str) -> None:
+    async with hub_before(kind, tmp_path) as (hub, server), hub.http(await hub.key("tool:*")) as http:
+        given = await session(http, ASKABLE)
+        call = asyncio.create_task(http.post("/mcp", json=legacy_call("peer__wait"), headers=given))
+        await server.until("waiting")
+        assert (await http.delete("/mcp", headers=given)).status_code == 200
+        await server.until("cancelled")
+        await settled(hub, "cancelled")
+        async with asyncio.timeout(20):
+            assert "result" not in (await call).text
+        await nothing_is_open(hub)
+
+
+@pytest.mark.parametrize("kind", ["both", "modern", "legacy", "sse"])
+async def test_an_older_client_that_leaves_while_it_is_asked_ends_its_call(tmp_path: Path, kind: str) -> None:
+    async with hub_before(kind, tmp_path) as (hub, server), hub.http(await hub.key("tool:*")) as http:
+        given = await session(http, ASKABLE)
+        async with asyncio.timeout(20):
+            async with http.stream("POST", "/mcp", json=legacy_call("peer__ask"), headers=given) as answer:
+                async for line in answer.aiter_lines():
+                    if "elicitation/create" in line:
+                        break
+            await settled(hub, "cancelled")
+            while kind != "modern" and cancels(server.peer) != 1:  # one of 2026-07-28 waits for nothing meanwhile
+                await asyncio.sleep(0.01)
+        assert (await http.delete("/mcp", headers=given)).status_code == 200
+        await nothing_is_open(hub)
+
+
+async def nothing_is_open(hub: McpHub) -> None:
+    """Wait until the connections of older clients' sessions have ended with them."""
+    sessions = hub.upstream("peer")._sessions
+    async with asyncio.timeout(20):
+        while sessions._owners or sessions._of_fronts or sessions._ending:
+            await asyncio.sleep(0.01)
