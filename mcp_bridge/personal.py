@@ -32,12 +32,13 @@ WAIT_S = 10.0
 WITHOUT_S = 30.0
 """How long a principal counts as one without an account, or a failed listing is left alone."""
 
-MAX_PRINCIPALS = 1_000
+MAX_PRINCIPALS = 10_000
 MAX_BYTES = 128 * 1024 * 1024
 """Whose lists are kept, and how much of them; those that were used longest ago are listed anew."""
 
-MAX_VIEWS = 8
-"""Views of one principal with their encoded lists."""
+MAX_LAID = 32
+MAX_VIEWS = 4
+"""Principals whose lists are laid over the catalog, and views of each: with thousands of tools, some megabytes."""
 
 AT_ONCE = 8
 
@@ -61,19 +62,14 @@ class _Lists:
         return sum(len(one.description) for things in self.found.values() for one in things)
 
 
-@dataclass(slots=True)
-class _Own:
-    """What one principal is shown."""
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """The catalog with one principal's lists."""
 
-    lists: dict[str, _Lists] = field(default_factory=dict)
-    catalog: Catalog | None = None
-    """The catalog with these lists; None: it is to be put together."""
-    made_of: Catalog | None = None
+    made_of: Catalog
+    catalog: Catalog
+    """The same, if the principal has none."""
     views: Views = field(default_factory=lambda: Views(MAX_VIEWS))
-
-    @property
-    def size(self) -> int:
-        return sum(lists.size for lists in self.lists.values())
 
 
 class Personal:
@@ -85,7 +81,9 @@ class Personal:
         self.changed: Callable[[], None] = lambda: None
         """Called when somebody's lists became others."""
         self._ask = ask
-        self._own: OrderedDict[str, _Own] = OrderedDict()
+        self._own: OrderedDict[str, dict[str, _Lists]] = OrderedDict()
+        """By principal and server."""
+        self._laid: OrderedDict[str, _Laid] = OrderedDict()
         self._size = 0
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -99,15 +97,19 @@ class Personal:
     def view(self, catalog: Catalog, principal: Principal, path: str) -> View | None:
         """The principal's own view of a path, made of `catalog`; None: it has none of its own. Raises `NotFound`."""
         own = self._own.get(principal.id)
-        if own is None:
+        if own is None or not any(one.found for one in own.values()):
             return None
         self._own.move_to_end(principal.id)
-        if own.made_of is not catalog or own.catalog is None:
-            known = (one for one in own.lists.values() if one.found and one.server in self.servers)
+        laid = self._laid.get(principal.id)
+        if laid is None or laid.made_of is not catalog:
+            known = (one for one in own.values() if one.found and one.server in self.servers)
             lists = {one.server.name: [*itertools.chain(*one.found.values())] for one in known}
-            own.made_of = catalog
-            own.catalog = with_lists(catalog, lists, next(self._numbers)) if lists else catalog
-        return None if own.catalog is catalog else own.views.of(own.catalog, principal.grants, path)
+            laid = _Laid(catalog, with_lists(catalog, lists, next(self._numbers)) if lists else catalog)
+            self._laid[principal.id] = laid
+            if len(self._laid) > MAX_LAID:
+                self._laid.popitem(last=False)
+        self._laid.move_to_end(principal.id)
+        return None if laid.catalog is catalog else laid.views.of(laid.catalog, principal.grants, path)
 
     async def prepare(self, principal: Principal) -> None:
         """Wait a while for lists of the principal that were never read; those that are old are read meanwhile."""
@@ -115,7 +117,7 @@ class Personal:
         now = time.monotonic()
         waiting = []
         for server in self.servers:
-            known = own.lists.get(server.name) if own is not None else None
+            known = own.get(server.name) if own is not None else None
             is_known = known is not None and known.server == server
             if is_known and known is not None and known.due > now:
                 continue
@@ -138,8 +140,8 @@ class Personal:
     def lists_changed(self, name: str) -> None:
         """Have the lists of a server read again when they are next wanted: it said that they changed."""
         for own in self._own.values():
-            if name in own.lists:
-                own.lists[name] = replace(own.lists[name], due=0.0)
+            if name in own:
+                own[name] = replace(own[name], due=0.0)
 
     async def aclose(self) -> None:
         """Stop listing."""
@@ -161,7 +163,7 @@ class Personal:
     async def _list(self, server: Server, principal: Principal) -> None:
         """List a server. A failure leaves what was known, except that the account is gone."""
         own = self._own.get(principal.id)
-        before = own.lists.get(server.name) if own is not None else None
+        before = own.get(server.name) if own is not None else None
         found: Found = before.found if before is not None and before.server == server else {}
         pause = WITHOUT_S
         try:
@@ -178,15 +180,18 @@ class Personal:
         self._keep(principal.id, _Lists(server, time.monotonic() + pause, found))
 
     def _keep(self, principal_id: str, lists: _Lists) -> None:
-        own = self._own.setdefault(principal_id, _Own())
-        before = own.lists.get(lists.server.name)
+        own = self._own.setdefault(principal_id, {})
+        before = own.get(lists.server.name)
         self._size += lists.size - (before.size if before is not None else 0)
-        own.lists[lists.server.name] = lists
-        if before is None or before.found != lists.found:
-            own.catalog = None
+        own[lists.server.name] = lists
+        self._own.move_to_end(principal_id)
+        if (before.found if before is not None else {}) != lists.found:
+            self._laid.pop(principal_id, None)
             self.changed()
         while len(self._own) > MAX_PRINCIPALS or (self._size > MAX_BYTES and len(self._own) > 1):
-            self._size -= self._own.popitem(last=False)[1].size
+            forgotten, left = self._own.popitem(last=False)
+            self._laid.pop(forgotten, None)
+            self._size -= sum(one.size for one in left.values())
 
     def _follow(self, _old: Catalog, new: Catalog) -> None:
         self.servers = tuple(one for one in new.servers.values() if one.serves_accounts and one.unavailable is None)

@@ -140,7 +140,10 @@ async def test_lists_are_bounded_and_whose_was_forgotten_is_listed_anew(
             assert await names(hub, key) == expected
             assert len(hub.dispatch._personal._own) == 1
         monkeypatch.setattr(personal, "MAX_PRINCIPALS", 10)
-        assert await names(hub, bob) == BOB
+        monkeypatch.setattr(personal, "MAX_LAID", 1)
+        for key, expected in ((ann, ANN), (bob, BOB), (ann, ANN), (bob, BOB)):
+            assert await names(hub, key) == expected
+            assert len(hub.dispatch._personal._laid) == 1
         monkeypatch.setattr(personal, "MAX_BYTES", 1)
         hub.dispatch._personal.lists_changed("crm")
         assert await names(hub, ann) == ANN
