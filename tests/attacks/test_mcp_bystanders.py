@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mcp_bridge import pool
 from tests.peers import mcp_asking
 from tests.peers.mcp_hub import META, McpHub, headers, message, open_mcp_hub
 from tests.peers.mcp_waiting import hub_before, read, rpc, session
@@ -120,3 +121,18 @@ async def test_no_cursor_leads_anywhere_whoever_made_it_up(tmp_path: Path) -> No
                         -32602,
                         "There is no such cursor: the list has one page.",
                     )
+
+
+async def test_one_key_takes_half_of_the_sessions_with_a_server_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_HTTP_SESSIONS", 4)
+    async with (
+        hub_before("legacy", tmp_path) as (hub, _),
+        hub.http(await hub.key("tool:*")) as ann,
+        hub.http(await hub.key("tool:*")) as bob,
+    ):
+        answers = [read(await ask_older(http, number)) for number, http in enumerate([ann, ann, ann, bob, bob, bob])]
+        refused = [one["error"]["message"].partition(";")[0] for one in answers if "error" in one]
+    assert ["error" in one for one in answers] == [False, False, True, False, False, True]
+    assert refused == ["Too many sessions with this server are open"] * 2
