@@ -210,6 +210,18 @@ async def test_nobody_hears_of_anothers_resource(tmp_path: Path, kind: str, mode
 
 
 @pytest.mark.parametrize("mode", MODES)
+async def test_a_part_of_a_resource_that_the_key_may_not_read_is_not_told(tmp_path: Path, mode: str) -> None:
+    async with hub_before("legacy", tmp_path) as (hub, peer):
+        key = await hub.key("tool:*", f"resource:peer__{NOTE}")
+        async with listening(hub, key, mode, f"peer+{NOTE}") as ear:
+            await watched(peer, uris=1)
+            await peer.telling.touch(f"{NOTE}/page")
+            await peer.telling.touch(NOTE)
+            await ear.until((UPDATED, f"peer+{NOTE}"))
+            assert ear.heard == [(UPDATED, f"peer+{NOTE}")]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["modern", "legacy"])
 async def test_the_server_is_asked_once_and_left_with_the_last_who_listens(
     tmp_path: Path, kind: str, mode: str
