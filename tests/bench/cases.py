@@ -47,6 +47,8 @@ class Case:
     key: str = KEY
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
+    opens_session: bool = False
+    """The request belongs to a session, which has to be opened first where there are any."""
     words: int = 0
     """The pieces of a streamed answer that say `word`; 0: it is not streamed."""
     check_translated: Callable[[bytes], None] | None = None
@@ -132,6 +134,13 @@ def check_tool_result(body: bytes) -> None:
     expect({name: found.get(name) for name in upstream.TOOL_RESULT}, upstream.TOOL_RESULT)
 
 
+def check_legacy_tool_result(body: bytes) -> None:
+    """The same for a client of 2025-11-25, which knows no `resultType`."""
+    wanted = upstream.TOOL_RESULT.copy()
+    del wanted["resultType"]
+    expect(rpc_result(body), wanted)
+
+
 def check_tool_list(body: bytes) -> None:
     """All tools in one answer; the hub's names begin with the server's."""
     found = rpc_result(body)
@@ -160,6 +169,13 @@ def mcp(method: str, **params: Any) -> bytes:
     return rpc(method, params | {"_meta": meta})
 
 
+INITIALIZE = rpc(
+    "initialize",
+    {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}},
+)
+INITIALIZED = upstream.encode({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+
 def mcp_headers(method: str, name: str | None = None) -> dict[str, str]:
     """What the revision wants as headers."""
     named = {"Mcp-Name": name} if name else {}
@@ -169,6 +185,7 @@ def mcp_headers(method: str, name: str | None = None) -> dict[str, str]:
 QUESTION = "Which of the records have to be ordered again this week, and from whom? " * 7
 CHAT_BODY = {"model": "bench", "messages": [{"role": "user", "content": QUESTION}]}
 CALLED = "bench__tool_007"
+ARGUMENTS = {"argument_0": "7", "argument_1": "today"}
 MESSAGE = {"messageId": "6f1c9b1e-0000-4000-8000-000000000001", "role": "ROLE_USER", "parts": [{"text": QUESTION}]}
 
 MESSAGE_03 = {"kind": "message", "messageId": MESSAGE["messageId"], "role": "user"} | {
@@ -189,17 +206,27 @@ CASES = (
     Case(
         name="MCP tools/call",
         path="/mcp",
-        body=mcp("tools/call", name=CALLED, arguments={"argument_0": "7", "argument_1": "today"}),
+        body=mcp("tools/call", name=CALLED, arguments=ARGUMENTS),
         headers=mcp_headers("tools/call", CALLED),
-        budget=10,
+        budget=8,
         check=check_tool_result,
+    ),
+    Case(
+        name="MCP tools/call of 2025-11-25",
+        path="/mcp",
+        body=rpc("tools/call", {"name": CALLED, "arguments": ARGUMENTS}),
+        headers={"MCP-Protocol-Version": "2025-11-25"},
+        opens_session=True,
+        budget=20,
+        check=check_tool_result,
+        check_translated=check_legacy_tool_result,
     ),
     Case(
         name="MCP tools/list of 500",
         path="/mcp",
         body=mcp("tools/list"),
         headers=mcp_headers("tools/list"),
-        budget=2,
+        budget=1.5,
         check=check_tool_list,
     ),
     Case(

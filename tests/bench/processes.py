@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from typing import IO
 
@@ -75,15 +76,20 @@ def running(
             process.wait()
 
 
-def ask(port: int, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-    """One POST: the status and the whole body."""
+def post(port: int, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, Message]:
+    """One POST: the status, the whole body and the answer's headers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
-        return response.status, response.read()
+        return response.status, response.read(), response.headers
     finally:
         connection.close()
+
+
+def ask(port: int, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    """One POST: the status and the whole body."""
+    return post(port, path, body, headers)[:2]
 
 
 def seconds_until_answered(

@@ -27,7 +27,41 @@ def markdown(report: dict[str, Any]) -> str:
         f"Linux {about['kernel']}, Python {about['python']}, nginx {about['nginx']}, "
         f"commit {about['commit']}, {about['at'][:10]}.",
     ]
-    return "\n".join(rows + disturbed(report) + slow_upstream(report))
+    return "\n".join(rows + many_tools(report) + fastmcp(report) + disturbed(report) + slow_upstream(report))
+
+
+def many_tools(report: dict[str, Any]) -> list[str]:
+    """What the number of servers and tools costs."""
+    found = report["many_tools"]
+    memory = found["memory_mb"]
+    return [
+        "",
+        f"| MCP with {found['tools']:,} tools of {found['servers']} servers | µs/request with one server | with all | "
+        "ratio (min-max) |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {by['one']['median']:,.0f} | {by['many']['median']:,.0f} "
+            f"| {by['ratio']['median']:.2f} ({by['ratio']['min']:.2f}-{by['ratio']['max']:.2f}) |"
+            for name, by in found["cases"].items()
+        ),
+        "",
+        f"`tools/list` grows with what it lists, {found['servers']} times as much. "
+        f"Memory after the load: {memory['one']:.0f} MB with one server, {memory['many']:.0f} MB with all.",
+    ]
+
+
+def fastmcp(report: dict[str, Any]) -> list[str]:
+    """The other proxy in Python."""
+    found = report["fastmcp"]
+    if found is None:
+        return ["", "FastMCP's proxy was not there to be compared with (`make foreign`)."]
+    cpu, ratio = found["cpu_us"], found["ratio"]
+    return [
+        "",
+        f"The same `tools/call` through the proxy of FastMCP {found['version']}, in front of a server with 50 tools: "
+        f"{cpu['median']:,.0f} µs, "
+        f"{ratio['median']:.0f} ({ratio['min']:.0f}-{ratio['max']:.0f}) times nginx.",
+    ]
 
 
 def row(name: str, case: dict[str, Any]) -> str:

@@ -22,6 +22,8 @@ EVENTS = 50
 EVENT_GAP_S = 0.001
 """Far enough apart that no proxy can put two events into one write by luck."""
 TOOLS = 500
+TOOLS_EACH = 50
+"""Of each server below `/mcp/`, whose name is its number."""
 WRONG_KEY = "sk-wrong-0000000000000000000000000000"
 TEXT = "The quick brown fox jumps over the lazy dog. " * 17
 
@@ -31,8 +33,8 @@ def encode(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def tool(number: int) -> dict[str, Any]:
-    """One tool of 400 to 800 bytes, as real ones are."""
+def tool(number: int, width: int = 3) -> dict[str, Any]:
+    """One tool of 400 to 800 bytes, as real ones are, its number in at least `width` digits."""
     properties = {
         f"argument_{index}": {
             "type": "string",
@@ -41,7 +43,7 @@ def tool(number: int) -> dict[str, Any]:
         for index in range(2 + number % 4)
     }
     return {
-        "name": f"tool_{number:03}",
+        "name": f"tool_{number:0{width}}",
         "title": f"Tool {number}",
         "description": f"Looks up record {number} of the warehouse and says where it is, how many are left and when more arrive.",
         "inputSchema": {"type": "object", "properties": properties, "required": ["argument_0"]},
@@ -204,10 +206,14 @@ def fresh_id(kind: int) -> bytes:
     return b"%08x-0000-4000-8000-%012x" % (kind, next(numbers))
 
 
-def mcp_answer(body: bytes) -> tuple[bytes, ...]:
-    """Answer one MCP request of revision 2026-07-28."""
+def mcp_answer(head: bytes, body: bytes) -> tuple[bytes, ...]:
+    """Answer one MCP request of revision 2026-07-28, or a proxied one that is older."""
     call = read_call(body)
     result = MCP_RESULTS.get(call.method)
+    if call.method == "tools/list" and head.startswith(b"POST /mcp/"):
+        first = int(head[len(b"POST /mcp/") : head.index(b" HTTP/")]) * TOOLS_EACH
+        tools = [tool(number, width=4) for number in range(first, first + TOOLS_EACH)]
+        result = encode(LISTED | {"tools": tools}) + b"}"
     if result is None:
         return (answer(UNKNOWN_METHOD % bytes(call.id), b"404 Not Found"),)
     opening = RPC_HEAD % bytes(call.id)
@@ -256,7 +262,7 @@ class Upstream(asyncio.Protocol):
 
     def _answer(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"POST /mcp"):
-            for part in mcp_answer(body):
+            for part in mcp_answer(head, body):
                 self._write(part)
         elif head.startswith(b"POST /a2a/"):
             answered = a2a_answer(body)
