@@ -109,7 +109,7 @@ def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Mess
         HeaderMismatch: a header is missing, stands twice, or says something else than the body.
         VersionNotSupported: the version is none that is spoken here.
     """
-    method = _method(posted.top)
+    method = method_of(posted.top)
     params = posted.params.copy()
     try:
         meta = read_object(params.pop("_meta"), "params._meta")
@@ -128,7 +128,8 @@ def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Mess
     return Message(method, params, meta)
 
 
-def _method(top: RawObject) -> str:
+def method_of(top: RawObject) -> str:
+    """The method of a JSON-RPC request; raises `InvalidRequest`."""
     if bytes(top.get("jsonrpc", b"")) != b'"2.0"':
         raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
     method = judged.read_string(top, "method")

@@ -1,19 +1,20 @@
 """MCP 2025-11-25 and older towards clients, sessions included, by the SDK's low-level server as an ASGI application.
 
-Imports the SDK: itself imported when the first such client comes. Results are relayed as they came: a middleware
-answers before the SDK would validate and sieve them.
+Imports the SDK: itself imported when the first such client comes. It opens, holds and ends sessions, and has their streams;
+what is asked in a session is answered by `in_session`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import math
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import msgspec
 from mcp import MCPError
 from mcp.server import Server
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -21,22 +22,15 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
-from mcp_bridge import consent
-from mcp_bridge.agent_tools import with_headers
-from mcp_bridge.asking import Asked, read_request
-from mcp_bridge.dispatch import Dispatch, check_complete
+from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.ears import LEVELS
-from mcp_bridge.findable import as_tool_result
-from mcp_bridge.front import FrontListener, FrontSession, PlainAnswer, session_of
-from mcp_bridge.listing import LISTS
-from mcp_bridge.search import Chosen
+from mcp_bridge.front import PlainAnswer, declared, session_of
+from mcp_bridge.in_session import CANCELLED, Session
 from mcp_bridge.subscriptions import Hearer, Subscriptions
-from mcp_bridge.views import View
-from mcp_bridge.wire import HUB, META_CAPABILITIES, as_legacy
-from registry.entries import Prompt
-from registry.errors import INTERNAL, ConsentNeeded, HubError, InvalidParams, Overloaded
+from mcp_bridge.wire import HUB
+from registry.errors import INTERNAL, HubError, InvalidParams, MethodNotFound, Overloaded
 from registry.identity import Principal
-from registry.judged import JsonObject, RawObject, decode, encode
+from registry.judged import JsonObject, decode
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +42,7 @@ SESSION_IDLE_S = 1800.0
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """The hub has measured the body before; the SDK's own 4 MiB must not undercut it."""
 
-LISTED = frozenset(of.method for of in LISTS.values())
-
 _CALLER = "hubbub.caller"
-_CANCELLED = -32800
-"""What the SDK answers to a cancelled request."""
-
-_OF_SESSION = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 _ROOTS = "notifications/roots/list_changed"
 
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
@@ -92,7 +80,7 @@ class LegacyServer:
     ) -> None:
         self._dispatch = dispatch
         self._subscriptions = subscriptions
-        self._sessions: dict[str, FrontSession] = {}
+        self._sessions: dict[str, Session] = {}
         self._error_form = error_form
         self._http_form = http_form
         server: Server[Any] = Server(
@@ -111,6 +99,27 @@ class LegacyServer:
         async with self._manager.run():
             ready.set()
             await asyncio.Event().wait()
+
+    def session(self, session_id: bytes, principal: Principal) -> Session | None:
+        """An open session of the principal's."""
+        session = self._sessions.get(session_id.decode("latin-1"))
+        return session if session is not None and session.principal_id == principal.id else None
+
+    @contextmanager
+    def busy(self, session: Session) -> Iterator[None]:
+        """`with`: the session is in use, as the SDK itself holds it for the requests that it answers."""
+        transport = self._manager._server_instances.get(session.id)  # noqa: SLF001 - private in 2.3, hence the pin
+        if transport is None or transport.idle_scope is None:
+            yield
+            return
+        transport._requests_in_flight += 1  # noqa: SLF001
+        transport.idle_scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            transport._requests_in_flight -= 1  # noqa: SLF001
+            if not transport._requests_in_flight:  # noqa: SLF001
+                transport.idle_scope.deadline = anyio.current_time() + SESSION_IDLE_S
 
     async def serve(
         self,
@@ -162,7 +171,7 @@ class LegacyServer:
         over = anyio.CancelScope()
         telling: list[asyncio.Task[None]] = []
 
-        async def tell(session: FrontSession) -> None:
+        async def tell(session: Session) -> None:
             await session.tell()
             over.cancel()
 
@@ -188,13 +197,7 @@ class LegacyServer:
             with caller.scope:
                 if ctx.method == "initialize":
                     return {**await call_next(ctx), **self._introduce(caller, ctx)}
-                return await self._result(caller, ctx)
-        except ConsentNeeded as needed:
-            if _takes_urls(ctx):
-                raise MCPError(**consent.error_of(needed)) from None
-            if ctx.method == "tools/call":
-                return consent.result_of(needed)
-            raise MCPError(**self._error_form(needed, caller.request_id)) from None
+                return await self._of_session(caller, ctx, ctx.params or {})
         except HubError as error:
             caller.failure = error
             raise MCPError(**self._error_form(error, caller.request_id)) from None
@@ -203,7 +206,7 @@ class LegacyServer:
         except Exception:  # a boundary: the SDK would tell the caller the exception's own words
             logger.exception("request failed", extra={"request_id": caller.request_id})
             raise MCPError(**self._error_form(INTERNAL, caller.request_id)) from None
-        raise MCPError(_CANCELLED, "The client left.")
+        raise MCPError(CANCELLED, "The client left.")
 
     def _introduce(self, caller: LegacyCaller, ctx: Any) -> JsonObject:
         self._join(caller, ctx)
@@ -216,8 +219,8 @@ class LegacyServer:
         session = session_of(ctx)
         if session.subscriber is not None:
             return
-        capabilities = FrontListener(ctx, takes_stream=True).envelope({})[META_CAPABILITIES]
-        hearer = Hearer(caller.principal, caller.path, caller.searches, session, capabilities)
+        session.principal_id, session.capabilities = caller.principal.id, declared(ctx)
+        hearer = Hearer(caller.principal, caller.path, caller.searches, session, session.capabilities)
         subscriber = session.subscriber = self._subscriptions.join(hearer)
         self._sessions[session.id] = session
 
@@ -234,6 +237,8 @@ class LegacyServer:
                 raise InvalidParams(f"level must be one of {', '.join(LEVELS)}", member="level")
             session_of(ctx).level = params["level"]
             return {}
+        if not ctx.method.startswith("resources/"):
+            raise MethodNotFound(ctx.method)
         subscriber, uri = session_of(ctx).subscriber, params.get("uri")
         if not isinstance(uri, str) or subscriber is None:
             raise InvalidParams("uri must be a string", member="uri")
@@ -243,66 +248,12 @@ class LegacyServer:
             subscriber.unsubscribe(uri)
         return {}
 
-    async def _result(self, caller: LegacyCaller, ctx: Any) -> JsonObject:
-        method: str = ctx.method
-        params: JsonObject = ctx.params or {}
-        view = self._dispatch.view(caller.principal, caller.path)
-        if method in LISTED:
-            return _list(view, method, params, searches=caller.searches)
-        if method in _OF_SESSION:
-            return await self._of_session(caller, ctx, params)
-        listener = FrontListener(ctx, takes_stream=caller.takes_stream)
-        members = {name: msgspec.Raw(encode(value)) for name, value in params.items() if name != "_meta"}
-        meta = params.get("_meta")
-        raw_meta = {key: msgspec.Raw(encode(value)) for key, value in meta.items()} if isinstance(meta, dict) else {}
-        if caller.searches and method == "tools/call":
-            searched = await view.search.answer(members)
-            if isinstance(searched, Chosen):
-                method, members = searched
-            elif searched is not None:
-                return _decoded(searched)
-        asked = read_request(view, method, members, listener.envelope(raw_meta))
-        if not isinstance(asked, Asked):
-            return _decoded(asked)
-        request = with_headers(asked.callee, asked.request, ctx.request.scope["headers"])
-        answer = await self._dispatch.relay(
-            caller.principal, asked.callee, request, request_id=caller.request_id, listener=listener
-        )
-        if answer.result is None:
-            assert answer.error is not None
-            error = decode(answer.error)
-            raise MCPError(answer.error_code, answer.error_text, error.get("data"))
-        check_complete(answer, asked.callee)
-        result = view.shown(asked.callee, answer.result)
-        if method != ctx.method:  # a model's call of a prompt
-            assert isinstance(asked.callee, Prompt), "what is called otherwise than by its name"
-            result = as_tool_result(asked.callee, result)
-        return _decoded(as_legacy(result))
-
-
-def _list(view: View, method: str, params: JsonObject, *, searches: bool) -> JsonObject:
-    if params.get("cursor") is not None:
-        raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
-    if searches and method == "tools/list":
-        return {"tools": [_decoded(tool) for tool in view.search.listed()]}
-    found: JsonObject = decode(view.legacy(method))
-    return found
-
-
-def _decoded(result: RawObject) -> JsonObject:
-    return {member: decode(raw) for member, raw in result.items()}
-
-
-def _takes_urls(ctx: Any) -> bool:
-    capabilities = ctx.session.client_capabilities
-    return bool(capabilities and capabilities.elicitation and capabilities.elicitation.url is not None)
-
 
 async def _never_list(_context: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:
-    """Stand for the capability; the middleware answers."""
-    raise AssertionError("the middleware answers before")
+    """Stand for the capability; `in_session` answers."""
+    raise AssertionError("answered before")
 
 
 async def _never_call(_context: Any, _params: CallToolRequestParams) -> CallToolResult:
-    """Stand for the capability; the middleware answers."""
-    raise AssertionError("the middleware answers before")
+    """Stand for the capability; `in_session` answers."""
+    raise AssertionError("answered before")

@@ -7,6 +7,8 @@ are `mcp_bridge`'s.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,10 @@ import msgspec
 
 from hub import errors
 from hub.exchange import Exchange, Header
+from mcp_bridge import in_session
 from mcp_bridge.dispatch import Dispatch
-from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, read_body, read_message
-from mcp_bridge.listener import NOT_ASKED, Unanswered
+from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, method_of, read_body, read_message
+from mcp_bridge.listener import ASK_S, NOT_ASKED, Unanswered
 from mcp_bridge.listening import LISTEN, Filter, acknowledged, ended, read_filter, told
 from mcp_bridge.search import MODE_HEADER
 from mcp_bridge.subscriptions import Hearer, Subscriptions
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 PREFIX = "/mcp"
 LOAD_S = 30.0
 """How long loading the SDK may take on a slow machine, once."""
+
+OPEN_S = 15.0
+"""How long a call in a session is silent before its answer becomes a stream."""
 
 _NO_ID = b"null"
 _LEGACY = frozenset(version.encode() for version in LEGACY)
@@ -80,7 +86,8 @@ class McpDoor:
             await _refuse(exchange, error, _NO_ID)
             return
         if is_legacy or (not version and _META_VERSION not in bytes(posted.top.get("params", b""))):
-            await self._serve_legacy(exchange, path, searches=searches)
+            if not await self._in_session(exchange, posted, view, searches=searches):
+                await self._serve_legacy(exchange, path, searches=searches)
         else:
             await self._serve_modern(exchange, posted, view, searches=searches)
 
@@ -133,6 +140,51 @@ class McpDoor:
                     await exchange.write(_event(told(request_id, *news)))
                 await exchange.write(_event(b"".join(result_message(request_id, ended(request_id)))))
 
+    async def _in_session(self, exchange: Exchange, posted: Posted, view: View, *, searches: bool) -> bool:
+        """Answer what is posted in a session of the caller's; False: that is the SDK's to do."""
+        session_id = exchange.headers.get(b"mcp-session-id")
+        if self._legacy is None or session_id is None:
+            return False
+        session = self._legacy.session(session_id, exchange.principal)
+        if session is None:
+            return False
+        request_id = posted.top.get("id")
+        if request_id is None or "method" not in posted.top:
+            taken = session.take(posted.top)
+            if taken:
+                await exchange.reply(202, b"")
+            return taken
+        answer = _InSession(exchange, request_id, session)
+        try:
+            _check_id(request_id)
+            method = method_of(posted.top)
+            if method in in_session.OF_SDK:
+                return False
+            caller = in_session.Caller(
+                principal=exchange.principal,
+                session=session,
+                view=view,
+                searches=searches,
+                takes_stream=answer.takes_stream,
+                headers=exchange.raw_headers,
+                request_id=exchange.request_id,
+                listener=answer,
+            )
+            if method in in_session.LISTED:
+                result = await in_session.answer(self._dispatch, caller, method, posted.params)
+            else:
+                with self._legacy.busy(session), answer.kept_open():
+                    async with exchange.until_gone():
+                        with session.call(request_id):
+                            result = await in_session.answer(self._dispatch, caller, method, posted.params)
+        except in_session.CallCancelled:
+            await answer.give(in_session.CANCELLED_ANSWER)
+        except HubError as error:
+            await answer.refuse(error)
+        else:
+            await answer.give(result)
+        return True
+
     async def _serve_legacy(self, exchange: Exchange, path: str, *, searches: bool) -> None:
         self._legacy_wanted.set()
         try:
@@ -144,8 +196,7 @@ class McpDoor:
         assert self._legacy is not None
         from mcp_bridge.server import LegacyCaller  # noqa: PLC0415 - loads the SDK; loaded by `run` before
 
-        accepted = exchange.headers.get(b"accept", b"")
-        takes_stream = b"text/event-stream" in accepted or b"*/*" in accepted or b"text/*" in accepted
+        takes_stream = _takes_stream(exchange)
         caller = LegacyCaller(exchange.principal, path, exchange.request_id, searches, takes_stream=takes_stream)
         scope, receive, send = exchange.asgi()
         try:
@@ -157,10 +208,10 @@ class McpDoor:
 class _Answering:
     """One modern request's answer: JSON, or an event stream once the upstream says something before its result."""
 
-    front = None
-    __slots__ = ("_exchange", "_id")
+    __slots__ = ("_exchange", "_id", "front")
 
     def __init__(self, exchange: Exchange, request_id: msgspec.Raw) -> None:
+        self.front: in_session.Session | None = None
         self._exchange = exchange
         self._id = request_id
 
@@ -198,6 +249,66 @@ class _Answering:
             await self._exchange.write(_event(b"".join(message) if isinstance(message, tuple) else message))
         else:
             await self._exchange.reply(status, message)
+
+
+class _InSession(_Answering):
+    """The same for a request in a session, whose client can be asked on the stream; all errors are JSON-RPC's own."""
+
+    __slots__ = ("_session", "takes_stream")
+
+    def __init__(self, exchange: Exchange, request_id: msgspec.Raw, session: in_session.Session) -> None:
+        super().__init__(exchange, request_id)
+        self.front = self._session = session
+        self.takes_stream = _takes_stream(exchange)
+        """Whether the client can be told anything before its answer."""
+
+    async def opened(self) -> None:
+        """As `Listener.opened`: the answer becomes a stream with the first thing told."""
+
+    async def notified(self, message: bytes) -> None:
+        """As `Listener.notified`."""
+        if self.takes_stream:
+            await super().opened()
+            await self._exchange.write(_event(message))
+
+    async def asked(self, method: str, params: JsonObject) -> JsonObject:
+        """As `Listener.asked`."""
+        if not self.takes_stream:
+            raise in_session.not_asked()
+        return await in_session.ask(self._session, self.notified, method, params, within_s=ASK_S[method])
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """`with`: an answer that is not there after a while becomes a stream, so that no proxy cuts a silent connection."""
+        loop = asyncio.get_running_loop()
+        opening: list[asyncio.Task[None]] = []
+        timer = loop.call_later(OPEN_S, lambda: opening.append(loop.create_task(super(_InSession, self).opened())))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def give(self, result: bytes | Answer) -> None:
+        """Answer with a result, or with an error, of whatever kind."""
+        if isinstance(result, Answer):
+            assert result.error is not None, "results are encoded"
+            await self._end(200, error_message(self._id, result.error))
+        else:
+            await self._end(200, result_message(self._id, result))
+
+    async def refuse(self, error: HubError) -> None:
+        """Answer with an error of the hub's."""
+        row = errors.row_of(error)
+        message = error_message(self._id, errors.mcp(error, self._exchange.request_id))
+        if self._exchange.started or not row.http:
+            await self._end(200, message)
+        else:
+            await self._exchange.reply(row.status, message, headers=errors.extra_headers(error))
+
+
+def _takes_stream(exchange: Exchange) -> bool:
+    accepted = exchange.headers.get(b"accept", b"")
+    return b"text/event-stream" in accepted or b"*/*" in accepted or b"text/*" in accepted
 
 
 def _path(exchange: Exchange) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -55,11 +56,13 @@ def calls_in(work: Callable[[], object]) -> int:
         nonlocal counted
         counted += event in {"call", "c_call"}
 
+    gc.disable()  # what others left behind is not this work's
     sys.setprofile(count)
     try:
         work()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return counted
 
 
