@@ -19,6 +19,7 @@ from mcp_bridge.feed import Feed
 from mcp_bridge.handles import Handles
 from mcp_bridge.legacy import is_legacy
 from mcp_bridge.legacy_tasks import awaited
+from mcp_bridge.line import Line
 from mcp_bridge.listener import Front, Listener, declared, interactive, passed_on
 from mcp_bridge.modern import NotModern
 from mcp_bridge.oauth.credentials import Credential
@@ -82,6 +83,7 @@ class Upstream:
         """Whether it speaks older revisions too; not asked before an older client comes."""
         self._probing = asyncio.Lock()
         self._calls: set[_Stoppable] = set()
+        self._line = Line(server.name, server.concurrency)
         stream = Stream(server.name, self._listen, self._broken)
         self._feed = Feed(server.name, stream, lists_changed=access.lists_changed)
         """What it tells in 2026-07-28 over HTTP, without a connection."""
@@ -101,6 +103,20 @@ class Upstream:
             Overloaded: too many calls or sessions of this kind are under way.
             UpstreamError: no answer, or the server was switched off meanwhile.
         """
+        line, principal_id = self._line, permit.principal.id
+        await line.take(principal_id)
+        try:
+            answer = await self._request(request, permit, listener)
+        except (UpstreamUnavailable, UpstreamTimeout):
+            line.failed()
+            raise
+        else:
+            line.answered()
+        finally:
+            line.leave(principal_id)
+        return answer
+
+    async def _request(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
         if self._api is not None:
             with _Stoppable(self._calls, permit.entry_name):
                 return await self._api.request(request, permit, self._egress)

@@ -369,6 +369,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         cwd=shape.cwd,
         memory_mb=shape.limits.memory_mb,
         cpu_s=shape.limits.cpu_s,
+        concurrency=shape.concurrency,
         headers=tuple(shape.headers.items()),
         auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),

@@ -103,6 +103,8 @@ class Server:
     """For the data of each process of `command`."""
     cpu_s: int = 86_400
     """CPU time of each process of `command`."""
+    concurrency: int = 1000
+    """Calls under way at a time; others wait in line."""
     headers: Headers = field(default=(), repr=False)
     auth: Auth | None = None
     """None: `headers` are all that it needs."""

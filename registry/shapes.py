@@ -261,6 +261,7 @@ class ServerShape(Shape):
     env_file: Annotated[Text | None, Field(alias="envFile")] = None
     cwd: Text | None = None
     limits: ProcessLimitsShape = ProcessLimitsShape()
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
     url: Url | None = None
     headers: HeaderMap = {}
     disabled: bool = False

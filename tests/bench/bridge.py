@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Ground:
 
 
 def _found(body: bytes) -> None:
-    expect("tool_00" in rpc_result(body)["content"][0]["text"], True)
+    expect(bool(json.loads(rpc_result(body)["content"][0]["text"])["found"]), True)
 
 
 def _listed(servers: int) -> Case:

@@ -1,0 +1,108 @@
+"""The calls of one server: so many at a time, others in line until a deadline, and none while it does nothing but fail.
+
+Knows no protocol. One principal gets half of the places at most, so that a caller who keeps calls waiting starves nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+from registry.errors import Overloaded, UpstreamUnavailable
+
+MAX_WAITING = 1024
+WAIT_S = 30.0
+"""How long a call may stand in line."""
+
+FAILURES = 8
+"""So many in a row, and the server is left alone for a while; then one call is let through to see."""
+
+PAUSE_S, MAX_PAUSE_S = 1.0, 30.0
+"""How long it is left alone at first; doubled each time."""
+
+
+class Line:
+    """One server's."""
+
+    def __init__(self, server: str, places: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._places = places
+        self._clock = clock
+        self._taken = 0
+        self._of: Counter[str] = Counter()
+        self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._failures = 0
+        self._again_at = 0.0
+
+    async def take(self, principal_id: str) -> None:
+        """Take a place, which `leave` gives back; wait for one if there is none.
+
+        Raises:
+            Overloaded: too many wait, or it took too long.
+            UpstreamUnavailable: the server does nothing but fail.
+        """
+        if self._failures >= FAILURES:
+            self._check()
+        if self._has_place(principal_id):
+            self._enter(principal_id)
+        else:
+            await self._wait(principal_id)
+
+    def leave(self, principal_id: str) -> None:
+        """Give a place back; the first in line who may have it gets it."""
+        self._taken -= 1
+        self._of[principal_id] -= 1
+        if not self._of[principal_id]:
+            del self._of[principal_id]
+        for waiting, called in self._waiting:
+            if not called.done() and self._has_place(waiting):
+                self._enter(waiting)
+                called.set_result(None)
+                return
+
+    def answered(self) -> None:
+        """The server answered a call, be it with an error."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """The server could not be reached, or did not answer."""
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._again_at = self._clock() + self._pause()
+
+    def _enter(self, principal_id: str) -> None:
+        self._taken += 1
+        self._of[principal_id] += 1
+
+    def _check(self) -> None:
+        left = self._again_at - self._clock()
+        if left > 0:
+            raise UpstreamUnavailable(
+                self._server, f"it failed {self._failures} times in a row; it is asked again in {left:.0f} s"
+            )
+        self._again_at = self._clock() + self._pause()  # the others wait for what becomes of this one
+
+    def _pause(self) -> float:
+        return float(min(PAUSE_S * 2 ** min(self._failures - FAILURES, 10), MAX_PAUSE_S))
+
+    def _has_place(self, principal_id: str) -> bool:
+        return self._taken < self._places and self._of[principal_id] < max(1, self._places // 2)
+
+    async def _wait(self, principal_id: str) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded(f"Too many calls wait for {self._server}; try again.")
+        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((principal_id, called))
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await called
+        except BaseException as error:
+            if called.done() and not called.cancelled():  # the place came too late
+                self.leave(principal_id)
+            if isinstance(error, TimeoutError):
+                raise Overloaded(f"{self._server} has all the calls it may have at a time; try again.") from None
+            raise
+        finally:
+            self._waiting = deque(one for one in self._waiting if one[1] is not called)

@@ -1,0 +1,120 @@
+"""The line before one server: places, who waits, and how long a failing one is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mcp_bridge import line as line_module
+from mcp_bridge.line import FAILURES, MAX_PAUSE_S, MAX_WAITING, PAUSE_S, Line
+from registry.errors import Overloaded, UpstreamUnavailable
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_a_call_waits_until_another_has_ended_and_the_first_in_line_is_next() -> None:
+    line, order = Line("s", 2), []
+    await line.take("a")
+    await line.take("b")
+
+    async def call(name: str) -> None:
+        await line.take(name)
+        order.append(name)
+
+    waiting = [asyncio.create_task(call(name)) for name in ("c", "d")]
+    await turns()
+    assert order == []
+    line.leave("a")
+    await turns()
+    assert order == ["c"]
+    line.leave("b")
+    await asyncio.gather(*waiting)
+    assert order == ["c", "d"]
+
+
+async def test_one_principal_has_half_of_the_places_and_nobody_waits_behind_its_calls() -> None:
+    line = Line("s", 4)
+    for _ in range(2):
+        await line.take("greedy")
+    third = asyncio.create_task(line.take("greedy"))
+    await turns()
+    assert not third.done()
+    await line.take("other")
+    line.leave("other")
+    await turns()
+    assert not third.done()
+    line.leave("greedy")
+    await third
+
+
+async def test_who_leaves_the_line_gives_back_what_was_just_given() -> None:
+    line = Line("s", 1)
+    await line.take("a")
+    leaving, staying = asyncio.create_task(line.take("b")), asyncio.create_task(line.take("c"))
+    await turns()
+    line.leave("a")  # to b, who leaves in the same moment
+    leaving.cancel()
+    await staying
+    assert leaving.cancelled()
+
+
+async def test_a_line_is_bounded_in_length_and_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "WAIT_S", 0.0)
+    line = Line("s", 1)
+    await line.take("a")
+    with pytest.raises(Overloaded, match="at a time"):
+        await line.take("b")
+    monkeypatch.setattr(line_module, "WAIT_S", 30.0)
+    waiting = [asyncio.create_task(line.take("b")) for _ in range(MAX_WAITING)]
+    await turns()
+    with pytest.raises(Overloaded, match="Too many"):
+        await line.take("c")
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
+    line.leave("a")
+    await line.take("c")  # nothing was lost
+
+
+async def test_a_server_that_only_fails_is_left_alone_and_one_call_sees_whether_it_is_back() -> None:
+    clock = Clock()
+    line = Line("s", 9, clock=clock)
+    for number in range(FAILURES + 1):
+        if number == FAILURES:
+            with pytest.raises(UpstreamUnavailable, match="in a row"):
+                await line.take("a")
+            clock.now += PAUSE_S
+        await line.take("a")
+        line.failed()
+        line.leave("a")
+    clock.now += PAUSE_S  # it failed again, so it is left alone for longer
+    with pytest.raises(UpstreamUnavailable):
+        await line.take("a")
+    clock.now += MAX_PAUSE_S
+    await line.take("a")
+    with pytest.raises(UpstreamUnavailable):  # while the one is under way
+        await line.take("b")
+    line.answered()
+    await line.take("b")
+
+
+async def test_an_answer_between_failures_begins_the_count_anew() -> None:
+    line = Line("s", 9)
+    for number in range(3 * FAILURES):
+        await line.take("a")
+        if number % FAILURES:
+            line.failed()
+        else:
+            line.answered()
+        line.leave("a")
