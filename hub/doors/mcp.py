@@ -170,12 +170,12 @@ class McpDoor:
                 request_id=exchange.request_id,
                 listener=answer,
             )
-            if method in in_session.LISTED:
-                result = await in_session.answer(self._dispatch, caller, method, posted.params)
-            else:
-                with self._legacy.busy(session), answer.kept_open():
+            with self._legacy.busy(session):
+                if method in in_session.LISTED:
+                    result = await in_session.answer(self._dispatch, caller, method, posted.params)
+                else:
                     async with exchange.until_gone():
-                        with session.call(request_id):
+                        with answer.kept_open(), session.call(request_id):
                             result = await in_session.answer(self._dispatch, caller, method, posted.params)
         except in_session.CallCancelled:
             await answer.give(in_session.CANCELLED_ANSWER)
