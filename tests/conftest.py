@@ -217,6 +217,43 @@ def _empty_database() -> Path:
     return path
 
 
+IN_TURN = {
+    "a2a": {
+        "test_a2a_instances.py",
+        "test_a2a_matrix.py",
+        "test_a2a_push.py",
+        "test_a2a_slow_readers.py",
+        "test_a2a_streams.py",
+        "test_kill9_peers.py",
+        "test_kill9_push.py",
+        "test_kill9_streams.py",
+        "test_mixed_up_agents.py",
+        "test_tenants_in_every_speech.py",
+    },
+    "mcp": {
+        "test_agent_tasks.py",
+        "test_mcp_bystanders.py",
+        "test_mcp_cancel.py",
+        "test_mcp_ended.py",
+        "test_mcp_legacy_tasks.py",
+        "test_mcp_lossless.py",
+        "test_mcp_misfortunes.py",
+        "test_mcp_parked.py",
+        "test_mcp_subscriptions.py",
+        "test_mcp_tasks.py",
+        "test_supervisor.py",
+    },
+}
+"""Long suites, which take turns in the gate as the groups of foreign parts do; elsewhere all of them run."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave the long suites of the group out whose turn it is not."""
+    turn = os.environ.get("HUBBUB_FOREIGN")  # noqa: TID251
+    others = [names for group, names in IN_TURN.items() if turn in IN_TURN and group != turn]
+    return any(collection_path.name in names for names in others) or None
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything is enabled, a skip is a failure: no test passes by not running."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

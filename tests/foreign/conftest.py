@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.foreign.environments import GROUPS, WANTED
 
-MCP_MODULES = {"test_conformance.py", "test_mcp_clients.py", "test_mcp_kinds.py"}
+MCP_MODULES = {"test_conformance.py", "test_mcp_clients.py", "test_mcp_kinds.py", "test_mcp_tasks.py"}
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
