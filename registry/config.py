@@ -15,33 +15,17 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from registry import toolsets
-from registry.entries import Agent, Auth, Model, Owner, Server, Toolset
-from registry.errors import InvalidRequest
+from registry.declare import ENTRIES
+from registry.entries import Agent, Model, Server, Toolset
+from registry.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape
 from registry.identity import KeySpec
 from registry.judged import JsonObject
+from registry.members import Shape, is_http_url
 from registry.names import model_name_fault, name_fault
-from registry.shapes import (
-    CLIENT_ONLY,
-    AgentShape,
-    FileShape,
-    HubShape,
-    KeyShape,
-    ModelShape,
-    ServerShape,
-    Shape,
-    ToolsetShape,
-    explain,
-    is_http_url,
-    nearest,
-    transport_fault,
-    without_nulls,
-)
+from registry.shapes import FileShape, HubShape, KeyShape, explain, nearest, without_nulls
 from registry.source import Fault, Path, Source, dotted, parse
 
-__all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "read", "stored_entry"]
-
-_FILE_ONLY = ("command", "args", "env", "envFile", "cwd", "openapi")
-"""Members that start processes or read files: the operator's file alone may hold them (surface.md 5)."""
+__all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "read"]
 
 
 class ConfigInvalid(Exception):
@@ -235,7 +219,7 @@ class _Reading:
     def _entry(self, section: str, name: str, shape: Any) -> Any:
         path = (section, name)
         try:
-            entry = _ENTRIES[section](name, shape, self._env(path, shape), "file", True)
+            entry = ENTRIES[section](name, shape, self._env(path, shape), "file", True)
         except ValueError as error:
             self.fault(path, str(error))
             return None
@@ -311,157 +295,3 @@ def _key_spec(key: KeyShape) -> KeySpec:
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         secret=key.key,
     )
-
-
-def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
-    own = {"instructions", "tools", "delegates"} & shape.model_fields_set
-    unavailable = None
-    if shape.model is not None:
-        if shape.url is not None or shape.urls is not None or shape.bridge is not None:
-            raise ValueError("has model, which makes an agent here, and url or bridge, which reach one elsewhere")
-        unavailable = "agents made here cannot be called in this version"
-    elif own:
-        raise ValueError(f"{', '.join(sorted(own))} belong to an agent made here, which needs model")
-    elif shape.bridge is not None:
-        unavailable = f"the bridge to {shape.bridge} is not in this version"
-    elif shape.assistant is not None:
-        raise ValueError("assistant belongs to a bridge")
-    elif shape.url is not None and shape.urls is not None:
-        raise ValueError("has url and urls; an agent with several instances has urls alone")
-    elif shape.url is None and shape.urls is None:
-        raise ValueError(
-            "needs url (an A2A agent; urls for several instances of it), bridge (a platform) or model (an agent made here)"
-        )
-    urls = tuple(shape.urls or ())
-    if urls and shape.grpc_url is not None:
-        raise ValueError("has urls and grpc_url, which is one address; each instance's card says its port of gRPC")
-    return Agent(
-        name=name,
-        url=shape.url or (urls[0] if urls else ""),
-        urls=urls,
-        headers=tuple(shape.headers.items()),
-        owner=owner,
-        trusted=trusted,
-        public_card=shape.card == "public",
-        card_url=shape.card_url,
-        card_keys=tuple(key.model_dump_json(exclude_none=True) for key in shape.card_keys),
-        quarantine_drift=shape.quarantine_drift,
-        grpc_url=shape.grpc_url,
-        detach=shape.detach,
-        shared=shape.share == "team",
-        unavailable=unavailable,
-    )
-
-
-def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, trusted: bool) -> Server:
-    if text := transport_fault(shape):
-        raise ValueError(text)
-    unavailable = None
-    if shape.disabled:
-        unavailable = "it is disabled"
-    return Server(
-        name=name,
-        url=shape.url,
-        openapi=shape.openapi,
-        command=shape.command,
-        args=tuple(shape.args),
-        env=tuple(env.items()),
-        cwd=shape.cwd,
-        memory_mb=shape.limits.memory_mb,
-        cpu_s=shape.limits.cpu_s,
-        concurrency=shape.concurrency,
-        headers=tuple(shape.headers.items()),
-        auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
-        allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
-        denied_tools=tuple(shape.denied_tools),
-        sampling=shape.sampling,
-        is_sse=shape.type == "sse",
-        owner=owner,
-        trusted=trusted,
-        unavailable=unavailable,
-    )
-
-
-def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Model:
-    if shape.deployments and shape.provider is not None:
-        raise ValueError("has provider and deployments; each deployment names its own provider")
-    provider = shape.deployments[0].provider if shape.deployments else shape.provider
-    if provider is None:
-        raise ValueError("provider is missing")
-    upstream = shape.model or ("*" if name.endswith("*") else name)
-    if "*" in upstream and not name.endswith("*"):
-        raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
-    return Model(
-        name=name,
-        provider=provider,
-        model=upstream,
-        base_url=shape.base_url,
-        api_key=shape.api_key,
-        headers=tuple(shape.headers.items()),
-        owner=owner,
-        trusted=trusted,
-        unavailable="several deployments of one model are not in this version" if shape.deployments else None,
-    )
-
-
-_ENTRIES: dict[str, Callable[[str, Any, dict[str, str], Owner, bool], Agent | Server | Model]] = {
-    "agents": _agent,
-    "mcpServers": _server,
-    "models": _model,
-}
-_SECTIONS: dict[str, tuple[str, type[Shape]]] = {
-    "agent": ("agents", AgentShape),
-    "server": ("mcpServers", ServerShape),
-    "model": ("models", ModelShape),
-    "toolset": ("toolsets", ToolsetShape),
-}
-
-
-def stored_entry(kind: str, name: str, body: JsonObject, *, trusted: bool) -> Any:
-    """Read a body of the admin API as the entry `name`; `kind` is `agent`, `server`, `model` or `toolset`.
-
-    A `name` in the body is not looked at. `trusted` says that the admin key wrote it.
-
-    Raises:
-        InvalidRequest: names every member that is wrong, or that only the file may hold.
-    """
-    section, of_shape = _SECTIONS[kind]
-    if text := model_name_fault(name) if kind == "model" else name_fault(name):
-        raise InvalidRequest(f"name: {text}", member="name")
-    members = {member: item for member, item in body.items() if member != "name"}
-    for member in _FILE_ONLY:
-        if kind == "server" and member in members and not (member == "openapi" and is_http_url(members[member])):
-            raise InvalidRequest(
-                f"{member} stands in hub.yaml only: it starts a process or reads a file", member=member
-            )
-    for member, item in members.items():
-        if _has_variable(item):
-            raise InvalidRequest(f"{member}: ${{…}} is read in hub.yaml only", member=member)
-    if kind == "server":
-        members = {member: item for member, item in members.items() if member not in CLIENT_ONLY}
-    try:
-        shape = of_shape.model_validate(without_nulls(members, (section, name)))
-        if isinstance(shape, ToolsetShape):
-            return toolsets.stored_toolset(name, shape)
-        return _ENTRIES[section](name, shape, {}, "api", trusted)
-    except ValidationError as error:
-        raise _refusal(error, (section, name)) from None
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
-
-
-def _refusal(error: ValidationError, at: Path) -> InvalidRequest:
-    texts, first = [], None
-    for detail in error.errors(include_url=False, include_context=True):
-        path, text = explain({**detail, "loc": (*at, *detail["loc"])})
-        first = first or next(iter(detail["loc"]), None)
-        texts.append(f"{dotted(path[2:])}: {text}" if path[2:] else text)
-    return InvalidRequest("; ".join(texts), member=None if first is None else str(first))
-
-
-def _has_variable(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_variable(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_has_variable(item) for item in value)
-    return isinstance(value, str) and "${" in value

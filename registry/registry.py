@@ -17,7 +17,7 @@ from sqlmodel import Session, col, delete, func, select
 from registry import listings
 from registry.access import SEPARATOR
 from registry.catalog import Catalog
-from registry.config import Declared, stored_entry
+from registry.config import Declared
 from registry.db import Database
 from registry.entries import (
     Agent,
@@ -39,6 +39,7 @@ from registry.keys import Keys
 from registry.listings import Listed
 from registry.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
 from registry.secrets import Sealer, SecretKeyInvalid
+from registry.stored import stored_entry
 
 logger = logging.getLogger(__name__)
 

@@ -7,162 +7,39 @@ from __future__ import annotations
 
 import difflib
 import re
-from ipaddress import ip_network
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, Field
 from pydantic_core import ErrorDetails
 
-from registry.access import Grant
-
-MIN_KEY_CHARS = 20
-"""Keys written in the file (surface.md 3): shorter ones are guessed."""
-
-MIN_SECRET_CHARS = 32
-"""Sealing keys: as long as the cipher's own key."""
-
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
-_TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
-_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        port_is_valid = parts.port != 0
-    except ValueError:
-        port_is_valid = False
-    if (
-        not port_is_valid
-        or parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or re.search(r"[\s\x00-\x1f]", text)
-    ):
-        raise ValueError("must be an http:// or https:// address")
-    return text
-
-
-def is_http_url(value: object) -> bool:
-    """Whether a value is written as an address, not as a file's path."""
-    return isinstance(value, str) and value.startswith(("http://", "https://"))
-
-
-def _public_url(text: str) -> str:
-    if urlsplit(_url(text)).query or urlsplit(text).fragment:
-        raise ValueError("must be an address without ? and #")
-    return text.rstrip("/")
-
-
-def _origin(text: str) -> str:
-    parts = urlsplit(_url(text))
-    if text != f"{parts.scheme}://{parts.netloc}":
-        raise ValueError("must be an origin as browsers send it, such as https://app.example")
-    return text.lower()
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ip_network(text))
-    except ValueError:
-        raise ValueError("must be a network such as 10.20.0.0/16, with zeros behind its prefix") from None
-
-
-def _proxy(text: str) -> str:
-    if urlsplit(text).scheme != "http" or not urlsplit(text).hostname:
-        raise ValueError("must be an HTTP proxy such as http://proxy.example:3128")
-    return text
-
-
-def _database(text: str) -> str:
-    if text.startswith(("postgresql://", "postgres://")):
-        raise ValueError("this version keeps its data in SQLite; write sqlite:///path/to/file.db")
-    if not re.fullmatch(r"sqlite:///[^:?].*", text):
-        raise ValueError("must read sqlite:///path/to/file.db")
-    return text
-
-
-def _grpc_url(text: str) -> str:
-    if not re.fullmatch(r"(https?://)?[^/\s:@]+:[0-9]{1,5}|(https?://)?\[[0-9a-fA-F:.]+\]:[0-9]{1,5}", text):
-        raise ValueError("must read host:port, or https://host:port for TLS")
-    _url(text if "://" in text else f"http://{text}")
-    return text
-
-
-def _all_different(texts: list[str]) -> list[str]:
-    if len(set(texts)) < len(texts):
-        raise ValueError("has one twice")
-    return texts
-
-
-def _header_map(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a header name")
-        if not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"the value of {name} holds a character that a header cannot hold")
-    return headers
-
-
-def _long(text: str, least: int) -> str:
-    if len(text) < least:
-        raise ValueError(f"needs at least {least} characters")
-    return text
-
-
-def _grant(text: str) -> str:
-    Grant.parse(text)
-    return text
-
-
-def check_key_name(name: str) -> str:
-    """Return `name` if a key may be called so; raises `ValueError` with the rule."""
-    if not _KEY_NAME.fullmatch(name):
-        raise ValueError("a key's name has at most 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")
-    return name
-
-
-def check_team_alias(alias: str) -> str:
-    """Return `alias` if a team may be called so; raises `ValueError` with the rule. No alias reads like a team's id."""
-    if not _TEAM_ALIAS.fullmatch(alias):
-        raise ValueError(
-            "a team's alias has at most 64 of a-z 0-9 . _ -, begins with a letter or digit, not with team_"
-        )
-    return alias
-
-
-def _scope(text: str) -> str:
-    if not _SCOPE.fullmatch(text):
-        raise ValueError("must be one scope, without spaces and quotes")
-    return text
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):  # pydantic would read true as 1
-        raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors
-    return value
-
-
-PositiveInt = Annotated[int, BeforeValidator(_number), Field(gt=0)]
-MAX_INSTANCES = 32
-"""Of one agent: each call looks at all of them."""
-
-PositiveFloat = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Port = Annotated[int, BeforeValidator(_number), Field(ge=1, le=65535)]
-Url = Annotated[str, AfterValidator(_url)]
-HeaderMap = Annotated[dict[str, str], AfterValidator(_header_map)]
-KeyText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_KEY_CHARS))]
-SecretText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_SECRET_CHARS))]
-GrantText = Annotated[str, AfterValidator(_grant)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Shape(BaseModel):
-    """A map whose members are all known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from registry.entry_shapes import (
+    AgentShape,
+    AuthShape,
+    DeploymentShape,
+    JwkShape,
+    Mode,
+    ModelShape,
+    ProcessLimitsShape,
+    ServerShape,
+    ToolsetShape,
+    ToolShape,
+)
+from registry.members import (
+    DatabaseUrl,
+    GrantText,
+    KeyName,
+    KeyText,
+    Network,
+    Origin,
+    Port,
+    PositiveFloat,
+    PositiveInt,
+    ProxyUrl,
+    PublicUrl,
+    SecretText,
+    Shape,
+    Text,
+)
 
 
 class LimitsShape(Shape):
@@ -183,195 +60,17 @@ class LimitsShape(Shape):
 class HubShape(Shape):
     """`hub`: the hub itself."""
 
-    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
-    database: Annotated[str, AfterValidator(_database)] = "sqlite:///hubbub.db"
+    public_url: PublicUrl | None = None
+    database: DatabaseUrl = "sqlite:///hubbub.db"
     valkey: Text | None = None
     admin_key: KeyText | None = None
     grpc_port: Port | None = None
-    egress_allow: list[Annotated[str, AfterValidator(_network)]] = []
-    egress_proxy: Annotated[str, AfterValidator(_proxy)] | None = None
-    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []
-    allowed_origins: list[Annotated[str, AfterValidator(_origin)]] = []
+    egress_allow: list[Network] = []
+    egress_proxy: ProxyUrl | None = None
+    trusted_proxies: list[Network] = []
+    allowed_origins: list[Origin] = []
     secret_keys: list[SecretText] = []
     limits: LimitsShape = LimitsShape()
-
-
-class DeploymentShape(Shape):
-    """One of several places where a model runs."""
-
-    provider: Text
-    model: Text | None = None
-    base_url: Url | None = None
-    api_key: Text | None = None
-    weight: PositiveFloat = 1.0
-
-
-class ModelShape(Shape):
-    """One member of `models`."""
-
-    provider: Text | None = None
-    model: Text | None = None
-    base_url: Url | None = None
-    api_key: Text | None = None
-    headers: HeaderMap = {}
-    fallbacks: list[Text] = []
-    deployments: list[DeploymentShape] = []
-
-
-class AuthShape(Shape):
-    """How the hub signs in at an MCP server; which members are needed depends on the type."""
-
-    type: Literal["client_credentials", "user_oauth", "token_exchange"]
-    client_id: Text | None = None
-    client_secret: Text | None = None
-    issuer: Url | None = None
-    token_url: Url | None = None
-    scopes: list[Annotated[str, AfterValidator(_scope)]] = []
-    audience: Text | None = None
-
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> AuthShape:
-        if self.client_id is None and self.type != "user_oauth":
-            raise ValueError(f"of type {self.type} needs client_id")
-        if self.client_id is None and self.client_secret is not None:
-            raise ValueError("has client_secret, which belongs to a client_id")
-        if self.client_secret is None and self.type == "client_credentials":
-            raise ValueError("of type client_credentials needs client_secret")
-        if self.token_url is not None and self.type == "user_oauth":
-            raise ValueError("of type user_oauth needs issuer in the place of token_url: users sign in there too")
-        if self.audience is not None and self.type != "token_exchange":
-            raise ValueError("has audience, which belongs to type token_exchange")
-        return self
-
-
-class ProcessLimitsShape(Shape):
-    """`limits` of a server with `command`: for each of its processes."""
-
-    memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 4096
-    cpu_s: Annotated[int, Field(ge=1, le=1 << 30)] = 86_400
-
-
-class ServerShape(Shape):
-    """One member of `mcpServers`: the shape of Cursor and Claude, and the hub's additions."""
-
-    type: Literal["stdio", "http", "streamable-http", "streamable_http", "streamableHttp", "sse"] | None = None
-    command: Text | None = None
-    args: list[str] = []
-    env: dict[str, str] = {}
-    env_file: Annotated[Text | None, Field(alias="envFile")] = None
-    cwd: Text | None = None
-    limits: ProcessLimitsShape = ProcessLimitsShape()
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    url: Url | None = None
-    headers: HeaderMap = {}
-    disabled: bool = False
-    allowed_tools: list[Text] | None = None
-    denied_tools: list[Text] = []
-    sampling: bool = False
-    openapi: Text | None = None
-    auth: AuthShape | None = None
-
-
-def transport_fault(shape: ServerShape) -> str | None:
-    """Say which members of an MCP server do not go together; None: they do."""
-    if shape.command is None and shape.url is None and shape.openapi is None:
-        return "needs url (Streamable HTTP), command (stdio) or openapi (a document)"
-    if shape.command is not None and (shape.url is not None or shape.openapi is not None):
-        return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
-    if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
-        return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
-    process = {"args", "cwd", "env", "env_file", "limits"} & shape.model_fields_set
-    if shape.command is None and any(getattr(shape, member) for member in process):
-        return "args, cwd, env, envFile and limits belong to a server with command"
-    if shape.url is None and (shape.auth is not None or (shape.headers and shape.openapi is None)):
-        return "headers and auth belong to a server with url"
-    if shape.openapi is not None and shape.type is not None:
-        return "has openapi and type, which tells MCP transports apart"
-    if shape.auth is not None and "authorization" in map(str.lower, shape.headers):
-        return "has auth and an Authorization header; one of the two signs in"
-    return None
-
-
-CLIENT_ONLY = frozenset(
-    {
-        "alwaysAllow",
-        "autoApprove",
-        "description",
-        "dev",
-        "gallery",
-        "icon",
-        "name",
-        "startup_timeout_sec",
-        "timeout",
-        "tool_timeout_sec",
-        "trust",
-        "version",
-    }
-)
-"""Members of an MCP server that only a client uses. One that narrows what may be called never belongs here."""
-
-
-Mode = Literal["search", "full"]
-"""How tools are listed: three that search, or all."""
-
-
-class ToolShape(Shape):
-    """One item of a toolset's `tools`; written as a text it is `tool` alone."""
-
-    tool: Text
-    alias: Annotated[Text | None, Field(alias="as")] = None
-    description: Text | None = None
-
-
-class ToolsetShape(Shape):
-    """One member of `toolsets`."""
-
-    description: str | None = None
-    mode: Mode | None = None
-    tools: list[Annotated[ToolShape, BeforeValidator(lambda item: {"tool": item} if isinstance(item, str) else item)]]
-
-
-class JwkShape(BaseModel):
-    """A public key (RFC 7517); members that do not name it are left out."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-    kty: Literal["EC", "RSA", "OKP"]
-    alg: Text | None = None
-    crv: Text | None = None
-    x: Text | None = None
-    y: Text | None = None
-    n: Text | None = None
-    e: Text | None = None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> JwkShape:
-        needed = {"EC": ("crv", "x", "y"), "RSA": ("n", "e"), "OKP": ("crv", "x")}[self.kty]
-        if absent := [member for member in needed if getattr(self, member) is None]:
-            raise ValueError(f"a key of kty {self.kty} needs {', '.join(absent)}")
-        return self
-
-
-class AgentShape(Shape):
-    """One member of `agents`: an A2A agent, a bridge to a platform, or an agent made here."""
-
-    url: Url | None = None
-    urls: Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)] | None = (
-        None
-    )
-    headers: HeaderMap = {}
-    card: Literal["public"] | None = None
-    card_url: Url | None = None
-    card_keys: list[JwkShape] = []
-    quarantine_drift: bool = False
-    grpc_url: Annotated[str, AfterValidator(_grpc_url)] | None = None
-    detach: bool = False
-    share: Literal["team"] | None = None
-    bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
-    assistant: Text | None = None
-    model: Text | None = None
-    instructions: str | None = None
-    tools: list[Text] = []
-    delegates: bool = False
 
 
 class KeyLimitsShape(Shape):
@@ -390,7 +89,7 @@ class BudgetShape(Shape):
 class KeyShape(Shape):
     """One item of `keys`."""
 
-    name: Annotated[str, AfterValidator(check_key_name)]
+    name: KeyName
     key: KeyText
     allow: list[GrantText]
     team: Text | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from registry.access import SEPARATOR
 from registry.entries import Owner, Presented, Toolset
-from registry.shapes import ToolsetShape, ToolShape
+from registry.entry_shapes import ToolsetShape, ToolShape
 
 SEARCH_NAMES = ("search_tools", "describe_tool", "call_tool")
 """What the tools of search mode are called: no tool of a toolset can be."""

@@ -14,11 +14,12 @@ from hub.api.access import ServicesNow, needs
 from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
 from registry.access import GrantInvalid, Grants
+from registry.entry_shapes import Mode
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal
 from registry.keys import grants_of
+from registry.members import check_key_name
 from registry.models import ApiKey
-from registry.shapes import Mode, check_key_name
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 Caller = Annotated[Principal, Depends(needs("keys"))]

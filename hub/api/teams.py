@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from hub.api.access import ServicesNow, needs
 from registry.identity import Principal
+from registry.members import check_team_alias
 from registry.models import Team
-from registry.shapes import check_team_alias
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Caller = Annotated[Principal, Depends(needs("teams"))]

@@ -9,7 +9,7 @@ import click
 from hub.cli.common import config_option
 from hub.settings import DEFAULT_FILE, find, load
 from registry.config import ConfigInvalid, Declared, Fault
-from registry.shapes import is_http_url
+from registry.members import is_http_url
 
 
 @click.command("check")

@@ -14,8 +14,8 @@ from registry.access import GrantInvalid, Grants
 from registry.config import Declared
 from registry.identity import KeySpec
 from registry.keys import Keys, grants_of
+from registry.members import check_key_name
 from registry.models import ApiKey, Team
-from registry.shapes import check_key_name
 from registry.teams import Teams
 
 

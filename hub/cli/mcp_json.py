@@ -7,9 +7,10 @@ import re
 from typing import Any
 
 from registry.config import ConfigInvalid, Fault
+from registry.entry_shapes import CLIENT_ONLY
 from registry.judged import JsonObject
 from registry.names import name_fault
-from registry.shapes import CLIENT_ONLY, known_members
+from registry.shapes import known_members
 
 _COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])', re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(?:(input):([^}]+)|(/|[A-Za-z]\w*))\}", re.ASCII)

@@ -12,7 +12,7 @@ import click
 
 from hub.cli.common import config_option, database_of, declared_by, table, told
 from registry.keys import Keys
-from registry.shapes import check_team_alias
+from registry.members import check_team_alias
 from registry.teams import Teams
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from registry.egress.http import Incoming, OpenPermit, Outgoing, Sender
 from registry.entries import Server
 from registry.errors import Overloaded, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.judged import JsonObject, decode, encode
-from registry.shapes import is_http_url
+from registry.members import is_http_url
 from registry.source import Fault
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.config import ConfigInvalid, Declared, HubSettings, read, stored_entry
+from registry.config import ConfigInvalid, Declared, HubSettings, read
 from registry.entries import Auth
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.names import name_fault
+from registry.stored import stored_entry
 
 ENVIRON = {
     "HUBBUB_ADMIN_KEY": "a" * 30,

@@ -4,9 +4,9 @@ from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec
 from registry.keys import Keys
+from registry.members import check_team_alias
 from registry.models import Team
 from registry.secrets import digest
-from registry.shapes import check_team_alias
 from registry.teams import Teams
 
 SECRET = "s" * 20

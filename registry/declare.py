@@ -1,0 +1,107 @@
+"""From the shapes of agents, MCP servers and models to their entries; refuses members that do not go together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from registry.entries import Agent, Auth, Model, Owner, Server
+from registry.entry_shapes import AgentShape, ModelShape, ServerShape, transport_fault
+
+
+def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
+    own = {"instructions", "tools", "delegates"} & shape.model_fields_set
+    unavailable = None
+    if shape.model is not None:
+        if shape.url is not None or shape.urls is not None or shape.bridge is not None:
+            raise ValueError("has model, which makes an agent here, and url or bridge, which reach one elsewhere")
+        unavailable = "agents made here cannot be called in this version"
+    elif own:
+        raise ValueError(f"{', '.join(sorted(own))} belong to an agent made here, which needs model")
+    elif shape.bridge is not None:
+        unavailable = f"the bridge to {shape.bridge} is not in this version"
+    elif shape.assistant is not None:
+        raise ValueError("assistant belongs to a bridge")
+    elif shape.url is not None and shape.urls is not None:
+        raise ValueError("has url and urls; an agent with several instances has urls alone")
+    elif shape.url is None and shape.urls is None:
+        raise ValueError(
+            "needs url (an A2A agent; urls for several instances of it), bridge (a platform) or model (an agent made here)"
+        )
+    urls = tuple(shape.urls or ())
+    if urls and shape.grpc_url is not None:
+        raise ValueError("has urls and grpc_url, which is one address; each instance's card says its port of gRPC")
+    return Agent(
+        name=name,
+        url=shape.url or (urls[0] if urls else ""),
+        urls=urls,
+        headers=tuple(shape.headers.items()),
+        owner=owner,
+        trusted=trusted,
+        public_card=shape.card == "public",
+        card_url=shape.card_url,
+        card_keys=tuple(key.model_dump_json(exclude_none=True) for key in shape.card_keys),
+        quarantine_drift=shape.quarantine_drift,
+        grpc_url=shape.grpc_url,
+        detach=shape.detach,
+        shared=shape.share == "team",
+        unavailable=unavailable,
+    )
+
+
+def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, trusted: bool) -> Server:
+    if text := transport_fault(shape):
+        raise ValueError(text)
+    unavailable = None
+    if shape.disabled:
+        unavailable = "it is disabled"
+    return Server(
+        name=name,
+        url=shape.url,
+        openapi=shape.openapi,
+        command=shape.command,
+        args=tuple(shape.args),
+        env=tuple(env.items()),
+        cwd=shape.cwd,
+        memory_mb=shape.limits.memory_mb,
+        cpu_s=shape.limits.cpu_s,
+        concurrency=shape.concurrency,
+        headers=tuple(shape.headers.items()),
+        auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
+        allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
+        denied_tools=tuple(shape.denied_tools),
+        sampling=shape.sampling,
+        is_sse=shape.type == "sse",
+        owner=owner,
+        trusted=trusted,
+        unavailable=unavailable,
+    )
+
+
+def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Model:
+    if shape.deployments and shape.provider is not None:
+        raise ValueError("has provider and deployments; each deployment names its own provider")
+    provider = shape.deployments[0].provider if shape.deployments else shape.provider
+    if provider is None:
+        raise ValueError("provider is missing")
+    upstream = shape.model or ("*" if name.endswith("*") else name)
+    if "*" in upstream and not name.endswith("*"):
+        raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
+    return Model(
+        name=name,
+        provider=provider,
+        model=upstream,
+        base_url=shape.base_url,
+        api_key=shape.api_key,
+        headers=tuple(shape.headers.items()),
+        owner=owner,
+        trusted=trusted,
+        unavailable="several deployments of one model are not in this version" if shape.deployments else None,
+    )
+
+
+ENTRIES: dict[str, Callable[[str, Any, dict[str, str], Owner, bool], Agent | Server | Model]] = {
+    "agents": _agent,
+    "mcpServers": _server,
+    "models": _model,
+}

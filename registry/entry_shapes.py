@@ -1,0 +1,185 @@
+"""The shapes of entries in hub.yaml and the admin API: models, MCP servers, toolsets, agents (surface.md 3). Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from registry.members import GrpcUrl, HeaderMap, Instances, PositiveFloat, Scope, Shape, Text, Url
+
+
+class DeploymentShape(Shape):
+    """One of several places where a model runs."""
+
+    provider: Text
+    model: Text | None = None
+    base_url: Url | None = None
+    api_key: Text | None = None
+    weight: PositiveFloat = 1.0
+
+
+class ModelShape(Shape):
+    """One member of `models`."""
+
+    provider: Text | None = None
+    model: Text | None = None
+    base_url: Url | None = None
+    api_key: Text | None = None
+    headers: HeaderMap = {}
+    fallbacks: list[Text] = []
+    deployments: list[DeploymentShape] = []
+
+
+class AuthShape(Shape):
+    """How the hub signs in at an MCP server; which members are needed depends on the type."""
+
+    type: Literal["client_credentials", "user_oauth", "token_exchange"]
+    client_id: Text | None = None
+    client_secret: Text | None = None
+    issuer: Url | None = None
+    token_url: Url | None = None
+    scopes: list[Scope] = []
+    audience: Text | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> AuthShape:
+        if self.client_id is None and self.type != "user_oauth":
+            raise ValueError(f"of type {self.type} needs client_id")
+        if self.client_id is None and self.client_secret is not None:
+            raise ValueError("has client_secret, which belongs to a client_id")
+        if self.client_secret is None and self.type == "client_credentials":
+            raise ValueError("of type client_credentials needs client_secret")
+        if self.token_url is not None and self.type == "user_oauth":
+            raise ValueError("of type user_oauth needs issuer in the place of token_url: users sign in there too")
+        if self.audience is not None and self.type != "token_exchange":
+            raise ValueError("has audience, which belongs to type token_exchange")
+        return self
+
+
+class ProcessLimitsShape(Shape):
+    """`limits` of a server with `command`: for each of its processes."""
+
+    memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 4096
+    cpu_s: Annotated[int, Field(ge=1, le=1 << 30)] = 86_400
+
+
+class ServerShape(Shape):
+    """One member of `mcpServers`: the shape of Cursor and Claude, and the hub's additions."""
+
+    type: Literal["stdio", "http", "streamable-http", "streamable_http", "streamableHttp", "sse"] | None = None
+    command: Text | None = None
+    args: list[str] = []
+    env: dict[str, str] = {}
+    env_file: Annotated[Text | None, Field(alias="envFile")] = None
+    cwd: Text | None = None
+    limits: ProcessLimitsShape = ProcessLimitsShape()
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    url: Url | None = None
+    headers: HeaderMap = {}
+    disabled: bool = False
+    allowed_tools: list[Text] | None = None
+    denied_tools: list[Text] = []
+    sampling: bool = False
+    openapi: Text | None = None
+    auth: AuthShape | None = None
+
+
+def transport_fault(shape: ServerShape) -> str | None:
+    """Say which members of an MCP server do not go together; None: they do."""
+    if shape.command is None and shape.url is None and shape.openapi is None:
+        return "needs url (Streamable HTTP), command (stdio) or openapi (a document)"
+    if shape.command is not None and (shape.url is not None or shape.openapi is not None):
+        return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
+    if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
+        return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
+    process = {"args", "cwd", "env", "env_file", "limits"} & shape.model_fields_set
+    if shape.command is None and any(getattr(shape, member) for member in process):
+        return "args, cwd, env, envFile and limits belong to a server with command"
+    if shape.url is None and (shape.auth is not None or (shape.headers and shape.openapi is None)):
+        return "headers and auth belong to a server with url"
+    if shape.openapi is not None and shape.type is not None:
+        return "has openapi and type, which tells MCP transports apart"
+    if shape.auth is not None and "authorization" in map(str.lower, shape.headers):
+        return "has auth and an Authorization header; one of the two signs in"
+    return None
+
+
+CLIENT_ONLY = frozenset(
+    {
+        "alwaysAllow",
+        "autoApprove",
+        "description",
+        "dev",
+        "gallery",
+        "icon",
+        "name",
+        "startup_timeout_sec",
+        "timeout",
+        "tool_timeout_sec",
+        "trust",
+        "version",
+    }
+)
+"""Members of an MCP server that only a client uses. One that narrows what may be called never belongs here."""
+
+
+Mode = Literal["search", "full"]
+"""How tools are listed: three that search, or all."""
+
+
+class ToolShape(Shape):
+    """One item of a toolset's `tools`; written as a text it is `tool` alone."""
+
+    tool: Text
+    alias: Annotated[Text | None, Field(alias="as")] = None
+    description: Text | None = None
+
+
+class ToolsetShape(Shape):
+    """One member of `toolsets`."""
+
+    description: str | None = None
+    mode: Mode | None = None
+    tools: list[Annotated[ToolShape, BeforeValidator(lambda item: {"tool": item} if isinstance(item, str) else item)]]
+
+
+class JwkShape(BaseModel):
+    """A public key (RFC 7517); members that do not name it are left out."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    kty: Literal["EC", "RSA", "OKP"]
+    alg: Text | None = None
+    crv: Text | None = None
+    x: Text | None = None
+    y: Text | None = None
+    n: Text | None = None
+    e: Text | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> JwkShape:
+        needed = {"EC": ("crv", "x", "y"), "RSA": ("n", "e"), "OKP": ("crv", "x")}[self.kty]
+        if absent := [member for member in needed if getattr(self, member) is None]:
+            raise ValueError(f"a key of kty {self.kty} needs {', '.join(absent)}")
+        return self
+
+
+class AgentShape(Shape):
+    """One member of `agents`: an A2A agent, a bridge to a platform, or an agent made here."""
+
+    url: Url | None = None
+    urls: Instances | None = None
+    headers: HeaderMap = {}
+    card: Literal["public"] | None = None
+    card_url: Url | None = None
+    card_keys: list[JwkShape] = []
+    quarantine_drift: bool = False
+    grpc_url: GrpcUrl | None = None
+    detach: bool = False
+    share: Literal["team"] | None = None
+    bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
+    assistant: Text | None = None
+    model: Text | None = None
+    instructions: str | None = None
+    tools: list[Text] = []
+    delegates: bool = False

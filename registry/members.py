@@ -1,0 +1,169 @@
+"""What a member of hub.yaml or of an admin API body may hold: annotated types, shared by all shapes. Pure."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from registry.access import Grant
+
+MIN_KEY_CHARS = 20
+"""Keys written in the file (surface.md 3): shorter ones are guessed."""
+
+MIN_SECRET_CHARS = 32
+"""Sealing keys: as long as the cipher's own key."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
+_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port_is_valid = parts.port != 0
+    except ValueError:
+        port_is_valid = False
+    if (
+        not port_is_valid
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or re.search(r"[\s\x00-\x1f]", text)
+    ):
+        raise ValueError("must be an http:// or https:// address")
+    return text
+
+
+def is_http_url(value: object) -> bool:
+    """Whether a value is written as an address, not as a file's path."""
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _public_url(text: str) -> str:
+    if urlsplit(_url(text)).query or urlsplit(text).fragment:
+        raise ValueError("must be an address without ? and #")
+    return text.rstrip("/")
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(_url(text))
+    if text != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError("must be an origin as browsers send it, such as https://app.example")
+    return text.lower()
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("must be a network such as 10.20.0.0/16, with zeros behind its prefix") from None
+
+
+def _proxy(text: str) -> str:
+    if urlsplit(text).scheme != "http" or not urlsplit(text).hostname:
+        raise ValueError("must be an HTTP proxy such as http://proxy.example:3128")
+    return text
+
+
+def _database(text: str) -> str:
+    if text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("this version keeps its data in SQLite; write sqlite:///path/to/file.db")
+    if not re.fullmatch(r"sqlite:///[^:?].*", text):
+        raise ValueError("must read sqlite:///path/to/file.db")
+    return text
+
+
+def _grpc_url(text: str) -> str:
+    if not re.fullmatch(r"(https?://)?[^/\s:@]+:[0-9]{1,5}|(https?://)?\[[0-9a-fA-F:.]+\]:[0-9]{1,5}", text):
+        raise ValueError("must read host:port, or https://host:port for TLS")
+    _url(text if "://" in text else f"http://{text}")
+    return text
+
+
+def _all_different(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
+        raise ValueError("has one twice")
+    return texts
+
+
+def _header_map(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the value of {name} holds a character that a header cannot hold")
+    return headers
+
+
+def _long(text: str, least: int) -> str:
+    if len(text) < least:
+        raise ValueError(f"needs at least {least} characters")
+    return text
+
+
+def _grant(text: str) -> str:
+    Grant.parse(text)
+    return text
+
+
+def check_key_name(name: str) -> str:
+    """Return `name` if a key may be called so; raises `ValueError` with the rule."""
+    if not _KEY_NAME.fullmatch(name):
+        raise ValueError("a key's name has at most 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")
+    return name
+
+
+def check_team_alias(alias: str) -> str:
+    """Return `alias` if a team may be called so; raises `ValueError` with the rule. No alias reads like a team's id."""
+    if not _TEAM_ALIAS.fullmatch(alias):
+        raise ValueError(
+            "a team's alias has at most 64 of a-z 0-9 . _ -, begins with a letter or digit, not with team_"
+        )
+    return alias
+
+
+def _scope(text: str) -> str:
+    if not _SCOPE.fullmatch(text):
+        raise ValueError("must be one scope, without spaces and quotes")
+    return text
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would read true as 1
+        raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors
+    return value
+
+
+PositiveInt = Annotated[int, BeforeValidator(_number), Field(gt=0)]
+MAX_INSTANCES = 32
+"""Of one agent: each call looks at all of them."""
+
+PositiveFloat = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, BeforeValidator(_number), Field(ge=1, le=65535)]
+Url = Annotated[str, AfterValidator(_url)]
+HeaderMap = Annotated[dict[str, str], AfterValidator(_header_map)]
+KeyText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_KEY_CHARS))]
+SecretText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_SECRET_CHARS))]
+GrantText = Annotated[str, AfterValidator(_grant)]
+Text = Annotated[str, Field(min_length=1)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[str, AfterValidator(_network)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy)]
+GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
+Scope = Annotated[str, AfterValidator(_scope)]
+Instances = Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)]
+KeyName = Annotated[str, AfterValidator(check_key_name)]
+
+
+class Shape(BaseModel):
+    """A map whose members are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
