@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from agents.call import AgentCaller
 from agents.discovery import Discovery
 from agents.publishing import Publisher
 from agents.push_callback import Callbacks
 from agents.signing import Signatures
-from hub.agent_side import Ground, Part, agent_side
+from hub.agent_side import Ground, agent_side
 from hub.mcp_side import mcp_side
 from llm.ports import Provider
 from llm.providers.offline import Offline
@@ -34,6 +35,7 @@ from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
 from registry.gate import Gate, Settled
 from registry.identity import HUB, Principal
+from registry.kept import Kept
 from registry.keys import Keys
 from registry.registry import Registry
 from registry.schema import migrate
@@ -75,6 +77,7 @@ class Services:
     connect: Connect
     children: Children
     sealer: Sealer
+    kept: Kept
     made_admin_key: str | None
     """The admin key in clear, if it was made just now; never again."""
 
@@ -113,22 +116,20 @@ async def open_services(
         egress = _way_out(hub)
         stack.push_async_callback(egress.aclose)
         secrets_of = sealer(declared)
+        kept = Kept(database, sealer=secrets_of, days=hub.limits.kept_days)
         registry = Registry(database, secrets_of, keys)
         gate = make_gate(usage.record)
         ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
-        compatible = OpenAICompatible(egress, keys=environment)
-        providers: dict[str, Provider] = {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
+        providers = _providers(egress, environment)
         chat = Chat(lambda: registry.catalog, gate=gate, providers=providers, tools=mcp.dispatch, public_url=public_url)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()
-        background = await stack.enter_async_context(asyncio.TaskGroup())
-        parts: tuple[Part, ...] = (usage, *agents.parts, *mcp.parts)
-        running = [background.create_task(work) for work in (registry.watch(), *(part.run() for part in parts))]
-        stack.callback(_cancel, running)
+        parts = (usage, kept, *agents.parts, *mcp.parts)
+        await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
             declared=declared,
@@ -152,8 +153,14 @@ async def open_services(
             connect=mcp.connect,
             children=mcp.children,
             sealer=secrets_of,
+            kept=kept,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
+
+
+def _providers(egress: Egress, environment: Mapping[str, str]) -> dict[str, Provider]:
+    compatible = OpenAICompatible(egress, keys=environment)
+    return {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
 
 
 def _way_out(hub: HubSettings) -> Egress:
@@ -171,9 +178,16 @@ def _way_out(hub: HubSettings) -> Egress:
     )
 
 
-def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+async def _start(stack: AsyncExitStack, works: list[Coroutine[Any, Any, None]]) -> None:
+    """Have `works` run in the background until `stack` is left."""
+    background = await stack.enter_async_context(asyncio.TaskGroup())
+    running = [background.create_task(work) for work in works]
+
+    def cancel() -> None:
+        for task in running:
+            task.cancel()
+
+    stack.callback(cancel)
 
 
 def sealer(declared: Declared) -> Sealer:

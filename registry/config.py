@@ -52,6 +52,8 @@ class Limits:
     """How long a finished A2A task is remembered, with its events."""
     tasks: int = 1_000_000
     """How many are; the oldest finished ones go first."""
+    kept_days: float = 30.0
+    """How long responses and conversations are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -280,3 +280,18 @@ class OAuthFlow(SQLModel, table=True):
     sealed: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     """What its end needs, encrypted; None: it has ended."""
     expires_at: float
+
+
+class KeptRecord(SQLModel, table=True):
+    """Something that the hub keeps for a caller between its requests (registry/kept.py)."""
+
+    __tablename__ = "kept"
+    kind: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    owner: str
+    """Id of the principal."""
+    team: str | None = None
+    """Id of the team whose keys may use it too."""
+    created_at: float
+    expires_at: float = Field(index=True)
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

@@ -55,6 +55,7 @@ class LimitsShape(Shape):
     drain_s: PositiveFloat = 30.0
     task_days: PositiveFloat = 30.0
     tasks: PositiveInt = 1_000_000
+    kept_days: PositiveFloat = 30.0
 
 
 class HubShape(Shape):
