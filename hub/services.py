@@ -16,7 +16,7 @@ from agents.discovery import Discovery
 from agents.publishing import Publisher
 from agents.push_callback import Callbacks
 from agents.signing import Signatures
-from hub.agent_side import Ground, agent_side
+from hub.agent_side import Ground, Part, agent_side
 from hub.mcp_side import mcp_side
 from llm.ports import Provider
 from llm.providers.offline import Offline
@@ -128,7 +128,7 @@ async def open_services(
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()
-        parts = (usage, kept, *agents.parts, *mcp.parts)
+        parts: tuple[Part, ...] = (usage, kept, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
