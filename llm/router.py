@@ -33,6 +33,13 @@ def find(models: Mapping[str, Model], name: str) -> Model:
         raise NotFound("model", name)
     key = max(wildcards, key=len)
     entry = models[key]
+    filled = _filled(entry, name, key)
+    if entry.deployments:
+        filled = replace(filled, deployments=tuple(_filled(one, name, key) for one in entry.deployments))
+    return filled
+
+
+def _filled(entry: Model, name: str, key: str) -> Model:
     return replace(entry, name=name, model=entry.model.replace("*", name[len(key) - 1 :]))
 
 

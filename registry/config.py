@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from registry import toolsets
+from registry.access import matches
 from registry.declare import ENTRIES
 from registry.entries import Agent, Model, Server, Toolset
 from registry.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape
@@ -164,6 +165,7 @@ class _Reading:
     def declared(self, shape: FileShape) -> Declared:
         """Turn a valid shape into entries."""
         self._check_providers(shape)
+        self._check_fallbacks(shape)
         self._check_secrets(shape)
         if shape.hub.valkey is not None:
             self.notice(("hub", "valkey"), "is not used by this version")
@@ -198,9 +200,23 @@ class _Reading:
 
     def _check_providers(self, shape: FileShape) -> None:
         for name, model in shape.models.items():
-            if model.provider is not None and self._providers and model.provider not in self._providers:
-                text = f"{model.provider!r} is not a provider{nearest(model.provider, list(self._providers))}"
-                self.fault(("models", name, "provider"), text)
+            places: list[tuple[Path, str | None]] = [((), model.provider)]
+            places += [(("deployments", at), one.provider) for at, one in enumerate(model.deployments)]
+            for where, provider in places:
+                if provider is not None and self._providers and provider not in self._providers:
+                    text = f"{provider!r} is not a provider{nearest(provider, list(self._providers))}"
+                    self.fault(("models", name, *where, "provider"), text)
+
+    def _check_fallbacks(self, shape: FileShape) -> None:
+        """A model that stands in for another must be one of the file's, by its own name or a wildcard's."""
+        names = list(shape.models)
+        for name, model in shape.models.items():
+            for member in ("fallbacks", "context_fallbacks"):
+                for at, other in enumerate(getattr(model, member)):
+                    if "*" in other or not any(matches(known, other) for known in names):
+                        self.fault(("models", name, member, at), f"no model {other!r} here{nearest(other, names)}")
+                    elif other == name:
+                        self.fault(("models", name, member, at), "is this model itself")
 
     def _check_secrets(self, shape: FileShape) -> None:
         names: dict[str, int] = {}
@@ -229,10 +245,8 @@ class _Reading:
             entry = replace(entry, openapi=str(PurePath(self.source.file).parent / entry.openapi))
         if entry.unavailable is not None:
             self.notice(path, f"{entry.unavailable}; calls are refused")
-        elif section == "models" and shape.fallbacks:
-            self.notice(
-                (*path, "fallbacks"), "this version does not fall back: a failed call is answered with its failure"
-            )
+        elif section == "models" and (shape.fallbacks or shape.context_fallbacks or shape.cache):
+            self.notice(path, "this version does not fall back and keeps no answers")
         return entry
 
     def _toolset(self, name: str, shape: ToolsetShape) -> Toolset:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from registry.entries import Agent, Auth, Model, Owner, Server
-from registry.entry_shapes import AgentShape, ModelShape, ServerShape, transport_fault
+from registry.entries import Agent, Auth, Model, ModelLimits, Owner, Routing, Server
+from registry.entry_shapes import AgentShape, DeploymentShape, ModelShape, ServerShape, transport_fault
 
 
 def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
@@ -79,25 +80,56 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
 
 
 def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Model:
-    if shape.deployments and shape.provider is not None:
-        raise ValueError("has provider and deployments; each deployment names its own provider")
-    provider = shape.deployments[0].provider if shape.deployments else shape.provider
-    if provider is None:
+    own = {"provider", "base_url", "api_key", "headers"} & shape.model_fields_set
+    if shape.deployments and own:
+        raise ValueError(f"has deployments and {', '.join(sorted(own))}; each deployment has its own")
+    if not shape.deployments and "routing" in shape.model_fields_set:
+        raise ValueError("has routing, which chooses among deployments, and no deployments")
+    if not shape.deployments and shape.provider is None:
         raise ValueError("provider is missing")
-    upstream = shape.model or ("*" if name.endswith("*") else name)
-    if "*" in upstream and not name.endswith("*"):
-        raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
-    return Model(
-        name=name,
-        provider=provider,
-        model=upstream,
-        base_url=shape.base_url,
-        api_key=shape.api_key,
-        headers=tuple(shape.headers.items()),
+    places: Sequence[ModelShape | DeploymentShape] = shape.deployments or [shape]
+    found = [_place(name, place, shape.model) for place in places]
+    entry = Model(
+        **found[0],
         owner=owner,
         trusted=trusted,
+        routing=Routing(
+            rule=shape.routing,
+            retries=shape.retries,
+            deadline_s=shape.deadline_s,
+            fallbacks=tuple(shape.fallbacks),
+            context_fallbacks=tuple(shape.context_fallbacks),
+        ),
+        cache_s=None if shape.cache is None else shape.cache.ttl_s,
         unavailable="several deployments of one model are not in this version" if shape.deployments else None,
     )
+    deployments = tuple(
+        Model(
+            **members,
+            owner=owner,
+            trusted=trusted,
+            deployment=f"{name} {number}",
+            weight=place.weight,
+            limits=ModelLimits(**place.limits.model_dump()),
+        )
+        for number, (members, place) in enumerate(zip(found, shape.deployments, strict=False), start=1)
+    )
+    return replace(entry, deployments=deployments)
+
+
+def _place(name: str, shape: ModelShape | DeploymentShape, model: str | None) -> dict[str, Any]:
+    """The members that say where a model runs."""
+    upstream = shape.model or model or ("*" if name.endswith("*") else name)
+    if "*" in upstream and not name.endswith("*"):
+        raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
+    return {
+        "name": name,
+        "provider": shape.provider,
+        "model": upstream,
+        "base_url": shape.base_url,
+        "api_key": shape.api_key,
+        "headers": tuple(shape.headers.items()),
+    }
 
 
 ENTRIES: dict[str, Callable[[str, Any, dict[str, str], Owner, bool], Agent | Server | Model]] = {

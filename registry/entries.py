@@ -198,6 +198,30 @@ class Introduction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLimits:
+    """What may be asked of one deployment. None: anything."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """Which deployment of a model is asked, and what is done when it fails."""
+
+    rule: Literal["weighted", "least_busy", "lowest_latency", "lowest_cost"] = "weighted"
+    retries: int = 2
+    """Attempts beside one at each deployment."""
+    deadline_s: float | None = None
+    """By when an answer must have begun, retries included; None: the hub's own deadlines."""
+    fallbacks: tuple[str, ...] = ()
+    """Models that are asked in its place when it fails, in this order."""
+    context_fallbacks: tuple[str, ...] = ()
+    """Models that are asked in its place when the request is too long for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model name that clients use, and where it runs."""
 
@@ -213,6 +237,24 @@ class Model:
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None
+    deployments: tuple[Model, ...] = ()
+    """Where it runs, if that is said of several places; it then has the members of the first."""
+    routing: Routing = Routing()
+    cache_s: float | None = None
+    """How long an answer is given again to the same request; None: never."""
+    deployment: str = ""
+    """Which of several this is: the entry's name and a number; empty: it stands for all, or is the only one."""
+    weight: float = 1.0
+    limits: ModelLimits = ModelLimits()
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether there is anything to choose: several places, or other models in its place."""
+        return bool(self.deployments or self.routing.fallbacks or self.routing.context_fallbacks)
+
+    def places(self) -> tuple[Model, ...]:
+        """Each deployment by itself; a model with one is that."""
+        return self.deployments or (self,)
 
     @property
     def grant_name(self) -> str:

@@ -6,7 +6,30 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from registry.members import GrpcUrl, HeaderMap, Instances, PositiveFloat, Scope, Shape, Text, Url
+from registry.members import (
+    MAX_INSTANCES,
+    GrpcUrl,
+    HeaderMap,
+    Instances,
+    PositiveFloat,
+    PositiveInt,
+    Scope,
+    Shape,
+    Text,
+    Url,
+    number,
+)
+
+MAX_FALLBACKS = 8
+MAX_RETRIES = 10
+
+
+class ModelLimitsShape(Shape):
+    """`limits` of a deployment: what may be asked of it."""
+
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+    concurrency: PositiveInt | None = None
 
 
 class DeploymentShape(Shape):
@@ -16,7 +39,15 @@ class DeploymentShape(Shape):
     model: Text | None = None
     base_url: Url | None = None
     api_key: Text | None = None
+    headers: HeaderMap = {}
     weight: PositiveFloat = 1.0
+    limits: ModelLimitsShape = ModelLimitsShape()
+
+
+class CacheShape(Shape):
+    """`cache` of a model: the same request of the same key or team is answered again with the same answer."""
+
+    ttl_s: PositiveFloat
 
 
 class ModelShape(Shape):
@@ -27,8 +58,13 @@ class ModelShape(Shape):
     base_url: Url | None = None
     api_key: Text | None = None
     headers: HeaderMap = {}
-    fallbacks: list[Text] = []
-    deployments: list[DeploymentShape] = []
+    deployments: Annotated[list[DeploymentShape], Field(max_length=MAX_INSTANCES)] = []
+    routing: Literal["weighted", "least_busy", "lowest_latency", "lowest_cost"] = "weighted"
+    fallbacks: Annotated[list[Text], Field(max_length=MAX_FALLBACKS)] = []
+    context_fallbacks: Annotated[list[Text], Field(max_length=MAX_FALLBACKS)] = []
+    retries: Annotated[int, BeforeValidator(number), Field(ge=0, le=MAX_RETRIES)] = 2
+    deadline_s: PositiveFloat | None = None
+    cache: CacheShape | None = None
 
 
 class AuthShape(Shape):

@@ -134,18 +134,19 @@ def _scope(text: str) -> str:
     return text
 
 
-def _number(value: object) -> object:
+def number(value: object) -> object:
+    """Refuse true and false where a number belongs."""
     if isinstance(value, bool):  # pydantic would read true as 1
         raise ValueError("must be a number")  # noqa: TRY004  # pydantic collects ValueErrors
     return value
 
 
-PositiveInt = Annotated[int, BeforeValidator(_number), Field(gt=0)]
+PositiveInt = Annotated[int, BeforeValidator(number), Field(gt=0)]
 MAX_INSTANCES = 32
 """Of one agent: each call looks at all of them."""
 
-PositiveFloat = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Port = Annotated[int, BeforeValidator(_number), Field(ge=1, le=65535)]
+PositiveFloat = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, BeforeValidator(number), Field(ge=1, le=65535)]
 Url = Annotated[str, AfterValidator(_url)]
 HeaderMap = Annotated[dict[str, str], AfterValidator(_header_map)]
 KeyText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_KEY_CHARS))]

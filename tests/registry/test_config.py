@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -7,11 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.config import ConfigInvalid, Declared, HubSettings, read
-from registry.entries import Auth
+from registry.entries import Auth, ModelLimits, Routing
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.names import name_fault
 from registry.stored import stored_entry
+
+ROUTED = """\
+models:
+  offline: {provider: offline}
+  "openai/*": {provider: openai}
+  gpt:
+    model: gpt-4o-mini
+    deployments:
+      - {provider: openai, weight: 2, limits: {requests_per_minute: 60, tokens_per_minute: 9000, concurrency: 4}}
+      - {provider: azure, model: eu-4o, base_url: "https://eu.example/openai/v1", headers: {x-team: "7"}}
+    routing: least_busy
+    retries: 1
+    deadline_s: 30
+    fallbacks: [offline]
+    context_fallbacks: [openai/gpt-4.1]
+    cache: {ttl_s: 600}
+"""
 
 ENVIRON = {
     "HUBBUB_ADMIN_KEY": "a" * 30,
@@ -30,8 +47,10 @@ def no_file(name: str) -> str:
     raise FileNotFoundError(2, "No such file or directory", name)
 
 
-def load(text: str, *, read_file: Callable[[str], str] = no_file, **environ: str) -> Declared:
-    return read(text, file="hub.yaml", environ={**ENVIRON, **environ}, read_file=read_file)
+def load(
+    text: str, *, read_file: Callable[[str], str] = no_file, providers: Collection[str] = (), **environ: str
+) -> Declared:
+    return read(text, file="hub.yaml", environ={**ENVIRON, **environ}, read_file=read_file, providers=providers)
 
 
 def faults(text: str, **options: object) -> list[str]:
@@ -59,9 +78,54 @@ def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
     assert {entry.name for entry in entries if entry.unavailable} == {"planner", "helper", "both"}
     told = " ".join(str(notice) for notice in declared.notices)
-    for what in ("valkey", "fallbacks", "planner", "helper", "budget", "both"):
+    for what in ("valkey", "planner", "helper", "budget"):
         assert what in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
+
+
+def test_a_model_runs_at_several_places_with_their_weights_and_limits() -> None:
+    model = load(ROUTED).models["gpt"]
+    first, second = model.places()
+    assert (first.name, first.model, first.weight, first.deployment) == ("gpt", "gpt-4o-mini", 2.0, "gpt 1")
+    assert first.limits == ModelLimits(requests_per_minute=60, tokens_per_minute=9000, concurrency=4)
+    assert (second.provider, second.model, second.headers) == ("azure", "eu-4o", (("x-team", "7"),))
+    assert (model.provider, model.model, model.deployment) == ("openai", "gpt-4o-mini", "")
+    assert model.routing == Routing(
+        rule="least_busy", retries=1, deadline_s=30, fallbacks=("offline",), context_fallbacks=("openai/gpt-4.1",)
+    )
+    assert model.cache_s == 600
+    assert model.is_routed
+
+
+def test_a_model_with_one_place_is_that() -> None:
+    model = load("models: {a: {provider: offline}}").models["a"]
+    assert model.places() == (model,)
+    assert not model.is_routed
+    assert model.routing.retries == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("{provider: offline, fallbacks: [b, ofline]}", "models.a.fallbacks.1: no model 'ofline' here, did you mean"),
+        ("{provider: offline, fallbacks: [b, b/*]}", "models.a.fallbacks.1: no model 'b/*' here"),
+        ("{provider: offline, context_fallbacks: [a]}", "models.a.context_fallbacks.0: is this model itself"),
+        ("{provider: offline, routing: weighted}", "models.a: has routing, which chooses among deployments"),
+        ("{deployments: [{provider: offline}], api_key: x}", "models.a: has deployments and api_key; each"),
+        ("{deployments: [{provider: offlin}]}", "models.a.deployments.0.provider: 'offlin' is not a provider"),
+        ("{deployments: [{provider: offline, limits: {rpm: 1}}]}", "models.a.deployments.0.limits.rpm: unknown key"),
+        ("{deployments: [{provider: offline, model: x*}]}", "models.a: model has a *"),
+        ("{provider: offline, retries: -1}", "models.a.retries: must be greater than or equal to 0"),
+        ("{provider: offline, retries: true}", "models.a.retries: must be a number"),
+        ("{provider: offline, cache: {}}", "models.a.cache: ttl_s is missing"),
+        ("{provider: offline, routing: cheapest}", "models.a.routing: must be one of weighted, least_busy"),
+    ],
+)
+def test_what_cannot_be_routed_is_a_fault_with_its_line(written: str, fault: str) -> None:
+    text = f"models:\n  b: {{provider: offline}}\n  'b/*': {{provider: offline}}\n  offline: {{provider: offline}}\n  a: {written}\n"
+    found = faults(text, providers={"offline"})
+    assert len(found) == 1
+    assert found[0].startswith(f"hub.yaml:5: {fault}")
 
 
 def test_a_key_whose_budget_cannot_be_kept_opens_nothing() -> None:
