@@ -1,0 +1,1 @@
+"""Requests of one format said in another. Pure."""
