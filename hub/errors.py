@@ -117,16 +117,17 @@ def grpc_status(error: HubError) -> int:
 
 
 def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
-    """Headers that belong to the error: `WWW-Authenticate`, `Retry-After`, `Allow`."""
+    """Headers that belong to the error: `WWW-Authenticate`, `Retry-After`, `Allow`, and OpenAI's `x-should-retry`."""
+    retry = [(b"x-should-retry", b"false")] if error.tools_ran else []  # the SDKs would call the tools twice
     if isinstance(error, errors.Unauthenticated):
         return [(b"www-authenticate", b'Bearer realm="hubbub"')]
     if isinstance(error, errors.RateLimited):
-        return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode())]
+        return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode()), *retry]
     if isinstance(error, errors.UpstreamLimited) and error.retry_after is not None:
-        return [(b"retry-after", error.retry_after.encode())]
+        return [(b"retry-after", error.retry_after.encode()), *retry]
     if isinstance(error, errors.HttpMethodRefused):
         return [(b"allow", error.allow.encode())]
-    return []
+    return retry
 
 
 def a2a(error: HubError, request_id: str) -> JsonObject:

@@ -22,7 +22,7 @@ from llm.ports import Provider
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
-from llm.run import Chat
+from llm.run import Chat, Loop
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
@@ -124,7 +124,8 @@ async def open_services(
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
         providers = _providers(egress, environment)
-        chat = Chat(lambda: registry.catalog, gate=gate, providers=providers, tools=mcp.dispatch, public_url=public_url)
+        loop = Loop(lambda: registry.catalog, gate=gate, providers=providers, tools=mcp.dispatch)
+        chat = Chat(loop, public_url=public_url)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from llm.ports import ModelAnswer, Provider
+from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers.openai import error_detail
-from llm.providers.table import TABLE
-from llm.wire import chat
 from registry.entries import Model
 from registry.errors import HubError, UpstreamInvalid, UpstreamRejected, UpstreamUnavailable
 from registry.gate import Gate, Permit, Usage
@@ -20,21 +18,36 @@ from registry.identity import Principal
 BYTES_PER_TOKEN = 4
 """The usual rule of thumb, for estimates only."""
 
+Make = Callable[[Model], ModelRequest]
+"""Makes the request for the place where a model runs."""
+
 
 class ModelCall:
     """One call under way. However it ends, its permit learns what the provider said it used, else an estimate."""
 
-    __slots__ = ("_answer", "_input_bytes", "_model", "_permit", "_provider", "_sending", "output_tokens", "usage")
+    __slots__ = (
+        "_answer",
+        "_input_bytes",
+        "_permit",
+        "_provider",
+        "_sending",
+        "format",
+        "model",
+        "output_tokens",
+        "usage",
+    )
 
-    def __init__(self, permit: Permit, model: Model, *, provider: Provider, body: bytes, stream: bool) -> None:
-        self._sending = provider.call(permit, model, body=body, stream=stream)
+    def __init__(self, permit: Permit, model: Model, *, provider: Provider, request: ModelRequest) -> None:
+        self._sending = provider.call(permit, model, request)
         self._permit = permit
-        self._model = model
         self._provider = provider
-        self._input_bytes = len(body)
+        self._input_bytes = len(request.body)
+        self.format = request.format
+        self.model = model
         self.usage: Usage | None = None
+        """Set by who reads the answer."""
         self.output_tokens = 0
-        """What came so far, estimated."""
+        """What came so far, estimated; likewise."""
 
     async def __aenter__(self) -> Self:
         self._answer: ModelAnswer = await self._sending.__aenter__()
@@ -47,26 +60,26 @@ class ModelCall:
         await self._sending.__aexit__(kind, error, trace)
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The answer's event stream; its reader keeps `usage` and `output_tokens`."""
+        """The answer's event stream."""
         return self._answer.chunks()
 
     async def read(self) -> bytes:
-        """The whole answer, which is a JSON object; raises `UpstreamInvalid` for anything else."""
+        """The whole answer."""
         data = await self._answer.read()
         self.output_tokens = len(data) // BYTES_PER_TOKEN
-        try:
-            self.usage = chat.usage_of(data)
-        except ValueError:
-            raise UpstreamInvalid(self._model.name, "its answer is not a JSON object") from None
         return data
 
-    def reported(self, error: msgspec.Raw) -> HubError:
+    def reported(self, error: object) -> HubError:
         """The error with which the provider ended its stream, in its own words but without the hub's secrets."""
-        secrets = self._provider.secrets(self._model)
-        detail = error_detail(b'{"error":' + bytes(error) + b"}", secrets=secrets)
+        secrets = self._provider.secrets(self.model)
+        detail = error_detail(msgspec.json.encode({"error": error}), secrets=secrets)
         if detail is None:
-            return UpstreamInvalid(self._model.name, "it reported an error in its stream")
-        return UpstreamRejected(self._model.name, 502, detail)
+            return self.invalid("it reported an error in its stream")
+        return UpstreamRejected(self.model.name, 502, detail)
+
+    def invalid(self, text: str) -> UpstreamInvalid:
+        """The error of an answer that is not what it should be."""
+        return UpstreamInvalid(self.model.name, text)
 
     def _meter(self) -> None:
         """Hand the permit what is known of the usage."""
@@ -75,6 +88,11 @@ class ModelCall:
         else:
             estimate = self._input_bytes // BYTES_PER_TOKEN
             self._permit.estimate(input_tokens=estimate, output_tokens=self.output_tokens)
+
+
+CUT_SHORT = "its answer was cut short"
+NOT_A_STREAM = "its answer is not an event stream"
+NOT_AN_OBJECT = "its answer is not a JSON object"
 
 
 class Models:
@@ -88,8 +106,10 @@ class Models:
         """Let `principal` call `model`; raises as the gate."""
         return self._gate.admit(principal, model, request_id=request_id, within=within)
 
-    def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> ModelCall:
-        """Send one chat completions request under an admitted permit; enter the call for the length of its answer.
+    def call(self, permit: Permit, model: Model, make: Make) -> ModelCall:
+        """Send one request under an admitted permit; enter the call for the length of its answer.
+
+        `make` is asked for the request once it is known where the model runs: `ModelCall.model` says it.
 
         Raises, here or on entering:
             UpstreamError: no answer, or not one that could be passed on.
@@ -100,20 +120,4 @@ class Models:
         if provider is None:
             known = ", ".join(sorted(self._providers))
             raise UpstreamUnavailable(model.name, f"provider {model.provider!r} is not known; known are {known}")
-        return ModelCall(permit, model, provider=provider, body=body, stream=stream)
-
-
-def asks_usage(model: Model) -> bool:
-    """Whether the model's provider understands `stream_options.include_usage`."""
-    row = TABLE.get(model.provider)
-    return row is None or row.takes_stream_options
-
-
-def cut_short(model: Model) -> UpstreamInvalid:
-    """The error of a stream that ended before it was complete."""
-    return UpstreamInvalid(model.name, "its answer was cut short")
-
-
-def not_a_stream(model: Model) -> UpstreamInvalid:
-    """The error of an answer that should be an event stream and is something else."""
-    return UpstreamInvalid(model.name, "its answer is not an event stream")
+        return ModelCall(permit, model, provider=provider, request=make(model))

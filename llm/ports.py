@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from llm.types import OfferedTool
-from registry.entries import Model
+from llm.pieces import Piece
+from llm.types import Finished, Format, Listing, Offer, OfferedTool, ToolOutcome
+from registry.entries import Headers, Model
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
@@ -29,8 +30,18 @@ class ToolExecutor(Protocol):
         """Call a tool by its exposed name and return MCP's decoded CallToolResult; raises `HubError`."""
 
 
+class ModelRequest(NamedTuple):
+    """What is sent to a provider: one request in one of its formats, whose `model` is already the upstream's."""
+
+    body: bytes
+    stream: bool
+    format: Format = "chat"
+    headers: Headers = ()
+    """Further ones of the format's, which the caller sent."""
+
+
 class ModelAnswer(Protocol):
-    """A model's successful answer in OpenAI's chat completions format."""
+    """A model's successful answer in the format of its request."""
 
     async def read(self) -> bytes:
         """The whole body, of a request without `stream`."""
@@ -42,10 +53,8 @@ class ModelAnswer(Protocol):
 class Provider(Protocol):
     """Calls models of one kind of service."""
 
-    def call(
-        self, permit: Permit, model: Model, *, body: bytes, stream: bool
-    ) -> AbstractAsyncContextManager[ModelAnswer]:
-        """Send one chat completions request whose `model` is already the upstream's; it or entering raises `UpstreamError`."""
+    def call(self, permit: Permit, model: Model, request: ModelRequest) -> AbstractAsyncContextManager[ModelAnswer]:
+        """Send one request; it or entering raises `UpstreamError`."""
 
     def secrets(self, model: Model) -> Sequence[str]:
         """What no text of the provider may show to a caller: the model's key and address."""
@@ -62,3 +71,19 @@ class Sink(Protocol):
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of it."""
+
+
+class Voice(Protocol):
+    """How the loop speaks to a caller, in the format of its door, streaming or whole. Each method waits for a slow reader."""
+
+    async def begin(self, listings: Sequence[Listing]) -> None:
+        """The first model has begun to answer: from here on, what goes wrong is told within the answer."""
+
+    async def say(self, piece: Piece, offer: Offer | None = None) -> None:
+        """Something of the answer, of any round. With `offer` it is a call of that tool of the hub, else the caller's own."""
+
+    async def called(self, outcome: ToolOutcome) -> None:
+        """A call of the hub has ended; those of one round end in any order."""
+
+    async def finish(self, finished: Finished) -> None:
+        """The answer is complete."""

@@ -24,6 +24,12 @@ def told(result: JsonObject) -> str:
     return cut("\n".join(parts) or "(the tool gave no output)")
 
 
+def blocks(result: JsonObject) -> list[JsonObject]:
+    """Its content blocks, for models that take more than text."""
+    content = result.get("content")
+    return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+
+
 def cut(text: str) -> str:
     """Shorten a result that is too large, and say so."""
     if len(text) <= MAX_CHARACTERS:

@@ -1,24 +1,32 @@
-"""Answers one chat request: passes it through as bytes, or has the tool loop run over it."""
+"""Answers requests: the loop for a door of any format, and chat completions, passed through as bytes where that is possible."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from llm import router
-from llm.call import ModelCall, Models, asks_usage, cut_short, not_a_stream
-from llm.ports import Provider, Sink, ToolExecutor
-from llm.rounds import Caller, LoopLimits, Rounds, offered
+from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
+from llm.dialects import Dialects
+from llm.offering import offered
+from llm.ports import ModelRequest, Provider, Sink, ToolExecutor, Voice
+from llm.providers.table import asks_usage, formats_of
+from llm.rounds import Caller, LoopLimits, Rounds, Workbench
+from llm.types import Ask
+from llm.voices.chat import ChatVoice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
+from llm.wire.chat_upstream import ChatDialect
 from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model
 from registry.gate import Gate
 
+DIALECTS = Dialects(by_format={"chat": ChatDialect()}, translations={})
 
-class Chat:
-    """Answers chat completions requests. One for a process."""
+
+class Loop:
+    """Answers what doors of any format ask. One for a process."""
 
     def __init__(
         self,
@@ -27,46 +35,76 @@ class Chat:
         gate: Gate,
         providers: Mapping[str, Provider],
         tools: ToolExecutor,
-        public_url: str,
         limits: LoopLimits | None = None,
     ) -> None:
         """`catalog` gives the current snapshot; `providers` are by the name that `Model.provider` says."""
         self._catalog = catalog
-        self._models = Models(gate, providers=providers)
-        self._tools = tools
-        self._public_url = public_url
-        self._limits = limits or LoopLimits()
+        self.models = Models(gate, providers=providers)
+        self._bench = Workbench(self.models, tools, DIALECTS, limits or LoopLimits())
 
-    async def answer(self, body: bytes, caller: Caller) -> None:
-        """Answer one request into the caller's sink.
+    def find(self, name: str) -> Model:
+        """The entry that a model's name means; raises `NotFound`."""
+        return router.find(self._catalog().models, name)
+
+    async def answer(self, ask: Ask, model: Model, caller: Caller, *, voice: Voice) -> None:
+        """Run the loop over one request and have `voice` say what comes of it.
+
+        Raises:
+            HubError: before the answer began, or within it; what was said until then is whole.
+        """
+        if ask.sources and not caller.principal.grants.allow("model", model.grant_name):
+            self.models.admit(
+                caller.principal, model, request_id=caller.request_id
+            )  # refuses before tools are looked up
+        tools = self._bench.tools
+        if ask.sources:
+            await tools.prepare(caller.principal)
+        listings = offered(tools, caller.principal, sources=ask.sources)
+        await Rounds(ask, model, self._bench, listings).run(caller, voice)
+
+
+class Chat:
+    """Answers chat completions requests. One for a process."""
+
+    def __init__(self, loop: Loop, *, public_url: str) -> None:
+        self._loop = loop
+        self._public_url = public_url
+
+    async def answer(self, body: bytes, caller: Caller, sink: Sink) -> None:
+        """Answer one request into `sink`.
 
         Raises:
             HubError: before the answer began, or within a stream; what was written until then is whole events.
         """
         request = chat.read_request(body, public_url=self._public_url)
-        model = router.find(self._catalog().models, request.model)
-        if not request.sources:
-            await self._pass(request, model, caller)
+        model = self._loop.find(request.model)
+        if not request.sources and "chat" in formats_of(model):
+            await self._pass(request, model, caller, sink)
             return
-        if not caller.principal.grants.allow("model", model.grant_name):  # tools are not looked up for the refused
-            self._models.admit(caller.principal, model, request_id=caller.request_id)
-        await self._tools.prepare(caller.principal)
-        tools = offered(self._tools, caller.principal, sources=request.sources)
-        rounds = Rounds(request, model, models=self._models, tools=self._tools, offered=tools, limits=self._limits)
-        await rounds.run(caller)
+        voice = ChatVoice(sink, request, request_id=caller.request_id)
+        await self._loop.answer(chat.ask_of(request), model, caller, voice=voice)
 
-    async def _pass(self, request: ChatRequest, model: Model, caller: Caller) -> None:
+    async def _pass(self, request: ChatRequest, model: Model, caller: Caller, sink: Sink) -> None:
         """Hand the request to the provider and its answer to the caller, as bytes."""
-        with self._models.admit(caller.principal, model, request_id=caller.request_id) as permit:
-            body = chat.passed_on(request, model.model, ask_usage=asks_usage(model))
-            async with self._models.call(permit, model, body=body, stream=request.stream) as call:
+
+        def make(to: Model) -> ModelRequest:
+            return ModelRequest(chat.passed_on(request, to.model, ask_usage=asks_usage(to)), request.stream)
+
+        models = self._loop.models
+        with models.admit(caller.principal, model, request_id=caller.request_id) as permit:
+            async with models.call(permit, model, make) as call:
                 if request.stream:
-                    await _relay(call, model, caller.sink, withhold=not request.usage_wanted)
-                else:
-                    await caller.sink.reply(200, await call.read())
+                    await _relay(call, sink, withhold=not request.usage_wanted)
+                    return
+                data = await call.read()
+                try:
+                    call.usage = chat.usage_of(data)
+                except ValueError:
+                    raise call.invalid(NOT_AN_OBJECT) from None
+                await sink.reply(200, data)
 
 
-async def _relay(call: ModelCall, model: Model, sink: Sink, *, withhold: bool) -> None:
+async def _relay(call: ModelCall, sink: Sink, *, withhold: bool) -> None:
     """Pass a stream on as it comes."""
     tap = UsageTap(withhold=withhold)
     feed, write = tap.feed, sink.write
@@ -80,10 +118,10 @@ async def _relay(call: ModelCall, model: Model, sink: Sink, *, withhold: bool) -
                     started = True
                 await write(passed)
     except EventTooLarge:
-        raise not_a_stream(model) from None
+        raise call.invalid(NOT_A_STREAM) from None
     finally:
         call.usage, call.output_tokens = tap.usage, tap.events
     if tap.error is not None:
         raise call.reported(tap.error)
     if not tap.ended():
-        raise cut_short(model)
+        raise call.invalid(CUT_SHORT)

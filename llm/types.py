@@ -1,11 +1,22 @@
-"""Values that the parts of the chat loop hand to one another. Pure; knows no provider and no transport."""
+"""Values that the parts of the tool loop hand to one another. Pure; knows no provider and no transport.
+
+Usage is OpenAI's `usage` object of chat completions everywhere in here (`prompt_tokens`, `completion_tokens`, their
+details, and `prompt_tokens_details.cache_write_tokens`): dialects and voices of other formats convert it.
+"""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import reduce
+from typing import Literal, Protocol
 
+from llm.pieces import Piece
 from registry.judged import JsonObject
+
+Format = Literal["chat", "messages", "responses"]
+"""Wire formats of models' APIs: OpenAI chat completions, Anthropic messages, OpenAI responses."""
 
 
 class OfferedTool(Protocol):
@@ -33,6 +44,29 @@ class OfferedTool(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSource:
+    """A tool source of a request that names this hub."""
+
+    url: str
+    """As the caller wrote it, for errors."""
+    name: str | None
+    """A server or toolset; None: everything."""
+    allowed: tuple[str, ...] | None
+    """Globs over bare or exposed names; None: all."""
+    label: str | None = None
+    """What the caller calls it; None: by the server of each tool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A tool of the hub in one request."""
+
+    tool: OfferedTool
+    label: str
+    """The caller's name for its source, else its server's."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """One call that the model asked for."""
 
@@ -40,6 +74,8 @@ class ToolCall:
     name: str
     arguments: str
     """JSON as the model wrote it, perhaps invalid."""
+    kind: str = "function"
+    """`function` or `custom`, as `llm.pieces.CallBegun`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +83,140 @@ class ToolOutcome:
     """One call that the hub executed, or could not."""
 
     call: ToolCall
-    server: str | None
+    offer: Offer | None
     """None: the model named a tool that it was not offered."""
-    tool: str
     arguments: JsonObject
     text: str
     """What the model is told."""
     failed: bool
     duration_ms: float
+    content: Sequence[JsonObject] = ()
+    """MCP's content blocks, for models that take more than text."""
+
+    @property
+    def server(self) -> str | None:
+        """The server of the tool; None: there is none."""
+        return self.offer.tool.server if self.offer else None
+
+    @property
+    def tool(self) -> str:
+        """The tool as its server calls it, else as the model did."""
+        return self.offer.tool.name if self.offer else self.call.name
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's whole answer to one call: OpenAI's assistant message."""
+    """A model's whole answer to one round."""
 
+    format: Format
     message: JsonObject
+    """The assistant's message in that format, complete: it goes back to the same model with the next round."""
+    pieces: Sequence[Piece]
+    """The same in no format, in order."""
+    calls: Sequence[ToolCall]
     finish_reason: str
+    """In chat's words: `stop`, `length`, `tool_calls`, `content_filter`."""
     usage: JsonObject = field(default_factory=dict)
-    """OpenAI's usage object; empty when the provider gave none."""
-    system_fingerprint: str | None = None
+    """Empty when the provider gave none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A finished round: what the model said and what came of the hub's calls in it."""
+
+    reply: Reply
+    outcomes: Sequence[ToolOutcome]
+
+
+def add_usage(total: JsonObject, more: JsonObject) -> JsonObject:
+    """Add up two usage objects, member by member, details included."""
+    added = dict(total)
+    for name, value in more.items():
+        before = added.get(name)
+        if isinstance(value, dict):
+            added[name] = add_usage(before if isinstance(before, dict) else {}, value)
+        elif isinstance(value, int | float) and isinstance(before, int | float):
+            added[name] = before + value
+        elif value is not None or before is None:
+            added[name] = value
+    return added
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the loop came to."""
+
+    turns: Sequence[Turn]
+    """All rounds; the last one is the answer."""
+    own: Sequence[ToolCall]
+    """Calls of the caller's own tools in the last round: the caller's to execute."""
+    finish_reason: str
+    """In chat's words."""
+
+    @property
+    def reply(self) -> Reply:
+        """The last round's."""
+        return self.turns[-1].reply
+
+    @property
+    def outcomes(self) -> Sequence[ToolOutcome]:
+        """Everything that the hub executed, in order."""
+        return [outcome for turn in self.turns for outcome in turn.outcomes]
+
+    @property
+    def usage(self) -> JsonObject:
+        """Summed over all rounds."""
+        return reduce(add_usage, (turn.reply.usage for turn in self.turns), {})
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source of a request offers."""
+
+    source: ToolSource
+    offers: Sequence[Offer]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a caller asked, in one format. Values are raw JSON or decoded."""
+
+    format: Format
+    members: Mapping[str, object]
+    """All members of the request that go on, but those below and `model`, `stream`, `stream_options`."""
+    messages: Sequence[object]
+    """`messages`; of `responses` the items of `input`."""
+    own_tools: Sequence[object]
+    """The caller's own tools, in its format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One judged request that the loop answers."""
+
+    model: str
+    """As the caller named it."""
+    stream: bool
+    sources: Sequence[ToolSource]
+    own_names: frozenset[str]
+    """Of the caller's own tools."""
+    prompt: Prompt
+    max_rounds: int | None = None
+    """None: the hub's."""
+
+    def is_own(self, tool: str) -> bool:
+        """Whether calls of a tool are the caller's to execute; without sources, of every tool."""
+        return not self.sources or tool in self.own_names
+
+
+class CallIds:
+    """Ids of calls, each unique in its request: some providers send none, or the same in each round."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def unique(self, given: object) -> str:
+        """The id itself, or a new one in its place."""
+        name = given if isinstance(given, str) and given and given not in self._taken else f"call_{uuid.uuid4().hex}"
+        self._taken.add(name)
+        return name

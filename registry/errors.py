@@ -15,6 +15,9 @@ from __future__ import annotations
 class HubError(Exception):
     """Any outcome that a door has an answer for."""
 
+    tools_ran = False
+    """Tools were called for the request before it failed: sending it again would call them again."""
+
     @property
     def text(self) -> str:
         """One sentence for the caller."""

@@ -28,7 +28,7 @@ class ChatDoor:
         body = await exchange.body()
         async with exchange.until_gone():
             try:
-                await self._answers.answer(body, Caller(exchange.principal, exchange.request_id, exchange))
+                await self._answers.answer(body, Caller(exchange.principal, exchange.request_id), exchange)
             except HubError as error:
                 if not exchange.started:
                     raise

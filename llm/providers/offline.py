@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from llm.ports import ModelRequest
 from llm.providers import arguments, words
 from llm.wire.chat import DONE, event
 from registry.entries import Model
@@ -43,18 +44,18 @@ class Offline:
     """The provider `offline`."""
 
     @asynccontextmanager
-    async def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> AsyncIterator[OfflineAnswer]:
+    async def call(self, permit: Permit, model: Model, request: ModelRequest) -> AsyncIterator[OfflineAnswer]:
         """Answer one request (llm.ports.Provider); raises `UpstreamRejected` for one that makes no sense."""
         permit.use()
-        request = decode(body)
-        messages = request.get("messages")
+        asked = decode(request.body)
+        messages = asked.get("messages")
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             raise UpstreamRejected(
                 model.name,
                 400,
                 {"message": "messages must be a list of objects", "type": "invalid_request_error", "param": "messages"},
             )
-        yield OfflineAnswer(request, messages, digest=hashlib.sha256(body).hexdigest()[:24])
+        yield OfflineAnswer(asked, messages, digest=hashlib.sha256(request.body).hexdigest()[:24])
 
     def secrets(self, _model: Model) -> Sequence[str]:
         """It has none (llm.ports.Provider)."""

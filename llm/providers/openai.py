@@ -9,6 +9,7 @@ from types import TracebackType
 
 import msgspec
 
+from llm.ports import ModelRequest
 from llm.providers.destination import Destination, Destinations
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Model
@@ -41,7 +42,7 @@ class OpenAICompatible:
         self._egress = egress
         self._destinations = Destinations(keys)
 
-    def call(self, permit: Permit, model: Model, *, body: bytes, stream: bool) -> Call:
+    def call(self, permit: Permit, model: Model, request: ModelRequest) -> Call:
         """Send one request (llm.ports.Provider).
 
         Raises, here or on entering:
@@ -52,8 +53,10 @@ class OpenAICompatible:
             UpstreamTimeout, UpstreamInvalid, AddressRefused: as the names say.
         """
         to = self._destinations.of(model)
-        outgoing = Outgoing(url=to.chat_url, headers=to.headers, body=body, trusted=to.trusted, may_stream=stream)
-        return Call(self._egress.send(permit, outgoing), model, to, stream=stream)
+        outgoing = Outgoing(
+            url=to.chat_url, headers=to.headers, body=request.body, trusted=to.trusted, may_stream=request.stream
+        )
+        return Call(self._egress.send(permit, outgoing), model, to, stream=request.stream)
 
     async def probe(self, permit: Permit, model: Model) -> None:
         """Ask the service what models it has: it can be reached and takes the hub's key. Costs nothing.

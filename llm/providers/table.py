@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llm.types import Format
+from registry.entries import Model
+
 OFFLINE = "offline"
 """The provider that ships with the hub (llm/providers/offline.py); it has no row."""
 
@@ -21,6 +24,8 @@ class Row:
     """None: no key is needed; one that the entry holds is sent."""
     key_header: str = "authorization"
     """`authorization` carries `Bearer KEY`, any other header the bare key."""
+    formats: tuple[Format, ...] = ("chat",)
+    """What it speaks; the first is spoken when it does not speak the caller's."""
     takes_stream_options: bool = True
     """False: refuses `stream_options`, and sends usage with the last chunk unasked."""
 
@@ -56,6 +61,19 @@ TABLE: dict[str, Row] = {
     # any other service that speaks the format
     "openai_compatible": Row(None, None),
 }
+
+
+def formats_of(model: Model) -> tuple[Format, ...]:
+    """The formats that the model's provider speaks."""
+    row = TABLE.get(model.provider)
+    return ("chat",) if row is None else row.formats
+
+
+def asks_usage(model: Model) -> bool:
+    """Whether the model's provider understands `stream_options.include_usage`."""
+    row = TABLE.get(model.provider)
+    return row is None or row.takes_stream_options
+
 
 KEY_VARIABLES = frozenset(row.key_variable for row in TABLE.values() if row.key_variable is not None)
 """What `hub/settings.py` reads for the providers."""

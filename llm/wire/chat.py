@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from llm.types import OfferedTool, ToolOutcome
+from llm.types import Ask, Prompt, ToolOutcome, ToolSource
+from llm.wire.sources import read_tools
 from registry import judged
 from registry.errors import InvalidRequest
 from registry.gate import Usage
@@ -20,29 +21,8 @@ from registry.judged import JsonObject, RawObject
 DECIDING = frozenset({"model", "stream", "stream_options", "tools", "hub"})
 """Members of the request on which the hub decides."""
 
-TOOL_DECIDING = frozenset({"type", "server_url", "server_label", "allowed_tools", "require_approval"})
-"""Members of a tool on which the hub decides."""
-
-NOT_HONOURED = ("authorization", "connector_id", "headers")
-"""Members of a source that would change whom the tools are called as, or which: refused rather than ignored."""
-
-OWN_SOURCES = ("hub", "litellm_proxy")
-"""Names for the hub itself in `server_url`; the second is LiteLLM's."""
-
 MAX_ROUNDS = 32
 """The most that a request may ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSource:
-    """A `type: mcp` tool that names this hub."""
-
-    url: str
-    """As the caller wrote it, for errors."""
-    name: str | None
-    """A server or toolset; None: everything."""
-    allowed: tuple[str, ...] | None
-    """Globs over bare or exposed names; None: all."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -72,7 +52,7 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
         raise InvalidRequest("model is required", member="model")
     stream = _flag(top, "stream")
     hub = top.pop("hub", None)
-    sources, own_tools = _read_tools(top.get("tools"), public_url)
+    sources, own_tools = read_tools(top.get("tools"), public_url)
     return ChatRequest(
         members=top,
         model=model,
@@ -113,76 +93,6 @@ def _max_rounds(raw: msgspec.Raw | None) -> int | None:
     return rounds
 
 
-def _read_tools(raw: msgspec.Raw | None, public_url: str) -> tuple[tuple[ToolSource, ...], tuple[msgspec.Raw, ...]]:
-    """Sort tools into sources and the caller's own.
-
-    Where no tool can read as `mcp` under any spelling, nothing is decided and nothing needs to be read.
-    """
-    if raw is None:
-        return (), ()
-    text = bytes(raw)
-    if b"mcp" not in text.lower() and b"\\u" not in text:
-        return (), ()
-    sources: list[ToolSource] = []
-    own: list[msgspec.Raw] = []
-    for item in judged.read_array(raw, "tools"):
-        tool = judged.body(bytes(item), TOOL_DECIDING)
-        judged.check_spelling(tool, TOOL_DECIDING)
-        kind = judged.read_string(tool, "type")
-        if kind == "mcp":
-            sources.append(_read_source(tool, public_url))
-        elif kind is not None and kind.strip().lower() == "mcp":
-            raise InvalidRequest(f"tool type {kind!r} is not known; write 'mcp'", member="tools")
-        else:
-            own.append(msgspec.Raw(judged.encode(tool)))
-    return tuple(sources), tuple(own) if sources else ()
-
-
-def _read_source(tool: RawObject, public_url: str) -> ToolSource:
-    url = judged.read_string(tool, "server_url")
-    if not url:
-        raise InvalidRequest("a tool of type mcp needs server_url, for example 'hub/mcp/github'", member="tools")
-    judged.read_string(tool, "server_label")
-    for member in NOT_HONOURED:
-        if member in tool:
-            raise InvalidRequest(f"{member} of tool source {url!r} is not supported here", member="tools")
-    approval = None if "require_approval" not in tool else judged.decode(tool["require_approval"])
-    if approval not in (None, "never"):
-        raise InvalidRequest(
-            f"require_approval of tool source {url!r} must be 'never' or absent: approvals are not supported here yet",
-            member="tools",
-        )
-    return ToolSource(url=url, name=_source_name(url, public_url), allowed=_allowed(tool.get("allowed_tools"), url))
-
-
-def _source_name(url: str, public_url: str) -> str | None:
-    trimmed = url.rstrip("/")
-    for own in OWN_SOURCES:
-        if trimmed in (own, f"{own}/mcp"):
-            return None
-    if trimmed == f"{public_url.rstrip('/')}/mcp":
-        return None
-    for own in (*OWN_SOURCES, public_url.rstrip("/")):
-        name = trimmed.removeprefix(f"{own}/mcp/")
-        if name != trimmed and name and "/" not in name:
-            return name
-    raise InvalidRequest(
-        f"tool source {url!r} is not served here; write 'hub/mcp' or 'hub/mcp/{{name}}'", member="tools"
-    )
-
-
-def _allowed(raw: msgspec.Raw | None, url: str) -> tuple[str, ...] | None:
-    """Read a list of names, or OpenAI's other form of it, `{"tool_names": [...]}`."""
-    value = None if raw is None else judged.decode(raw)
-    if isinstance(value, dict) and set(value) == {"tool_names"}:
-        value = value["tool_names"]
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise InvalidRequest(f"allowed_tools of tool source {url!r} must be a list of names", member="tools")
-    return tuple(value)
-
-
 def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool) -> bytes:
     """The body that goes to the provider: the caller's, with the upstream's model name.
 
@@ -202,71 +112,40 @@ def _set_stream(members: JsonObject, request: ChatRequest, *, ask_usage: bool) -
         members["stream_options"] = {**options, "include_usage": True}
 
 
-def round_body(
-    request: ChatRequest,
-    upstream_model: str,
-    *,
-    messages: Sequence[JsonObject],
-    tools: Sequence[OfferedTool],
-    first: bool,
-    ask_usage: bool,
-) -> bytes:
-    """The body of one round of the loop: the caller's messages and `messages`, its own tools and the hub's `tools`.
-
-    A forced `tool_choice` holds in the first round only: kept, it would force a call for ever.
-    """
-    members = request.members.copy()
-    _set_stream(members, request, ask_usage=ask_usage)
-    own = judged.read_array(request.members["messages"], "messages")
-    raw_choice = members.pop("tool_choice", None)
-    choice: object = raw_choice if first or raw_choice is None else _relaxed(raw_choice)
-    body: dict[str, object] = {
-        **members,
-        "model": upstream_model,
-        "messages": [*own, *messages],
-        "tools": [*request.own_tools, *map(_function, tools)],
-    }
-    if choice is not None:
-        body["tool_choice"] = choice
-    return judged.encode(body)
-
-
-def _relaxed(choice: msgspec.Raw) -> object:
-    value = judged.decode(choice)
-    if isinstance(value, dict) and isinstance(value.get("allowed_tools"), dict):
-        return {**value, "allowed_tools": {**value["allowed_tools"], "mode": "auto"}}
-    return value if value in ("auto", "none") else None
-
-
-def _function(tool: OfferedTool) -> JsonObject:
-    return {
-        "type": "function",
-        "function": {"name": tool.exposed, "description": tool.description, "parameters": tool.input_schema},
-    }
-
-
-def check_loop(request: ChatRequest, tools: Sequence[OfferedTool]) -> frozenset[str]:
-    """Check that a loop can run over `request` and return the names of the caller's own tools.
+def ask_of(request: ChatRequest) -> Ask:
+    """What the loop is to answer.
 
     Raises:
-        InvalidRequest: a member is missing or of no use with hub tools, or two tools have one name.
+        InvalidRequest: a member is missing or of no use to the loop.
     """
-    if "messages" not in request.members:
+    members = request.members
+    if "messages" not in members:
         raise InvalidRequest("messages is required", member="messages")
-    judged.read_array(request.members["messages"], "messages")
-    choices = request.members.get("n")
+    messages = judged.read_array(members["messages"], "messages")
+    choices = members.get("n")
     if choices is not None and judged.decode(choices) not in (None, 1):
-        raise InvalidRequest("n must be 1 when the hub runs tools", member="n")
-    own = frozenset(_own_name(tool) for tool in request.own_tools)
-    for tool in tools:
-        if tool.exposed in own:
-            raise InvalidRequest(f"the hub has a tool named {tool.exposed!r}; rename yours", member="tools")
-    return own
+        raise InvalidRequest("n must be 1 here: the hub runs tools, or translates for this model", member="n")
+    own: Sequence[msgspec.Raw] = request.own_tools
+    if not request.sources and "tools" in members:
+        own = judged.read_array(members["tools"], "tools")
+    names = frozenset(_own_name(tool) for tool in own)
+    rest = {name: value for name, value in members.items() if name not in _TAKEN}
+    return Ask(
+        model=request.model,
+        stream=request.stream,
+        sources=request.sources,
+        own_names=names,
+        prompt=Prompt("chat", rest, messages, own),
+        max_rounds=request.max_rounds,
+    )
+
+
+_TAKEN = frozenset({"model", "stream", "stream_options", "messages", "tools"})
 
 
 def _own_name(raw: msgspec.Raw) -> str:
     tool = judged.decode(raw)
-    of_kind = tool.get(tool.get("type"))
+    of_kind = tool.get(tool.get("type")) if isinstance(tool, dict) else None
     name = of_kind.get("name") if isinstance(of_kind, dict) else None
     if not isinstance(name, str):
         raise InvalidRequest("each tool needs a type and, under it, a name", member="tools")
@@ -302,18 +181,15 @@ def usage_of(data: bytes) -> Usage | None:
     return Usage(input_tokens=counts.prompt_tokens, output_tokens=counts.completion_tokens)
 
 
-def add_usage(total: JsonObject, more: JsonObject) -> JsonObject:
-    """Add up two usage objects, member by member, details included."""
-    added = dict(total)
-    for name, value in more.items():
-        before = added.get(name)
-        if isinstance(value, dict):
-            added[name] = add_usage(before if isinstance(before, dict) else {}, value)
-        elif isinstance(value, int | float) and isinstance(before, int | float):
-            added[name] = before + value
-        elif value is not None or before is None:
-            added[name] = value
-    return added
+def counted(usage: JsonObject) -> Usage | None:
+    """A usage object as the gate records it; None: it says nothing."""
+    try:
+        counts = msgspec.convert(usage, _Counts)
+    except msgspec.ValidationError:
+        return None
+    if counts.prompt_tokens is None and counts.completion_tokens is None:
+        return None
+    return Usage(input_tokens=counts.prompt_tokens, output_tokens=counts.completion_tokens)
 
 
 def report(outcomes: Sequence[ToolOutcome]) -> JsonObject:

@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from llm import results
-from llm.rounds import MAX_GLOBS, MAX_SOURCES, LoopLimits
+from llm.offering import MAX_GLOBS, MAX_SOURCES
+from llm.rounds import LoopLimits
 from tests.llm.conftest import desk
 from tests.llm.test_rounds import ASK, HUB, add, ask
 from tests.peers.openai_upstream import Turn, sse

@@ -19,7 +19,7 @@ from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import TABLE
 from llm.rounds import LoopLimits
-from llm.run import Chat
+from llm.run import Chat, Loop
 from registry.access import Grants
 from registry.catalog import Catalog
 from registry.egress.http import Deadlines, Egress
@@ -125,14 +125,14 @@ async def open_desk(
             "mistral": Model(name="mistral", provider="mistral", model="x", base_url=upstream.url, api_key="k"),
             "offline": Model(name="offline", provider="offline", model="offline"),
         }
-        chat = Chat(
+        loop = Loop(
             lambda: Catalog(number=1, models=models),
             gate=gate,
             providers={**dict.fromkeys(TABLE, provider), "offline": Offline()},
             tools=workshop,
-            public_url=PUBLIC_URL,
             limits=limits,
         )
+        chat = Chat(loop, public_url=PUBLIC_URL)
         doors = {
             "/v1/chat/completions": ChatDoor(chat),
             "/v1/models": ModelsDoor(lambda: Catalog(number=1, models=models)),

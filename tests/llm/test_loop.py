@@ -6,22 +6,20 @@ from typing import Any
 
 import pytest
 
-from llm.loop import CallModel, CallTools, Finished, conversation
+from llm.loop import CallModel, CallTools, conversation
+from llm.pieces import Text
 from llm.results import told
-from llm.types import Reply, ToolCall, ToolOutcome
-from llm.wire.chat import add_usage
+from llm.types import CallIds, Finished, Reply, ToolCall, ToolOutcome, Turn, add_usage
 from registry.errors import TooManyRounds
 
 
-def asks(*calls: tuple[str | None, str]) -> Reply:
-    made = [{"id": id_, "type": "function", "function": {"name": name, "arguments": "{}"}} for id_, name in calls]
-    return Reply({"role": "assistant", "content": None, "tool_calls": made}, "tool_calls", {"total_tokens": 5})
+def asks(*calls: tuple[str, str]) -> Reply:
+    made = [ToolCall(id_, name, "{}") for id_, name in calls]
+    return Reply("chat", {"role": "assistant", "content": None}, (), made, "tool_calls", {"total_tokens": 5})
 
 
 def done(call: ToolCall) -> ToolOutcome:
-    return ToolOutcome(
-        call=call, server="s", tool=call.name, arguments={}, text=f"{call.name} ok", failed=False, duration_ms=1
-    )
+    return ToolOutcome(call=call, offer=None, arguments={}, text=f"{call.name} ok", failed=False, duration_ms=1)
 
 
 def finish(play: Any, sent: Any) -> Finished:
@@ -30,33 +28,38 @@ def finish(play: Any, sent: Any) -> Finished:
     return stop.value.value
 
 
+def nothing(_name: str) -> bool:
+    return False
+
+
 def test_answer_without_calls_ends_it() -> None:
-    play = conversation(frozenset(), max_rounds=8)
-    assert play.send(None) == CallModel((), first=True)
-    finished = finish(play, Reply({"role": "assistant", "content": "hi"}, "length", {"total_tokens": 2}))
-    assert (finished.message["content"], finished.finish_reason, finished.usage) == (
-        "hi",
-        "length",
-        {"total_tokens": 2},
-    )
+    play = conversation(nothing, max_rounds=8)
+    assert play.send(None) == CallModel(())
+    reply = Reply("chat", {"role": "assistant", "content": "hi"}, [Text("hi")], (), "length", {"total_tokens": 2})
+    finished = finish(play, reply)
+    assert (finished.reply, finished.own, finished.finish_reason) == (reply, [], "length")
+    assert finished.usage == {"total_tokens": 2}
 
 
 def test_calls_without_or_with_the_same_id_get_their_own() -> None:
-    play = conversation(frozenset(), max_rounds=8)
+    ids = CallIds()
+    given = [ids.unique(name) for name in (None, "", "x", "x", 7)]
+    assert len(set(given)) == 5
+    assert "x" in given
+
+
+def test_next_round_knows_those_before() -> None:
+    play = conversation(nothing, max_rounds=8)
     play.send(None)
-    step = play.send(asks((None, "a"), ("", "b"), ("x", "c"), ("x", "d")))
+    reply = asks(("1", "a"), ("2", "b"))
+    step = play.send(reply)
     assert isinstance(step, CallTools)
-    ids = [call.id for call in step.calls]
-    assert len(set(ids)) == 4
-    assert "x" in ids
-    step = play.send([done(call) for call in step.calls])
-    assert isinstance(step, CallModel)
-    assert [message["tool_call_id"] for message in step.messages[1:]] == ids
-    assert [call["id"] for call in step.messages[0]["tool_calls"]] == ids
+    outcomes = [done(call) for call in step.calls]
+    assert play.send(outcomes) == CallModel((Turn(reply, outcomes),))
 
 
 def test_bound_counts_rounds_of_tools() -> None:
-    play = conversation(frozenset(), max_rounds=1)
+    play = conversation(nothing, max_rounds=1)
     play.send(None)
     step = play.send(asks(("1", "a")))
     assert isinstance(step, CallTools)
@@ -66,13 +69,14 @@ def test_bound_counts_rounds_of_tools() -> None:
 
 
 def test_own_calls_may_be_asked_for_after_the_last_round_of_tools() -> None:
-    play = conversation(frozenset({"own"}), max_rounds=1)
+    play = conversation("own".__eq__, max_rounds=1)
     play.send(None)
     step = play.send(asks(("1", "a")))
     assert isinstance(step, CallTools)
     play.send([done(call) for call in step.calls])
     finished = finish(play, asks(("2", "own")))
-    assert [call["id"] for call in finished.message["tool_calls"]] == ["2"]
+    assert [call.id for call in finished.own] == ["2"]
+    assert finished.finish_reason == "tool_calls"
     assert finished.usage == {"total_tokens": 10}
 
 

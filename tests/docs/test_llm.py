@@ -1,0 +1,28 @@
+"""Every block of Python in docs/llm.md runs as it stands, with nothing but the address and the key changed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import OpenHub
+from tests.docs.test_docs import Block, blocks, named, run
+
+PAGE = Path(__file__).parents[2] / "docs" / "llm.md"
+
+DECLARED = {
+    "models": {"offline": {"provider": "offline"}},
+    "mcpServers": {"time": {"command": sys.executable, "args": ["-m", "mcp_server_time"]}},
+}
+
+
+@pytest.mark.parametrize("block", blocks("python", PAGE), ids=named)
+async def test_snippet_works_as_it_stands(block: Block, hub: OpenHub) -> None:
+    async with hub(yaml.safe_dump(DECLARED)) as running:
+        await running.services.sync.refresh("time")
+        key = await running.key("tool:*", "model:*", "agent:*")
+        text = block.text.replace("http://127.0.0.1:4000", running.url).replace("sk-…", key)
+        assert await run(sys.executable, "-c", text)
