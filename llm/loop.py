@@ -25,6 +25,8 @@ class CallTools:
     """Execute these calls, all at the same time."""
 
     calls: Sequence[ToolCall]
+    turns: Sequence[Turn]
+    """The rounds before."""
 
 
 Step = CallModel | CallTools
@@ -49,7 +51,7 @@ def conversation(is_own: Callable[[str], bool], *, max_rounds: int) -> Generator
             raise TooManyRounds(max_rounds)
         outcomes: Sequence[ToolOutcome] = ()
         if hubs:
-            sent = yield CallTools(hubs)
+            sent = yield CallTools(hubs, tuple(turns))
             assert not isinstance(sent, Reply), "CallTools is answered with outcomes"
             outcomes = sent or ()
         turns.append(Turn(reply, outcomes))

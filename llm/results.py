@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -13,38 +13,47 @@ MAX_CHARACTERS = 100_000
 """About 25,000 tokens: more of one result crowds out the conversation and costs money at every later round."""
 
 
-def told(result: JsonObject) -> str:
-    """Say a result in text: its texts, or its structured content when it has none, and notes for what is no text."""
+def told(result: JsonObject, takes: Collection[str] = ()) -> str:
+    """Say a result in text: its texts, or its structured content when it has none, and notes for what is no text.
+
+    `takes` are the kinds of content blocks that the model is given beside the text.
+    """
     content = result.get("content")
     items = content if isinstance(content, list) else []
-    parts = list(_parts(items))
+    parts = list(_parts(items, takes))
     structured = result.get("structuredContent")
     if structured is not None and not any(_is_text(item) for item in items):
         parts.insert(0, msgspec.json.encode(structured).decode())
-    return cut("\n".join(parts) or "(the tool gave no output)")
+    return "\n".join(parts) or "(the tool gave no output)"
 
 
-def blocks(result: JsonObject) -> list[JsonObject]:
-    """Its content blocks, for models that take more than text."""
+def media(result: JsonObject, takes: Collection[str]) -> list[JsonObject]:
+    """Its content blocks of the kinds that the model takes, `image` or `audio`."""
     content = result.get("content")
-    return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+    blocks = content if isinstance(content, list) else []
+    return [block for block in blocks if isinstance(block, dict) and _is_media(block, takes)]
 
 
-def cut(text: str) -> str:
-    """Shorten a result that is too large, and say so."""
+def _is_media(block: JsonObject, takes: Collection[str]) -> bool:
+    return block.get("type") in takes and isinstance(block.get("data"), str) and isinstance(block.get("mimeType"), str)
+
+
+def cut(text: str, call_id: str) -> str:
+    """Shorten a result that is too large, and say how its reader gets the rest."""
     if len(text) <= MAX_CHARACTERS:
         return text
-    return f"{text[:MAX_CHARACTERS]}\n[cut here: {len(text) - MAX_CHARACTERS} of {len(text)} characters are left out]"
+    rest = f'{len(text) - MAX_CHARACTERS} of {len(text)} characters are left out; hub__read_result(id="{call_id}", '
+    return f"{text[:MAX_CHARACTERS]}\n[cut here: {rest}offset={MAX_CHARACTERS}) reads on]"
 
 
 def _is_text(item: Any) -> bool:
     return isinstance(item, dict) and item.get("type") == "text" and bool(item.get("text"))
 
 
-def _parts(content: list[Any]) -> Iterator[str]:
+def _parts(content: list[Any], takes: Collection[str]) -> Iterator[str]:
     for item in content:
         if isinstance(item, dict):
-            yield _part(item)
+            yield f"[{item['type']} {item['mimeType']}: given with this]" if _is_media(item, takes) else _part(item)
 
 
 def _part(item: JsonObject) -> str:

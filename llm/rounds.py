@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
-import msgspec
 
 from llm import results
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
 from llm.dialects import AnswerInvalid, Dialects, Fold, Round, StreamFault
-from llm.loop import CallModel, Sent, Step, conversation
+from llm.loop import CallModel, CallTools, Sent, Step, conversation
 from llm.pieces import CallArguments, CallBegun, Piece
 from llm.ports import ModelRequest, ToolExecutor, Voice
+from llm.providers.inputs import inputs_of
 from llm.providers.table import asks_usage, formats_of
+from llm.toolbox import Order, Toolbox
 from llm.types import Ask, CallIds, Finished, Listing, Offer, Reply, ToolCall, ToolOutcome, Turn
 from llm.wire.chat import counted
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
-from registry.errors import HubError, InvalidRequest, ParseFailed, UpstreamInvalid, UpstreamTimeout
+from registry.errors import HubError, ParseFailed, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
@@ -71,13 +71,8 @@ class Rounds:
         self._model = model
         self._bench = bench
         self._limits = bench.limits
-        self._listings = listings
-        self._offers: Mapping[str, Offer] = {
-            offer.tool.exposed: offer for listing in listings for offer in listing.offers
-        }
-        for name in self._offers:
-            if name in ask.own_names:
-                raise InvalidRequest(f"the hub has a tool named {name!r}; rename yours", member="tools")
+        self._toolbox = Toolbox(listings, ask.own_names)
+        self._takes = inputs_of(model)
         self._busy = asyncio.Semaphore(bench.limits.parallel_calls)
         self._ids = CallIds()
         self._has_begun = False
@@ -109,7 +104,7 @@ class Rounds:
                     sent = await self._call_model(step.turns, caller, voice)
                 else:
                     tools_ran = True
-                    sent = await self._call_tools(step.calls, caller, voice)
+                    sent = await self._call_tools(step, caller, voice)
         except HubError as error:
             error.tools_ran = tools_ran
             raise
@@ -125,7 +120,7 @@ class Rounds:
             asked = Round(
                 prompt=prompt,
                 turns=turns,
-                offers=list(self._offers.values()),
+                offers=self._toolbox.shown(turns),
                 model=model,
                 stream=ask.stream,
                 asks_usage=asks_usage(model),
@@ -135,7 +130,7 @@ class Rounds:
         with models.admit(caller.principal, self._model, request_id=caller.request_id, within=self._first) as permit:
             self._first = self._first or permit
             async with models.call(permit, self._model, make) as call:
-                listener = _Listener(ask, self._offers, voice)
+                listener = _Listener(ask, self._toolbox, voice)
                 return await (self._stream(call, listener) if ask.stream else self._read(call, listener))
 
     async def _read(self, call: ModelCall, listener: _Listener) -> Reply:
@@ -188,77 +183,76 @@ class Rounds:
     async def _begin(self, voice: Voice) -> None:
         if not self._has_begun:
             self._has_begun = True
-            await voice.begin(self._listings)
+            await voice.begin(self._toolbox.listings)
 
-    async def _call_tools(self, calls: Sequence[ToolCall], caller: Caller, voice: Voice) -> Sequence[ToolOutcome]:
+    async def _call_tools(self, step: CallTools, caller: Caller, voice: Voice) -> Sequence[ToolOutcome]:
         """Execute all calls of a round at the same time; the caller's leaving cancels them."""
-        if len(calls) > self._limits.calls:
-            raise UpstreamInvalid(self._model.name, f"it asked for {len(calls)} tool calls at once")
+        if len(step.calls) > self._limits.calls:
+            raise UpstreamInvalid(self._model.name, f"it asked for {len(step.calls)} tool calls at once")
         speaking = asyncio.Lock()
 
         async def run(call: ToolCall) -> ToolOutcome:
-            outcome = await self._call_tool(call, caller.principal)
+            outcome = await self._call_tool(call, step.turns, caller.principal)
             async with speaking:
                 await voice.called(outcome)
             return outcome
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(call)) for call in calls]
+            tasks = [group.create_task(run(call)) for call in step.calls]
         return [task.result() for task in tasks]
 
-    async def _call_tool(self, call: ToolCall, principal: Principal) -> ToolOutcome:
+    async def _call_tool(self, call: ToolCall, turns: Sequence[Turn], principal: Principal) -> ToolOutcome:
         """Execute one call; whatever goes wrong with it is for the model to hear."""
-        assert self._first is not None, "a model asked for this call"
         started = time.monotonic()
-        arguments: JsonObject = {}
-        offer = self._offers.get(call.name)
-        failed = True
+        order = Order(self._toolbox.find(call.name), {})
+        text, failed = "", True
         content: Sequence[JsonObject] = ()
         try:
-            if offer is None:
-                text = f"There is no tool named {call.name[:100]!r}."
+            order = self._toolbox.order(call, turns)
+            if order.said is None and order.offer is not None:
+                result = await self._execute(order.offer, order.arguments, principal)
+                text, failed = results.told(result, self._takes), bool(result.get("isError"))
+                content = results.media(result, self._takes)
             else:
-                arguments = _arguments(call)
-                async with self._busy, asyncio.timeout(self._limits.tool_s):
-                    result = await self._bench.tools.call(
-                        principal, offer.tool.exposed, arguments=arguments, within=self._first
-                    )
-                failed = bool(result.get("isError"))
-                text, content = results.told(result), results.blocks(result)
+                text, failed = order.said or "", order.failed
         except HubError as error:
             text = error.text
         except TimeoutError:
             text = f"The tool did not answer within {self._limits.tool_s:.0f} s."
-        took_ms = (time.monotonic() - started) * 1000
-        return ToolOutcome(call, offer, arguments, text, failed, took_ms, content)
+        said = results.cut(text, call.id) if order.said is None else text
+        return ToolOutcome(
+            call=call,
+            offer=order.offer,
+            arguments=order.arguments,
+            text=said,
+            failed=failed,
+            duration_ms=(time.monotonic() - started) * 1000,
+            content=content,
+            whole=None if said is text else text,
+        )
+
+    async def _execute(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
+        assert self._first is not None, "a model asked for this call"
+        async with self._busy, asyncio.timeout(self._limits.tool_s):
+            return await self._bench.tools.call(principal, offer.tool.exposed, arguments=arguments, within=self._first)
 
 
 class _Listener:
     """Tells a voice of one round which calls are of the hub's tools; of a tool that nobody has it is told nothing."""
 
-    def __init__(self, ask: Ask, offers: Mapping[str, Offer], voice: Voice) -> None:
+    def __init__(self, ask: Ask, toolbox: Toolbox, voice: Voice) -> None:
         self._ask = ask
-        self._offers = offers
+        self._toolbox = toolbox
         self._calls: dict[int, Offer | None] = {}
         self.voice = voice
 
     async def hear(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             if isinstance(piece, CallBegun):
-                offer = self._offers.get(piece.name)
+                offer = self._toolbox.find(piece.name)
                 if offer is not None or self._ask.is_own(piece.name):
                     self._calls[piece.index] = offer
             if not isinstance(piece, CallBegun | CallArguments):
                 await self.voice.say(piece)
             elif piece.index in self._calls:
                 await self.voice.say(piece, self._calls[piece.index])
-
-
-def _arguments(call: ToolCall) -> JsonObject:
-    if not call.arguments.strip():
-        return {}
-    try:
-        arguments = msgspec.json.decode(call.arguments, type=dict)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("The arguments are not a JSON object; call the tool again with valid ones.") from None
-    return arguments

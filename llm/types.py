@@ -91,7 +91,9 @@ class ToolOutcome:
     failed: bool
     duration_ms: float
     content: Sequence[JsonObject] = ()
-    """MCP's content blocks, for models that take more than text."""
+    """MCP's content blocks that are no text, for models that take them."""
+    whole: str | None = None
+    """All that the tool said; None: `text` is."""
 
     @property
     def server(self) -> str | None:

@@ -100,6 +100,7 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
             fallbacks=tuple(shape.fallbacks),
             context_fallbacks=tuple(shape.context_fallbacks),
         ),
+        inputs=None if shape.inputs is None else tuple(shape.inputs),
         cache_s=None if shape.cache is None else shape.cache.ttl_s,
         unavailable="several deployments of one model are not in this version" if shape.deployments else None,
     )

@@ -237,6 +237,8 @@ class Model:
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None
+    inputs: tuple[Literal["image", "audio"], ...] | None = None
+    """What it takes beside text; None: as far as its name tells."""
     deployments: tuple[Model, ...] = ()
     """Where it runs, if that is said of several places; it then has the members of the first."""
     routing: Routing = Routing()

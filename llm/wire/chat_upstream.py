@@ -83,10 +83,24 @@ def _messages(turns: Sequence[Turn]) -> Iterator[JsonObject]:
     for turn in turns:
         yield turn.reply.message if turn.reply.format == "chat" else message_of(turn.reply.pieces)
         yield from (_told(outcome) for outcome in turn.outcomes)
+        if media := [part for outcome in turn.outcomes for part in _media(outcome)]:
+            yield {"role": "user", "content": media}
 
 
 def _told(outcome: ToolOutcome) -> JsonObject:
     return {"role": "tool", "tool_call_id": outcome.call.id, "content": outcome.text}
+
+
+def _media(outcome: ToolOutcome) -> Iterator[JsonObject]:
+    """What a tool gave that is no text: a tool's message can hold none, so it follows as a user's."""
+    if outcome.content:
+        yield {"type": "text", "text": f"Given by the tool {outcome.call.name} (call {outcome.call.id}):"}
+    for block in outcome.content:
+        if block["type"] == "image":
+            yield {"type": "image_url", "image_url": {"url": f"data:{block['mimeType']};base64,{block['data']}"}}
+        elif block["type"] == "audio":
+            audio = {"data": block["data"], "format": block["mimeType"].rpartition("/")[2].removeprefix("x-")}
+            yield {"type": "input_audio", "input_audio": audio}
 
 
 def message_of(pieces: Sequence[Piece]) -> JsonObject:
