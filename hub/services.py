@@ -17,12 +17,9 @@ from agents.publishing import Publisher
 from agents.push_callback import Callbacks
 from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
+from hub.llm_side import llm_side
 from hub.mcp_side import mcp_side
-from llm.ports import Provider
-from llm.providers.offline import Offline
-from llm.providers.openai import OpenAICompatible
-from llm.providers.table import OFFLINE, TABLE
-from llm.run import Chat, Loop
+from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
@@ -41,6 +38,7 @@ from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
 from registry.teams import Teams
+from registry.tool_approvals import ToolApprovals
 from registry.usage import UsageLog
 
 logger = logging.getLogger(__name__)
@@ -65,6 +63,7 @@ class Services:
     gate: Gate
     egress: Egress
     usage: UsageLog
+    approvals: ToolApprovals
     agents: AgentCaller
     callbacks: Callbacks
     discovery: Discovery
@@ -116,20 +115,17 @@ async def open_services(
         egress = _way_out(hub)
         stack.push_async_callback(egress.aclose)
         secrets_of = sealer(declared)
-        kept = Kept(database, sealer=secrets_of, days=hub.limits.kept_days)
         registry = Registry(database, secrets_of, keys)
         gate = make_gate(usage.record)
         ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
-        providers = _providers(egress, environment)
-        loop = Loop(lambda: registry.catalog, gate=gate, providers=providers, tools=mcp.dispatch)
-        chat = Chat(loop, public_url=public_url)
+        llm = llm_side(ground, lambda: registry.catalog, environment, tools=mcp.dispatch, record=usage.record)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()
-        parts: tuple[Part, ...] = (usage, kept, *agents.parts, *mcp.parts)
+        parts: tuple[Part, ...] = (usage, *llm.parts, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
@@ -142,6 +138,7 @@ async def open_services(
             gate=gate,
             egress=egress,
             usage=usage,
+            approvals=llm.approvals,
             agents=agents.caller,
             callbacks=agents.callbacks,
             discovery=agents.discovery,
@@ -149,19 +146,14 @@ async def open_services(
             signatures=agents.signatures,
             tools=mcp.dispatch,
             subscriptions=mcp.subscriptions,
-            chat=chat,
+            chat=llm.chat,
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,
             sealer=secrets_of,
-            kept=kept,
+            kept=llm.kept,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
-
-
-def _providers(egress: Egress, environment: Mapping[str, str]) -> dict[str, Provider]:
-    compatible = OpenAICompatible(egress, keys=environment)
-    return {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
 
 
 def _way_out(hub: HubSettings) -> Egress:

@@ -308,6 +308,7 @@ def _key_spec(key: KeyShape) -> KeySpec:
         team=key.team,
         requests_per_minute=key.limits.requests_per_minute,
         mcp_mode=key.mcp_mode,
+        require_approval=key.require_approval,
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         secret=key.key,
     )

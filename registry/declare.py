@@ -72,6 +72,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
         denied_tools=tuple(shape.denied_tools),
         sampling=shape.sampling,
+        require_approval=shape.require_approval,
         is_sse=shape.type == "sse",
         owner=owner,
         trusted=trusted,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from registry.access import matches
+from registry.floors import Floor
 
 Owner = Literal["file", "api"]
 """Who declares the entry: hub.yaml (read-only elsewhere) or the admin API (stored in the database)."""
@@ -114,6 +115,8 @@ class Server:
     """Globs over the server's own tool names that are not offered, even if allowed."""
     sampling: bool = False
     """It may have its callers' models answer it (`sampling/createMessage`)."""
+    require_approval: Floor | None = None
+    """Which of its tools are called in a loop only when that was approved; globs are over its own names."""
     is_sse: bool = False
     """It speaks the HTTP+SSE transport of 2024-11-05 only."""
     owner: Owner = "file"

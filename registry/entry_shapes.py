@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from registry.members import (
     MAX_INSTANCES,
+    FloorRule,
     GrpcUrl,
     HeaderMap,
     Instances,
@@ -118,6 +119,7 @@ class ServerShape(Shape):
     allowed_tools: list[Text] | None = None
     denied_tools: list[Text] = []
     sampling: bool = False
+    require_approval: FloorRule | None = None
     openapi: Text | None = None
     auth: AuthShape | None = None
 

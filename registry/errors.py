@@ -87,6 +87,10 @@ class Conflict(CallerError):
     """The thing exists already, or is owned by the file."""
 
 
+class ApprovalRefused(CallerError):
+    """Somebody answered for an approval who may not, or used one for something else than it was given for."""
+
+
 class NotSupported(CallerError):
     """A valid operation that this hub or this agent does not offer."""
 

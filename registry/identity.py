@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from registry.access import EVERYTHING, Grants
+from registry.floors import Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Principal:
     """The team that the key belongs to, by its immutable id: aliases change, and are in no cache."""
     mcp_mode: str | None = None
     """How MCP tools are listed to it, `search` or `full`; None: as a toolset says, else all."""
+    require_approval: Floor | None = None
+    """Which tools a model calls for it only when that was approved; globs are over `{server}__{tool}`."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 
@@ -51,6 +54,8 @@ class KeySpec:
     requests_per_minute: int | None = None
     mcp_mode: str | None = None
     """As `Principal.mcp_mode`."""
+    require_approval: Floor | None = None
+    """As `Principal.require_approval`."""
     expires_at: float | None = None
     secret: str | None = field(default=None, repr=False)
     """A key written in the file; None: made here."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 import msgspec
 from sqlmodel import Session, col, delete, or_, select
 
+from registry import floors
 from registry.access import Grants
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
@@ -163,6 +164,7 @@ class Keys:
                     key.grants = msgspec.json.encode(spec.allow).decode()
                     key.requests_per_minute = spec.requests_per_minute
                     key.mcp_mode = spec.mcp_mode
+                    key.require_approval = floors.written(spec.require_approval)
                     key.expires_at = spec.expires_at
                     key.team_id = _team_id(session, spec.team)
                 session.add(key)
@@ -212,6 +214,7 @@ def _principal(key: ApiKey) -> Principal:
         grants=Grants.parse(grants_of(key)),
         requests_per_minute=key.requests_per_minute,
         mcp_mode=key.mcp_mode,
+        require_approval=floors.stored(key.require_approval),
         expires_at=key.expires_at,
         team_id=key.team_id,
     )
@@ -265,6 +268,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         grants=msgspec.json.encode(spec.allow).decode(),
         requests_per_minute=spec.requests_per_minute,
         mcp_mode=spec.mcp_mode,
+        require_approval=floors.written(spec.require_approval),
         expires_at=spec.expires_at,
         created_at=time.time(),
         owner=owner,

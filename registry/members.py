@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from registry.access import Grant
+from registry.floors import read_floor
 
 MIN_KEY_CHARS = 20
 """Keys written in the file (surface.md 3): shorter ones are guessed."""
@@ -162,6 +163,7 @@ GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
 Scope = Annotated[str, AfterValidator(_scope)]
 Instances = Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)]
 KeyName = Annotated[str, AfterValidator(check_key_name)]
+FloorRule = Annotated[str | tuple[str, ...], BeforeValidator(read_floor)]
 
 
 class Shape(BaseModel):

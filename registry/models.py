@@ -30,6 +30,8 @@ class ApiKey(SQLModel, table=True):
     requests_per_minute: int | None = None
     mcp_mode: str | None = None
     """As `registry.identity.Principal.mcp_mode`."""
+    require_approval: str | None = None
+    """As `registry.floors.written` writes it."""
     expires_at: float | None = None
     revoked_at: float | None = None
     created_at: float
@@ -144,6 +146,42 @@ class ApprovedCard(SQLModel, table=True):
     parts: str
     """JSON object: the digest of each part of the card that is watched."""
     approved_at: float
+
+
+class ToolApproval(SQLModel, table=True):
+    """One call of a tool that is not made before somebody has said so."""
+
+    __tablename__ = "tool_approvals"
+    __table_args__ = (
+        Index("ix_tool_approvals_state", "state", "number"),
+        {"sqlite_autoincrement": True},
+    )
+    number: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    run: str = Field(index=True)
+    """The run that waits for it."""
+    door: str
+    """The door that the run came through: who resumes it."""
+    server: str
+    tool: str
+    """As its server calls it."""
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """The arguments as JSON, encrypted."""
+    principal: str
+    principal_name: str
+    bound: str
+    """The digest of all that it holds for."""
+    answerer: str
+    """Who is to answer: `caller` or `admin`."""
+    state: str
+    """`pending`, `approved`, `denied` or `used`; over time `expired`, which is not written."""
+    created_at: float
+    expires_at: float = Field(index=True)
+    decided_at: float | None = None
+    decided_by: str | None = None
+    """Id of the principal."""
+    decided_by_name: str | None = None
+    reason: str | None = None
 
 
 class SigningKey(SQLModel, table=True):

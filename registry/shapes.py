@@ -28,6 +28,7 @@ from registry.entry_shapes import (
 )
 from registry.members import (
     DatabaseUrl,
+    FloorRule,
     GrantText,
     KeyName,
     KeyText,
@@ -99,6 +100,7 @@ class KeyShape(Shape):
     limits: KeyLimitsShape = KeyLimitsShape()
     budget: BudgetShape | None = None
     mcp_mode: Mode | None = None
+    require_approval: FloorRule | None = None
     expires_at: AwareDatetime | None = None
 
 

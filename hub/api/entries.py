@@ -157,7 +157,8 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
     if isinstance(entry, Model):
         shown |= {"provider": entry.provider, "model": entry.model, "base_url": entry.base_url}
     elif isinstance(entry, Server):
-        shown |= {"url": entry.url, "command": entry.command, **_features(catalog, entry.name)}
+        shown |= {"url": entry.url, "command": entry.command, "require_approval": entry.require_approval}
+        shown |= _features(catalog, entry.name)
     else:
         shown |= {"url": entry.url, "share": "team" if entry.shared else None}
         if entry.urls:

@@ -13,12 +13,14 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from hub.api.access import ServicesNow, needs
 from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
+from registry import floors
 from registry.access import GrantInvalid, Grants
 from registry.entry_shapes import Mode
 from registry.errors import InvalidRequest, NotFound
+from registry.floors import Floor
 from registry.identity import KeySpec, Principal
 from registry.keys import grants_of
-from registry.members import check_key_name
+from registry.members import FloorRule, check_key_name
 from registry.models import ApiKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -43,6 +45,8 @@ class NewKey(BaseModel):
     limits: Limits = Limits()
     mcp_mode: Mode | None = None
     """How MCP tools are listed to the key; null: as a toolset says, else all."""
+    require_approval: FloorRule | None = None
+    """Which tools a model calls for it only when that was approved: `always`, `destructive`, or globs."""
     expires_at: AwareDatetime | None = None
 
 
@@ -55,6 +59,7 @@ class ChangedKey(BaseModel):
     """Alias or id; null takes the key out of its team. Needs `admin:teams`."""
     limits: Limits | None = None
     mcp_mode: Mode | None = None
+    require_approval: FloorRule | None = None
     expires_at: AwareDatetime | None = None
 
 
@@ -68,6 +73,7 @@ class PublicKey(BaseModel):
     """The alias of its team."""
     limits: Limits
     mcp_mode: Mode | None
+    require_approval: str | tuple[str, ...] | None
     expires_at: datetime | None
     created_at: datetime
     owner: str
@@ -102,6 +108,7 @@ async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey
             team=_placed(caller, body.team) if body.team is not None else None,
             requests_per_minute=body.limits.requests_per_minute,
             mcp_mode=body.mcp_mode,
+            require_approval=_demanded(caller, body),
             expires_at=body.expires_at.timestamp() if body.expires_at else None,
         )
     )
@@ -145,6 +152,8 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
         members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
     if "mcp_mode" in body.model_fields_set:
         members["mcp_mode"] = body.mcp_mode
+    if "require_approval" in body.model_fields_set:
+        members["require_approval"] = floors.written(_demanded(caller, body))
     if "team" in body.model_fields_set:
         members["team"] = _placed(caller, body.team)
     changed = await services.keys.update(name, check=lambda key: _granted(caller, grants_of(key)), **members)
@@ -168,6 +177,14 @@ def _granted(caller: Principal, allow: Sequence[str]) -> tuple[str, ...]:
     return tuple(allow)
 
 
+def _demanded(caller: Principal, body: NewKey | ChangedKey) -> Floor | None:
+    """What a key's calls of tools need: nobody whose own need approval makes a key whose calls need none."""
+    wanted = body.require_approval if "require_approval" in body.model_fields_set else caller.require_approval
+    if not floors.covers(caller.require_approval, wanted):
+        raise InvalidRequest("your own key's require_approval demands more", member="require_approval")
+    return wanted
+
+
 def _placed(caller: Principal, team: str | None) -> str | None:
     """The team that a key is put into: its colleagues' tasks open to it, so it takes more than making keys."""
     if not caller.grants.allow("admin", "teams"):
@@ -187,6 +204,7 @@ def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
         team=aliases.get(key.team_id) if key.team_id is not None else None,
         limits=Limits(requests_per_minute=key.requests_per_minute),
         mcp_mode="search" if key.mcp_mode == "search" else "full" if key.mcp_mode == "full" else None,
+        require_approval=floors.stored(key.require_approval),
         expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,
         created_at=datetime.fromtimestamp(key.created_at, UTC),
         owner=key.owner,

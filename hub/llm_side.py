@@ -1,0 +1,47 @@
+"""The parts that call models, and what they keep between requests, put together: a piece of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hub.agent_side import Ground, Part
+from llm.ports import Provider, ToolExecutor
+from llm.providers.offline import Offline
+from llm.providers.openai import OpenAICompatible
+from llm.providers.table import OFFLINE, TABLE
+from llm.run import Chat, Loop
+from registry.catalog import Catalog
+from registry.gate import Settled
+from registry.kept import Kept
+from registry.tool_approvals import ToolApprovals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmSide:
+    """What doors and the admin API need of it."""
+
+    chat: Chat
+    kept: Kept
+    approvals: ToolApprovals
+    parts: tuple[Part, ...]
+    """To be run in the background."""
+
+
+def llm_side(
+    ground: Ground,
+    catalog: Callable[[], Catalog],
+    environment: Mapping[str, str],
+    *,
+    tools: ToolExecutor,
+    record: Callable[[Settled], None],
+) -> LlmSide:
+    """Make the parts; `environment` holds the variables that provider rows may name for their keys, `record` takes usage."""
+    kept = Kept(ground.database, sealer=ground.sealer, days=ground.hub.limits.kept_days)
+    approvals = ToolApprovals(ground.database, sealer=ground.sealer, record=record)
+    compatible = OpenAICompatible(ground.egress, keys=environment)
+    providers: dict[str, Provider] = {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
+    loop = Loop(catalog, gate=ground.gate, providers=providers, tools=tools)
+    return LlmSide(
+        chat=Chat(loop, public_url=ground.public_url), kept=kept, approvals=approvals, parts=(kept, approvals)
+    )

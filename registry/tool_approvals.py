@@ -1,0 +1,380 @@
+"""Approvals of tools' calls: asked for, answered, and used once for exactly the call that they were given for.
+
+An approval holds for a server, a tool, its arguments, a principal and a policy together: it is kept with a digest of all
+five, and one that differs in anything is refused. Arguments are sealed. Who asked is told through the door that the
+run came through; what is refused is logged and leaves a row of usage, as every decision does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast
+
+import msgspec
+from sqlalchemy import ColumnElement, true
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session, col, delete, func, or_, select, update
+
+from registry.access import SEPARATOR
+from registry.db import Database
+from registry.errors import ApprovalRefused, Conflict, LimitError, NotFound
+from registry.gate import NOTHING_KNOWN, Settled
+from registry.identity import Principal
+from registry.judged import JsonObject
+from registry.models import ToolApproval
+from registry.secrets import Sealer, digest, new_id
+
+logger = logging.getLogger(__name__)
+
+Answerer = Literal["caller", "admin"]
+"""Who answers: the principal whose request asked for approvals, or somebody else with `admin:approvals`."""
+
+State = Literal["pending", "approved", "denied", "used", "expired"]
+
+MAX_PENDING = 1000
+"""Of one principal."""
+
+SWEEP_S = 60.0
+KEPT_S = 30 * 86_400.0
+"""How long an approval is shown after it expired."""
+
+Resume = Callable[[str, str], None]
+"""Called with a run, and the id of its principal, when no approval of it is pending any more. Must not wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """One call as somebody approves it."""
+
+    server: str
+    tool: str
+    """As its server calls it."""
+    arguments: JsonObject = field(repr=False)
+    policy: str
+    """A digest of the rules and of the tool's description, as they were shown to who answers."""
+
+
+class Run(NamedTuple):
+    """What waits for approvals."""
+
+    id: str
+    door: str
+    principal: Principal
+    expires_at: float
+    """In seconds since 1970: its approvals end then, and so does it."""
+
+
+class Wanted(NamedTuple):
+    """A call that needs approval, and whose."""
+
+    deed: Deed
+    answerer: Answerer
+
+
+class Verdict(NamedTuple):
+    """An answer."""
+
+    approve: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One approval as it is now."""
+
+    id: str
+    run: str
+    door: str
+    server: str
+    tool: str
+    arguments: JsonObject = field(repr=False)
+    principal: str
+    """Id of the principal in whose request the call is."""
+    principal_name: str
+    answerer: Answerer
+    state: State
+    created_at: float
+    expires_at: float
+    decided_at: float | None
+    decided_by: str | None
+    decided_by_name: str | None
+    reason: str | None
+
+
+class ToolApprovals:
+    """All approvals of tools' calls. One for a process; `run` must be running."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        sealer: Sealer,
+        record: Callable[[Settled], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`record` takes the rows of usage."""
+        self._database = database
+        self._sealer = sealer
+        self._record = record
+        self._clock = clock
+        self._resumed: dict[str, Resume] = {}
+
+    def subscribe(self, door: str, resume: Resume) -> None:
+        """Have `resume` called for runs of `door` that somebody else than their caller decided, or that expired."""
+        self._resumed[door] = resume
+
+    async def ask(self, run: Run, wanted: Sequence[Wanted]) -> list[Approval]:
+        """Ask for approvals of a run's calls; they are on disk when this returns.
+
+        Raises:
+            LimitError: too much of the principal is pending.
+        """
+        now, principal = self._clock(), run.principal
+        rows = [self._row(run, one, now) for one in wanted]
+
+        def insert(session: Session) -> None:
+            pending = select(func.count()).where(ToolApproval.principal == principal.id, _is("pending", now))
+            if session.exec(pending).one() + len(rows) > MAX_PENDING:
+                raise LimitError(f"More than {MAX_PENDING} calls of this key wait for approval.")
+            session.add_all(rows)
+
+        await self._database.write(insert)
+        asked = [self._shown(row) for row in rows]
+        for approval in asked:
+            logger.info("approval asked for", extra=_told(approval, principal))
+        return asked
+
+    async def find(self, name: str) -> Approval:
+        """One approval; raises `NotFound`."""
+        row = await self._database.read(lambda session: _find(session, name))
+        if row is None:
+            raise NotFound("approval", name)
+        return self._shown(row)
+
+    async def of_run(self, run: str) -> list[Approval]:
+        """The approvals of a run, in the order of its calls."""
+        query = select(ToolApproval).where(ToolApproval.run == run).order_by(col(ToolApproval.number))
+        rows = await self._database.read(lambda session: session.exec(query).all())
+        return [self._shown(row) for row in rows]
+
+    async def page(self, state: State | None, after: str | None, limit: int) -> list[Approval]:
+        """At most `limit` approvals in one state (None: in any) behind the one named `after`, oldest first."""
+        now = self._clock()
+
+        def load(session: Session) -> Sequence[ToolApproval]:
+            query = select(ToolApproval).where(_is(state, now) if state else true())
+            if after is not None:
+                last = select(ToolApproval.number).where(ToolApproval.id == after).scalar_subquery()
+                query = query.where(col(ToolApproval.number) > last)
+            return session.exec(query.order_by(col(ToolApproval.number)).limit(limit)).all()
+
+        return [self._shown(row) for row in await self._database.read(load)]
+
+    async def decide(self, name: str, verdict: Verdict, by: Principal) -> Approval:
+        """Answer in the inbox; the run goes on when nothing of it is pending any more.
+
+        Raises:
+            NotFound: there is no such approval, or it is not for `by` to know of it.
+            ApprovalRefused: the principal that asked for it may not answer.
+            Conflict: it was answered before, or has expired.
+        """
+        if not by.grants.allow("admin", "approvals"):
+            raise NotFound("approval", name)
+        approval = await self.find(name)
+        if approval.answerer == "admin" and by.id == approval.principal:
+            raise self._refused(
+                approval, by, "a rule of the hub asks for somebody else's approval than the caller's own"
+            )
+        decided = await self._decide(approval, verdict, by)
+        if not any(one.state == "pending" for one in await self.of_run(decided.run)):
+            self._resume(decided.door, decided.run, decided.principal)
+        return decided
+
+    async def answer(self, name: str, verdict: Verdict, caller: Principal) -> Approval:
+        """Answer in the request that goes on with the run, which is who calls to resume.
+
+        Raises:
+            NotFound: there is no such approval of the caller's.
+            ApprovalRefused: it is not the caller who answers.
+            Conflict: it was answered before, or has expired.
+        """
+        approval = await self.find(name)
+        if approval.principal != caller.id:
+            self._note_refusal(approval, caller, "it is another key's")
+            raise NotFound("approval", name)
+        if approval.answerer != "caller":
+            raise self._refused(approval, caller, "a rule of the hub asks for it, so it is answered in the hub's inbox")
+        return await self._decide(approval, verdict, caller)
+
+    async def use(self, name: str, deed: Deed, caller: Principal) -> None:
+        """Take an approval for exactly this call: of all who try, one may make it.
+
+        Raises:
+            ApprovalRefused: it was not given for this, or not any more.
+        """
+        now = self._clock()
+        statement = update(ToolApproval).values(state="used")
+        statement = statement.where(col(ToolApproval.id) == name, _is("approved", now))
+        statement = statement.where(
+            col(ToolApproval.principal) == caller.id, col(ToolApproval.bound) == bound(deed, caller.id)
+        )
+        if await self._database.write(lambda session: session.exec(statement).rowcount):
+            return
+        approval = await self.find(name)
+        text = "it was given for another call" if approval.state == "approved" else f"it is {approval.state}"
+        raise self._refused(approval, caller, text)
+
+    async def run(self) -> None:
+        """Resume runs that were decided when nobody ran, and end what expires, until cancelled."""
+        for run in await self._database.read(lambda session: _decided(session, self._clock())):
+            self._resume(*run)
+        while True:
+            try:
+                for run in await self._database.write(lambda session: _expire(session, self._clock())):
+                    self._resume(*run)
+            except SQLAlchemyError as error:
+                logger.warning("approvals cannot be swept, trying again", extra={"reason": str(error)})
+            await asyncio.sleep(SWEEP_S)
+
+    async def _decide(self, approval: Approval, verdict: Verdict, by: Principal) -> Approval:
+        now = self._clock()
+        statement = update(ToolApproval).where(col(ToolApproval.id) == approval.id, _is("pending", now))
+        statement = statement.values(
+            state="approved" if verdict.approve else "denied",
+            decided_at=now,
+            decided_by=by.id,
+            decided_by_name=by.name,
+            reason=verdict.reason,
+        )
+        done = await self._database.write(lambda session: session.exec(statement).rowcount)
+        found = await self.find(approval.id)
+        if not done:
+            self._note_refusal(found, by, f"it is {found.state} already")
+            raise Conflict(f"The approval {found.id!r} is {found.state} already.")
+        logger.info("approval decided", extra=_told(found, by))
+        self._note(found, by, is_refused=False)
+        return found
+
+    def _refused(self, approval: Approval, by: Principal, text: str) -> ApprovalRefused:
+        self._note_refusal(approval, by, text)
+        return ApprovalRefused(f"The approval {approval.id!r} does not hold for this: {text}.")
+
+    def _note_refusal(self, approval: Approval, by: Principal, text: str) -> None:
+        logger.warning("approval refused", extra={**_told(approval, by), "refused": text})
+        self._note(approval, by, is_refused=True)
+
+    def _note(self, approval: Approval, by: Principal, *, is_refused: bool) -> None:
+        name = f"{approval.server}{SEPARATOR}{approval.tool}"
+        outcome: Literal["ok", "error"] = "error" if is_refused else "ok"
+        self._record(Settled(time.time(), by.id, by.name, "approval", name, outcome, 0.0, NOTHING_KNOWN, approval.id))
+
+    def _resume(self, door: str, run: str, principal: str) -> None:
+        resume = self._resumed.get(door)
+        if resume is not None:
+            resume(run, principal)
+
+    def _row(self, run: Run, wanted: Wanted, now: float) -> ToolApproval:
+        name = new_id("mcpr")  # as OpenAI's begin
+        deed = wanted.deed
+        return ToolApproval(
+            id=name,
+            run=run.id,
+            door=run.door,
+            server=deed.server,
+            tool=deed.tool,
+            sealed=self._sealer.seal(msgspec.json.encode(deed.arguments), about=_about(name)),
+            principal=run.principal.id,
+            principal_name=run.principal.name,
+            bound=bound(deed, run.principal.id),
+            answerer=wanted.answerer,
+            state="pending",
+            created_at=now,
+            expires_at=run.expires_at,
+        )
+
+    def _shown(self, row: ToolApproval) -> Approval:
+        is_over = row.state in ("pending", "approved") and row.expires_at <= self._clock()
+        return Approval(
+            id=row.id,
+            run=row.run,
+            door=row.door,
+            server=row.server,
+            tool=row.tool,
+            arguments=msgspec.json.decode(self._sealer.open(row.sealed, about=_about(row.id))),
+            principal=row.principal,
+            principal_name=row.principal_name,
+            answerer=cast("Answerer", row.answerer),
+            state="expired" if is_over else cast("State", row.state),
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            decided_at=row.decided_at,
+            decided_by=row.decided_by,
+            decided_by_name=row.decided_by_name,
+            reason=row.reason,
+        )
+
+
+def bound(deed: Deed, principal: str) -> str:
+    """The digest of all that an approval holds for, over canonical JSON (RFC 8785)."""
+    import rfc8785  # noqa: PLC0415  # a hub may start without approving anything
+
+    value: list[Any] = [deed.server, deed.tool, deed.arguments, principal, deed.policy]
+    try:
+        canonical = rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError:  # a number beyond 2^53, for which the RFC has no form
+        canonical = b"sorted" + msgspec.json.encode(value, order="sorted")
+    return digest(canonical)
+
+
+def _is(state: State, now: float) -> ColumnElement[bool]:
+    """The condition of being in a state."""
+    is_said = col(ToolApproval.state) == state
+    if state in ("pending", "approved"):
+        return is_said & (col(ToolApproval.expires_at) > now)
+    return or_(is_said, _is_over(now)) if state == "expired" else is_said
+
+
+def _is_over(now: float) -> ColumnElement[bool]:
+    return col(ToolApproval.state).in_(("pending", "approved")) & (col(ToolApproval.expires_at) <= now)
+
+
+def _find(session: Session, name: str) -> ToolApproval | None:
+    return session.exec(select(ToolApproval).where(ToolApproval.id == name)).first()
+
+
+def _decided(session: Session, now: float) -> list[tuple[str, str, str]]:
+    """Door, id and principal of runs that may go on."""
+    waiting = select(ToolApproval.run).where(_is("pending", now))
+    of_run = select(ToolApproval.door, ToolApproval.run, ToolApproval.principal).distinct()
+    alive = (col(ToolApproval.state).in_(("approved", "denied")), col(ToolApproval.expires_at) > now)
+    return list(session.exec(of_run.where(*alive, col(ToolApproval.run).not_in(waiting))).all())
+
+
+def _expire(session: Session, now: float) -> list[tuple[str, str, str]]:
+    """End what has expired and forget what did long ago; return door, id and principal of the runs that waited for it."""
+    session.exec(delete(ToolApproval).where(col(ToolApproval.expires_at) <= now - KEPT_S))
+    over = _is_over(now)
+    of_run = select(ToolApproval.door, ToolApproval.run, ToolApproval.principal).distinct().where(over)
+    runs = list(session.exec(of_run).all())
+    session.exec(update(ToolApproval).where(over).values(state="expired"))
+    return runs
+
+
+def _about(name: str) -> str:
+    return f"approval/{name}"
+
+
+def _told(approval: Approval, by: Principal) -> dict[str, object]:
+    """What the log says of an approval; arguments stay out of it."""
+    return {
+        "approval": approval.id,
+        "state": approval.state,
+        "server": approval.server,
+        "tool": approval.tool,
+        "principal": approval.principal,
+        "by": by.id,
+    }
