@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from agents import answers, snapshot, wire
@@ -44,7 +45,8 @@ class Hearer(Protocol):
         """After how long a task that is still under way is left to itself; None: when the deadline of agents ends."""
 
 
-Told = Callable[[str], Awaitable[None]]
+Told = Callable[[JsonObject], Awaitable[None]]
+"""Is told of each event as it comes: a `StreamResponse`, or a whole answer."""
 
 
 class Saying(Protocol):
@@ -98,22 +100,35 @@ class Turns:
         self._max_bytes = egress.max_answer_bytes
 
     async def take(self, permit: Permit, entry: Agent, saying: Saying, hearer: Hearer) -> Turn:
+        """As `hear`, for who says a text and is told in words.
+
+        Raises:
+            InvalidParams: no id is like that.
+            HubError: as `hear`.
+        """
+
+        async def told(event: JsonObject) -> None:
+            await hearer.told(_words(event))
+
+        return await self.hear(permit, entry, _asked(permit, saying), told, patience_s=hearer.patience_s)
+
+    async def hear(
+        self, permit: Permit, entry: Agent, ask: Ask, told: Told, *, patience_s: float | None = None
+    ) -> Turn:
         """Say something within `permit`, and return what came of it: finished, interrupted, or as it is after a long time.
 
-        Cancelled, it ends within twice `CANCEL_S`, when the task is cancelled at the agent.
+        `patience_s` as `Hearer` has it. Cancelled, it ends within twice `CANCEL_S`, when the task is cancelled at the agent.
 
         Raises:
             NotFound: the task or the context is not the caller's.
-            InvalidParams: no id is like that.
             HubError: as the caller's `ask` and `follow`.
         """
-        ask = _asked(saying)
-        hearing = _Hearing(entry, hearer.told, max_bytes=self._max_bytes)
+        hearing = _Hearing(entry, told, max_bytes=self._max_bytes)
         reading = asyncio.create_task(self._read(permit, entry, ask, hearing))
         reading.add_done_callback(lambda _: hearing.begun.set())
         try:
             async with asyncio.timeout(self._wait_s):
-                await _outcome(reading, hearing, hearer.patience_s)
+                await _outcome(reading, hearing, patience_s)
             await _ended(reading)
         except TimeoutError:
             await _ended(reading)
@@ -131,7 +146,7 @@ class Turns:
 
     async def tell(self, permit: Permit, entry: Agent, saying: Saying) -> None:
         """Say something within `permit` that a task goes on with, without waiting for what comes of it; raises as `take`."""
-        ask = _asked(saying)
+        ask = _asked(permit, saying)
         params = {**ask.params, "configuration": {"returnImmediately": True}}
         await self._caller.ask(permit, entry, replace(ask, params=params))
 
@@ -208,7 +223,7 @@ class _Hearing:
         self.task = snapshot.apply(self.task or _begun(event), event)
         self.begun.set()
         if self.told is not None:
-            await self.told(_words(event))
+            await self.told(event)
 
     @property
     def task_id(self) -> str | None:
@@ -238,22 +253,38 @@ def _begun(event: JsonObject) -> JsonObject | None:
     return {"id": update.get("taskId"), "contextId": update.get("contextId")} if isinstance(update, dict) else None
 
 
-def _asked(saying: Saying) -> Ask:
-    message: JsonObject = {
-        "messageId": str(uuid.uuid4()),
-        "role": "ROLE_USER",
-        "parts": [{"text": saying.text}],
-    }
-    for member, value in (("taskId", saying.task_id), ("contextId", saying.context_id)):
+def _asked(permit: Permit, saying: Saying) -> Ask:
+    ids = {"taskId": saying.task_id, "contextId": saying.context_id}
+    return message_of(permit, [{"text": saying.text}], ids, headers=saying.headers)
+
+
+def message_of(
+    permit: Permit,
+    parts: Sequence[JsonObject],
+    ids: Mapping[str, str | None],
+    *,
+    headers: Mapping[bytes, bytes] = MappingProxyType({}),
+) -> Ask:
+    """A message to an agent: `parts` and `ids` as A2A 1.0 has them (§4.1.4), None left out; `headers` are its caller's.
+
+    Raises:
+        InvalidParams: no id is like that.
+        TooManyHops: the call has come through the hub too often.
+    """
+    message: JsonObject = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": list(parts)}
+    for member, value in ids.items():
         if value is None:
             continue
         if not 0 < len(value) <= MAX_ID:
             raise InvalidParams(f"an id has 1 to {MAX_ID} characters", member=member)
         message[member] = value
-    trace = tuple(pair for pair in wire.forwarded_headers("1.0", saying.headers) if pair[0] in _TRACE)
+    if permit.hops and _HOPS not in headers:
+        headers = {**headers, _HOPS: str(permit.hops).encode()}
+    trace = tuple(pair for pair in wire.forwarded_headers("1.0", headers) if pair[0] in _TRACE)
     return Ask(operation="SendMessage", params={"message": message}, trace=trace)
 
 
+_HOPS = wire.HOPS_HEADER.encode()
 _TRACE = frozenset({"traceparent", "tracestate", wire.HOPS_HEADER})
 
 

@@ -357,10 +357,11 @@ def forwarded_headers(version: Version, headers: Mapping[bytes, bytes]) -> Heade
     extensions = headers.get(b"a2a-extensions") or headers.get(b"x-a2a-extensions")
     picked = [(EXTENSIONS_HEADER[version], extensions)] if extensions else []
     picked += [(name.decode(), headers[name]) for name in (b"traceparent", b"tracestate") if name in headers]
-    return (*((name, value.decode("latin-1")) for name, value in picked), (HOPS_HEADER, str(_hops(headers) + 1)))
+    return (*((name, value.decode("latin-1")) for name, value in picked), (HOPS_HEADER, str(hops(headers) + 1)))
 
 
-def _hops(headers: Mapping[bytes, bytes]) -> int:
+def hops(headers: Mapping[bytes, bytes]) -> int:
+    """How often a request has come through the hub by what its headers say; raises as `forwarded_headers`."""
     given = headers.get(HOPS_HEADER.encode(), b"0")
     if not given.isdigit():
         raise InvalidRequest(f"{HOPS_HEADER} must be the number that the hub sent", member=HOPS_HEADER)

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from agents.as_models import AgentProvider
 from agents.call import AgentCaller
 from agents.discovery import Discovery
 from agents.instances import Instances
@@ -62,6 +63,7 @@ class AgentSide:
 
     caller: AgentCaller
     turns: Turns
+    as_models: AgentProvider
     callbacks: Callbacks
     discovery: Discovery
     publisher: Publisher
@@ -116,9 +118,11 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         await events.begin()
         await configs.refresh()
 
+    turns = Turns(caller, discovery=discovery, egress=egress)
     return AgentSide(
         caller=caller,
-        turns=Turns(caller, discovery=discovery, egress=egress),
+        turns=turns,
+        as_models=AgentProvider(turns, catalog),
         callbacks=callbacks,
         discovery=discovery,
         publisher=publisher,

@@ -79,6 +79,7 @@ TABLE: dict[type[HubError], Row] = {
     ),
     errors.UpstreamRejected: Row(400, -32603, -32603, ("invalid_request_error", None), "UPSTREAM_REJECTED"),
     errors.AgentFault: Row(502, -32603, -32603, ("upstream_error", "agent_fault"), "AGENT_FAULT"),
+    errors.TaskFailed: Row(502, -32603, -32603, ("upstream_error", "task_failed"), "TASK_FAILED"),
     errors.AddressRefused: Row(502, -32603, -32603, ("upstream_error", "address_refused"), "ADDRESS_REFUSED"),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hub.agent_side import Ground, Part
+from agents.as_models import PROVIDER
+from hub.agent_side import AgentSide, Ground, Part
 from llm.ports import Provider, ToolExecutor
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
@@ -32,6 +33,7 @@ def llm_side(
     ground: Ground,
     catalog: Callable[[], Catalog],
     environment: Mapping[str, str],
+    agents: AgentSide,
     *,
     tools: ToolExecutor,
     record: Callable[[Settled], None],
@@ -40,7 +42,11 @@ def llm_side(
     kept = Kept(ground.database, sealer=ground.sealer, days=ground.hub.limits.kept_days)
     approvals = ToolApprovals(ground.database, sealer=ground.sealer, record=record)
     compatible = OpenAICompatible(ground.egress, keys=environment)
-    providers: dict[str, Provider] = {**dict.fromkeys(TABLE, compatible), OFFLINE: Offline()}
+    providers: dict[str, Provider] = {
+        **dict.fromkeys(TABLE, compatible),
+        OFFLINE: Offline(),
+        PROVIDER: agents.as_models,
+    }
     loop = Loop(catalog, gate=ground.gate, providers=providers, tools=tools)
     return LlmSide(
         chat=Chat(loop, public_url=ground.public_url), kept=kept, approvals=approvals, parts=(kept, approvals)

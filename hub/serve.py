@@ -168,7 +168,7 @@ def welcome(services: Services, host: str, port: int) -> None:
     lines = [f"Hubbub serves on http://{host}:{port} as {services.public_url}"]
     if services.made_admin_key is not None:
         lines.append(f"Admin key, shown this once: {services.made_admin_key}")
-    if not services.registry.catalog.models and not services.registry.catalog.agents:
+    if not services.registry.catalog.models:
         lines.append("Nothing is registered yet: write hub.yaml and see `hubbub check`.")
     lines.append("Next: hubbub keys create me --allow 'model:*' --allow 'tool:*' --allow 'agent:*'")
     print("\n".join(lines), flush=True)  # noqa: T201  # the command's answer to its user

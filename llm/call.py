@@ -85,7 +85,7 @@ class ModelCall:
         """Hand the permit what is known of the usage."""
         if self.usage is not None:
             self._permit.usage = self.usage
-        else:
+        elif self.model.kind == "model":  # agents count no tokens
             estimate = self._input_bytes // BYTES_PER_TOKEN
             self._permit.estimate(input_tokens=estimate, output_tokens=self.output_tokens)
 
@@ -102,9 +102,13 @@ class Models:
         self._gate = gate
         self._providers = providers
 
-    def admit(self, principal: Principal, model: Model, *, request_id: str, within: Permit | None = None) -> Permit:
-        """Let `principal` call `model`; raises as the gate."""
-        return self._gate.admit(principal, model, request_id=request_id, within=within)
+    def admit(
+        self, principal: Principal, model: Model, *, request_id: str, within: Permit | None = None, hops: int = 0
+    ) -> Permit:
+        """Let `principal` call `model`; `hops` as `Permit` has it. Raises as the gate."""
+        permit = self._gate.admit(principal, model, request_id=request_id, within=within)
+        permit.hops = permit.hops or hops
+        return permit
 
     def call(self, permit: Permit, model: Model, make: Make) -> ModelCall:
         """Send one request under an admitted permit; enter the call for the length of its answer.

@@ -50,6 +50,10 @@ class Caller(NamedTuple):
 
     principal: Principal
     request_id: str
+    hops: int = 0
+    """How often the request has come through the hub."""
+    within: Permit | None = None
+    """The permit of the call of an own agent that this is; None: it is nobody's part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,10 @@ class Rounds:
             )
             return ModelRequest(dialects.by_format[spoken].body(asked), ask.stream, spoken)
 
-        with models.admit(caller.principal, self._model, request_id=caller.request_id, within=self._first) as permit:
+        within = self._first or caller.within
+        with models.admit(
+            caller.principal, self._model, request_id=caller.request_id, within=within, hops=caller.hops
+        ) as permit:
             self._first = self._first or permit
             async with models.call(permit, self._model, make) as call:
                 listener = _Listener(ask, self._toolbox, voice)

@@ -51,7 +51,7 @@ def listing(models: Mapping[str, Model], principal: Principal) -> Iterator[str]:
     for name, entry in models.items():
         if entry.unavailable is not None:
             continue
-        if principal.grants.allow("model", name):
+        if principal.grants.allow(entry.kind, entry.grant_name):
             yield name
         elif name.endswith("*"):
             wildcard = Grant("model", name)

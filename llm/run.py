@@ -52,7 +52,7 @@ class Loop:
         Raises:
             HubError: before the answer began, or within it; what was said until then is whole.
         """
-        if ask.sources and not caller.principal.grants.allow("model", model.grant_name):
+        if ask.sources and not caller.principal.grants.allow(model.kind, model.grant_name):
             self.models.admit(
                 caller.principal, model, request_id=caller.request_id
             )  # refuses before tools are looked up
@@ -88,10 +88,11 @@ class Chat:
         """Hand the request to the provider and its answer to the caller, as bytes."""
 
         def make(to: Model) -> ModelRequest:
-            return ModelRequest(chat.passed_on(request, to.model, ask_usage=asks_usage(to)), request.stream)
+            body = chat.passed_on(request, to.model, ask_usage=asks_usage(to), agent=to.kind == "agent")
+            return ModelRequest(body, request.stream)
 
         models = self._loop.models
-        with models.admit(caller.principal, model, request_id=caller.request_id) as permit:
+        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
             async with models.call(permit, model, make) as call:
                 if request.stream:
                     await _relay(call, sink, withhold=not request.usage_wanted)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mcp_bridge import agent_shapes
 from mcp_bridge.agent_tools import AgentTools
 from mcp_bridge.consent import connected, is_invitation, result_of
 from mcp_bridge.handles import Handles
@@ -156,7 +157,12 @@ class Dispatch:
         await self._pool.roots_changed(front)
 
     def offered(self, principal: Principal, source: str | None) -> Sequence[Offered]:
-        """The tools of a server or toolset (None: all) that a chat of the principal may use; none for an unknown one."""
+        """The tools of a server or toolset that a chat of the principal may use; none for an unknown one.
+
+        None: of all; `agent`, which no server is called: the agents.
+        """
+        if source == agent_shapes.SERVER:
+            return [tool for tool in self.view(principal).offered if tool.server == source]
         try:
             return self.view(principal, source or AGGREGATE).offered
         except NotFound:

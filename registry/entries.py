@@ -267,6 +267,22 @@ class Model:
         return self.name
 
 
+AGENT_MODELS = "agent/"
+"""With what the names of agents as models begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentModel(Model):
+    """An agent as a model: `agent/{name}`. Its provider is `agent`, and its upstream name the agent's own."""
+
+    kind: ClassVar[str] = "agent"
+
+    @property
+    def grant_name(self) -> str:
+        """The agent's name."""
+        return self.model
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presented:
     """One tool of a toolset that has another name or description there; None: as its server calls and describes it."""

@@ -273,6 +273,16 @@ class AgentFault(UpstreamError):
         return self.message
 
 
+class TaskFailed(UpstreamError):
+    """The task of an agent that was asked as a model ended without success; `state` says how, as A2A 0.3 spells it."""
+
+    tools_ran = True
+
+    def __init__(self, entry: str, state: str, said: str) -> None:
+        super().__init__(entry, f"its task is {state}" + (f": {said}" if said else ""))
+        self.state = state
+
+
 class CardRefused(UpstreamInvalid):
     """An agent's card is not what the operator pinned or approved, so the agent is not called by it."""
 

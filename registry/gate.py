@@ -61,7 +61,18 @@ class Settled(NamedTuple):
 class Permit:
     """One admitted call. Enter it for the length of the call; leaving settles it, exactly once."""
 
-    __slots__ = ("_gate", "_settled", "_started", "entry_name", "kind", "principal", "request_id", "requests", "usage")
+    __slots__ = (
+        "_gate",
+        "_settled",
+        "_started",
+        "entry_name",
+        "hops",
+        "kind",
+        "principal",
+        "request_id",
+        "requests",
+        "usage",
+    )
 
     def __init__(self, gate: Gate, principal: Principal, kind: str, name: str, request_id: str) -> None:
         self._gate = gate
@@ -73,6 +84,8 @@ class Permit:
         self.request_id = request_id
         self.usage = NOTHING_KNOWN
         """Set by the call when it learns what it used."""
+        self.hops = 0
+        """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
         self.requests = 0
         """Upstream requests made under this permit."""
 
@@ -128,8 +141,10 @@ class Gate:
         if not principal.grants.allow(entry.kind, entry.grant_name):
             raise NotFound(entry.kind, entry.grant_name)
         if within is not None:
-            request_id = within.request_id
-        elif principal.requests_per_minute is not None:
+            permit = self._permit(principal, entry, within.request_id)
+            permit.hops = within.hops
+            return permit
+        if principal.requests_per_minute is not None:
             self._pace(principal.id, principal.requests_per_minute)
         return self._permit(principal, entry, request_id)
 

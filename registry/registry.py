@@ -20,7 +20,9 @@ from registry.catalog import Catalog
 from registry.config import Declared
 from registry.db import Database
 from registry.entries import (
+    AGENT_MODELS,
     Agent,
+    AgentModel,
     Feature,
     Introduction,
     ListedKind,
@@ -319,19 +321,26 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
     kept = {key: entry for key, entry in stored.entries.items() if key not in shadowed}
     on = {key: entry for key, entry in {**kept, **of_file}.items() if key not in stored.switched_off}
     servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
+    agents = {entry.name: entry for entry in on.values() if isinstance(entry, Agent)}
+    models = {entry.name: entry for entry in on.values() if isinstance(entry, Model)}
     offered = [
         (name, row) for name, rows in stored.listed.items() if name in servers for row in _kept(servers[name], rows)
     ]
     return Catalog(
         number=number,
-        agents={entry.name: entry for entry in on.values() if isinstance(entry, Agent)},
+        agents=agents,
         servers=servers,
-        models={entry.name: entry for entry in on.values() if isinstance(entry, Model)},
+        models={**models, **{model.name: model for model in map(_as_model, agents.values())}},
         toolsets={entry.name: entry for entry in on.values() if isinstance(entry, Toolset)},
         shadowed=shadowed,
         switched_off=stored.switched_off,
         **_offerings(offered),
     )
+
+
+def _as_model(agent: Agent) -> AgentModel:
+    name = f"{AGENT_MODELS}{agent.name}"
+    return AgentModel(name=name, provider="agent", model=agent.name, unavailable=agent.unavailable)
 
 
 def with_lists(catalog: Catalog, lists: Mapping[str, list[Listed]], number: int) -> Catalog:

@@ -29,7 +29,7 @@ from registry.config import Declared
 from registry.db import DatabaseUnsupported, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress, Outgoing
-from registry.entries import Agent, Model, Server
+from registry.entries import Agent, AgentModel, Model, Server
 from registry.errors import HubError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import HUB
@@ -72,7 +72,7 @@ async def examine(declared: Declared) -> list[Finding]:
         entries: list[Agent | Server | Model] = [
             *(one for agent in catalog.agents.values() for one in agent.instances()),
             *catalog.servers.values(),
-            *catalog.models.values(),
+            *(one for one in catalog.models.values() if not isinstance(one, AgentModel)),
         ]  # none switched off
         found = await asyncio.gather(*(_finding(entry, ask) for entry in entries))
         return [Finding("database"), *found, *_long_lists(registry.catalog)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agents import wire
 from hub import errors
 from hub.exchange import Exchange
 from llm import router
@@ -28,11 +29,16 @@ class ChatDoor:
         body = await exchange.body()
         async with exchange.until_gone():
             try:
-                await self._answers.answer(body, Caller(exchange.principal, exchange.request_id), exchange)
+                await self._answers.answer(body, caller_of(exchange), exchange)
             except HubError as error:
                 if not exchange.started:
                     raise
                 await exchange.write(chat.event(errors.openai(error, exchange.request_id)))
+
+
+def caller_of(exchange: Exchange) -> Caller:
+    """Who asks for a model; raises `TooManyHops` and `InvalidRequest` as agents' doors do."""
+    return Caller(exchange.principal, exchange.request_id, wire.hops(exchange.headers))
 
 
 class ModelsDoor:
@@ -51,6 +57,6 @@ class ModelsDoor:
             await exchange.reply(200, chat.models(list(router.listing(models, exchange.principal))))
             return
         entry = router.find(models, name)
-        if entry.unavailable is not None or not exchange.principal.grants.allow("model", entry.grant_name):
+        if entry.unavailable is not None or not exchange.principal.grants.allow(entry.kind, entry.grant_name):
             raise NotFound("model", name)
         await exchange.reply(200, encode(chat.model(entry.name)))

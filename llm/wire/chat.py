@@ -37,6 +37,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     own_tools: tuple[msgspec.Raw, ...]
     """The caller's own tools beside the sources; empty without sources, when `tools` goes on as it came."""
     max_rounds: int | None
+    talk: JsonObject | None = None
+    """The `hub` member for an agent as a model: in which context or task of its the conversation goes on."""
 
 
 def read_request(data: bytes, *, public_url: str) -> ChatRequest:
@@ -60,7 +62,7 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
         usage_wanted=stream and _usage_wanted(top.get("stream_options")),
         sources=sources,
         own_tools=own_tools,
-        max_rounds=_max_rounds(hub),
+        **_read_hub(hub),
     )
 
 
@@ -83,22 +85,38 @@ def _usage_wanted(raw: msgspec.Raw | None) -> bool:
     return _flag(options, "include_usage")
 
 
-def _max_rounds(raw: msgspec.Raw | None) -> int | None:
-    if raw is None:
-        return None
-    asked = judged.decode(raw)
-    rounds = asked.get("max_rounds") if isinstance(asked, dict) else None
-    if not isinstance(rounds, int) or isinstance(rounds, bool) or not 1 <= rounds <= MAX_ROUNDS:
-        raise InvalidRequest(f'hub must read {{"max_rounds": 1 to {MAX_ROUNDS}}}', member="hub")
-    return rounds
+_TALK = frozenset({"context_id", "task_id"})
 
 
-def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool) -> bytes:
+def _read_hub(raw: msgspec.Raw | None) -> JsonObject:
+    """The members of `ChatRequest` that a `hub` member makes."""
+    asked = None if raw is None else judged.decode(raw)
+    if asked is None:
+        return {"max_rounds": None}
+    if not isinstance(asked, dict) or not asked.keys() <= {"max_rounds", *_TALK}:
+        raise InvalidRequest("hub may hold max_rounds, context_id and task_id", member="hub")
+    rounds = asked.get("max_rounds")
+    if rounds is not None and (type(rounds) is not int or not 1 <= rounds <= MAX_ROUNDS):
+        raise InvalidRequest(f"max_rounds of hub must be 1 to {MAX_ROUNDS}", member="hub")
+    talk = {name: value for name, value in asked.items() if name in _TALK and value is not None}
+    if not all(isinstance(value, str) for value in talk.values()):
+        raise InvalidRequest("context_id and task_id of hub must be strings", member="hub")
+    return {"max_rounds": rounds, "talk": talk or None}
+
+
+def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool, agent: bool = False) -> bytes:
     """The body that goes to the provider: the caller's, with the upstream's model name.
 
-    `ask_usage`: have a stream end with its usage, whatever the caller said.
+    `ask_usage`: have a stream end with its usage, whatever the caller said. `agent`: the model is one.
+
+    Raises:
+        InvalidRequest: it names an agent's context, and the model is none.
     """
     members: JsonObject = {**request.members, "model": upstream_model}
+    if request.talk is not None:
+        if not agent:
+            raise InvalidRequest("context_id and task_id of hub are for agents as models", member="hub")
+        members["hub"] = request.talk
     _set_stream(members, request, ask_usage=ask_usage)
     return judged.encode(members)
 

@@ -1,6 +1,11 @@
-"""Tool sources in a request's `tools`: those of type `mcp` that name this hub, told from the caller's own tools. Pure."""
+"""Tool sources in a request's `tools`, told from the caller's own tools. Pure.
+
+Those of type `mcp` name this hub, those of type `a2a` an agent of it.
+"""
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -9,11 +14,19 @@ from registry import judged
 from registry.errors import InvalidRequest
 from registry.judged import RawObject
 
-TOOL_DECIDING = frozenset({"type", "server_url", "server_label", "allowed_tools", "require_approval"})
+TOOL_DECIDING = frozenset({"type", "server_url", "server_label", "allowed_tools", "require_approval", "agent"})
 """Members of a tool on which the hub decides."""
 
 NOT_HONOURED = ("authorization", "connector_id", "headers")
 """Members of a source that would change whom the tools are called as, or which: refused rather than ignored."""
+
+NOT_OF_AGENTS = (*NOT_HONOURED, "server_url", "allowed_tools", "delegates")
+"""Members that a tool of type `a2a` does not have: what an agent may do is its configuration's to say."""
+
+AGENTS = "agent"
+"""The source that all agents as tools are; no server is called so (surface.md 6)."""
+
+_AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 OWN_SOURCES = ("hub", "litellm_proxy")
 """Names for the hub itself in `server_url`; the second is LiteLLM's."""
@@ -22,12 +35,12 @@ OWN_SOURCES = ("hub", "litellm_proxy")
 def read_tools(raw: msgspec.Raw | None, public_url: str) -> tuple[tuple[ToolSource, ...], tuple[msgspec.Raw, ...]]:
     """Sort tools into sources and the caller's own; of a request without sources the latter are left where they are.
 
-    Where no tool can read as `mcp` under any spelling, nothing is decided and nothing needs to be read.
+    Where no tool can read as `mcp` or `a2a` under any spelling, nothing is decided and nothing needs to be read.
     """
     if raw is None:
         return (), ()
-    text = bytes(raw)
-    if b"mcp" not in text.lower() and b"\\u" not in text:
+    text = bytes(raw).lower()
+    if b"mcp" not in text and b"a2a" not in text and b"\\u" not in text:
         return (), ()
     sources: list[ToolSource] = []
     own: list[msgspec.Raw] = []
@@ -37,8 +50,10 @@ def read_tools(raw: msgspec.Raw | None, public_url: str) -> tuple[tuple[ToolSour
         kind = judged.read_string(tool, "type")
         if kind == "mcp":
             sources.append(read_source(tool, public_url))
-        elif kind is not None and kind.strip().lower() == "mcp":
-            raise InvalidRequest(f"tool type {kind!r} is not known; write 'mcp'", member="tools")
+        elif kind == "a2a":
+            sources.append(read_agent(tool))
+        elif kind is not None and (meant := kind.strip().lower()) in {"mcp", "a2a"}:
+            raise InvalidRequest(f"tool type {kind!r} is not known; write {meant!r}", member="tools")
         else:
             own.append(msgspec.Raw(judged.encode(tool)))
     return tuple(sources), tuple(own) if sources else ()
@@ -53,15 +68,32 @@ def read_source(tool: RawObject, public_url: str) -> ToolSource:
     for member in NOT_HONOURED:
         if member in tool:
             raise InvalidRequest(f"{member} of tool source {url!r} is not supported here", member="tools")
+    _check_approval(tool, url)
+    return ToolSource(
+        url=url, name=source_name(url, public_url), allowed=_allowed(tool.get("allowed_tools"), url), label=label
+    )
+
+
+def read_agent(tool: RawObject) -> ToolSource:
+    """Read one tool of type `a2a`: an agent, which is one tool."""
+    name = judged.read_string(tool, "agent")
+    if not name or not _AGENT.fullmatch(name):
+        raise InvalidRequest("a tool of type a2a needs agent, the name of an agent here", member="tools")
+    url = f"agent/{name}"
+    for member in NOT_OF_AGENTS:
+        if member in tool:
+            raise InvalidRequest(f"{member} does not belong to tool source {url!r}, which is one agent", member="tools")
+    _check_approval(tool, url)
+    return ToolSource(url=url, name=AGENTS, allowed=(name,), label=judged.read_string(tool, "server_label"))
+
+
+def _check_approval(tool: RawObject, url: str) -> None:
     approval = None if "require_approval" not in tool else judged.decode(tool["require_approval"])
     if approval not in (None, "never"):
         raise InvalidRequest(
             f"require_approval of tool source {url!r} must be 'never' or absent: approvals are not supported here yet",
             member="tools",
         )
-    return ToolSource(
-        url=url, name=source_name(url, public_url), allowed=_allowed(tool.get("allowed_tools"), url), label=label
-    )
 
 
 def source_name(url: str, public_url: str) -> str | None:
