@@ -69,6 +69,9 @@ TABLE: dict[type[HubError], Row] = {
     errors.UpstreamUnavailable: Row(
         502, -32603, -32603, ("upstream_error", "upstream_unavailable"), "UPSTREAM_UNAVAILABLE"
     ),
+    errors.UpstreamOverloaded: Row(
+        503, -32603, -32603, ("overloaded_error", "upstream_overloaded"), "UPSTREAM_OVERLOADED"
+    ),
     errors.UpstreamTimeout: Row(504, -32603, -32603, ("upstream_error", "upstream_timeout"), "UPSTREAM_TIMEOUT"),
     errors.UpstreamInvalid: Row(502, -32006, -32603, ("upstream_error", "upstream_invalid"), "INVALID_AGENT_RESPONSE"),
     errors.CardRefused: Row(502, -32006, -32603, ("upstream_error", "card_refused"), "AGENT_CARD_REFUSED"),
@@ -78,6 +81,10 @@ TABLE: dict[type[HubError], Row] = {
         429, -32603, -32603, ("rate_limit_error", "upstream_rate_limited"), "UPSTREAM_RATE_LIMITED"
     ),
     errors.UpstreamRejected: Row(400, -32603, -32603, ("invalid_request_error", None), "UPSTREAM_REJECTED"),
+    errors.ContextTooLong: Row(
+        400, -32603, -32603, ("invalid_request_error", "context_length_exceeded"), "CONTEXT_TOO_LONG"
+    ),
+    errors.ContentFiltered: Row(400, -32603, -32603, ("invalid_request_error", "content_filter"), "CONTENT_FILTERED"),
     errors.AgentFault: Row(502, -32603, -32603, ("upstream_error", "agent_fault"), "AGENT_FAULT"),
     errors.TaskFailed: Row(502, -32603, -32603, ("upstream_error", "task_failed"), "TASK_FAILED"),
     errors.AddressRefused: Row(502, -32603, -32603, ("upstream_error", "address_refused"), "ADDRESS_REFUSED"),
@@ -125,7 +132,7 @@ def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
         return [(b"www-authenticate", b'Bearer realm="hubbub"')]
     if isinstance(error, errors.RateLimited):
         return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode()), *retry]
-    if isinstance(error, errors.UpstreamLimited) and error.retry_after is not None:
+    if isinstance(error, errors.UpstreamLimited | errors.UpstreamOverloaded) and error.retry_after is not None:
         return [(b"retry-after", error.retry_after.encode()), *retry]
     if isinstance(error, errors.HttpMethodRefused):
         return [(b"allow", error.allow.encode())]

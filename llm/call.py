@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from llm.ports import ModelAnswer, ModelRequest, Provider
-from llm.providers.openai import error_detail
+from llm.providers import failures
 from registry.entries import Model
-from registry.errors import HubError, UpstreamInvalid, UpstreamRejected, UpstreamUnavailable
+from registry.errors import HubError, UpstreamInvalid, UpstreamUnavailable
 from registry.gate import Gate, Permit, Usage
 from registry.identity import Principal
 
@@ -71,11 +69,8 @@ class ModelCall:
 
     def reported(self, error: object) -> HubError:
         """The error with which the provider ended its stream, in its own words but without the hub's secrets."""
-        secrets = self._provider.secrets(self.model)
-        detail = error_detail(msgspec.json.encode({"error": error}), secrets=secrets)
-        if detail is None:
-            return self.invalid("it reported an error in its stream")
-        return UpstreamRejected(self.model.name, 502, detail)
+        found = failures.reported(self.model.name, error, secrets=self._provider.secrets(self.model))
+        return found or self.invalid("it reported an error in its stream")
 
     def invalid(self, text: str) -> UpstreamInvalid:
         """The error of an answer that is not what it should be."""

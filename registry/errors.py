@@ -237,8 +237,17 @@ class ConsentNeeded(UpstreamError):
 class UpstreamLimited(UpstreamError):
     """It has had enough requests for now; `retry_after` is its own Retry-After header, None when it gave none."""
 
-    def __init__(self, entry: str, retry_after: str | None) -> None:
-        super().__init__(entry, "the upstream's rate limit is reached (HTTP 429)")
+    def __init__(self, entry: str, retry_after: str | None, said: str | None = None) -> None:
+        reason = "the upstream's rate limit is reached (HTTP 429)"
+        super().__init__(entry, reason if said is None else f"{reason}: {said}")
+        self.retry_after = retry_after
+
+
+class UpstreamOverloaded(UpstreamUnavailable):
+    """It has too much to do, whoever asks; `retry_after` as of `UpstreamLimited`."""
+
+    def __init__(self, entry: str, status: int, retry_after: str | None) -> None:
+        super().__init__(entry, f"the upstream is overloaded (HTTP {status})")
         self.retry_after = retry_after
 
 
@@ -252,6 +261,25 @@ class UpstreamRejected(UpstreamError):
         super().__init__(entry, str(detail.get("message") or "the upstream rejected the request"))
         self.status = status
         self.detail = detail
+
+
+class ContextTooLong(UpstreamRejected):
+    """The request is longer than the model's context window: a model with a larger one may take it.
+
+    Whatever the provider's status and code were, they are 400 and OpenAI's `context_length_exceeded`.
+    """
+
+    def __init__(self, entry: str, detail: dict[str, object]) -> None:
+        super().__init__(
+            entry, 400, {**detail, "type": "invalid_request_error", "code": "context_length_exceeded", "param": None}
+        )
+
+
+class ContentFiltered(UpstreamRejected):
+    """The provider does not answer to such content. Whatever its status and code were, they are 400 and `content_filter`."""
+
+    def __init__(self, entry: str, detail: dict[str, object]) -> None:
+        super().__init__(entry, 400, {**detail, "type": "invalid_request_error", "code": "content_filter"})
 
 
 class AgentFault(UpstreamError):

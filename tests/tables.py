@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from agents.speech import SPEECHES, Operation
-from llm.providers.table import TABLE
+from llm.providers.row import EVERY, Row
+from llm.providers.rows import clouds, gateways, hosts, makers, own
 from mcp_bridge.search import Search, cost_of
 from registry.entries import Tool
 from tests.bench.tables import markdown
@@ -31,27 +32,37 @@ in the same run. Key check, grant check, limit and usage record are on. How it i
 
 def providers() -> str:
     """docs/providers.md, from the table of providers."""
-    rows = [
-        f"| `{name}` | {row.base_url or 'yours: `base_url`'} | {f'`{row.key_variable}`' if row.key_variable else 'none'} |"
-        for name, row in TABLE.items()
+    before, _, rest = (DOCS / "providers.md").read_text().partition(PROVIDERS)
+    parts = [
+        f"## {title}\n\n| provider | address | key | speaks | lacks | tested against | documentation, as of |\n|---|---|---|---|---|---|---|\n"
+        + "".join(_provider(name, row) for name, row in rows.items())
+        for title, rows in KINDS.items()
     ]
-    return "\n".join(
-        [
-            "# Providers",
-            "",
-            "What `provider:` of a model may say. Each speaks OpenAI's chat completions; `base_url` and `api_key` of an entry win over",
-            "the address and the variable here. Addresses are those of the providers' documentation and were not called from the tests.",
-            "",
-            "| provider | address | key |",
-            "|---|---|---|",
-            *rows,
-            "| `offline` | in the hub | none |",
-            "",
-            "`offline` is no real model: it picks tools by matching words, fills simple arguments from the text and says the results in a",
-            "sentence. It needs no network, labels its answers `[offline model]`, and is there for demos and tests.",
-            "",
-        ]
+    return before + PROVIDERS + "\n".join(parts) + END_OF_PROVIDERS + rest.partition(END_OF_PROVIDERS)[2]
+
+
+def _provider(name: str, row: Row) -> str:
+    key = f"`{row.key_variable}`" if row.key_variable else "none"
+    key += "" if row.key_header == "authorization" else f" as `{row.key_header}`"
+    address = row.base_url or f"yours: {row.note or '`base_url`'}"
+    speaks = ", ".join([*row.formats, *(f"`{endpoint}`" for endpoint in row.endpoints)])
+    speaks = f"{', '.join(row.formats)}, everything else" if row.endpoints == EVERY else speaks
+    lacks = ", ".join(f"`{member}`" for member in row.lacks)
+    return (
+        f"| `{name}` | {address} | {key} | {speaks} | {lacks} | {REAL.get(name, 'fake')} | [{row.seen}]({row.page}) |\n"
     )
+
+
+PROVIDERS, END_OF_PROVIDERS = "<!-- providers: written by make tables -->\n", "<!-- end of providers -->\n"
+KINDS = {
+    "Makers of models": makers.ROWS,
+    "Clouds": clouds.ROWS,
+    "Hosts of others' models": hosts.ROWS,
+    "Gateways": gateways.ROWS,
+    "Run by their users": own.ROWS,
+}
+REAL: dict[str, str] = {}
+"""What our tests ran a row against, where that is the service itself; all others the wire test runs against a fake."""
 
 
 COLUMNS: dict[Operation, str] = {

@@ -1,1 +1,1 @@
-"""Where models run: a table of OpenAI-compatible services and the offline model."""
+"""Where models run: a table of services, those reached by an SDK, and the offline model."""

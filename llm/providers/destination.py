@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from llm.providers.table import TABLE, Row
+from llm.providers.row import Row
+from llm.providers.table import TABLE
+from llm.types import Format
 from registry.entries import Headers, Model
 from registry.errors import UpstreamUnavailable
 
@@ -22,7 +24,8 @@ class Destination(NamedTuple):
 
     base_url: str
     """Without a slash at its end."""
-    chat_url: str
+    urls: Mapping[Format, str]
+    """Where requests of each format go, whether or not the service speaks it."""
     headers: Headers
     trusted: bool
     secrets: tuple[str, ...]
@@ -60,7 +63,7 @@ class Destinations:
         values = (value for _, value in headers if len(value) >= MIN_SECRET)
         return Destination(
             base_url=url.rstrip("/"),
-            chat_url=f"{url.rstrip('/')}/chat/completions",
+            urls=_urls(url.rstrip("/"), messages_base=row.messages_base if base_url is None else None),
             headers=_sent(headers, row, key),
             trusted=trusted,
             secrets=tuple(text for text in (key, url, host, *values) if text),
@@ -73,6 +76,14 @@ class Destinations:
         if not key and row.key_header not in _names(headers):
             raise _Unusable(f"it has no key; set {row.key_variable} in the hub's environment, or the model's api_key")
         return key
+
+
+def _urls(base_url: str, *, messages_base: str | None) -> dict[Format, str]:
+    return {
+        "chat": f"{base_url}/chat/completions",
+        "messages": f"{messages_base or base_url}/messages",
+        "responses": f"{base_url}/responses",
+    }
 
 
 class _Unusable(Exception):

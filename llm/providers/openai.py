@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-import msgspec
-
 from llm.ports import ModelRequest
+from llm.providers import failures
 from llm.providers.destination import Destination, Destinations
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Model
-from registry.errors import (
-    ParseFailed,
-    UpstreamError,
-    UpstreamInvalid,
-    UpstreamLimited,
-    UpstreamRefused,
-    UpstreamRejected,
-    UpstreamUnavailable,
-)
+from registry.errors import UpstreamError, UpstreamInvalid
 from registry.gate import Permit
-from registry.judged import JsonObject, decode
-
-CALLERS_FAULT = frozenset({400, 404, 413, 422})
-"""Statuses with which a provider speaks about the request that the caller wrote. 401, 402, 403 speak about the hub's
-own account and are nobody else's business."""
-
-MAX_ERROR_TEXT = 2000
-
-_ADDRESS = re.compile(r"\b(?:https?|wss?)://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", re.IGNORECASE)
-_RETRY_AFTER = re.compile(r"[\w ,:.+-]{1,64}", re.ASCII)
 
 
 class OpenAICompatible:
@@ -48,13 +28,17 @@ class OpenAICompatible:
         Raises, here or on entering:
             UpstreamUnavailable: the entry cannot be called as it is configured; the text says what to set.
             UpstreamRefused: the provider refused the hub's account.
-            UpstreamRejected: the provider refused what the caller asked.
-            UpstreamLimited: the provider's rate limit.
+            UpstreamRejected: the provider refused what the caller asked; ContextTooLong, ContentFiltered say why.
+            UpstreamLimited, UpstreamOverloaded: the provider's rate limit; it has too much to do.
             UpstreamTimeout, UpstreamInvalid, AddressRefused: as the names say.
         """
         to = self._destinations.of(model)
         outgoing = Outgoing(
-            url=to.chat_url, headers=to.headers, body=request.body, trusted=to.trusted, may_stream=request.stream
+            url=to.urls[request.format],
+            headers=(*to.headers, *request.headers) if request.headers else to.headers,
+            body=request.body,
+            trusted=to.trusted,
+            may_stream=request.stream,
         )
         return Call(self._egress.send(permit, outgoing), model, to, stream=request.stream)
 
@@ -110,49 +94,7 @@ class Call:
 
 
 async def failure(model: Model, incoming: Incoming, *, secrets: Sequence[str]) -> UpstreamError:
-    """Turn a provider's answer that is not 200 into the hub's error."""
-    status = incoming.status
-    if status == 429:
-        retry_after = incoming.header("retry-after")
-        return UpstreamLimited(model.name, retry_after if retry_after and _RETRY_AFTER.fullmatch(retry_after) else None)
-    if status >= 500:
-        return UpstreamUnavailable(model.name, f"the upstream failed (HTTP {status})")
-    if status in CALLERS_FAULT:
-        detail = error_detail(await incoming.read(), secrets=secrets)
-        if detail is not None:
-            return UpstreamRejected(model.name, status, detail)
-    return UpstreamRefused(model.name, status)
-
-
-def error_detail(raw: bytes | msgspec.Raw, *, secrets: Sequence[str]) -> dict[str, object] | None:
-    """The provider's error in OpenAI's form, without addresses and `secrets`; None: this is no error of a provider."""
-    try:
-        found = decode(raw)
-    except ParseFailed:
-        return None
-    if not isinstance(found, dict):
-        return None
-    error = found.get("error", found)
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        return None
-    message = error.get("message", error.get("detail"))
-    if message is None:
-        return None
-    text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
-    return {
-        "message": _clean(text, secrets),
-        **{name: _small(error, name, secrets) for name in ("type", "param", "code")},
-    }
-
-
-def _small(error: JsonObject, name: str, secrets: Sequence[str]) -> object:
-    value = error.get(name)
-    return _clean(value, secrets) if isinstance(value, str) else value if isinstance(value, int) else None
-
-
-def _clean(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    return _ADDRESS.sub("…", text)[:MAX_ERROR_TEXT]
+    """Turn a provider's answer that is not of success into the hub's error."""
+    retry_after = incoming.header("retry-after") or failures.seconds_of(incoming.header("retry-after-ms"))
+    body = await incoming.read() if incoming.status < 500 else b""
+    return failures.failure(model.name, incoming.status, body, retry_after=retry_after, secrets=secrets)

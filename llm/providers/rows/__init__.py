@@ -1,0 +1,1 @@
+"""The table of providers, by what kind of service they are."""
