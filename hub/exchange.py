@@ -6,7 +6,7 @@ client reads slowly. Inside `until_gone` the door's task is cancelled when the c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ class Exchange(Protocol):
 
     async def any_body(self) -> bytes:
         """Read the whole body, of any media type; raises as `body`."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, up to the limit of uploads, read as fast as this is; raises as `body`, once."""
 
     async def reply(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import http
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -41,6 +41,8 @@ class Limits:
     """What an exchange bears."""
 
     body_bytes: int = 32 * 1024 * 1024
+    upload_bytes: int = 512 * 1024 * 1024
+    """Of bodies with files in them, which pass in pieces."""
     header_bytes: int = 64 * 1024
     keep_alive_s: float = 15.0
     stream_idle_s: float = 3600.0
@@ -78,8 +80,10 @@ class HttpExchange:
         "_chunks",
         "_complete",
         "_expects_continue",
+        "_in_pieces",
         "_keep_alive",
         "_last_chunk",
+        "_limit",
         "_line",
         "_received",
         "_ticker",
@@ -110,6 +114,9 @@ class HttpExchange:
         self._body: bytes | None = None
         self._chunks: list[bytes] = []
         self._received = 0
+        self._limit = line.limits.body_bytes
+        self._in_pieces = False
+        """The body is taken while it comes: no more of it is read at a time than one wake-up brings."""
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[object] | None = None
@@ -139,11 +146,12 @@ class HttpExchange:
     def feed(self, chunk: bytes) -> None:
         """Take a piece of the body."""
         self._received += len(chunk)
-        if self.finished or self._received > self._line.limits.body_bytes:
+        if self.finished or self._received > self._limit:
             self._chunks.clear()  # nobody will read it; the door hears that it is too large
         else:
             self._chunks.append(chunk)
-            if self._received > READ_AHEAD_BYTES and self._waiter is None:
+            waiter = self._waiter
+            if self._received > READ_AHEAD_BYTES and (waiter is None or (self._in_pieces and waiter.done())):
                 self._line.hold()
         self._wake()
 
@@ -188,7 +196,7 @@ class HttpExchange:
 
     async def any_body(self) -> bytes:
         """The whole body, of any media type; raises as `body`."""
-        limit = self._line.limits.body_bytes
+        limit = self._limit
         if int(self.headers.get(b"content-length", b"0")) > limit:
             raise TooLarge(limit)
         if not self._complete:
@@ -213,6 +221,38 @@ class HttpExchange:
             raise BodyStalled from None
         finally:
             self._waiter = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """As `Exchange.pieces`."""
+        self._in_pieces = True
+        limit = self._limit = self._line.limits.upload_bytes
+        if int(self.headers.get(b"content-length", b"0")) > limit:
+            raise TooLarge(limit)
+        if self._expects_continue and not self._complete:
+            self._line.transport.write(_CONTINUE)
+        while True:
+            chunks, self._chunks = self._chunks, []
+            if self._received > limit:
+                raise TooLarge(limit)
+            if chunks:
+                yield b"".join(chunks)
+            elif self._complete:
+                return
+            else:
+                await self._next_piece()
+
+    async def _next_piece(self) -> None:
+        self._waiter = self._line.loop.create_future()
+        self._line.take_more()
+        try:
+            with Deadline(BODY_STALL_S):
+                await self._waiter
+        except TimeoutError:
+            raise BodyStalled from None
+        finally:
+            self._waiter = None
+        if self.gone:
+            raise ClientGone
 
     def until_gone(self) -> UntilGone:
         """As `Exchange.until_gone`."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from agents.as_models import PROVIDER
 from hub.agent_side import AgentSide, Ground, Part
+from llm.passthrough import PassThrough
 from llm.ports import Provider, ToolExecutor
+from llm.providers.endpoints import Endpoints
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import OFFLINE, TABLE
@@ -23,6 +25,7 @@ class LlmSide:
     """What doors and the admin API need of it."""
 
     chat: Chat
+    pass_through: PassThrough
     kept: Kept
     approvals: ToolApprovals
     parts: tuple[Part, ...]
@@ -49,5 +52,9 @@ def llm_side(
     }
     loop = Loop(catalog, gate=ground.gate, providers=providers, tools=tools)
     return LlmSide(
-        chat=Chat(loop, public_url=ground.public_url), kept=kept, approvals=approvals, parts=(kept, approvals)
+        chat=Chat(loop, public_url=ground.public_url),
+        pass_through=PassThrough(catalog, gate=ground.gate, endpoints=Endpoints(ground.egress, keys=environment)),
+        kept=kept,
+        approvals=approvals,
+        parts=(kept, approvals),
     )

@@ -18,10 +18,12 @@ from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.doors.connect import ConnectDoor
 from hub.doors.health import HealthDoor
 from hub.doors.mcp import McpDoor
+from hub.doors.passthrough import PassThroughDoor
 from hub.doors.protected_resource import WELL_KNOWN, ResourceDoor
 from hub.doors.push import PushDoor
 from hub.exchange import Exchange
 from hub.services import Services
+from llm.providers.endpoints import PASSED_THROUGH
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH
 from mcp_bridge.oauth.links import PATH as CONNECT_PATH
 from registry.errors import MethodNotFound
@@ -73,11 +75,12 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     health = HealthDoor(services.database, Authenticator(services.keys), lambda: _instances(services))
     live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
     ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    openai_doors = {"/chat/completions": chat_door, "/models": models_door}
+    openai_doors = {"/chat/completions": chat_door, "/models": models_door, **_pass_through(services)}
     return Routes(
         exact={
             **openai_doors,
             **{f"/v1{path}": door for path, door in openai_doors.items()},
+            "/v2/rerank": openai_doors["/rerank"],
             **dict.fromkeys((CARD_PATH, CATALOG_PATH, JWKS_PATH), catalog_door),
             **dict.fromkeys((CALLBACK_PATH, CLIENT_PATH), connect_door),
             WELL_KNOWN: resource_door,
@@ -99,6 +102,11 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             ("/api/", admin_door),
         ),
     )
+
+
+def _pass_through(services: Services) -> dict[str, Door]:
+    answers = services.pass_through
+    return {f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai) for endpoint in PASSED_THROUGH}
 
 
 def _instances(services: Services) -> JsonObject:

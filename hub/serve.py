@@ -51,6 +51,7 @@ async def open_house(
             hosts=Hosts(public_url, bound_to=bound_to, allowed_origins=declared.hub.allowed_origins),
             limits=Limits(
                 body_bytes=limits.body_bytes,
+                upload_bytes=limits.upload_bytes,
                 header_bytes=limits.header_bytes,
                 keep_alive_s=limits.keep_alive_s,
                 stream_idle_s=limits.stream_idle_s,

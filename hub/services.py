@@ -19,6 +19,7 @@ from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
 from hub.llm_side import llm_side
 from hub.mcp_side import mcp_side
+from llm.passthrough import PassThrough
 from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
@@ -72,6 +73,7 @@ class Services:
     tools: Dispatch
     subscriptions: Subscriptions
     chat: Chat
+    pass_through: PassThrough
     sync: Sync
     connect: Connect
     children: Children
@@ -147,6 +149,7 @@ async def open_services(
             tools=mcp.dispatch,
             subscriptions=mcp.subscriptions,
             chat=llm.chat,
+            pass_through=llm.pass_through,
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,

@@ -42,6 +42,7 @@ class Limits:
     """Bounds and deadlines of the hub (surface.md 7)."""
 
     body_bytes: int = 32 * 1024 * 1024
+    upload_bytes: int = 512 * 1024 * 1024
     header_bytes: int = 64 * 1024
     connect_s: float = 5.0
     first_byte_s: float = 600.0

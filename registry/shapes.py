@@ -49,6 +49,7 @@ class LimitsShape(Shape):
     """`hub.limits`: bounds and deadlines (surface.md 7)."""
 
     body_bytes: PositiveInt = 32 * 1024 * 1024
+    upload_bytes: PositiveInt = 512 * 1024 * 1024
     header_bytes: PositiveInt = 64 * 1024
     connect_s: PositiveFloat = 5.0
     first_byte_s: PositiveFloat = 600.0

@@ -20,7 +20,7 @@ from registry.egress.dial import Dialler, Proxy
 from registry.egress.guard import Guard, HostRefused
 from registry.egress.http1 import Connection, Failed, Failure
 from registry.egress.pool import IdleConnections
-from registry.egress.request import Target, head, parse
+from registry.egress.request import CHUNKED, Target, head, parse
 from registry.entries import Headers
 from registry.errors import (
     AddressRefused,
@@ -74,7 +74,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     method: str = "POST"
     headers: Headers = ()
-    body: bytes | None = None
+    body: bytes | AsyncIterator[bytes] | None = None
+    """One that comes in pieces is sent chunked, as fast as the upstream takes it, and never a second time."""
     trusted: bool = True
     """The operator wrote the origin; otherwise the address guard decides."""
     plain_inside_only: bool = False
@@ -83,6 +84,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """None: the default deadline."""
     may_stream: bool = True
     """Whether the answer may be a stream, whose pieces must come on at once; a whole answer is read ahead, more cheaply."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent twice."""
+        return self.method in IDEMPOTENT and (self.body is None or isinstance(self.body, bytes))
 
 
 class Incoming:
@@ -197,7 +203,7 @@ class Call:
             except Failed as error:
                 # The server closed an idle connection while the request was under way. It may have read it all the
                 # same, so only what may be done twice is sent again (RFC 9110 §9.2.2): never a tool's call.
-                if error.failure is not Failure.LOST or outgoing.method not in IDEMPOTENT:
+                if error.failure is not Failure.LOST or not outgoing.is_repeatable:
                     raise _told(error, entry) from None
         connection = await egress.dial(target, address, entry)
         try:
@@ -275,7 +281,8 @@ class Egress:
 
     def head(self, target: Target, outgoing: Outgoing) -> bytes:
         """Write a request's head; raises ValueError when it cannot be sent as it is."""
-        length = None if outgoing.body is None else len(outgoing.body)
+        body = outgoing.body
+        length = None if body is None else len(body) if isinstance(body, bytes) else CHUNKED
         if length is None and outgoing.method in {"POST", "PUT", "PATCH"}:
             length = 0  # RFC 9110 §8.6: these are expected to have a body
         start = b""

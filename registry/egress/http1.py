@@ -7,6 +7,7 @@ that can happen on a request's path is a callback; a task is woken only when wha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from enum import Enum, auto
 from typing import cast
 
@@ -109,7 +110,13 @@ class Connection(asyncio.Protocol):
     # -- what a request does
 
     async def send(
-        self, head: bytes, body: bytes, *, first_byte_s: float, read_ahead: bool = False, bodiless: bool = False
+        self,
+        head: bytes,
+        body: bytes | AsyncIterator[bytes],
+        *,
+        first_byte_s: float,
+        read_ahead: bool = False,
+        bodiless: bool = False,
     ) -> None:
         """Write a request and wait for the head of its response; the body may be there then, too.
 
@@ -127,7 +134,10 @@ class Connection(asyncio.Protocol):
         self._chunks = []
         self.complete = self._sent = self._keeps_alive = False
         self._bodiless = bodiless
-        if len(body) <= SLICE_BYTES:
+        if not isinstance(body, bytes):
+            self._sent = await self._write_pieces(transport, head, body, slice_s=min(first_byte_s, self._idle_s))
+            self._arm(first_byte_s)
+        elif len(body) <= SLICE_BYTES:
             self._arm(first_byte_s)
             transport.write(head + body)
             self._sent = True
@@ -221,11 +231,32 @@ class Connection(asyncio.Protocol):
             self._arm(slice_s)
             transport.write(rest[:SLICE_BYTES])
             rest = rest[SLICE_BYTES:]
-            if self._stuck:
-                self._waits_for = _Wait.ROOM
-                self._waiter = self._loop.create_future()
-                await self._waiter
+            await self._room()
         return not rest
+
+    async def _write_pieces(
+        self, transport: asyncio.Transport, head: bytes, body: AsyncIterator[bytes], *, slice_s: float
+    ) -> bool:
+        """Write a body chunked as it comes (RFC 9112 §7.1); False as in `_write`. Who makes it ends its own waits."""
+        self._arm(slice_s)
+        transport.write(head)
+        async for piece in body:
+            if self.status or self._failure is not None:
+                return False
+            if piece:
+                self._arm(slice_s)
+                transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+                await self._room()
+        if self.status or self._failure is not None:
+            return False
+        transport.write(b"0\r\n\r\n")
+        return True
+
+    async def _room(self) -> None:
+        if self._stuck:
+            self._waits_for = _Wait.ROOM
+            self._waiter = self._loop.create_future()
+            await self._waiter
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -132,8 +132,12 @@ def lines(headers: Headers) -> Block:
     return Block("".join(written).encode("latin-1"), "host" in names)
 
 
+CHUNKED = -1
+"""The length of a body that nobody knows before its end."""
+
+
 def head(target: Target, method: str, *, headers: Headers, length: int | None, start: bytes = b"") -> bytes:
-    """Write the head of a request, up to its empty line. `length` None: no body; `start` is another start line.
+    """Write the head of a request, up to its empty line. `length` None: no body, or `CHUNKED`; `start` is another start line.
 
     Raises:
         ValueError: as `lines`; also for a method that is none.
@@ -146,9 +150,13 @@ def head(target: Target, method: str, *, headers: Headers, length: int | None, s
             start,
             b"" if block.names_host else target.host_line,
             block.lines,
-            b"\r\n" if length is None else b"content-length: %d\r\n\r\n" % length,
+            b"\r\n" if length is None else _framing(length),
         )
     )
+
+
+def _framing(length: int) -> bytes:
+    return b"transfer-encoding: chunked\r\n\r\n" if length == CHUNKED else b"content-length: %d\r\n\r\n" % length
 
 
 def start_line(method: str, target: str) -> bytes:

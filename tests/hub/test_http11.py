@@ -12,7 +12,7 @@ from hub import http11, http_exchange
 from hub.exchange import ClientGone
 from hub.http11 import Serve
 from hub.http_exchange import HttpExchange
-from registry.errors import HubError
+from registry.errors import BodyStalled, HubError
 from tests.conftest import served_exchanges
 
 
@@ -268,6 +268,60 @@ async def test_a_client_that_does_not_read_stops_the_door() -> None:
         assert written < 64 << 20
         writer.transport.abort()
         await left.wait()
+
+
+async def test_a_body_in_pieces_is_read_no_faster_than_it_is_taken() -> None:
+    took: asyncio.Queue[int] = asyncio.Queue()
+    go_on = asyncio.Event()
+
+    async def serve(exchange: HttpExchange) -> None:
+        size = 0
+        async for piece in exchange.pieces():
+            size += len(piece)
+            took.put_nowait(size)
+            await go_on.wait()
+        await exchange.reply(200, b"%d" % size)
+
+    async with talk(serve) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 64000000\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        writer.transport.set_write_buffer_limits(high=0)
+        sending = asyncio.create_task(_send(writer, 64))
+        assert await took.get() < 4_000_000
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert not sending.done(), "the client waits, for nobody takes what it sends"
+        go_on.set()
+        await sending
+        assert (await answer(reader))[2] == b"64000000"
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await answer(reader))[2] == b"0", "and the connection goes on"
+
+
+async def _send(writer: asyncio.StreamWriter, megabytes: int) -> None:
+    for _ in range(megabytes):
+        writer.write(bytes(1_000_000))
+        await writer.drain()
+
+
+async def test_a_client_that_leaves_or_stops_within_its_pieces_ends_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: asyncio.Queue[type[BaseException]] = asyncio.Queue()
+    monkeypatch.setattr(http_exchange, "BODY_STALL_S", 0.05)
+
+    async def serve(exchange: HttpExchange) -> None:
+        try:
+            async for _ in exchange.pieces():
+                pass
+        except (ClientGone, BodyStalled) as error:
+            ended.put_nowait(type(error))
+            exchange.abort()
+
+    for leaves in (True, False):
+        async with talk(serve) as (_, writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\nabc")
+            if leaves:
+                writer.close()
+            assert await ended.get() is (ClientGone if leaves else BodyStalled)
 
 
 async def test_the_rest_of_a_body_that_was_refused_is_read_so_that_the_answer_arrives() -> None:

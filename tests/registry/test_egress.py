@@ -123,6 +123,53 @@ async def test_a_large_body_arrives_whole() -> None:
         assert peer.accepted == 1
 
 
+async def pieces(*given: bytes, then: BaseException | None = None) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+    if then is not None:
+        raise then
+
+
+async def test_a_body_that_comes_in_pieces_is_sent_chunked() -> None:
+    async def read(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer.requests.append(await read_request(reader))
+        peer.requests[-1].body = await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(OK)
+        await read(peer, reader, writer)
+
+    async with listening(read) as peer, way_out() as egress:
+        for _ in range(2):
+            assert await ask(egress, peer.url, body=pieces(b"abc", b"", b"x" * 300)) == b"ok"
+        assert peer.accepted == 1, "the connection was used again"
+        for request in peer.requests:
+            assert request.headers["transfer-encoding"] == "chunked"
+            assert "content-length" not in request.headers
+            assert request.body == b"3\r\nabc\r\n12c\r\n" + b"x" * 300 + b"\r\n0\r\n\r\n"
+
+
+async def test_a_body_that_breaks_off_ends_its_request() -> None:
+    async def read(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got = await reader.read(1 << 20)
+        while more := await reader.read(1 << 20):
+            got += more
+        assert b"\r\n0\r\n" not in got, "nobody may take it for whole"
+        peer.left.set()
+
+    async with listening(read) as peer, way_out() as egress:
+        with pytest.raises(ValueError, match="broke"):
+            await ask(egress, peer.url, body=pieces(b"abc", then=ValueError("broke")))
+        await peer.left.wait()
+
+
+async def test_an_answer_before_all_pieces_were_taken_stands() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(100_000)
+
+    async with listening(always(OK, close=True)) as peer, way_out() as egress:
+        assert await ask(egress, peer.url, body=endless()) == b"ok"
+
+
 async def test_a_redirect_is_an_answer_like_any_other() -> None:
     async with listening(always(OK)) as other:
         raw = b"HTTP/1.1 302 Found\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n" % other.url.encode()

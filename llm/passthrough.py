@@ -1,0 +1,74 @@
+"""Answers requests for what models do beside chat (embeddings, images, audio, …): judged, and passed on as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llm import forms, multipart, router
+from llm.answers import Answering, relay
+from llm.forms import Form
+from llm.providers.endpoints import Endpoints, Request
+from registry import judged
+from registry.catalog import Catalog
+from registry.entries import Model
+from registry.errors import InvalidRequest
+from registry.gate import Gate
+from registry.identity import Principal
+
+DECIDING = frozenset({"model", "stream"})
+COUNTED = frozenset({"embeddings", "completions", "rerank", "moderations"})
+"""Endpoints whose input is text: what it used is estimated when the provider does not say it."""
+
+BYTES_PER_TOKEN = 4
+
+
+class Visitor(NamedTuple):
+    """Who asks, and where the answer goes."""
+
+    principal: Principal
+    request_id: str
+    sink: Answering
+
+
+class PassThrough:
+    """Answers requests to `llm.providers.endpoints.PASSED_THROUGH`. One for a process."""
+
+    def __init__(self, catalog: Callable[[], Catalog], *, gate: Gate, endpoints: Endpoints) -> None:
+        """`catalog` gives the current snapshot."""
+        self._catalog = catalog
+        self._gate = gate
+        self._endpoints = endpoints
+
+    async def answer(self, endpoint: str, data: bytes, visitor: Visitor) -> None:
+        """Answer a request whose body is JSON.
+
+        Raises:
+            HubError: before the answer began, or within a stream; what was written until then is whole events.
+        """
+        members = judged.body(data, DECIDING)
+        judged.check_spelling(members, DECIDING)
+        asked = self._find(judged.read_string(members, "model"))
+        with self._gate.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
+            model = self._endpoints.place(asked, endpoint)
+            if endpoint in COUNTED:
+                permit.estimate(input_tokens=len(data) // BYTES_PER_TOKEN, output_tokens=0)
+            body = judged.encode({**members, "model": model.model})
+            async with self._endpoints.send(permit, model, Request(path=endpoint, body=body)) as incoming:
+                await relay(incoming, model, permit, visitor.sink)
+
+    async def answer_form(self, endpoint: str, form: Form, visitor: Visitor) -> None:
+        """Answer a request whose body is a form with files, made with `DECIDING`; raises as `answer`."""
+        asked = self._find(await form.until("model"))
+        with self._gate.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
+            model = self._endpoints.place(asked, endpoint)
+            boundary = multipart.new_boundary()
+            body = await forms.measured(forms.written(form, boundary, instead={"model": model.model}))
+            request = Request(path=endpoint, body=body, media_type=multipart.media_type(boundary))
+            async with self._endpoints.send(permit, model, request) as incoming:
+                await relay(incoming, model, permit, visitor.sink)
+
+    def _find(self, name: str | None) -> Model:
+        if not name:
+            raise InvalidRequest("model is missing; GET /v1/models says which there are", member="model")
+        return router.find(self._catalog().models, name)
