@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 4000
 BIN := .venv/bin
 
-.PHONY: setup demo test foreign check bench tables lock format clean
+.PHONY: setup demo test foreign check bench tables prices lock format clean
 
 setup: .venv/ready
 
@@ -38,6 +38,9 @@ bench: setup
 
 tables: setup
 	$(BIN)/python -m tests.tables
+
+prices: setup # after `pip install --upgrade genai-prices`: the table of prices that ships with the hub
+	$(BIN)/python -m tests.known_prices
 
 lock: # after a change of dependencies; needs pip-tools
 	pip-compile --quiet --upgrade --extra demo --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header \

@@ -137,6 +137,8 @@ class AgentCaller:
         if seen is None:
             return Heard(None, extensions, discreet(entry, judged.encode(judged.decode(body))))  # escapes could hide it
         await self._record(permit, entry, request, seen)
+        if entry.call_usd is not None and operation == "SendMessage":
+            permit.charge(entry.call_usd)
         if _waits(operation, seen) and wire.wants_end(params := wire.canonical(request, ()).params):
             assert seen.task_id is not None
             task = await self._settled(permit, entry, route, seen.task_id, params)
@@ -191,6 +193,8 @@ class AgentCaller:
         await self._ledger.record(
             entry.name, permit.principal, seen, context_id=named.context_id, instance=entry.instance
         )
+        if ask.operation == "SendMessage":
+            permit.charge(entry.call_usd)
         if config is not None and seen.task_id is not None:
             result = heard.result
             if result is None:
@@ -237,6 +241,7 @@ class AgentCaller:
             return
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
             events = self._upstream.events(entry, route.speech, incoming)
+            permit.charge(entry.call_usd)
             shown = self._streams.lead(permit, entry, events, request.context_id)
             yield Stream(shown, events.extensions, echoes=True)
 
@@ -269,6 +274,7 @@ class AgentCaller:
             yield Stream(self._streams.detached(entry, shown))
             return
         async with self._upstream.stream(permit, entry, route, ask) as events:
+            permit.charge(entry.call_usd)
             shown = self._streams.lead(permit, entry, events, named.context_id, begun=begun)
             yield Stream(shown, events.extensions)
 
@@ -277,6 +283,7 @@ class AgentCaller:
     ) -> AsyncGenerator[list[Shown]]:
         """A stream with its connection, for an agent that ends a task when it is left."""
         async with self._upstream.stream(permit, entry, route, ask) as events:
+            permit.charge(entry.call_usd)
             context_id = wire.named_in(ask).context_id
             async with aclosing(self._streams.lead(permit, entry, events, context_id, begun=begun)) as batches:
                 async for batch in batches:

@@ -111,6 +111,8 @@ class Dispatch:
                 return Answer(as_raw(connected(server.name)))
             upstream = self._pool.upstream(server, principal)
             answer = await upstream.request(request, permit, listener=listener)
+            if server.price is not None and request.method == "tools/call" and answer.error is None:
+                permit.charge(server.price.of(request.name or ""))
         if answer.error is not None:
             return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error), upstream.token)))
         return answer

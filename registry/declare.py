@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from registry.entries import Agent, Auth, Model, ModelLimits, Owner, Routing, Server
-from registry.entry_shapes import AgentShape, DeploymentShape, ModelShape, ServerShape, transport_fault
+from registry.entry_shapes import (
+    AgentShape,
+    DeploymentShape,
+    ModelShape,
+    PriceShape,
+    ServerShape,
+    ToolPriceShape,
+    transport_fault,
+)
+from registry.prices import CallPrice, Price
 
 
 def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
@@ -46,6 +55,7 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         grpc_url=shape.grpc_url,
         detach=shape.detach,
         shared=shape.share == "team",
+        call_usd=None if shape.price is None else shape.price.call,
         unavailable=unavailable,
     )
 
@@ -74,6 +84,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         sampling=shape.sampling,
         require_approval=shape.require_approval,
         is_sse=shape.type == "sse",
+        price=_call_price(shape.price),
         owner=owner,
         trusted=trusted,
         unavailable=unavailable,
@@ -89,7 +100,7 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
     if not shape.deployments and shape.provider is None:
         raise ValueError("provider is missing")
     places: Sequence[ModelShape | DeploymentShape] = shape.deployments or [shape]
-    found = [_place(name, place, shape.model) for place in places]
+    found = [_place(name, place, shape) for place in places]
     entry = Model(
         **found[0],
         owner=owner,
@@ -119,9 +130,9 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
     return replace(entry, deployments=deployments)
 
 
-def _place(name: str, shape: ModelShape | DeploymentShape, model: str | None) -> dict[str, Any]:
-    """The members that say where a model runs."""
-    upstream = shape.model or model or ("*" if name.endswith("*") else name)
+def _place(name: str, shape: ModelShape | DeploymentShape, model: ModelShape) -> dict[str, Any]:
+    """The members that say where a model runs and what it costs."""
+    upstream = shape.model or model.model or ("*" if name.endswith("*") else name)
     if "*" in upstream and not name.endswith("*"):
         raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
     return {
@@ -131,7 +142,16 @@ def _place(name: str, shape: ModelShape | DeploymentShape, model: str | None) ->
         "base_url": shape.base_url,
         "api_key": shape.api_key,
         "headers": tuple(shape.headers.items()),
+        "price": _price(shape.price or model.price),
     }
+
+
+def _price(shape: PriceShape | None) -> Price | None:
+    return None if shape is None else Price(**shape.model_dump())
+
+
+def _call_price(shape: ToolPriceShape | None) -> CallPrice | None:
+    return None if shape is None else CallPrice(call=shape.call, tools=tuple(shape.tools.items()))
 
 
 ENTRIES: dict[str, Callable[[str, Any, dict[str, str], Owner, bool], Agent | Server | Model]] = {

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from registry.access import matches
 from registry.floors import Floor
+from registry.prices import CallPrice, Price
 
 Owner = Literal["file", "api"]
 """Who declares the entry: hub.yaml (read-only elsewhere) or the admin API (stored in the database)."""
@@ -44,6 +45,8 @@ class Agent:
     """The agent ends a task whose stream is left: the hub reads on in the place of a client that leaves."""
     shared: bool = False
     """What a key of a team makes there is open to all keys of the team."""
+    call_usd: float | None = None
+    """What a message to it costs; None: that is not known."""
     unavailable: str | None = None
     """Why this kind of agent cannot be called by this version; None: it can."""
     urls: tuple[str, ...] = ()
@@ -119,6 +122,7 @@ class Server:
     """Which of its tools are called in a loop only when that was approved; globs are over its own names."""
     is_sse: bool = False
     """It speaks the HTTP+SSE transport of 2024-11-05 only."""
+    price: CallPrice | None = None
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None
@@ -237,6 +241,8 @@ class Model:
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     headers: Headers = field(default=(), repr=False)
+    price: Price | None = None
+    """What the operator says that it costs; None: what is known of the provider's prices holds."""
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None

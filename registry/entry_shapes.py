@@ -18,6 +18,7 @@ from registry.members import (
     Shape,
     Text,
     Url,
+    Usd,
     number,
 )
 
@@ -33,6 +34,32 @@ class ModelLimitsShape(Shape):
     concurrency: PositiveInt | None = None
 
 
+class PriceShape(Shape):
+    """What a model costs, in USD for a million tokens, and `call` for each call."""
+
+    input: Usd
+    output: Usd = 0.0
+    cached: Usd | None = None
+    cache_write: Usd | None = None
+    reasoning: Usd | None = None
+    audio_input: Usd | None = None
+    audio_output: Usd | None = None
+    call: Usd = 0.0
+
+
+class CallPriceShape(Shape):
+    """What a message to an agent costs, in USD."""
+
+    call: Usd
+
+
+class ToolPriceShape(Shape):
+    """What calls of a server's tools cost, in USD."""
+
+    call: Usd | None = None
+    tools: dict[Text, Usd] = {}
+
+
 class DeploymentShape(Shape):
     """One of several places where a model runs."""
 
@@ -43,6 +70,7 @@ class DeploymentShape(Shape):
     headers: HeaderMap = {}
     weight: PositiveFloat = 1.0
     limits: ModelLimitsShape = ModelLimitsShape()
+    price: PriceShape | None = None
 
 
 class CacheShape(Shape):
@@ -67,6 +95,7 @@ class ModelShape(Shape):
     retries: Annotated[int, BeforeValidator(number), Field(ge=0, le=MAX_RETRIES)] = 2
     deadline_s: PositiveFloat | None = None
     cache: CacheShape | None = None
+    price: PriceShape | None = None
 
 
 class AuthShape(Shape):
@@ -122,6 +151,7 @@ class ServerShape(Shape):
     require_approval: FloorRule | None = None
     openapi: Text | None = None
     auth: AuthShape | None = None
+    price: ToolPriceShape | None = None
 
 
 def transport_fault(shape: ServerShape) -> str | None:
@@ -216,6 +246,7 @@ class AgentShape(Shape):
     grpc_url: GrpcUrl | None = None
     detach: bool = False
     share: Literal["team"] | None = None
+    price: CallPriceShape | None = None
     bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
     assistant: Text | None = None
     model: Text | None = None

@@ -37,8 +37,19 @@ class Usage(NamedTuple):
     """What a call used. None: not known, or not counted for this kind."""
 
     input_tokens: int | None = None
+    """All of them, those of the provider's cache too."""
     output_tokens: int | None = None
+    """All of them, those of reasoning too."""
     estimated: bool = False
+    cached_tokens: int | None = None
+    """Of the input: read from the provider's cache."""
+    cache_written_tokens: int | None = None
+    """Of the input: written to it."""
+    reasoning_tokens: int | None = None
+    """Of the output."""
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    cost_usd: float | None = None
 
 
 NOTHING_KNOWN = Usage()
@@ -112,6 +123,11 @@ class Permit:
             self.settle("ok")
         else:
             self.settle("error" if issubclass(kind, Exception) else "cancelled")
+
+    def charge(self, usd: float | None) -> None:
+        """Add what something costs that was answered within this call; None: that is not known."""
+        if usd is not None:
+            self.usage = self.usage._replace(cost_usd=(self.usage.cost_usd or 0.0) + usd)
 
     def estimate(self, *, input_tokens: int, output_tokens: int) -> None:
         """Note an estimate of the usage, for a stream that ended before its usage came."""

@@ -147,6 +147,7 @@ MAX_INSTANCES = 32
 """Of one agent: each call looks at all of them."""
 
 PositiveFloat = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Usd = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(number), Field(ge=1, le=65535)]
 Url = Annotated[str, AfterValidator(_url)]
 HeaderMap = Annotated[dict[str, str], AfterValidator(_header_map)]

@@ -266,6 +266,13 @@ class UsageRow(SQLModel, table=True):
     output_tokens: int | None = None
     estimated: bool = False
     """The token counts were estimated: the stream ended before its usage came."""
+    cached_tokens: int | None = None
+    cache_written_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    cost_usd: float | None = None
+    """None: no price is known."""
     request_id: str = ""
 
 

@@ -33,9 +33,22 @@ DIMENSIONS = {
     "outcome": UsageRow.outcome,
 }
 
+SUMS = {
+    "input_tokens": UsageRow.input_tokens,
+    "output_tokens": UsageRow.output_tokens,
+    "cached_tokens": UsageRow.cached_tokens,
+    "cache_written_tokens": UsageRow.cache_written_tokens,
+    "reasoning_tokens": UsageRow.reasoning_tokens,
+    "audio_input_tokens": UsageRow.audio_input_tokens,
+    "audio_output_tokens": UsageRow.audio_output_tokens,
+    "cost_usd": UsageRow.cost_usd,
+}
+"""What is added up. Null: of none of the calls it is known; a cost is that of the calls whose price is known."""
+
 _COLUMNS = (
     "usage (at, principal, key_name, kind, name, outcome, duration_ms,"
-    " input_tokens, output_tokens, estimated, request_id)"
+    " input_tokens, output_tokens, estimated, cached_tokens, cache_written_tokens, reasoning_tokens,"
+    " audio_input_tokens, audio_output_tokens, cost_usd, request_id)"
 )
 """In the order of `Settled` and, in the place of its usage, `Usage`."""
 
@@ -85,14 +98,13 @@ def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) ->
 
 
 def summary(session: Session, by: Sequence[str], since: float | None, until: float | None) -> list[dict[str, object]]:
-    """Count calls, errors and tokens, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970)."""
+    """Count calls, errors, tokens and cost, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970)."""
     groups = [col(DIMENSIONS[name]) for name in by]
     query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
         *groups,
         func.count(),
         func.sum(col(UsageRow.outcome) != "ok"),
-        func.sum(UsageRow.input_tokens),
-        func.sum(UsageRow.output_tokens),
+        *(func.sum(column) for column in SUMS.values()),
     )
     if since is not None:
         query = query.where(col(UsageRow.at) >= since)
@@ -100,5 +112,5 @@ def summary(session: Session, by: Sequence[str], since: float | None, until: flo
         query = query.where(col(UsageRow.at) < until)
     if groups:
         query = query.group_by(*groups).order_by(*groups)
-    names = [*by, "calls", "errors", "input_tokens", "output_tokens"]
+    names = [*by, "calls", "errors", *SUMS]
     return [dict(zip(names, row, strict=True)) for row in session.exec(query).all()]

@@ -6,10 +6,10 @@ import pytest
 from registry import usage as usage_module
 from registry.db import Database
 from registry.gate import Settled, Usage
-from registry.usage import UsageLog, summary
+from registry.usage import SUMS, UsageLog, summary
 
 
-def row(name: str = "gpt-4o", *, at: float = 100.0, outcome: str = "ok", **tokens: int) -> Settled:
+def row(name: str = "gpt-4o", *, at: float = 100.0, outcome: str = "ok", **tokens: float) -> Settled:
     return Settled(
         at=at,
         principal="key_1",
@@ -30,12 +30,21 @@ async def total(database: Database, by: tuple[str, ...] = (), since: float | Non
 async def test_rows_are_counted_by_what_is_asked(database: Database) -> None:
     log = UsageLog(database)
     log.record(row(input_tokens=1, output_tokens=2))
-    log.record(row(input_tokens=10, output_tokens=20, outcome="error"))
+    log.record(row(input_tokens=10, output_tokens=20, cost_usd=0.5, outcome="error"))
     log.record(row("claude"))
     await log.flush()
+    nothing = dict.fromkeys(SUMS)
     assert await total(database, ("name",)) == [
-        {"name": "claude", "calls": 1, "errors": 0, "input_tokens": None, "output_tokens": None},
-        {"name": "gpt-4o", "calls": 2, "errors": 1, "input_tokens": 11, "output_tokens": 22},
+        {"name": "claude", "calls": 1, "errors": 0, **nothing},
+        {
+            "name": "gpt-4o",
+            "calls": 2,
+            "errors": 1,
+            **nothing,
+            "input_tokens": 11,
+            "output_tokens": 22,
+            "cost_usd": 0.5,
+        },
     ]
     assert (await total(database, ("key", "kind")))[0]["calls"] == 3
 
