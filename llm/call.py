@@ -12,9 +12,13 @@ from registry.entries import Model
 from registry.errors import HubError, UpstreamInvalid, UpstreamUnavailable
 from registry.gate import Gate, Permit, Usage
 from registry.identity import Principal
+from registry.prices import Price, priced
 
 BYTES_PER_TOKEN = 4
 """The usual rule of thumb, for estimates only."""
+
+Prices = Callable[[Model], Price | None]
+"""Says what a call of a model costs; None: that is not known."""
 
 Make = Callable[[Model], ModelRequest]
 """Makes the request for the place where a model runs."""
@@ -27,6 +31,7 @@ class ModelCall:
         "_answer",
         "_input_bytes",
         "_permit",
+        "_prices",
         "_provider",
         "_sending",
         "format",
@@ -35,8 +40,11 @@ class ModelCall:
         "usage",
     )
 
-    def __init__(self, permit: Permit, model: Model, *, provider: Provider, request: ModelRequest) -> None:
+    def __init__(
+        self, permit: Permit, model: Model, *, provider: Provider, request: ModelRequest, prices: Prices
+    ) -> None:
         self._sending = provider.call(permit, model, request)
+        self._prices = prices
         self._permit = permit
         self._provider = provider
         self._input_bytes = len(request.body)
@@ -54,7 +62,7 @@ class ModelCall:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._meter()
+        self._permit.usage = self.used
         await self._sending.__aexit__(kind, error, trace)
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -76,13 +84,15 @@ class ModelCall:
         """The error of an answer that is not what it should be."""
         return UpstreamInvalid(self.model.name, text)
 
-    def _meter(self) -> None:
-        """Hand the permit what is known of the usage."""
-        if self.usage is not None:
-            self._permit.usage = self.usage
-        elif self.model.kind == "model":  # agents count no tokens
-            estimate = self._input_bytes // BYTES_PER_TOKEN
-            self._permit.estimate(input_tokens=estimate, output_tokens=self.output_tokens)
+    @property
+    def used(self) -> Usage:
+        """What is known of its usage, else an estimate, and what it cost."""
+        usage = self.usage
+        if usage is None:
+            if self.model.kind != "model":  # agents count no tokens, and say themselves what they charge
+                return self._permit.usage
+            usage = Usage(self._input_bytes // BYTES_PER_TOKEN, self.output_tokens, estimated=True)
+        return priced(self._prices(self.model), usage)
 
 
 CUT_SHORT = "its answer was cut short"
@@ -93,8 +103,9 @@ NOT_AN_OBJECT = "its answer is not a JSON object"
 class Models:
     """Calls models. `providers` are by the name that `Model.provider` says."""
 
-    def __init__(self, gate: Gate, *, providers: Mapping[str, Provider]) -> None:
+    def __init__(self, gate: Gate, *, providers: Mapping[str, Provider], prices: Prices) -> None:
         self._gate = gate
+        self._prices = prices
         self._providers = providers
 
     def admit(
@@ -119,4 +130,4 @@ class Models:
         if provider is None:
             known = ", ".join(sorted(self._providers))
             raise UpstreamUnavailable(model.name, f"provider {model.provider!r} is not known; known are {known}")
-        return ModelCall(permit, model, provider=provider, request=make(model))
+        return ModelCall(permit, model, provider=provider, request=make(model), prices=self._prices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from llm import results
@@ -92,7 +92,7 @@ class Rounds:
             if not deadline.expired():
                 raise
             raise UpstreamTimeout(self._model.name, "the request with its tools took too long") from None
-        await voice.finish(finished)
+        await voice.finish(replace(finished, charged_usd=self._first.charged_within if self._first else 0.0))
 
     async def _drive(self, steps: Generator[Step, Sent, Finished], caller: Caller, voice: Voice) -> Finished:
         sent: Sent = None
@@ -138,7 +138,8 @@ class Rounds:
             self._first = self._first or permit
             async with models.call(permit, self._model, make) as call:
                 listener = _Listener(ask, self._toolbox, voice)
-                return await (self._stream(call, listener) if ask.stream else self._read(call, listener))
+                reply = await (self._stream(call, listener) if ask.stream else self._read(call, listener))
+                return replace(reply, model=call.model.name, used=call.used)
 
     async def _read(self, call: ModelCall, listener: _Listener) -> Reply:
         data = await call.read()

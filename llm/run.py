@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from llm import router
-from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
+from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models, Prices
 from llm.dialects import Dialects
+from llm.known_prices import KnownPrices
 from llm.offering import offered
 from llm.ports import ModelRequest, Provider, Sink, ToolExecutor, Voice
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
+from llm.spending import with_cost
 from llm.types import Ask
 from llm.voices.chat import ChatVoice
 from llm.wire import chat
@@ -36,10 +38,11 @@ class Loop:
         providers: Mapping[str, Provider],
         tools: ToolExecutor,
         limits: LoopLimits | None = None,
+        prices: Prices | None = None,
     ) -> None:
-        """`catalog` gives the current snapshot; `providers` are by the name that `Model.provider` says."""
+        """`catalog` gives the current snapshot; `providers` are by the name that `Model.provider` says; `prices`: those that ship with the hub."""
         self._catalog = catalog
-        self.models = Models(gate, providers=providers)
+        self.models = Models(gate, providers=providers, prices=prices or KnownPrices().of)
         self._bench = Workbench(self.models, tools, DIALECTS, limits or LoopLimits())
 
     def find(self, name: str) -> Model:
@@ -102,7 +105,7 @@ class Chat:
                     call.usage = chat.usage_of(data)
                 except ValueError:
                     raise call.invalid(NOT_AN_OBJECT) from None
-                await sink.reply(200, data)
+                await sink.reply(200, with_cost(data, call.used.cost_usd))
 
 
 async def _relay(call: ModelCall, sink: Sink, *, withhold: bool) -> None:

@@ -13,6 +13,7 @@ from functools import reduce
 from typing import Literal, Protocol
 
 from llm.pieces import Piece
+from registry.gate import NOTHING_KNOWN, Usage
 from registry.judged import JsonObject
 
 Format = Literal["chat", "messages", "responses"]
@@ -120,6 +121,10 @@ class Reply:
     """In chat's words: `stop`, `length`, `tool_calls`, `content_filter`."""
     usage: JsonObject = field(default_factory=dict)
     """Empty when the provider gave none."""
+    model: str = ""
+    """Which model of the hub's gave it; this and the next are set once it is whole."""
+    used: Usage = NOTHING_KNOWN
+    """What it used, known or estimated, and what it cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,8 @@ class Finished:
     """Calls of the caller's own tools in the last round: the caller's to execute."""
     finish_reason: str
     """In chat's words."""
+    charged_usd: float = 0.0
+    """What the hub's calls cost beside the rounds."""
 
     @property
     def reply(self) -> Reply:

@@ -76,6 +76,8 @@ class Permit:
         "_gate",
         "_settled",
         "_started",
+        "_within",
+        "charged_within",
         "entry_name",
         "hops",
         "kind",
@@ -85,13 +87,14 @@ class Permit:
         "usage",
     )
 
-    def __init__(self, gate: Gate, principal: Principal, kind: str, name: str, request_id: str) -> None:
+    def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
         self._gate = gate
         self._started = time.monotonic()
         self._settled = False
         self.principal = principal
-        self.kind = kind
-        self.entry_name = name
+        self._within = within
+        self.kind = entry.kind
+        self.entry_name = entry.grant_name
         self.request_id = request_id
         self.usage = NOTHING_KNOWN
         """Set by the call when it learns what it used."""
@@ -99,6 +102,8 @@ class Permit:
         """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
         self.requests = 0
         """Upstream requests made under this permit."""
+        self.charged_within = 0.0
+        """What calls within this one were charged, in USD."""
 
     def use(self) -> None:
         """Count one upstream request; the way out calls it."""
@@ -128,6 +133,8 @@ class Permit:
         """Add what something costs that was answered within this call; None: that is not known."""
         if usd is not None:
             self.usage = self.usage._replace(cost_usd=(self.usage.cost_usd or 0.0) + usd)
+            if self._within is not None:
+                self._within.charged_within += usd
 
     def estimate(self, *, input_tokens: int, output_tokens: int) -> None:
         """Note an estimate of the usage, for a stream that ended before its usage came."""
@@ -157,15 +164,15 @@ class Gate:
         if not principal.grants.allow(entry.kind, entry.grant_name):
             raise NotFound(entry.kind, entry.grant_name)
         if within is not None:
-            permit = self._permit(principal, entry, within.request_id)
+            permit = self._permit(principal, entry, within.request_id, within)
             permit.hops = within.hops
             return permit
         if principal.requests_per_minute is not None:
             self._pace(principal.id, principal.requests_per_minute)
-        return self._permit(principal, entry, request_id)
+        return self._permit(principal, entry, request_id, None)
 
-    def _permit(self, principal: Principal, entry: Callee, request_id: str) -> Permit:
-        return Permit(self, principal, entry.kind, entry.grant_name, request_id)
+    def _permit(self, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> Permit:
+        return Permit(self, principal, entry, request_id, within)
 
     def _pace(self, key: str, per_minute: int) -> None:
         """Count one request: `per_minute` at once, then one every 60/`per_minute` seconds (GCRA, one number a key)."""

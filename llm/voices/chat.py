@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
 from llm.ports import Sink
+from llm.spending import spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.wire import chat
 from llm.wire.chat_upstream import message_of
@@ -66,7 +67,8 @@ class ChatVoice:
         if not self._request.stream:
             await self._sink.reply(200, self._whole(finished))
             return
-        await self._sink.write(self._writer.delta({}, finish_reason=finished.finish_reason))
+        hub = {"usage": spent(finished)}
+        await self._sink.write(self._writer.delta({}, finish_reason=finished.finish_reason, hub=hub))
         if self._request.usage_wanted:
             await self._sink.write(self._writer.usage(finished.usage))
         await self._sink.write(chat.DONE)
@@ -79,7 +81,7 @@ class ChatVoice:
         message = {name: value for name, value in message.items() if name != "tool_calls"}
         if calls:
             message["tool_calls"] = calls
-        hub = chat.report(finished.outcomes)
+        hub = {**chat.report(finished.outcomes), "usage": spent(finished)}
         return self._writer.answer(message, finish_reason=finished.finish_reason, usage=finished.usage, hub=hub)
 
     async def _write(self, delta: JsonObject, *, hub: JsonObject | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -170,9 +171,27 @@ def _own_name(raw: msgspec.Raw) -> str:
     return name
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
 class _Counts(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    """DeepSeek's name for cached ones."""
 
 
 class _Answer(msgspec.Struct):
@@ -181,6 +200,8 @@ class _Answer(msgspec.Struct):
 
 _answer = msgspec.json.Decoder(_Answer)
 _lenient = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NO_INPUT_DETAILS = _InputDetails()
+_NO_OUTPUT_DETAILS = _OutputDetails()
 
 
 def usage_of(data: bytes) -> Usage | None:
@@ -194,9 +215,7 @@ def usage_of(data: bytes) -> Usage | None:
     except msgspec.ValidationError:  # usage of another shape is as good as none
         _lenient.decode(data)
         return None
-    if counts is None:
-        return None
-    return Usage(input_tokens=counts.prompt_tokens, output_tokens=counts.completion_tokens)
+    return None if counts is None else _usage(counts)
 
 
 def counted(usage: JsonObject) -> Usage | None:
@@ -207,7 +226,22 @@ def counted(usage: JsonObject) -> Usage | None:
         return None
     if counts.prompt_tokens is None and counts.completion_tokens is None:
         return None
-    return Usage(input_tokens=counts.prompt_tokens, output_tokens=counts.completion_tokens)
+    return _usage(counts)
+
+
+def _usage(counts: _Counts) -> Usage:
+    given = counts.prompt_tokens_details or _NO_INPUT_DETAILS
+    made = counts.completion_tokens_details or _NO_OUTPUT_DETAILS
+    return Usage(
+        counts.prompt_tokens,
+        counts.completion_tokens,
+        False,
+        given.cached_tokens if given.cached_tokens is not None else counts.prompt_cache_hit_tokens,
+        given.cache_write_tokens,
+        made.reasoning_tokens,
+        given.audio_tokens,
+        made.audio_tokens,
+    )
 
 
 def report(outcomes: Sequence[ToolOutcome]) -> JsonObject:

@@ -89,7 +89,7 @@ async def test_tool_of_a_real_mcp_server_is_run_for_a_streamed_chat(hub: Callabl
             chunks = [chunk async for chunk in stream]
             said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
             assert "Europe/Berlin" in said
-            reported = [call for chunk in chunks if hasattr(chunk, "hub") for call in chunk.hub["tool_calls"]]
+            reported = [call for chunk in chunks if hasattr(chunk, "hub") for call in chunk.hub.get("tool_calls", ())]
             assert [(call["server"], call["arguments"]) for call in reported] == [
                 ("clock", {"timezone": "Europe/Berlin"})
             ]

@@ -1,0 +1,35 @@
+"""What answers say of their cost, in their `hub` member. Pure."""
+
+from __future__ import annotations
+
+from llm.types import Finished, Reply
+from registry.judged import JsonObject
+
+_SHOWN = ("input_tokens", "output_tokens", "cached_tokens", "cache_written_tokens", "reasoning_tokens")
+
+
+def spent(finished: Finished) -> JsonObject:
+    """`hub.usage`: each round of a loop, and what all of them and the hub's own calls cost together.
+
+    A cost is in USD, and null where no price is known: of the whole, if that is so of one round. Tools without a price add nothing.
+    """
+    costs = [turn.reply.used.cost_usd for turn in finished.turns]
+    known = [cost for cost in costs if cost is not None]
+    total = sum(known) + finished.charged_usd if len(known) == len(costs) else None
+    return {"rounds": [_round(turn.reply) for turn in finished.turns], "cost_usd": total}
+
+
+def _round(reply: Reply) -> JsonObject:
+    counts = {name: count for name in _SHOWN if (count := getattr(reply.used, name)) is not None}
+    return {"model": reply.model, **counts, "cost_usd": reply.used.cost_usd}
+
+
+def with_cost(answer: bytes, usd: float | None) -> bytes:
+    """A provider's whole answer, known to be a JSON object, with what it cost; as it came if that is not known.
+
+    An answer that may have a `hub` member of its own is left as it is.
+    """
+    if usd is None or b'"hub"' in answer:
+        return answer
+    end = answer.rindex(b"}")
+    return b'%b,"hub":{"usage":{"cost_usd":%b}}}' % (answer[:end], repr(usd).encode())
