@@ -41,6 +41,9 @@ TABLE: dict[type[HubError], Row] = {
     errors.ParseFailed: Row(400, -32700, -32700, _BAD, "PARSE_ERROR"),
     errors.InvalidRequest: Row(400, -32600, -32600, _BAD, "INVALID_REQUEST"),
     errors.HeaderMismatch: Row(400, -32600, -32020, _BAD, "HEADER_MISMATCH"),
+    errors.UnsupportedParameters: Row(
+        400, -32602, -32602, ("invalid_request_error", "unsupported_parameter"), "UNSUPPORTED_PARAMETER"
+    ),
     errors.InvalidParams: Row(400, -32602, -32602, _BAD, "INVALID_PARAMS"),
     errors.MethodNotFound: Row(404, -32601, -32601, ("invalid_request_error", "unknown_url"), "METHOD_NOT_FOUND"),
     errors.Unauthenticated: Row(

@@ -15,6 +15,7 @@ from llm.loop import CallModel, CallTools, Sent, Step, conversation
 from llm.pieces import CallArguments, CallBegun, Piece
 from llm.ports import ModelRequest, ToolExecutor, Voice
 from llm.providers.inputs import inputs_of
+from llm.providers.parameters import fit_round
 from llm.providers.table import asks_usage, formats_of
 from llm.toolbox import Order, Toolbox
 from llm.types import Ask, CallIds, Finished, Listing, Offer, Reply, ToolCall, ToolOutcome, Turn
@@ -129,7 +130,8 @@ class Rounds:
                 stream=ask.stream,
                 asks_usage=asks_usage(model),
             )
-            return ModelRequest(dialects.by_format[spoken].body(asked), ask.stream, spoken)
+            fitted = fit_round(asked) if spoken == "chat" else asked
+            return ModelRequest(dialects.by_format[spoken].body(fitted), ask.stream, spoken)
 
         within = self._first or caller.within
         with models.admit(

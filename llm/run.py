@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from llm import router
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models, Prices
 from llm.dialects import Dialects
 from llm.known_prices import KnownPrices
 from llm.offering import offered
 from llm.ports import ModelRequest, Provider, Sink, ToolExecutor, Voice
+from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
@@ -91,7 +94,9 @@ class Chat:
         """Hand the request to the provider and its answer to the caller, as bytes."""
 
         def make(to: Model) -> ModelRequest:
-            body = chat.passed_on(request, to.model, ask_usage=asks_usage(to), agent=to.kind == "agent")
+            members = fit(to, request.members)
+            fitted = request if members is request.members else structs.replace(request, members=members)
+            body = chat.passed_on(fitted, to.model, ask_usage=asks_usage(to), agent=to.kind == "agent")
             return ModelRequest(body, request.stream)
 
         models = self._loop.models

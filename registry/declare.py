@@ -131,7 +131,7 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
 
 
 def _place(name: str, shape: ModelShape | DeploymentShape, model: ModelShape) -> dict[str, Any]:
-    """The members that say where a model runs and what it costs."""
+    """The members that say where a model runs, how it is asked and what it costs."""
     upstream = shape.model or model.model or ("*" if name.endswith("*") else name)
     if "*" in upstream and not name.endswith("*"):
         raise ValueError("model has a *, which stands for what the * of the name matched; this name has none")
@@ -143,6 +143,7 @@ def _place(name: str, shape: ModelShape | DeploymentShape, model: ModelShape) ->
         "api_key": shape.api_key,
         "headers": tuple(shape.headers.items()),
         "price": _price(shape.price or model.price),
+        "drop_params": model.drop_params,
     }
 
 

@@ -248,6 +248,8 @@ class Model:
     unavailable: str | None = None
     inputs: tuple[Literal["image", "audio"], ...] | None = None
     """What it takes beside text; None: as far as its name tells."""
+    drop_params: bool = False
+    """What its provider lacks of a request is left out; else the request is refused."""
     deployments: tuple[Model, ...] = ()
     """Where it runs, if that is said of several places; it then has the members of the first."""
     routing: Routing = Routing()

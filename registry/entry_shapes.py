@@ -88,6 +88,7 @@ class ModelShape(Shape):
     api_key: Text | None = None
     headers: HeaderMap = {}
     inputs: list[Literal["image", "audio"]] | None = None
+    drop_params: bool = False
     deployments: Annotated[list[DeploymentShape], Field(max_length=MAX_INSTANCES)] = []
     routing: Literal["weighted", "least_busy", "lowest_latency", "lowest_cost"] = "weighted"
     fallbacks: Annotated[list[Text], Field(max_length=MAX_FALLBACKS)] = []

@@ -11,6 +11,8 @@ holds an address, a credential or another exception's words; a bug is not wrappe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HubError(Exception):
     """Any outcome that a door has an answer for."""
@@ -45,6 +47,18 @@ class InvalidRequest(CallerError):
     def __init__(self, reason: str, *, member: str | None = None) -> None:
         super().__init__(reason)
         self.member = member
+
+
+class UnsupportedParameters(InvalidRequest):
+    """Where the model runs these members of the request are not known, and its entry does not let them be left out."""
+
+    def __init__(self, model: str, provider: str, members: Sequence[str]) -> None:
+        names = ", ".join(members)
+        super().__init__(
+            f"{model} runs at provider {provider}, which lacks {names}: leave {'it' if len(members) == 1 else 'them'} out, "
+            "or have the operator set drop_params on the model.",
+            member=members[0],
+        )
 
 
 class InvalidParams(InvalidRequest):

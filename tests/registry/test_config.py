@@ -97,6 +97,12 @@ def test_a_model_runs_at_several_places_with_their_weights_and_limits() -> None:
     assert model.is_routed
 
 
+def test_what_a_provider_lacks_is_left_out_at_all_places_of_a_model_that_says_so() -> None:
+    model = load("models: {a: {drop_params: true, deployments: [{provider: groq}, {provider: mistral}]}}").models["a"]
+    assert [place.drop_params for place in (model, *model.places())] == [True] * 3
+    assert not load("models: {a: {provider: groq}}").models["a"].drop_params
+
+
 def test_a_model_with_one_place_is_that() -> None:
     model = load("models: {a: {provider: offline}}").models["a"]
     assert model.places() == (model,)
