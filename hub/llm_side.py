@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from agents.as_models import PROVIDER
 from hub.agent_side import AgentSide, Ground, Part
+from hub.mcp_side import McpSide
+from llm.call import Models
+from llm.known_prices import KnownPrices
 from llm.passthrough import PassThrough
-from llm.ports import Provider, ToolExecutor
+from llm.ports import Provider
 from llm.providers.endpoints import Endpoints
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
@@ -38,7 +41,7 @@ def llm_side(
     environment: Mapping[str, str],
     agents: AgentSide,
     *,
-    tools: ToolExecutor,
+    mcp: McpSide,
     record: Callable[[Settled], None],
 ) -> LlmSide:
     """Make the parts; `environment` holds the variables that provider rows may name for their keys, `record` takes usage."""
@@ -50,7 +53,8 @@ def llm_side(
         OFFLINE: Offline(),
         PROVIDER: agents.as_models,
     }
-    loop = Loop(catalog, gate=ground.gate, providers=providers, tools=tools)
+    models = Models(ground.gate, providers=providers, prices=KnownPrices().of)
+    loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
     return LlmSide(
         chat=Chat(loop, public_url=ground.public_url),
         pass_through=PassThrough(catalog, gate=ground.gate, endpoints=Endpoints(ground.egress, keys=environment)),

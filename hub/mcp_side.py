@@ -13,6 +13,7 @@ from hub.agent_side import AgentSide, Ground, Part
 from hub.agent_tools import AgentListing
 from mcp_bridge.agent_tools import AgentTools
 from mcp_bridge.dispatch import Dispatch
+from mcp_bridge.guests import Guests
 from mcp_bridge.handles import Handles
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.oauth.credentials import ASSERTION_S, Credentials, Issuing
@@ -45,6 +46,8 @@ class McpSide:
     children: Children
     """Of stdio servers."""
     agents: AgentTools | None
+    guests: Guests
+    """Servers that chat requests bring along."""
 
     async def aclose(self) -> None:
         """End every call of an agent, connection and child, and let requests for tokens end."""
@@ -94,6 +97,7 @@ def mcp_side(
         connect=Connect(credentials, public_url=ground.public_url, catalog=lambda: registry.catalog),
         children=children,
         agents=tools,
+        guests=Guests(lambda: registry.catalog, pool, gate=ground.gate, allowed=ground.hub.foreign_mcp),
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from llm.pieces import Piece
-from llm.types import Finished, Format, Listing, Offer, OfferedTool, ToolOutcome
+from llm.types import Finished, Format, Guest, Listing, Offer, OfferedTool, ToolOutcome
 from registry.entries import Headers, Model
 from registry.gate import Permit
 from registry.identity import Principal
@@ -28,6 +28,15 @@ class ToolExecutor(Protocol):
 
     async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
         """Call a tool by its exposed name and return MCP's decoded CallToolResult; raises `HubError`."""
+
+
+class Guests(Protocol):
+    """Lets in servers elsewhere that requests bring along."""
+
+    def visit(
+        self, principal: Principal, *, url: str, label: str | None, headers: Headers
+    ) -> AbstractAsyncContextManager[Guest]:
+        """Connect to one for the length of a request; entering raises `HubError`."""
 
 
 class ModelRequest(NamedTuple):

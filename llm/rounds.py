@@ -244,7 +244,8 @@ class Rounds:
     async def _execute(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
         assert self._first is not None, "a model asked for this call"
         async with self._busy, asyncio.timeout(self._limits.tool_s):
-            return await self._bench.tools.call(principal, offer.tool.exposed, arguments=arguments, within=self._first)
+            tools = offer.guest or self._bench.tools
+            return await tools.call(principal, offer.tool.exposed, arguments=arguments, within=self._first)
 
 
 class _Listener:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from msgspec import structs
 
 from llm import router
-from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models, Prices
+from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
 from llm.dialects import Dialects
-from llm.known_prices import KnownPrices
-from llm.offering import offered
-from llm.ports import ModelRequest, Provider, Sink, ToolExecutor, Voice
+from llm.offering import offered, visits
+from llm.ports import Guests, ModelRequest, Sink, ToolExecutor, Voice
 from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
@@ -25,7 +24,6 @@ from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model
-from registry.gate import Gate
 
 DIALECTS = Dialects(by_format={"chat": ChatDialect()}, translations={})
 
@@ -37,15 +35,15 @@ class Loop:
         self,
         catalog: Callable[[], Catalog],
         *,
-        gate: Gate,
-        providers: Mapping[str, Provider],
+        models: Models,
         tools: ToolExecutor,
+        guests: Guests,
         limits: LoopLimits | None = None,
-        prices: Prices | None = None,
     ) -> None:
-        """`catalog` gives the current snapshot; `providers` are by the name that `Model.provider` says; `prices`: those that ship with the hub."""
+        """`catalog` gives the current snapshot."""
         self._catalog = catalog
-        self.models = Models(gate, providers=providers, prices=prices or KnownPrices().of)
+        self.models = models
+        self._guests = guests
         self._bench = Workbench(self.models, tools, DIALECTS, limits or LoopLimits())
 
     def find(self, name: str) -> Model:
@@ -65,8 +63,9 @@ class Loop:
         tools = self._bench.tools
         if ask.sources:
             await tools.prepare(caller.principal)
-        listings = offered(tools, caller.principal, sources=ask.sources)
-        await Rounds(ask, model, self._bench, listings).run(caller, voice)
+        async with visits(self._guests, caller.principal, ask.sources) as found:
+            listings = offered(tools, caller.principal, sources=ask.sources, visits=found)
+            await Rounds(ask, model, self._bench, listings).run(caller, voice)
 
 
 class Chat:

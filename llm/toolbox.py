@@ -7,7 +7,7 @@ theirs. A result that was cut can be read on with a fourth. Pure but for the ind
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -37,6 +37,7 @@ class _Builtin:
     name: str
     description: str
     input_schema: JsonObject
+    annotations: JsonObject = field(default_factory=lambda: {"readOnlyHint": True, "openWorldHint": False})
     server: str = "hub"
     """No server can be called so."""
 
@@ -65,6 +66,7 @@ CALL = _Builtin(
     "call_tool",
     "Call a found tool by its name, with arguments that fit its schema.",
     {"type": "object", "properties": {"name": _TEXT, "arguments": {"type": "object"}}, "required": ["name"]},
+    annotations={"readOnlyHint": False},
 )
 READ = _Builtin(
     "read_result",

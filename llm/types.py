@@ -13,7 +13,9 @@ from functools import reduce
 from typing import Literal, Protocol
 
 from llm.pieces import Piece
-from registry.gate import NOTHING_KNOWN, Usage
+from registry.entries import Headers
+from registry.gate import NOTHING_KNOWN, Permit, Usage
+from registry.identity import Principal
 from registry.judged import JsonObject
 
 Format = Literal["chat", "messages", "responses"]
@@ -43,6 +45,10 @@ class OfferedTool(Protocol):
     def input_schema(self) -> JsonObject:
         """JSON Schema of its arguments."""
 
+    @property
+    def annotations(self) -> JsonObject:
+        """What its server says of what it does (MCP's ToolAnnotations)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSource:
@@ -54,8 +60,23 @@ class ToolSource:
     """A server or toolset; None: everything."""
     allowed: tuple[str, ...] | None
     """Globs over bare or exposed names; None: all."""
+    read_only: bool = False
+    """Only tools whose servers say that they change nothing."""
     label: str | None = None
     """What the caller calls it; None: by the server of each tool."""
+    foreign: Headers | None = None
+    """A server elsewhere, at `url`: what it is sent beside. None: it is the hub."""
+
+
+class Guest(Protocol):
+    """A server elsewhere that a request brought along, for the length of the request."""
+
+    @property
+    def offered(self) -> Sequence[OfferedTool]:
+        """Its tools."""
+
+    async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
+        """As `llm.ports.ToolExecutor.call`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,8 @@ class Offer:
     tool: OfferedTool
     label: str
     """The caller's name for its source, else its server's."""
+    guest: Guest | None = None
+    """Who calls it, for a tool of a server elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

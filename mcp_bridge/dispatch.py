@@ -14,18 +14,19 @@ from mcp_bridge.agent_tools import AgentTools
 from mcp_bridge.consent import connected, is_invitation, result_of
 from mcp_bridge.handles import Handles
 from mcp_bridge.listener import Front, Listener
+from mcp_bridge.outcome import result_of_call
 from mcp_bridge.personal import Personal
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import Call, tool_call
-from mcp_bridge.tasks import Tasks, is_task, request_of, shown, shown_of_agent
+from mcp_bridge.tasks import Tasks, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request, as_raw
 from registry.discreet import discreet
 from registry.entries import AgentTool, Feature, Server, Tool
-from registry.errors import ConsentNeeded, NotFound, UpstreamInvalid, UpstreamUnavailable
+from registry.errors import ConsentNeeded, NotFound, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import Principal
-from registry.judged import JsonObject, decode, encode
+from registry.judged import JsonObject, encode
 from registry.registry import Registry
 
 
@@ -184,16 +185,4 @@ class Dispatch:
             answer = await self.relay(principal, tool, request, within=within)
         except ConsentNeeded as needed:
             return result_of(needed)
-        if answer.result is None:
-            return {"content": [{"type": "text", "text": answer.error_text}], "isError": True}
-        result: JsonObject = {member: decode(raw) for member, raw in answer.result.items()}
-        check_complete(answer, tool)
-        return result
-
-
-def check_complete(answer: Answer, callee: Feature | Server) -> None:
-    """Refuse a result that asks its caller for input; raises `UpstreamInvalid`."""
-    kind = (answer.result or {}).get("resultType")
-    if kind is not None and decode(kind) != "complete":
-        made = "made a task of the call, and nobody here can follow it" if is_task(answer.result or {}) else None
-        raise UpstreamInvalid(callee.grant_name, f"it {made or 'asks for input, which cannot be passed on here'}")
+        return result_of_call(answer, tool)

@@ -15,10 +15,11 @@ import msgspec
 from mcp_bridge import consent
 from mcp_bridge.agent_tools import with_headers
 from mcp_bridge.asking import Asked, read_request
-from mcp_bridge.dispatch import Dispatch, check_complete
+from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.findable import as_tool_result
 from mcp_bridge.listener import NOT_ANSWERED, NOT_ASKED, NOTHING, Listener, Unanswered
 from mcp_bridge.listing import LISTS
+from mcp_bridge.outcome import check_complete
 from mcp_bridge.search import Chosen
 from mcp_bridge.subscriptions import Subscriber
 from mcp_bridge.views import View

@@ -88,16 +88,25 @@ class Pool:
             raise UpstreamUnavailable(server.name, "the hub is stopping")
         if upstream is not None:
             self._stop(upstream, DRAIN_S)
+        upstream = self._made(server, principal)
+        self._upstreams[key] = upstream
+        if len(self._upstreams) > MAX_UPSTREAMS:
+            self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
+        return upstream
+
+    def guest(self, server: Server) -> Upstream:
+        """An upstream for a server outside the catalog; whoever asks for it stops it."""
+        if self._closed:
+            raise UpstreamUnavailable(server.name, "the hub is stopping")
+        return self._made(server, HUB)
+
+    def _made(self, server: Server, principal: Principal) -> Upstream:
         sender = self._credentials.sender(server, principal)
         access = Access(sender, self._credentials.of(server, principal), self._api(server), self._saying(server))
         limit = MAX_STDIO_SESSIONS if server.command is not None else MAX_HTTP_SESSIONS
         sessions = Sessions(lambda capabilities: self._owner(server, sender, capabilities), limit=limit)
         owner = self._owner(server, sender, None)
-        upstream = Upstream(server, owner, sessions, gate=self._gate, handles=self._handles, access=access)
-        self._upstreams[key] = upstream
-        if len(self._upstreams) > MAX_UPSTREAMS:
-            self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
-        return upstream
+        return Upstream(server, owner, sessions, gate=self._gate, handles=self._handles, access=access)
 
     async def sign_in(self, server: Server, principal: Principal) -> None:
         """Make sure of what a principal shows to a server; raises `ConsentNeeded`, or `UpstreamError`."""

@@ -230,6 +230,18 @@ class _Asking:
             return failure or UpstreamTimeout(name, "it did not list all that it has in time")
         return failure
 
+    async def tools(self) -> list[Listed]:
+        """List nothing but the tools; raises `UpstreamError`."""
+        name = self._upstream.server.name
+        try:
+            async with asyncio.timeout(LIST_S):
+                things, _ = await self._pages(LISTS["tool"])
+        except CallerError:
+            raise UpstreamInvalid(name, "its answer to tools/list is not MCP") from None
+        except TimeoutError:
+            raise UpstreamTimeout(name, "it did not list its tools in time") from None
+        return listed(name, things, "tool")
+
     @property
     def tells(self) -> bool:
         """Whether the server says that it tells when its lists change."""
@@ -268,6 +280,12 @@ class _Asking:
                 return things, "the list goes in a circle: the server gave a cursor twice"
             cursors.add(cursor)
         return things, f"the list goes on after {MAX_PAGES} pages, and is read no further"
+
+
+async def tools_of(upstream: Upstream, permit: Permit) -> list[Listed]:
+    """The tools of a server that is nobody's but its caller's, each judged by itself; raises `UpstreamError`."""
+    asked = await _Asking.begin(upstream, permit)
+    return await asked.tools()
 
 
 def rows_quarantined(found: Mapping[ListedKind, Sequence[Listed]]) -> Iterator[Listed]:

@@ -51,6 +51,7 @@ class Offered:
     exposed: str
     description: str
     input_schema: JsonObject
+    annotations: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +303,7 @@ class View:
     @cached_property
     def offered(self) -> tuple[Offered, ...]:
         """The tools for a chat, always under their exposed names."""
-        return tuple(_offered(tool) for tool in self.tools.values())
+        return tuple(offered(tool) for tool in self.tools.values())
 
 
 _KINDS: Mapping[str, ListedKind] = {of.method: kind for kind, of in LISTS.items()}
@@ -319,14 +320,17 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_EXCERPT else f"{text[: MAX_EXCERPT - 1]}…"
 
 
-def _offered(tool: Tool) -> Offered:
+def offered(tool: Tool) -> Offered:
+    """A tool as a chat offers it."""
     described: JsonObject = decode(tool.description)
+    annotations = described.get("annotations")
     return Offered(
         server=tool.server,
         name=tool.name,
         exposed=tool.exposed,
         description=described.get("description", ""),
         input_schema=described["inputSchema"],
+        annotations=annotations if isinstance(annotations, dict) else {},
     )
 
 

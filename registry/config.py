@@ -69,6 +69,8 @@ class HubSettings:
     admin_key: str | None = field(default=None, repr=False)
     grpc_port: int | None = None
     egress_allow: tuple[str, ...] = ()
+    foreign_mcp: tuple[str, ...] = ()
+    """Globs over the addresses of MCP servers that chat requests may bring along."""
     egress_proxy: str | None = field(default=None, repr=False)
     trusted_proxies: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -291,10 +293,13 @@ def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:
 
 
 def _settings(hub: HubShape) -> HubSettings:
-    plain = hub.model_dump(exclude={"egress_allow", "trusted_proxies", "allowed_origins", "secret_keys", "limits"})
+    plain = hub.model_dump(
+        exclude={"egress_allow", "foreign_mcp", "trusted_proxies", "allowed_origins", "secret_keys", "limits"}
+    )
     return HubSettings(
         **plain,
         egress_allow=tuple(hub.egress_allow),
+        foreign_mcp=tuple(hub.foreign_mcp),
         trusted_proxies=tuple(hub.trusted_proxies),
         allowed_origins=tuple(hub.allowed_origins),
         secret_keys=tuple(hub.secret_keys),

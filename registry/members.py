@@ -93,7 +93,8 @@ def _all_different(texts: list[str]) -> list[str]:
     return texts
 
 
-def _header_map(headers: dict[str, str]) -> dict[str, str]:
+def header_map(headers: dict[str, str]) -> dict[str, str]:
+    """Check names and values of headers; raises `ValueError`."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
@@ -150,7 +151,7 @@ PositiveFloat = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_
 Usd = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(number), Field(ge=1, le=65535)]
 Url = Annotated[str, AfterValidator(_url)]
-HeaderMap = Annotated[dict[str, str], AfterValidator(_header_map)]
+HeaderMap = Annotated[dict[str, str], AfterValidator(header_map)]
 KeyText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_KEY_CHARS))]
 SecretText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_SECRET_CHARS))]
 GrantText = Annotated[str, AfterValidator(_grant)]

@@ -74,6 +74,7 @@ class HubShape(Shape):
     admin_key: KeyText | None = None
     grpc_port: Port | None = None
     egress_allow: list[Network] = []
+    foreign_mcp: list[Text] = []
     egress_proxy: ProxyUrl | None = None
     trusted_proxies: list[Network] = []
     allowed_origins: list[Origin] = []

@@ -11,16 +11,20 @@ import msgspec
 
 from llm.types import ToolSource
 from registry import judged
+from registry.entries import Headers
 from registry.errors import InvalidRequest
 from registry.judged import RawObject
+from registry.members import header_map
 
-TOOL_DECIDING = frozenset({"type", "server_url", "server_label", "allowed_tools", "require_approval", "agent"})
+FOR_OTHERS = ("authorization", "headers")
+"""Members of a source that sign in at servers elsewhere."""
+
+TOOL_DECIDING = frozenset(
+    {"type", "server_url", "server_label", "allowed_tools", "require_approval", "agent", *FOR_OTHERS}
+)
 """Members of a tool on which the hub decides."""
 
-NOT_HONOURED = ("authorization", "connector_id", "headers")
-"""Members of a source that would change whom the tools are called as, or which: refused rather than ignored."""
-
-NOT_OF_AGENTS = (*NOT_HONOURED, "server_url", "allowed_tools", "delegates")
+NOT_OF_AGENTS = (*FOR_OTHERS, "connector_id", "server_url", "allowed_tools", "delegates")
 """Members that a tool of type `a2a` does not have: what an agent may do is its configuration's to say."""
 
 AGENTS = "agent"
@@ -65,13 +69,20 @@ def read_source(tool: RawObject, public_url: str) -> ToolSource:
     if not url:
         raise InvalidRequest("a tool of type mcp needs server_url, for example 'hub/mcp/github'", member="tools")
     label = judged.read_string(tool, "server_label")
-    for member in NOT_HONOURED:
-        if member in tool:
-            raise InvalidRequest(f"{member} of tool source {url!r} is not supported here", member="tools")
     _check_approval(tool, url)
-    return ToolSource(
-        url=url, name=source_name(url, public_url), allowed=_allowed(tool.get("allowed_tools"), url), label=label
-    )
+    allowed, read_only = _allowed(tool.get("allowed_tools"), url)
+    foreign = _sent_along(tool, url) if is_elsewhere(url, public_url) else None
+    for member in FOR_OTHERS if foreign is None else ():
+        if member in tool:
+            raise InvalidRequest(
+                f"{member} of tool source {url!r}: tools of the hub are called as the hub's configuration says; "
+                f"{member} belongs to servers elsewhere",
+                member="tools",
+            )
+    if "connector_id" in tool:
+        raise InvalidRequest(f"connector_id of tool source {url!r} is not supported here", member="tools")
+    name = None if foreign is not None else source_name(url, public_url)
+    return ToolSource(url=url, name=name, allowed=allowed, read_only=read_only, label=label, foreign=foreign)
 
 
 def read_agent(tool: RawObject) -> ToolSource:
@@ -96,6 +107,28 @@ def _check_approval(tool: RawObject, url: str) -> None:
         )
 
 
+def is_elsewhere(url: str, public_url: str) -> bool:
+    """Whether an address is another server's than this hub."""
+    own = public_url.rstrip("/")
+    return url.startswith(("http://", "https://")) and url != own and not url.startswith(f"{own}/")
+
+
+def _sent_along(tool: RawObject, url: str) -> Headers:
+    """The headers that a server elsewhere is sent: the caller's own, whoever they sign in."""
+    found = judged.decode(tool["headers"]) if "headers" in tool else None
+    headers = {} if found is None else found
+    token = judged.read_string(tool, "authorization") if "authorization" in tool else None
+    try:
+        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+            raise ValueError("must be a map of texts")  # noqa: TRY301 - one refusal for all that is wrong
+        if token is not None:
+            headers = {**headers, "Authorization": f"Bearer {token}"}
+        header_map(headers)
+    except ValueError as error:
+        raise InvalidRequest(f"headers of tool source {url!r}: {error}", member="tools") from None
+    return tuple(headers.items())
+
+
 def source_name(url: str, public_url: str) -> str | None:
     """The server or toolset that an address of this hub means, None for all; raises `InvalidRequest` for another's."""
     trimmed = url.rstrip("/")
@@ -113,13 +146,17 @@ def source_name(url: str, public_url: str) -> str | None:
     )
 
 
-def _allowed(raw: msgspec.Raw | None, url: str) -> tuple[str, ...] | None:
-    """Read a list of names, or OpenAI's other form of it, `{"tool_names": [...]}`."""
+def _allowed(raw: msgspec.Raw | None, url: str) -> tuple[tuple[str, ...] | None, bool]:
+    """Read a list of names, or OpenAI's other form of it, `{"tool_names": [...], "read_only": true}`."""
     value = None if raw is None else judged.decode(raw)
-    if isinstance(value, dict) and set(value) == {"tool_names"}:
-        value = value["tool_names"]
+    read_only = False
+    if isinstance(value, dict) and value.keys() <= {"tool_names", "read_only"}:
+        read_only = value.get("read_only", False)
+        value = value.get("tool_names")
+    if not isinstance(read_only, bool):
+        raise InvalidRequest(f"read_only of tool source {url!r} must be true or false", member="tools")
     if value is None:
-        return None
+        return None, read_only
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InvalidRequest(f"allowed_tools of tool source {url!r} must be a list of names", member="tools")
-    return tuple(value)
+    return tuple(value), read_only

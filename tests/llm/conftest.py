@@ -15,6 +15,8 @@ from hub import errors
 from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.exchange import ClientGone
 from hub.http_exchange import HttpExchange
+from llm.call import Models
+from llm.known_prices import KnownPrices
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import TABLE
@@ -24,7 +26,7 @@ from registry.access import Grants
 from registry.catalog import Catalog
 from registry.egress.http import Deadlines, Egress
 from registry.entries import Model
-from registry.errors import HubError
+from registry.errors import HubError, InvalidRequest
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import encode
@@ -43,6 +45,7 @@ class ToolOffered:
     name: str
     description: str = ""
     input_schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
+    annotations: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exposed(self) -> str:
@@ -53,6 +56,15 @@ class ToolOffered:
     @property
     def grant_name(self) -> str:
         return self.exposed
+
+
+class Nobody:
+    """Lets in no server from elsewhere."""
+
+    @asynccontextmanager
+    async def visit(self, principal: Principal, *, url: str, label: str | None, headers: Any) -> AsyncIterator[Any]:
+        raise InvalidRequest(f"tool source {url!r} is not served here", member="tools")
+        yield
 
 
 class Workshop:
@@ -127,9 +139,11 @@ async def open_desk(
         }
         loop = Loop(
             lambda: Catalog(number=1, models=models),
-            gate=gate,
-            providers={**dict.fromkeys(TABLE, provider), "offline": Offline()},
+            models=Models(
+                gate, providers={**dict.fromkeys(TABLE, provider), "offline": Offline()}, prices=KnownPrices().of
+            ),
             tools=workshop,
+            guests=Nobody(),
             limits=limits,
         )
         chat = Chat(loop, public_url=PUBLIC_URL)
