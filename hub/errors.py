@@ -65,6 +65,9 @@ TABLE: dict[type[HubError], Row] = {
     errors.RateLimited: Row(
         429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "RATE_LIMITED", http=True
     ),
+    errors.DeploymentsBusy: Row(
+        429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "DEPLOYMENTS_BUSY", http=True
+    ),
     errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
     errors.TooManyHops: Row(508, -32603, -32603, ("invalid_request_error", "too_many_hops"), "TOO_MANY_HOPS"),
     errors.Overloaded: Row(503, -32603, -32603, _SERVER, "UNAVAILABLE", http=True),

@@ -48,6 +48,9 @@ class Exchange(Protocol):
     def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes, up to the limit of uploads, read as fast as this is; raises as `body`, once."""
 
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Have the answer, which has not begun, carry a header; the last of a name counts."""
+
     async def reply(
         self,
         status: int,

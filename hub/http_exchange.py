@@ -274,6 +274,10 @@ class HttpExchange:
 
     # answered by the door
 
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """As `Exchange.add_header`."""
+        self.extra = [*(header for header in self.extra if header[0] != name), (name, value)]
+
     async def reply(
         self,
         status: int,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from agents.as_models import PROVIDER
 from hub.agent_side import AgentSide, Ground, Part
 from hub.mcp_side import McpSide
+from llm import router
 from llm.call import Models
+from llm.deployments import Deployments
 from llm.known_prices import KnownPrices
 from llm.passthrough import PassThrough
 from llm.ports import Provider
@@ -29,6 +31,7 @@ class LlmSide:
 
     chat: Chat
     pass_through: PassThrough
+    deployments: Deployments
     kept: Kept
     approvals: ToolApprovals
     parts: tuple[Part, ...]
@@ -53,11 +56,17 @@ def llm_side(
         OFFLINE: Offline(),
         PROVIDER: agents.as_models,
     }
-    models = Models(ground.gate, providers=providers, prices=KnownPrices().of)
+    models = Models(
+        ground.gate,
+        providers=providers,
+        prices=KnownPrices().of,
+        find=lambda name: router.stand_in(catalog().models, name),
+    )
     loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
     return LlmSide(
         chat=Chat(loop, public_url=ground.public_url),
         pass_through=PassThrough(catalog, gate=ground.gate, endpoints=Endpoints(ground.egress, keys=environment)),
+        deployments=models.deployments,
         kept=kept,
         approvals=approvals,
         parts=(kept, approvals),

@@ -72,7 +72,8 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
         registry, discovery=services.discovery, publisher=services.publisher, signatures=services.signatures
     )
     catalog_door = Door(catalog, errors.problem, is_open=catalog.is_open, media_type=PROBLEM)
-    health = HealthDoor(services.database, Authenticator(services.keys), lambda: _instances(services))
+    known = {"agents": lambda: _instances(services), "models": lambda: _deployments(services)}
+    health = HealthDoor(services.database, Authenticator(services.keys), known)
     live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
     ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
     openai_doors = {"/chat/completions": chat_door, "/models": models_door, **_pass_through(services)}
@@ -117,6 +118,12 @@ def _instances(services: Services) -> JsonObject:
         for name, instances in shown.items()
         if instances
     }
+
+
+def _deployments(services: Services) -> JsonObject:
+    """What is known of the deployments of models that have such, by name; without their addresses."""
+    models = services.registry.catalog.models
+    return {name: services.deployments.shown(model) for name, model in models.items() if model.deployments}
 
 
 def _to_all(_exchange: Exchange) -> bool:

@@ -19,6 +19,7 @@ from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
 from hub.llm_side import llm_side
 from hub.mcp_side import mcp_side
+from llm.deployments import Deployments
 from llm.passthrough import PassThrough
 from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
@@ -74,6 +75,7 @@ class Services:
     subscriptions: Subscriptions
     chat: Chat
     pass_through: PassThrough
+    deployments: Deployments
     sync: Sync
     connect: Connect
     children: Children
@@ -150,6 +152,7 @@ async def open_services(
             subscriptions=mcp.subscriptions,
             chat=llm.chat,
             pass_through=llm.pass_through,
+            deployments=llm.deployments,
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,

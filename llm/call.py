@@ -2,68 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self
 
+from llm.deployments import Deployments, Place, Prices, name_of
 from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers import failures
+from llm.route import Route
+from registry.deadline import Deadline
 from registry.entries import Model
-from registry.errors import HubError, UpstreamInvalid, UpstreamUnavailable
+from registry.errors import HubError, UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit, Usage
 from registry.identity import Principal
-from registry.prices import Price, priced
+from registry.prices import priced
 
 BYTES_PER_TOKEN = 4
 """The usual rule of thumb, for estimates only."""
 
-Prices = Callable[[Model], Price | None]
-"""Says what a call of a model costs; None: that is not known."""
+_VISIBLE = bytes(code if 0x20 < code < 0x7F else 0x3F for code in range(256))
+"""A wildcard's callers write a part of the name that they are told."""
 
 Make = Callable[[Model], ModelRequest]
 """Makes the request for the place where a model runs."""
 
 
 class ModelCall:
-    """One call under way. However it ends, its permit learns what the provider said it used, else an estimate."""
+    """One call under way. However it ends, its permit learns what the provider said it used, else an estimate.
 
-    __slots__ = (
-        "_answer",
-        "_input_bytes",
-        "_permit",
-        "_prices",
-        "_provider",
-        "_sending",
-        "format",
-        "model",
-        "output_tokens",
-        "usage",
-    )
+    What fails before its answer began is tried again where that is safe, here or elsewhere (llm/route.py): all attempts are
+    one call under one permit.
+    """
 
-    def __init__(
-        self, permit: Permit, model: Model, *, provider: Provider, request: ModelRequest, prices: Prices
-    ) -> None:
-        self._sending = provider.call(permit, model, request)
-        self._prices = prices
+    usage: Usage | None = None
+    """Set by who reads the answer."""
+    output_tokens = 0
+    """What came so far, estimated; likewise."""
+    told: Sequence[tuple[bytes, bytes]] = ()
+    """Headers that say who answered and after how many attempts; none where there was nothing to choose."""
+    _place: Place | None = None
+
+    def __init__(self, models: Models, permit: Permit, model: Model, make: Make) -> None:
+        self._models = models
         self._permit = permit
-        self._provider = provider
-        self._input_bytes = len(request.body)
-        self.format = request.format
+        self._make = make
         self.model = model
-        self.usage: Usage | None = None
-        """Set by who reads the answer."""
-        self.output_tokens = 0
-        """What came so far, estimated; likewise."""
+        """Where it runs, once it is entered."""
+        if not model.deployments:
+            self._provider = models.provider(model)
+            self._send(make(model))
+
+    def _send(self, request: ModelRequest) -> None:
+        self._estimate = len(request.body) // BYTES_PER_TOKEN
+        self.format = request.format
+        self._sending = self._provider.call(self._permit, self.model, request)
 
     async def __aenter__(self) -> Self:
-        self._answer: ModelAnswer = await self._sending.__aenter__()
+        if self.model.deployments:
+            await self._find_way()
+        else:
+            try:
+                self._answer: ModelAnswer = await self._sending.__aenter__()
+            except UpstreamError as error:
+                await self._find_way(error)
         return self
+
+    async def _find_way(self, failure: HubError | None = None) -> None:
+        """Ask one deployment after the other until one answers; `failure` is the first attempt's, if there was one."""
+        permit, models = self._permit, self._models
+        route = models.route(self.model, permit.principal, self._make)
+        place = route.first() if failure is not None else None
+        sent = 0
+        while True:
+            if failure is not None:
+                await models.deployments.pause(route.after(failure, place, was_sent=permit.requests > sent))
+            place, sent = None, permit.requests
+            try:
+                place, self.model = route.next()
+                await self._ask(place, route)
+            except HubError as error:
+                failure = error
+            else:
+                break
+        name = name_of(self.model).encode("ascii", "replace").translate(_VISIBLE)
+        self.told = (b"x-hub-deployment", name), (b"x-hub-attempts", b"%d" % route.attempts)
+
+    async def _ask(self, place: Place, route: Route) -> None:
+        """Ask one deployment; raises what it failed with, which its state then knows."""
+        sent, began = self._permit.requests, route.now()
+        place.begin(began)
+        try:
+            await self._begin(None if route.deadline is None else route.deadline - began)
+        except BaseException as error:
+            place.busy -= 1
+            if isinstance(error, HubError):
+                place.failed(error, route.now(), was_sent=self._permit.requests > sent)
+            raise
+        now = route.now()
+        place.answered(now - began, now)
+        place.tokens.take(now, self._estimate)
+        self._place = place
+
+    async def _begin(self, within_s: float | None) -> None:
+        self._provider = self._models.provider(self.model)
+        self._send(self._make(self.model))
+        try:
+            with nullcontext() if within_s is None else Deadline(max(0.0, within_s)):
+                self._answer = await self._sending.__aenter__()
+        except TimeoutError:
+            raise UpstreamTimeout(self.model.name, "it did not begin to answer by its deadline_s") from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._permit.usage = self.used
+        used = self._permit.usage = self.used
+        if self._place is not None:
+            self._leave(self._place, used, error)
         await self._sending.__aexit__(kind, error, trace)
+
+    def _leave(self, place: Place, used: Usage, error: BaseException | None) -> None:
+        now = self._models.deployments.clock()
+        place.busy -= 1
+        place.tokens.take(now, (used.input_tokens or 0) + (used.output_tokens or 0) - self._estimate)
+        if isinstance(error, UpstreamError):  # its answer broke off
+            place.failed(error, now, was_sent=True)
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The answer's event stream."""
@@ -91,8 +154,8 @@ class ModelCall:
         if usage is None:
             if self.model.kind != "model":  # agents count no tokens, and say themselves what they charge
                 return self._permit.usage
-            usage = Usage(self._input_bytes // BYTES_PER_TOKEN, self.output_tokens, estimated=True)
-        return priced(self._prices(self.model), usage)
+            usage = Usage(self._estimate, self.output_tokens, estimated=True)
+        return priced(self._models.prices(self.model), usage)
 
 
 CUT_SHORT = "its answer was cut short"
@@ -100,13 +163,28 @@ NOT_A_STREAM = "its answer is not an event stream"
 NOT_AN_OBJECT = "its answer is not a JSON object"
 
 
+def _nobody(_name: str) -> Model | None:
+    return None
+
+
 class Models:
     """Calls models. `providers` are by the name that `Model.provider` says."""
 
-    def __init__(self, gate: Gate, *, providers: Mapping[str, Provider], prices: Prices) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        providers: Mapping[str, Provider],
+        prices: Prices,
+        find: Callable[[str], Model | None] = _nobody,
+        deployments: Deployments | None = None,
+    ) -> None:
+        """`find` finds the models that stand in for others."""
         self._gate = gate
-        self._prices = prices
         self._providers = providers
+        self.prices = prices
+        self.find = find
+        self.deployments = deployments or Deployments(prices=prices)
 
     def admit(
         self, principal: Principal, model: Model, *, request_id: str, within: Permit | None = None, hops: int = 0
@@ -123,11 +201,24 @@ class Models:
 
         Raises, here or on entering:
             UpstreamError: no answer, or not one that could be passed on.
+            DeploymentsBusy: all deployments have as many requests as they may have.
         """
+        return ModelCall(self, permit, model, make)
+
+    def provider(self, model: Model) -> Provider:
+        """The provider of a deployment; raises `UpstreamUnavailable`."""
         if model.unavailable is not None:
             raise UpstreamUnavailable(model.name, model.unavailable)
         provider = self._providers.get(model.provider)
         if provider is None:
             known = ", ".join(sorted(self._providers))
             raise UpstreamUnavailable(model.name, f"provider {model.provider!r} is not known; known are {known}")
-        return ModelCall(permit, model, provider=provider, request=make(model), prices=self._prices)
+        return provider
+
+    def route(self, entry: Model, principal: Principal, make: Make) -> Route:
+        """Begin one request's way. Where there are several deployments, it leads to that of the conversation's beginning."""
+        home = None
+        if len(entry.deployments) > 1:
+            with suppress(HubError):  # what this deployment cannot be asked, another may
+                home = self.deployments.home(entry, principal.id, make(entry.deployments[0]).body)
+        return Route(self.deployments, entry, find=self.find, home=home)

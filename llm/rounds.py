@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -55,6 +55,8 @@ class Caller(NamedTuple):
     """How often the request has come through the hub."""
     within: Permit | None = None
     """The permit of the call of an own agent that this is; None: it is nobody's part."""
+    add_header: Callable[[bytes, bytes], None] = lambda _name, _value: None
+    """Has the answer, which has not begun, say something more in its head; the last of a name counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Rounds:
         ) as permit:
             self._first = self._first or permit
             async with models.call(permit, self._model, make) as call:
+                for name, value in call.told:
+                    caller.add_header(name, value)
                 listener = _Listener(ask, self._toolbox, voice)
                 reply = await (self._stream(call, listener) if ask.stream else self._read(call, listener))
                 return replace(reply, model=call.model.name, used=call.used)

@@ -43,6 +43,15 @@ def _filled(entry: Model, name: str, key: str) -> Model:
     return replace(entry, name=name, model=entry.model.replace("*", name[len(key) - 1 :]))
 
 
+def stand_in(models: Mapping[str, Model], name: str) -> Model | None:
+    """A model that is asked in the place of another; None: it cannot be now."""
+    try:
+        found = find(models, name)
+    except NotFound:
+        return None
+    return found if found.unavailable is None else None
+
+
 def listing(models: Mapping[str, Model], principal: Principal) -> Iterator[str]:
     """Yield the names that `principal` may use, in the catalog's order.
 

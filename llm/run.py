@@ -15,7 +15,7 @@ from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
-from llm.types import Ask
+from llm.types import Ask, Format
 from llm.voices.chat import ChatVoice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
@@ -50,6 +50,14 @@ class Loop:
         """The entry that a model's name means; raises `NotFound`."""
         return router.find(self._catalog().models, name)
 
+    def speaks(self, model: Model, wanted: Format) -> bool:
+        """Whether all places where a request for the model may go speak a format, so that its bytes can pass."""
+        if not model.deployments:
+            return wanted in formats_of(model)
+        others = map(self.models.find, (*model.routing.fallbacks, *model.routing.context_fallbacks))
+        places = [*model.deployments, *(place for other in others if other is not None for place in other.places())]
+        return all(wanted in formats_of(place) for place in places)
+
     async def answer(self, ask: Ask, model: Model, caller: Caller, *, voice: Voice) -> None:
         """Run the loop over one request and have `voice` say what comes of it.
 
@@ -83,7 +91,7 @@ class Chat:
         """
         request = chat.read_request(body, public_url=self._public_url)
         model = self._loop.find(request.model)
-        if not request.sources and "chat" in formats_of(model):
+        if not request.sources and self._loop.speaks(model, "chat"):
             await self._pass(request, model, caller, sink)
             return
         voice = ChatVoice(sink, request, request_id=caller.request_id)
@@ -101,6 +109,8 @@ class Chat:
         models = self._loop.models
         with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
             async with models.call(permit, model, make) as call:
+                for name, value in call.told:
+                    caller.add_header(name, value)
                 if request.stream:
                     await _relay(call, sink, withhold=not request.usage_wanted)
                     return

@@ -114,20 +114,16 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
         ),
         inputs=None if shape.inputs is None else tuple(shape.inputs),
         cache_s=None if shape.cache is None else shape.cache.ttl_s,
-        unavailable="several deployments of one model are not in this version" if shape.deployments else None,
     )
-    deployments = tuple(
-        Model(
-            **members,
-            owner=owner,
-            trusted=trusted,
-            deployment=f"{name} {number}",
-            weight=place.weight,
-            limits=ModelLimits(**place.limits.model_dump()),
-        )
-        for number, (members, place) in enumerate(zip(found, shape.deployments, strict=False), start=1)
-    )
-    return replace(entry, deployments=deployments)
+    if not (shape.deployments or shape.fallbacks or shape.context_fallbacks or shape.deadline_s):
+        return entry
+    deployments = [
+        replace(entry, **members, deployment=f"{name} {number}") for number, members in enumerate(found, start=1)
+    ]
+    for at, place in enumerate(shape.deployments):
+        limits = ModelLimits(**place.limits.model_dump())
+        deployments[at] = replace(deployments[at], weight=place.weight, limits=limits)
+    return replace(entry, deployments=tuple(deployments))
 
 
 def _place(name: str, shape: ModelShape | DeploymentShape, model: ModelShape) -> dict[str, Any]:

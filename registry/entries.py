@@ -251,7 +251,8 @@ class Model:
     drop_params: bool = False
     """What its provider lacks of a request is left out; else the request is refused."""
     deployments: tuple[Model, ...] = ()
-    """Where it runs, if that is said of several places; it then has the members of the first."""
+    """Where it runs, if there is anything to decide: several places, a deadline, other models in its place. It then has
+    the members of the first."""
     routing: Routing = Routing()
     cache_s: float | None = None
     """How long an answer is given again to the same request; None: never."""
@@ -259,11 +260,6 @@ class Model:
     """Which of several this is: the entry's name and a number; empty: it stands for all, or is the only one."""
     weight: float = 1.0
     limits: ModelLimits = ModelLimits()
-
-    @property
-    def is_routed(self) -> bool:
-        """Whether there is anything to choose: several places, or other models in its place."""
-        return bool(self.deployments or self.routing.fallbacks or self.routing.context_fallbacks)
 
     def places(self) -> tuple[Model, ...]:
         """Each deployment by itself; a model with one is that."""
@@ -284,6 +280,8 @@ class AgentModel(Model):
     """An agent as a model: `agent/{name}`. Its provider is `agent`, and its upstream name the agent's own."""
 
     kind: ClassVar[str] = "agent"
+    routing: Routing = Routing(retries=0)
+    """What was said to an agent once is not said again."""
 
     @property
     def grant_name(self) -> str:

@@ -181,6 +181,14 @@ class RateLimited(LimitError):
         self.retry_after_s = retry_after_s
 
 
+class DeploymentsBusy(RateLimited):
+    """All deployments of a model have as many requests as the operator or their providers let them have."""
+
+    def __init__(self, entry: str, retry_after_s: float) -> None:
+        LimitError.__init__(self, f"{entry}: it has all the requests it may have; try again in {retry_after_s:.0f} s.")
+        self.retry_after_s = retry_after_s
+
+
 class TooManyRounds(LimitError):
     """The tool loop reached its bound without an answer."""
 

@@ -14,7 +14,7 @@ from hub.api.agent_cards import card_state
 from hub.api.toolsets import view_cost
 from hub.services import Services
 from mcp_bridge.stdio.frames import Shown
-from registry.access import EVERYTHING
+from registry.access import EVERYTHING, matches
 from registry.catalog import Catalog
 from registry.entries import Agent, Model, Server
 from registry.errors import Conflict, InvalidRequest, NotFound
@@ -28,12 +28,12 @@ EXAMPLES: dict[EntryKind, JsonObject] = {
     "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
 }
 
-ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls", "auth"})
+ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls", "auth", "deployments"})
 
 DESTINATION = ADDRESSES | {"provider"}
 """Members that say where an entry is, and so where its credentials go."""
 
-CREDENTIALS = frozenset({"headers", "api_key", "auth"})
+CREDENTIALS = frozenset({"headers", "api_key", "auth", "deployments"})
 
 
 def routers() -> list[APIRouter]:
@@ -51,6 +51,8 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
         name = body.pop("name", None)
         if not isinstance(name, str):
             raise InvalidRequest("name is missing", member="name")
+        if kind == "model":
+            _check_stand_ins(services, body, caller)
         await services.registry.put(kind, name, body, trusted=caller.is_admin)
         if kind == "server":
             await services.greet(name)
@@ -94,6 +96,8 @@ async def _change(services: Services, key: tuple[EntryKind, str], body: JsonObje
         if stored is None or entry.owner == "file":
             raise Conflict(f"The {kind} {name!r} is declared in the file; change it there.")
         trusted = _judge_move(entry, stored, body, caller)
+        if kind == "model":
+            _check_stand_ins(services, body, caller)
         await services.registry.replace(kind, name, {**stored, **body}, trusted=trusted)
     if disabled is not None:
         await services.registry.switch(kind, name, on=not disabled)
@@ -155,7 +159,12 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         "headers": sorted(name for name, _ in entry.headers),
     }
     if isinstance(entry, Model):
-        shown |= {"provider": entry.provider, "model": entry.model, "base_url": entry.base_url}
+        shown |= {
+            "provider": entry.provider,
+            "model": entry.model,
+            "base_url": entry.base_url,
+            **_routed(services, entry),
+        }
     elif isinstance(entry, Server):
         shown |= {"url": entry.url, "command": entry.command, "require_approval": entry.require_approval}
         shown |= _features(catalog, entry.name)
@@ -164,6 +173,35 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         if entry.urls:
             shown["instances"] = services.agents.instances(entry)
     return shown
+
+
+def _routed(services: Services, model: Model) -> JsonObject:
+    """Where a model runs and what stands in for it, as far as there is anything to choose."""
+    shown: JsonObject = {}
+    if model.deployments:
+        states = services.deployments.shown(model)
+        shown["deployments"] = [
+            {**state, "base_url": place.base_url, "weight": place.weight}
+            for place, state in zip(model.deployments, states, strict=True)
+        ]
+    for member in ("fallbacks", "context_fallbacks"):
+        if names := getattr(model.routing, member):
+            shown[member] = list(names)
+    return shown
+
+
+def _check_stand_ins(services: Services, body: JsonObject, caller: Principal) -> None:
+    """Let nobody have a model stood in for by one that they may not call: its grant is not asked for then.
+
+    Raises:
+        InvalidRequest: there is none of this name, or not for this caller.
+    """
+    for member in ("fallbacks", "context_fallbacks"):
+        names = body.get(member)
+        for name in names if isinstance(names, list) else ():
+            is_known = any(matches(known, str(name)) for known in services.registry.all_of("model"))
+            if not is_known or not caller.grants.allow("model", str(name)):
+                raise InvalidRequest(f"{member}: no model {str(name)[:100]!r} here", member=member)
 
 
 def _callable(services: Services, caller: Principal) -> dict[str, Agent | Server | Model]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hub.cli.mcp_json import valid_name
+from registry.access import matches
 from registry.config import ConfigInvalid
 from registry.judged import JsonObject
 from registry.source import parse
@@ -41,7 +42,7 @@ PROVIDERS = {
 }
 """LiteLLM's provider prefixes and this hub's names for the same services."""
 
-_MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "weight"}
+_MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "weight", "rpm", "tpm"}
 _SERVER_PARAMS = {
     "url",
     "spec_path",
@@ -123,12 +124,20 @@ class _Reading:
                 deployments.setdefault(str(name), []).append(found)
         models: JsonObject = {}
         for name, found_here in deployments.items():
-            models[name] = found_here[0] if len(found_here) == 1 else {"deployments": found_here}
-            if len(found_here) == 1:
+            is_plain = len(found_here) == 1 and "limits" not in found_here[0]
+            models[name] = found_here[0] if is_plain else {"deployments": found_here}
+            if is_plain:
                 found_here[0].pop("weight", None)
-            if name in fallbacks:
-                models[name]["fallbacks"] = fallbacks[name]
+        for name, others in fallbacks.items():
+            self._stand_in(models, name, others)
         return models
+
+    def _stand_in(self, models: JsonObject, name: str, others: list[str]) -> None:
+        known = [other for other in others if any(matches(one, other) for one in models) and other != name]
+        if name in models and known:
+            models[name]["fallbacks"] = known
+        if unknown := ", ".join(other for other in others if other not in known) or (name not in models and name):
+            self.notes.append(f"fallbacks of {name}: {unknown} left out: no such model here")
 
     def _deployment(self, name: str, params: JsonObject) -> JsonObject | None:
         model = str(params.get("model") or "")
@@ -147,6 +156,9 @@ class _Reading:
         for theirs, ours in (("api_base", "base_url"), ("api_key", "api_key"), ("weight", "weight")):
             if params.get(theirs) is not None:
                 found[ours] = params[theirs]
+        limits = {"requests_per_minute": params.get("rpm"), "tokens_per_minute": params.get("tpm")}
+        if kept := {name: limit for name, limit in limits.items() if isinstance(limit, int)}:
+            found["limits"] = kept
         return found
 
     def servers(self, servers: JsonObject) -> JsonObject:

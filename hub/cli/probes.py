@@ -72,7 +72,7 @@ async def examine(declared: Declared) -> list[Finding]:
         entries: list[Agent | Server | Model] = [
             *(one for agent in catalog.agents.values() for one in agent.instances()),
             *catalog.servers.values(),
-            *(one for one in catalog.models.values() if not isinstance(one, AgentModel)),
+            *(one for model in catalog.models.values() if not isinstance(model, AgentModel) for one in model.places()),
         ]  # none switched off
         found = await asyncio.gather(*(_finding(entry, ask) for entry in entries))
         return [Finding("database"), *found, *_long_lists(registry.catalog)]
@@ -182,4 +182,6 @@ async def _quirks(permit: Permit, egress: Egress, declared: Declared, entry: Age
 def _title(entry: Agent | Server | Model) -> str:
     if isinstance(entry, Agent) and entry.instance:
         return f"agent {entry.name} at {entry.url}"
+    if isinstance(entry, Model) and entry.deployment:
+        return f"model {entry.deployment} at {entry.provider}/{entry.model}"
     return f"{'MCP server' if isinstance(entry, Server) else entry.kind} {entry.name}"

@@ -38,7 +38,7 @@ class ChatDoor:
 
 def caller_of(exchange: Exchange) -> Caller:
     """Who asks for a model; raises `TooManyHops` and `InvalidRequest` as agents' doors do."""
-    return Caller(exchange.principal, exchange.request_id, wire.hops(exchange.headers))
+    return Caller(exchange.principal, exchange.request_id, wire.hops(exchange.headers), add_header=exchange.add_header)
 
 
 class ModelsDoor:

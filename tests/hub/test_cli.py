@@ -251,7 +251,7 @@ model_list:
     litellm_params: {model: openai/llama, api_base: "http://127.0.0.1:8000/v1", api_key: none}
   - model_name: nova
     litellm_params: {model: bedrock/nova}
-litellm_settings: {fallbacks: [{local: [gpt-4o]}], cache: true}
+litellm_settings: {fallbacks: [{local: [gpt-4o, nova]}, {nova: [local]}], cache: true}
 general_settings: {master_key: os.environ/MASTER, database_url: os.environ/DB}
 mcp_servers:
   github_mcp: {url: "https://x.example/mcp", transport: http, auth_type: bearer_token, auth_value: os.environ/PAT}
@@ -266,12 +266,23 @@ guardrails: []
     monkeypatch.setenv("MASTER", "m" * 20)
     done = run("import", "litellm", "config.yaml", "--write")
     assert done.exit_code == 0, done.output
-    for left_out in ("rpm", "bedrock/nova", "cache", "database_url", "disallowed_tools", "guardrails"):
+    for left_out in (
+        "fallbacks of local: nova",
+        "fallbacks of nova",
+        "bedrock/nova",
+        "cache",
+        "database_url",
+        "disallowed_tools",
+        "guardrails",
+    ):
         assert left_out in done.stderr
     declared = load(here / "hub.yaml")
     assert set(declared.models) == {"gpt-4o", "groq/*", "local"}
     assert (declared.models["groq/*"].provider, declared.models["groq/*"].model) == ("groq", "*")
     assert declared.models["local"].provider == "openai_compatible"
+    assert declared.models["local"].routing.fallbacks == ("gpt-4o",)
+    first, second = declared.models["gpt-4o"].deployments
+    assert (first.weight, first.limits.requests_per_minute, second.weight) == (2, 6, 1)
     assert declared.servers["github_mcp"].headers == (("Authorization", "Bearer x"),)
     assert declared.servers["local_fs"].command == "npx"
     assert declared.agents["my-agent"].url == "http://127.0.0.1:9999/"

@@ -15,7 +15,9 @@ from hub import errors
 from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.exchange import ClientGone
 from hub.http_exchange import HttpExchange
+from llm import router
 from llm.call import Models
+from llm.deployments import Deployments
 from llm.known_prices import KnownPrices
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
@@ -104,6 +106,23 @@ class Workshop:
         return said if isinstance(said, dict) else {"content": [{"type": "text", "text": str(said)}]}
 
 
+class Time:
+    """The time by which models are routed: it passes in pauses only, and at a test's word."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+        self.chance = 0.999
+
+    async def pause(self, seconds: float) -> None:
+        if seconds:
+            self.pauses.append(seconds)
+            self.now += seconds
+
+    def deployments(self, **options: Any) -> Deployments:
+        return Deployments(clock=lambda: self.now, pause=self.pause, chance=lambda: self.chance, **options)
+
+
 @dataclass
 class Desk:
     """What a test gets."""
@@ -115,6 +134,7 @@ class Desk:
     workshop: Workshop
     models: dict[str, Model]
     grants: list[str]
+    time: Time
 
 
 @asynccontextmanager
@@ -123,7 +143,7 @@ async def open_desk(
 ) -> AsyncIterator[Desk]:
     """Serve the doors with a model `m` at a scripted upstream, and `offline`."""
     grants = ["model:*", "tool:*"]
-    workshop = Workshop()
+    workshop, time = Workshop(), Time()
     settled: list[Any] = []
     gate = workshop.gate = RecordingGate(settled.append)
     gate.settled = settled
@@ -140,7 +160,11 @@ async def open_desk(
         loop = Loop(
             lambda: Catalog(number=1, models=models),
             models=Models(
-                gate, providers={**dict.fromkeys(TABLE, provider), "offline": Offline()}, prices=KnownPrices().of
+                gate,
+                providers={**dict.fromkeys(TABLE, provider), "offline": Offline()},
+                prices=KnownPrices().of,
+                find=lambda name: router.stand_in(models, name),
+                deployments=time.deployments(),
             ),
             tools=workshop,
             guests=Nobody(),
@@ -175,7 +199,7 @@ async def open_desk(
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0, timeout=20) as client,
         ):
             try:
-                yield Desk(url, client, upstream, gate, workshop, models, grants)
+                yield Desk(url, client, upstream, gate, workshop, models, grants, time)
             finally:
                 await egress.aclose()
     gate.check()

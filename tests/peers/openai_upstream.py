@@ -80,7 +80,7 @@ class OpenAIUpstream:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.received.append(Received(scope["path"], headers, raw))
         turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
-        answering = asyncio.create_task(self._answer(turn, json.loads(raw), send))
+        answering = asyncio.create_task(self._answer(turn, json.loads(raw or b"{}"), send))
         watching = asyncio.create_task(receive())
         await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():

@@ -76,7 +76,7 @@ def test_the_whole_surface_loads() -> None:
 def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     declared = load(EXAMPLE)
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
-    assert {entry.name for entry in entries if entry.unavailable} == {"planner", "helper", "both"}
+    assert {entry.name for entry in entries if entry.unavailable} == {"planner", "helper"}
     told = " ".join(str(notice) for notice in declared.notices)
     for what in ("valkey", "planner", "helper", "budget"):
         assert what in told
@@ -94,7 +94,6 @@ def test_a_model_runs_at_several_places_with_their_weights_and_limits() -> None:
         rule="least_busy", retries=1, deadline_s=30, fallbacks=("offline",), context_fallbacks=("openai/gpt-4.1",)
     )
     assert model.cache_s == 600
-    assert model.is_routed
 
 
 def test_what_a_provider_lacks_is_left_out_at_all_places_of_a_model_that_says_so() -> None:
@@ -106,7 +105,7 @@ def test_what_a_provider_lacks_is_left_out_at_all_places_of_a_model_that_says_so
 def test_a_model_with_one_place_is_that() -> None:
     model = load("models: {a: {provider: offline}}").models["a"]
     assert model.places() == (model,)
-    assert not model.is_routed
+    assert not model.deployments
     assert model.routing.retries == 2
 
 
