@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from llm.ports import Guests, ToolExecutor
 from llm.types import Guest, Listing, Offer, OfferedTool, ToolSource
-from registry.access import MAX_GRANT_CHARS, Grant, Grants
+from registry.access import MAX_GRANT_CHARS, matches
 from registry.errors import InvalidRequest
 from registry.identity import Principal
 
@@ -44,10 +44,10 @@ def offered(
     listings: list[Listing] = []
     seen: set[str] = set()
     for source in sources:
-        allowed = _globs(source)
+        allowed = _Allowed(source)
         guest = visits.get(source)
         all_tools = tools.offered(principal, source.name) if guest is None else guest.offered
-        usable = [tool for tool in all_tools if _is_allowed(tool, allowed) and _is_read_only(tool, source)]
+        usable = [tool for tool in all_tools if allowed.has(tool) and _is_read_only(tool, source)]
         if not usable:
             raise InvalidRequest(f"tool source {source.url!r} has no tools for this request", member="tools")
         new = [tool for tool in usable if tool.exposed not in seen]
@@ -56,18 +56,26 @@ def offered(
     return listings
 
 
-def _globs(source: ToolSource) -> Grants | None:
-    """The source's own narrowing, in the language of grants: it takes linear time and keeps nothing of a caller's."""
-    if source.allowed is None:
-        return None
-    if len(source.allowed) > MAX_GLOBS or any(len(glob) > MAX_GRANT_CHARS for glob in source.allowed):
-        text = f"{MAX_GLOBS} names of at most {MAX_GRANT_CHARS} characters"
-        raise InvalidRequest(f"allowed_tools of tool source {source.url!r} may hold {text}", member="tools")
-    return Grants(tuple(Grant("tool", glob) for glob in source.allowed))
+class _Allowed:
+    """A source's own narrowing. Names are looked up; only globs are tried on every tool, in linear time each."""
 
+    def __init__(self, source: ToolSource) -> None:
+        allowed = source.allowed
+        if allowed is not None and (len(allowed) > MAX_GLOBS or any(len(glob) > MAX_GRANT_CHARS for glob in allowed)):
+            text = f"{MAX_GLOBS} names of at most {MAX_GRANT_CHARS} characters"
+            raise InvalidRequest(f"allowed_tools of tool source {source.url!r} may hold {text}", member="tools")
+        self._everything = allowed is None
+        self._names = frozenset(allowed or ())
+        self._globs = [glob for glob in allowed or () if "*" in glob]
 
-def _is_allowed(tool: OfferedTool, globs: Grants | None) -> bool:
-    return globs is None or globs.allow("tool", tool.name) or globs.allow("tool", tool.exposed)
+    def has(self, tool: OfferedTool) -> bool:
+        """Whether the tool may be offered, under either of its names."""
+        names = (tool.name, tool.exposed)
+        return (
+            self._everything
+            or not self._names.isdisjoint(names)
+            or any(matches(glob, name) for glob in self._globs for name in names)
+        )
 
 
 def _is_read_only(tool: OfferedTool, source: ToolSource) -> bool:
