@@ -14,9 +14,11 @@ from llm.deployments import Deployments
 from llm.known_prices import KnownPrices
 from llm.passthrough import PassThrough
 from llm.ports import Provider
+from llm.providers.anyllm import AnyLLM
 from llm.providers.endpoints import Endpoints
 from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
+from llm.providers.rows import sdks
 from llm.providers.table import OFFLINE, TABLE
 from llm.run import Chat, Loop
 from registry.catalog import Catalog
@@ -53,6 +55,7 @@ def llm_side(
     compatible = OpenAICompatible(ground.egress, keys=environment)
     providers: dict[str, Provider] = {
         **dict.fromkeys(TABLE, compatible),
+        **dict.fromkeys(sdks.ROWS, AnyLLM(keys=environment, deadlines=ground.egress.deadlines)),
         OFFLINE: Offline(),
         PROVIDER: agents.as_models,
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from agents.speech import SPEECHES, Operation
 from llm.providers.row import EVERY, Row
-from llm.providers.rows import clouds, gateways, hosts, makers, own
+from llm.providers.rows import clouds, gateways, hosts, makers, own, sdks
+from llm.providers.rows.sdks import Sdk
 from mcp_bridge.search import Search, cost_of
 from registry.entries import Tool
 from tests.bench.tables import markdown
@@ -38,7 +39,18 @@ def providers() -> str:
         + "".join(_provider(name, row) for name, row in rows.items())
         for title, rows in KINDS.items()
     ]
+    parts.append(
+        "## By any-llm-sdk\n\n| provider | `base_url` | key | its part of any-llm-sdk | tested against | documentation, as of |\n|---|---|---|---|---|---|\n"
+        + "".join(_by_sdk(name, row) for name, row in sdks.ROWS.items())
+    )
     return before + PROVIDERS + "\n".join(parts) + END_OF_PROVIDERS + rest.partition(END_OF_PROVIDERS)[2]
+
+
+def _by_sdk(name: str, row: Sdk) -> str:
+    key = ", ".join(filter(None, [row.key_variable and f"`{row.key_variable}`", row.note]))
+    address = {"never": "none", "may": "may be set", "must": "yours"}[row.base_url]
+    tested = "fake" if name in FAKED_SDKS else "documentation only"
+    return f"| `{name}` | {address} | {key} | `any-llm-sdk[{row.name}]` | {tested} | [{row.seen}]({row.page}) |\n"
 
 
 def _provider(name: str, row: Row) -> str:
@@ -48,9 +60,8 @@ def _provider(name: str, row: Row) -> str:
     speaks = ", ".join([*row.formats, *(f"`{endpoint}`" for endpoint in row.endpoints)])
     speaks = f"{', '.join(row.formats)}, everything else" if row.endpoints == EVERY else speaks
     lacks = ", ".join(f"`{member}`" for member in row.lacks)
-    return (
-        f"| `{name}` | {address} | {key} | {speaks} | {lacks} | {REAL.get(name, 'fake')} | [{row.seen}]({row.page}) |\n"
-    )
+    tested = "fake" if row.formats else "documentation only"
+    return f"| `{name}` | {address} | {key} | {speaks} | {lacks} | {tested} | [{row.seen}]({row.page}) |\n"
 
 
 PROVIDERS, END_OF_PROVIDERS = "<!-- providers: written by make tables -->\n", "<!-- end of providers -->\n"
@@ -61,8 +72,8 @@ KINDS = {
     "Gateways": gateways.ROWS,
     "Run by their users": own.ROWS,
 }
-REAL: dict[str, str] = {}
-"""What our tests ran a row against, where that is the service itself; all others the wire test runs against a fake."""
+FAKED_SDKS = {"google"}
+"""Services that tests/foreign/test_any_llm.py fakes."""
 
 
 COLUMNS: dict[Operation, str] = {

@@ -20,7 +20,7 @@ from hub.mcp_side import McpSide, mcp_side
 from hub.services import sealer
 from hub.settings import environment
 from llm.providers.openai import OpenAICompatible
-from llm.providers.table import OFFLINE
+from llm.providers.table import TABLE
 from mcp_bridge.views import AGGREGATE, cost_at
 from registry import judged
 from registry.access import EVERYTHING
@@ -108,7 +108,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
                     return await _quirks(permit, egress, declared, entry)
             if isinstance(entry, Server):
                 return await _listed(mcp, entry)
-            if entry.provider != OFFLINE:
+            if entry.provider in TABLE:
                 with gate.admit(HUB, entry) as permit:
                     await models.probe(permit, entry)
             return ""

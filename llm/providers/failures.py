@@ -159,6 +159,11 @@ def error_detail(raw: bytes | msgspec.Raw, *, secrets: Sequence[str]) -> JsonObj
     }
 
 
+def described(message: str) -> JsonObject:
+    """The detail of an error of which nothing but its text is known."""
+    return {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+
+
 def _small(error: JsonObject, name: str, secrets: Sequence[str]) -> str | int | None:
     value = error.get(name)
     return clean(value, secrets) if isinstance(value, str) else value if isinstance(value, int) else None

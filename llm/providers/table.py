@@ -6,7 +6,7 @@ The variables are only named here; `hub/settings.py` reads the environment and h
 from __future__ import annotations
 
 from llm.providers.row import Row
-from llm.providers.rows import clouds, gateways, hosts, makers, own
+from llm.providers.rows import clouds, gateways, hosts, makers, own, sdks
 from llm.types import Format
 from registry.entries import Model
 from registry.errors import NotSupported
@@ -38,5 +38,5 @@ def asks_usage(model: Model) -> bool:
 KEY_VARIABLES = frozenset(row.key_variable for row in TABLE.values() if row.key_variable is not None)
 """What `hub/settings.py` reads for the providers."""
 
-NAMES = frozenset({*TABLE, OFFLINE})
+NAMES = frozenset({*TABLE, *sdks.ROWS, OFFLINE})
 """What `provider:` may say."""
