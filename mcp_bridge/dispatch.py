@@ -171,7 +171,9 @@ class Dispatch:
         except NotFound:
             return ()
 
-    async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
+    async def call(
+        self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit | None = None
+    ) -> JsonObject:
         """Call a tool by its exposed name and return its result decoded; a JSON-RPC error becomes an `isError` result.
 
         URIs in it are the server's own: a model gives them to other tools of that server, as arguments.
