@@ -20,6 +20,7 @@ from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.rows import sdks
 from llm.providers.table import OFFLINE, TABLE
+from llm.responses import Responses
 from llm.run import Chat, Loop
 from registry.catalog import Catalog
 from registry.gate import Settled
@@ -32,6 +33,7 @@ class LlmSide:
     """What doors and the admin API need of it."""
 
     chat: Chat
+    responses: Responses
     pass_through: PassThrough
     deployments: Deployments
     kept: Kept
@@ -66,11 +68,13 @@ def llm_side(
         find=lambda name: router.stand_in(catalog().models, name),
     )
     loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
+    responses = Responses(loop, kept=kept, public_url=ground.public_url)
     return LlmSide(
         chat=Chat(loop, public_url=ground.public_url),
+        responses=responses,
         pass_through=PassThrough(catalog, gate=ground.gate, endpoints=Endpoints(ground.egress, keys=environment)),
         deployments=models.deployments,
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals),
+        parts=(kept, approvals, responses),
     )

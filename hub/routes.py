@@ -21,6 +21,7 @@ from hub.doors.mcp import McpDoor
 from hub.doors.passthrough import PassThroughDoor
 from hub.doors.protected_resource import WELL_KNOWN, ResourceDoor
 from hub.doors.push import PushDoor
+from hub.doors.responses import ConversationsDoor, ResponsesDoor
 from hub.exchange import Exchange
 from hub.services import Services
 from llm.providers.endpoints import PASSED_THROUGH
@@ -76,7 +77,8 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     health = HealthDoor(services.database, Authenticator(services.keys), known)
     live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
     ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    openai_doors = {"/chat/completions": chat_door, "/models": models_door, **_pass_through(services)}
+    stored_doors = _stored(services)
+    openai_doors = {"/chat/completions": chat_door, "/models": models_door, **stored_doors, **_pass_through(services)}
     return Routes(
         exact={
             **openai_doors,
@@ -97,12 +99,21 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             ("/mcp/", mcp_door),
             (CONNECT_PATH, connect_door),
             (f"{WELL_KNOWN}/", resource_door),
+            *((f"{version}{path}/", door) for path, door in stored_doors.items() for version in ("/v1", "")),
             ("/v1/models/", models_door),
             ("/models/", models_door),
             ("/v1/", Door(_nowhere, errors.openai)),
             ("/api/", admin_door),
         ),
     )
+
+
+def _stored(services: Services) -> dict[str, Door]:
+    """What is kept for callers between their requests."""
+    return {
+        "/responses": Door(ResponsesDoor(services.responses), errors.openai),
+        "/conversations": Door(ConversationsDoor(services.responses.conversations), errors.openai),
+    }
 
 
 def _pass_through(services: Services) -> dict[str, Door]:

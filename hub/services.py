@@ -21,6 +21,7 @@ from hub.llm_side import llm_side
 from hub.mcp_side import mcp_side
 from llm.deployments import Deployments
 from llm.passthrough import PassThrough
+from llm.responses import Responses
 from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
@@ -76,6 +77,7 @@ class Services:
     chat: Chat
     pass_through: PassThrough
     deployments: Deployments
+    responses: Responses
     sync: Sync
     connect: Connect
     children: Children
@@ -113,11 +115,9 @@ async def open_services(
     """
     hub = declared.hub
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(hub.database))
-        await asyncio.to_thread(migrate, database.engine)
+        database = await _database(hub, stack)
         keys, usage = Keys(database), UsageLog(database)
-        egress = _way_out(hub)
-        stack.push_async_callback(egress.aclose)
+        egress = _way_out(hub, stack)
         secrets_of = sealer(declared)
         registry = Registry(database, secrets_of, keys)
         gate = make_gate(usage.record)
@@ -153,6 +153,7 @@ async def open_services(
             chat=llm.chat,
             pass_through=llm.pass_through,
             deployments=llm.deployments,
+            responses=llm.responses,
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,
@@ -162,9 +163,15 @@ async def open_services(
         )
 
 
-def _way_out(hub: HubSettings) -> Egress:
+async def _database(hub: HubSettings, stack: AsyncExitStack) -> Database:
+    database = await stack.enter_async_context(open_database(hub.database))
+    await asyncio.to_thread(migrate, database.engine)
+    return database
+
+
+def _way_out(hub: HubSettings, stack: AsyncExitStack) -> Egress:
     limits = hub.limits
-    return Egress(
+    egress = Egress(
         Deadlines(
             connect_s=limits.connect_s,
             first_byte_s=limits.first_byte_s,
@@ -175,6 +182,8 @@ def _way_out(hub: HubSettings) -> Egress:
         proxy=hub.egress_proxy,
         max_answer_bytes=limits.body_bytes,
     )
+    stack.push_async_callback(egress.aclose)
+    return egress
 
 
 async def _start(stack: AsyncExitStack, works: list[Coroutine[Any, Any, None]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from msgspec import structs
 
@@ -15,7 +16,7 @@ from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
-from llm.types import Ask, Format
+from llm.types import Ask, Format, Listing, ToolSource
 from llm.voices.chat import ChatVoice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
@@ -64,16 +65,34 @@ class Loop:
         Raises:
             HubError: before the answer began, or within it; what was said until then is whole.
         """
-        if ask.sources and not caller.principal.grants.allow(model.kind, model.grant_name):
+        async with self.listings(ask.sources, model, caller) as listings:
+            await self.run(ask, model, caller, voice, listings)
+
+    @asynccontextmanager
+    async def listings(
+        self, sources: Sequence[ToolSource], model: Model, caller: Caller
+    ) -> AsyncIterator[Sequence[Listing]]:
+        """What the sources of a request for `model` offer, for its length.
+
+        Raises:
+            NotFound: the caller may not use the model.
+            InvalidRequest: a source has no tools for it.
+        """
+        if not sources:
+            yield ()
+            return
+        if not caller.principal.grants.allow(model.kind, model.grant_name):
             self.models.admit(
                 caller.principal, model, request_id=caller.request_id
             )  # refuses before tools are looked up
         tools = self._bench.tools
-        if ask.sources:
-            await tools.prepare(caller.principal)
-        async with visits(self._guests, caller.principal, ask.sources) as found:
-            listings = offered(tools, caller.principal, sources=ask.sources, visits=found)
-            await Rounds(ask, model, self._bench, listings).run(caller, voice)
+        await tools.prepare(caller.principal)
+        async with visits(self._guests, caller.principal, sources) as found:
+            yield offered(tools, caller.principal, sources=sources, visits=found)
+
+    async def run(self, ask: Ask, model: Model, caller: Caller, voice: Voice, listings: Sequence[Listing]) -> None:
+        """As `answer`, with what the sources offer."""
+        await Rounds(ask, model, self._bench, listings).run(caller, voice)
 
 
 class Chat:

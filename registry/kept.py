@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
@@ -71,6 +72,25 @@ class Kept:
             row.sealed = self._sealer.seal(value, about=_about(kind, name, row.owner))
             session.add(row)
             return True
+
+        return await self._database.write(change)
+
+    async def edit(self, kind: str, name: str, principal: Principal, edit: Callable[[bytes], bytes]) -> bytes | None:
+        """Keep what `edit` makes of what is kept, for as long as is set from now on, and return it; None: nothing is.
+
+        No other change comes between. `edit` runs in the writer thread; what it raises changes nothing and is raised here.
+        """
+
+        def change(session: Session) -> bytes | None:
+            row = _find(session, kind, name, principal)
+            value = self._opened(row)
+            if row is None or value is None:
+                return None
+            edited = edit(value)
+            row.sealed = self._sealer.seal(edited, about=_about(kind, name, row.owner))
+            row.expires_at = time.time() + self._days * DAY_S
+            session.add(row)
+            return edited
 
         return await self._database.write(change)
 

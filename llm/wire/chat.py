@@ -53,7 +53,7 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
     model = judged.read_string(top, "model")
     if not model:
         raise InvalidRequest("model is required", member="model")
-    stream = _flag(top, "stream")
+    stream = read_flag(top, "stream")
     hub = top.pop("hub", None)
     sources, own_tools = read_tools(top.get("tools"), public_url)
     return ChatRequest(
@@ -63,11 +63,12 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
         usage_wanted=stream and _usage_wanted(top.get("stream_options")),
         sources=sources,
         own_tools=own_tools,
-        **_read_hub(hub),
+        **read_hub(hub),
     )
 
 
-def _flag(owner: RawObject, member: str) -> bool:
+def read_flag(owner: RawObject, member: str) -> bool:
+    """Whether a member is true; raises `InvalidRequest` for what is no boolean."""
     raw = owner.get(member)
     value = None if raw is None else judged.decode(raw)
     if value is not None and not isinstance(value, bool):
@@ -83,14 +84,14 @@ def _usage_wanted(raw: msgspec.Raw | None) -> bool:
         return False
     options = judged.body(bytes(raw), _USAGE_ONLY)
     judged.check_spelling(options, _USAGE_ONLY)
-    return _flag(options, "include_usage")
+    return read_flag(options, "include_usage")
 
 
 _TALK = frozenset({"context_id", "task_id"})
 
 
-def _read_hub(raw: msgspec.Raw | None) -> JsonObject:
-    """The members of `ChatRequest` that a `hub` member makes."""
+def read_hub(raw: msgspec.Raw | None) -> JsonObject:
+    """The members of `ChatRequest` that a `hub` member makes; raises `InvalidRequest`."""
     asked = None if raw is None else judged.decode(raw)
     if asked is None:
         return {"max_rounds": None}

@@ -64,6 +64,23 @@ async def test_a_record_is_replaced_and_deleted_by_whom_it_is_open_to(kept: Kept
     assert await kept.get("response", "resp_1", ANN) is None
 
 
+async def test_edits_of_a_record_lose_nothing_and_keep_it_longer(kept: Kept, address: str) -> None:
+    await kept.put("conversation", "conv_1", ANN, b"", expires_at=time.time() + 60)
+    await asyncio.gather(*(kept.edit("conversation", "conv_1", BOB, lambda value: value + b"x") for _ in range(20)))
+    assert await kept.get("conversation", "conv_1", ANN) == b"x" * 20
+    ((*_, expires_at, _sealed),) = rows(address)
+    assert isinstance(expires_at, float)
+    assert expires_at > time.time() + 29 * 86_400
+    assert await kept.edit("conversation", "conv_1", CAT, lambda value: value + b"x") is None
+
+    def refuse(_value: bytes) -> bytes:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await kept.edit("conversation", "conv_1", ANN, refuse)
+    assert await kept.get("conversation", "conv_1", ANN) == b"x" * 20
+
+
 async def test_of_all_who_take_a_record_one_gets_it(kept: Kept) -> None:
     await kept.put("run", "run_1", ANN, b"parked")
     taken = await asyncio.gather(*(kept.take("run", "run_1", ANN) for _ in range(20)))

@@ -1,0 +1,287 @@
+"""Answers requests of OpenAI's Responses API, and keeps what came of them for their owner."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llm.background import Log, Run, Runs
+from llm.conversations import Conversations
+from llm.ports import Sink
+from llm.rounds import Caller
+from llm.run import Loop
+from llm.types import Ask, Listing
+from llm.voices.outlets import Keeping, Logged, Streamed, Whole
+from llm.voices.responses import Outlet, ResponsesVoice
+from llm.wire import responses
+from llm.wire.response_events import Composer, event
+from llm.wire.response_items import MAX_ITEMS, REFERENCE, Page, identified, response_of
+from llm.wire.response_tools import Labels
+from llm.wire.responses import ResponsesRequest
+from registry.entries import Model
+from registry.errors import HubError, InvalidRequest, NotFound
+from registry.identity import Principal
+from registry.judged import JsonObject, decode, encode
+from registry.kept import Kept
+from registry.secrets import new_id
+
+KIND = "response"
+EVENTS = "response_events"
+"""Of a response that was streamed in the background."""
+
+MAX_CHAIN = 1000
+"""Responses that one may continue, each the one before."""
+
+UNFINISHED = ("queued", "in_progress")
+
+LOST = {
+    "code": "server_error",
+    "message": "The hub stopped to work on this response before it was complete; ask again.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A request with all that answering it takes."""
+
+    request: ResponsesRequest
+    id: str
+    items: Sequence[JsonObject]
+    """The new ones, with ids."""
+    model: Model
+    ask: Ask
+    listings: Sequence[Listing]
+    listed: frozenset[str]
+    """The labels whose tools its caller was told of before."""
+
+    def composer(self) -> Composer:
+        """Begin the response."""
+        head = responses.head(self.request, self.id, created_at=int(time.time()))
+        return Composer(head, token=_token(self.id), is_streamed=self.request.stream)
+
+
+class Responses:
+    """All responses. One for a process."""
+
+    def __init__(self, loop: Loop, *, kept: Kept, public_url: str) -> None:
+        self.conversations = Conversations(kept)
+        self._loop = loop
+        self._kept = kept
+        self._runs = Runs()
+        self._public_url = public_url
+
+    async def answer(self, body: bytes, caller: Caller, sink: Sink) -> None:
+        """Answer one request into `sink`.
+
+        Raises:
+            HubError: before the answer began; later ones end the response as failed.
+        """
+        request = responses.read_request(body, public_url=self._public_url)
+        async with AsyncExitStack() as turn:
+            said = await turn.enter_async_context(self.conversations.turn(request.conversation, caller.principal))
+            work = await self._work(request, said, caller, turn)
+            if not request.background:
+                outlet: Outlet = Streamed(sink) if request.stream else Whole(sink)
+                await self._run(work, caller, work.composer(), self._keeping(work, caller, outlet))
+                return
+            self._runs.check_room(caller.principal.id)
+            run = Run(work.id, caller.principal.id, work.composer())
+            run.log.add(run.composer.queue())
+            queued = encode(run.composer.response())
+            await self._kept.put(KIND, work.id, caller.principal, _record(work, run.composer.response()))
+            self._runs.start(run, self._run_on(work, caller, run, turn.pop_all()))
+        if request.stream:
+            await _follow(run.log, 0, sink)
+        else:
+            await sink.reply(200, queued)
+
+    async def _work(
+        self, request: ResponsesRequest, said: Sequence[JsonObject], caller: Caller, turn: AsyncExitStack
+    ) -> Work:
+        """Read what there is to do; `turn` is left when it is done."""
+        principal = caller.principal
+        model = self._loop.find(request.model)
+        if not principal.grants.allow(model.kind, model.grant_name):
+            raise NotFound("model", request.model)
+        before = [*said, *await self._continued(request.previous, principal)]
+        name = new_id("resp")
+        found = [await self._dereferenced(item, before, principal) for item in request.items]
+        items = identified(found, _token(name), {item["id"] for item in before})
+        if len(before) + len(items) > MAX_ITEMS:
+            raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
+        listings = await turn.enter_async_context(self._loop.listings(request.sources, model, caller))
+        everything = [*before, *items]
+        listed = {item["server_label"] for item in everything if item["type"] == "mcp_list_tools"}
+        return Work(
+            request=request,
+            id=name,
+            items=items,
+            model=model,
+            ask=responses.ask_of(request, everything, Labels(listings)),
+            listings=listings,
+            listed=frozenset(listed),
+        )
+
+    async def _continued(self, name: str | None, principal: Principal) -> list[JsonObject]:
+        """The items that came before, oldest first; raises `NotFound` when one of their responses is gone."""
+        found: list[list[JsonObject]] = []
+        while name is not None:
+            record = await self._find(name, principal)
+            response = record["response"]
+            if response["status"] in UNFINISHED or len(found) >= MAX_CHAIN:
+                why = "is not complete yet" if len(found) < MAX_CHAIN else f"continues more than {MAX_CHAIN}"
+                raise InvalidRequest(f"response {name!r} {why}", member="previous_response_id")
+            found.append([*record["input"], *response["output"]])
+            name = response["previous_response_id"]
+        return [item for items in reversed(found) for item in items]
+
+    async def _dereferenced(self, item: JsonObject, before: Sequence[JsonObject], principal: Principal) -> JsonObject:
+        if item["type"] != REFERENCE:
+            return item
+        known = next((one for one in before if one["id"] == item["id"]), None)
+        if known is not None:
+            raise InvalidRequest(f"item {item['id'][:80]!r} is there already, with what is continued", member="input")
+        name = response_of(item["id"])
+        if name is not None:
+            record = await self._find(name, principal)
+            for one in (*record["input"], *record["response"]["output"]):
+                if one["id"] == item["id"]:
+                    return dict(one)
+        raise NotFound("item", item["id"])
+
+    async def _run(self, work: Work, caller: Caller, composer: Composer, outlet: Outlet) -> None:
+        """Answer, and keep the answer; an error is raised where the caller can still be told it as one."""
+        request = work.request
+        voice = ResponsesVoice(composer, outlet, listed=work.listed)
+        try:
+            await self._loop.run(work.ask, work.model, caller, voice, work.listings)
+        except HubError as error:
+            if not request.background and not (request.stream and voice.has_begun):
+                raise
+            await voice.fail(error, request_id=caller.request_id)
+
+    async def _run_on(self, work: Work, caller: Caller, run: Run, turn: AsyncExitStack) -> None:
+        """Answer in the background. What ends otherwise than it should is said to be lost when its owner asks."""
+        logged = Logged(run.log)
+        async with turn:
+            try:
+                await self._run(work, caller, run.composer, self._keeping(work, caller, logged, run.log))
+            finally:
+                if not run.log.has_ended:
+                    status: Literal["cancelled", "failed"] = "cancelled" if run.is_cancelled else "failed"
+                    events = [run.composer.stop(status, error=None if run.is_cancelled else LOST)]
+                    outlet = self._keeping(work, caller, logged, run.log) if run.is_cancelled else logged
+                    await outlet.end(run.composer.response(), events)
+
+    def _keeping(self, work: Work, caller: Caller, outlet: Outlet, log: Log | None = None) -> Outlet:
+        """An outlet whose responses are kept before they end there: who hears of the end can ask for it."""
+
+        async def keep(response: JsonObject, events: Sequence[bytes]) -> None:
+            await self._keep(work, caller.principal, response, [*(log.events if log is not None else ()), *events])
+
+        return Keeping(outlet, keep)
+
+    async def _keep(self, work: Work, principal: Principal, response: JsonObject, events: Sequence[bytes]) -> None:
+        request = work.request
+        if request.conversation is not None and response["status"] in ("completed", "incomplete"):
+            await self.conversations.add(request.conversation, [*work.items, *response["output"]], principal)
+        if not request.store:
+            return
+        record = _record(work, response)
+        if not request.background:
+            await self._kept.put(KIND, work.id, principal, record)
+        elif await self._kept.replace(KIND, work.id, principal, record) and request.stream:
+            await self._kept.put(EVENTS, work.id, principal, encode([text.decode() for text in events]))
+
+    async def retrieve(self, name: str, principal: Principal) -> JsonObject:
+        """The response as it is now; raises `NotFound`."""
+        found: JsonObject = (await self._find(name, principal))["response"]
+        return found
+
+    async def follow(self, name: str, after: int, principal: Principal, sink: Sink) -> None:
+        """Stream the events of a background response after number `after`, those that are yet to come too.
+
+        Raises:
+            NotFound: there is no such response.
+            InvalidRequest: it is not one that is streamed.
+        """
+        record = await self._find(name, principal)
+        run = self._runs.find(name)
+        if not record["stream"] or not record["response"]["background"]:
+            raise InvalidRequest(
+                "only a response made with background and stream can be streamed again", member="stream"
+            )
+        if run is not None:
+            await _follow(run.log, after + 1, sink)
+            return
+        kept = await self._kept.get(EVENTS, name, principal)
+        events = [] if kept is None else [text.encode() for text in decode(kept)]
+        if not events:  # lost with the process that worked on it
+            events = [event({"type": "response.failed", "sequence_number": after + 1, "response": record["response"]})]
+            after = -1
+        await sink.start(200)
+        await sink.write(b"".join(events[after + 1 :]))
+
+    async def cancel(self, name: str, principal: Principal) -> JsonObject:
+        """End a background response; raises `NotFound`, or `InvalidRequest` for another."""
+        response = await self.retrieve(name, principal)
+        if not response["background"]:
+            raise InvalidRequest("only a response that was made with background can be cancelled")
+        run = self._runs.find(name)
+        if run is None:
+            return response
+        await self._runs.cancel(run)
+        return await self.retrieve(name, principal)
+
+    async def delete(self, name: str, principal: Principal) -> JsonObject:
+        """Forget a response, and end it if it is worked on; raises `NotFound`."""
+        if not await self._kept.delete(KIND, name, principal):
+            raise NotFound(KIND, name)
+        run = self._runs.find(name)
+        if run is not None:
+            await self._runs.cancel(run)
+        await self._kept.delete(EVENTS, name, principal)
+        return {"id": name, "object": "response", "deleted": True}
+
+    async def input_items(self, name: str, page: Page, principal: Principal) -> JsonObject:
+        """A page of what a response was asked with; raises `NotFound`."""
+        return page.cut((await self._find(name, principal))["input"])
+
+    async def _find(self, name: str, principal: Principal) -> Any:
+        """The record of a response that is open to `principal`, as it is now."""
+        value = await self._kept.get(KIND, name, principal)
+        if value is None:
+            raise NotFound(KIND, name)
+        record = decode(value)
+        if record["response"]["status"] in UNFINISHED:
+            run = self._runs.find(name)
+            if run is not None:
+                record["response"] = decode(encode(run.composer.response()))
+            else:
+                record["response"] |= {"status": "failed", "error": LOST}
+        return record
+
+    async def run(self) -> None:
+        """End what is worked on in the background when this is cancelled."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._runs.aclose()
+
+
+def _token(name: str) -> str:
+    return name.partition("_")[2]
+
+
+def _record(work: Work, response: JsonObject) -> bytes:
+    return encode({"response": response, "input": work.items, "stream": work.request.stream})
+
+
+async def _follow(log: Log, begin: int, sink: Sink) -> None:
+    await sink.start(200)
+    async for events in log.read(begin):
+        await sink.write(events)

@@ -1,0 +1,98 @@
+"""Speaks OpenAI's Responses API: many rounds behind it, one response with one id before it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
+from llm.types import Finished, Listing, Offer, ToolOutcome
+from llm.wire.response_events import Composer, usage_of
+from llm.wire.response_tools import Labels
+from registry.errors import HubError, LimitError, UpstreamLimited, UpstreamRejected
+from registry.judged import JsonObject
+
+
+class Outlet(Protocol):
+    """Where a response goes."""
+
+    async def start(self) -> None:
+        """It begins."""
+
+    async def write(self, events: Sequence[bytes]) -> None:
+        """Some events of a stream."""
+
+    async def end(self, response: JsonObject, events: Sequence[bytes]) -> None:
+        """The response is as it will stay, and `events` are the last ones."""
+
+
+class ResponsesVoice:
+    """One response (llm.ports.Voice)."""
+
+    def __init__(self, composer: Composer, outlet: Outlet, *, listed: Collection[str]) -> None:
+        """`listed` are the labels whose tools the caller was told of before: they are not listed again."""
+        self._composer = composer
+        self._outlet = outlet
+        self._listed = listed
+        self._labels = Labels(())
+        self.has_begun = False
+
+    async def begin(self, listings: Sequence[Listing]) -> None:
+        """Begin the response, with the tools of all sources."""
+        self.has_begun = True
+        self._labels = Labels(listings)
+        await self._outlet.start()
+        await self._write(self._composer.begin())
+        for label in self._labels.offers:
+            if label not in self._listed:
+                await self._write(self._composer.listed(label, self._labels.listed(label)))
+
+    async def say(self, piece: Piece, offer: Offer | None = None) -> None:
+        """Show some of it."""
+        composer = self._composer
+        match piece:
+            case Text(text):
+                await self._write(composer.say("text", text))
+            case Refusal(text):
+                await self._write(composer.say("refusal", text))
+            case Thought(text):
+                await self._write(composer.say("thought", text))
+            case CallBegun(index, id, name, kind):
+                if offer is None:
+                    await self._write(composer.call(index, id, name, kind=kind))
+                else:
+                    shown = self._labels.shown(offer)
+                    await self._write(composer.hub_call(index, id, shown, label=offer.label))
+            case CallArguments(index, text):
+                await self._write(composer.argue(index, text))
+            case Opaque():
+                pass
+
+    async def called(self, outcome: ToolOutcome) -> None:
+        """Show what came of a call. What went wrong is told as the model is told it."""
+        call = outcome.call.id
+        if not outcome.failed:
+            await self._write(self._composer.called(call, outcome.text, None))
+            return
+        content = list(outcome.content) or [{"type": "text", "text": outcome.text}]
+        error = {"type": "mcp_tool_execution_error", "content": content}
+        await self._write(self._composer.called(call, None, error))
+
+    async def finish(self, finished: Finished) -> None:
+        """The response is complete."""
+        events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage)))
+        await self._outlet.end(self._composer.response(), events)
+
+    async def fail(self, error: HubError, *, request_id: str) -> None:
+        """The response ends with an error."""
+        event = self._composer.stop("failed", error=_failure(error, request_id))
+        await self._outlet.end(self._composer.response(), [event])
+
+    async def _write(self, events: Iterable[bytes]) -> None:
+        await self._outlet.write([event for event in events if event])
+
+
+def _failure(error: HubError, request_id: str) -> JsonObject:
+    code = "rate_limit_exceeded" if isinstance(error, LimitError | UpstreamLimited) else "server_error"
+    rejected = isinstance(error, UpstreamRejected)
+    return {"code": code, "message": error.text if rejected else f"{error.text} (request {request_id})"}
