@@ -56,6 +56,8 @@ class Door:
     media_type: bytes = b"application/json"
     challenge: Callable[[str], Header] | None = None
     """The `WWW-Authenticate` for a path; None: the hub's plain one."""
+    id_header: bytes | None = None
+    """The protocol's own name for `x-request-id`, which it is sent beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class App:
         assert house is not None, "the server accepts nobody before the house is open"
         exchange.request_id = f"req_{self._start}{next(self._numbers):x}"
         door = house.routes.find(exchange.path)
+        if door is not None and door.id_header is not None:
+            exchange.extra.append((door.id_header, exchange.request_id.encode()))
         try:
             if await _admit(house, exchange, door):
                 assert door is not None, "a path without a door is not admitted"

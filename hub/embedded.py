@@ -103,10 +103,10 @@ class Hub:
         caller = Caller(self._principal, f"req_{uuid.uuid4().hex}")
         if not stream:
             whole = Collected()
-            await self._services.chat.answer(encode(asked), caller, whole)
+            await self._services.llm.chat.answer(encode(asked), caller, whole)
             return record(whole.body)
         body = encode({**asked, "stream": True})
-        streamed = Streamed(lambda sink: self._services.chat.answer(body, caller, sink))
+        streamed = Streamed(lambda sink: self._services.llm.chat.answer(body, caller, sink))
         self._streams.add(streamed)
         await streamed.begin()
         return self._chunks(streamed)

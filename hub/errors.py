@@ -178,6 +178,34 @@ def openai(error: HubError, request_id: str) -> JsonObject:
     return {"error": {"message": f"{error.text} (request {request_id})", "type": kind, "param": param, "code": code}}
 
 
+_ANTHROPIC = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""Anthropic's types by HTTP status; another of a caller's fault is an invalid request, of the hub's an `api_error`."""
+
+
+def anthropic(error: HubError, request_id: str) -> JsonObject:
+    """Anthropic's error object."""
+    status = row_of(error).status
+    kind: object = _ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
+    text: object = error.text
+    if isinstance(error, errors.UpstreamRejected):  # the provider's own words help its caller most
+        said = error.detail.get("type")
+        kind = said if said in _ANTHROPIC.values() else kind
+        text = error.detail.get("message") or text
+    return {"type": "error", "error": {"type": kind, "message": text}, "request_id": request_id}
+
+
 def problem(error: HubError, request_id: str) -> JsonObject:
     """An `application/problem+json` body (RFC 9457)."""
     row = row_of(error)

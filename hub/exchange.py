@@ -19,6 +19,10 @@ AsgiCall = tuple[MutableMapping[str, Any], Receive, Send]
 """`scope`, `receive` and `send` of one ASGI call."""
 
 
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment in an event stream."""
+
+
 class ClientGone(Exception):
     """The client left; nobody reads an answer any more."""
 
@@ -62,9 +66,14 @@ class Exchange(Protocol):
         """Answer whole; a body in parts is sent without copying them together."""
 
     async def start(
-        self, status: int, *, media_type: bytes = b"text/event-stream", headers: Sequence[Header] = ()
+        self,
+        status: int,
+        *,
+        media_type: bytes = b"text/event-stream",
+        headers: Sequence[Header] = (),
+        idle: bytes = KEEP_ALIVE,
     ) -> None:
-        """Begin a streamed answer. An event stream gets a comment when nothing was written for the keep-alive time."""
+        """Begin a streamed answer. An event stream gets `idle` when nothing was written for the keep-alive time."""
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the stream as it is; waits while the client is slow."""

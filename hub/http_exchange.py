@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from hub.asgi import asgi_call
-from hub.exchange import AsgiCall, ClientGone, Header
+from hub.exchange import KEEP_ALIVE, AsgiCall, ClientGone, Header
 from registry.deadline import Deadline
 from registry.errors import BodyStalled, MediaTypeRefused, TooLarge
 from registry.identity import NOBODY, Principal
@@ -27,7 +27,6 @@ READ_AHEAD_BYTES = 64 * 1024
 LARGE_BYTES = 64 * 1024
 """Larger answers are handed to the transport in parts instead of being copied together."""
 
-KEEP_ALIVE = b": keep-alive\n\n"
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n")
 _NOT_CACHED = (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
@@ -300,14 +299,19 @@ class HttpExchange:
         self._end()
 
     async def start(
-        self, status: int, *, media_type: bytes = b"text/event-stream", headers: Sequence[Header] = ()
+        self,
+        status: int,
+        *,
+        media_type: bytes = b"text/event-stream",
+        headers: Sequence[Header] = (),
+        idle: bytes = KEEP_ALIVE,
     ) -> None:
         """As `Exchange.start`."""
         self.begin(status, media_type, (*_NOT_CACHED, *headers))
         if media_type == b"text/event-stream":
             loop = self._line.loop
             self._written_at = loop.time()
-            self._ticker = loop.call_later(self._line.limits.keep_alive_s, self._tick, asyncio.current_task(loop))
+            self._ticker = loop.call_later(self._line.limits.keep_alive_s, self._tick, asyncio.current_task(loop), idle)
 
     def begin(self, status: int, media_type: bytes, headers: Sequence[Header]) -> None:
         """Write the head of a streamed answer."""
@@ -375,16 +379,16 @@ class HttpExchange:
         self.stop()
         self._line.answered(reusable=self._keep_alive)
 
-    def _tick(self, door: asyncio.Task[object] | None, stalled: int = 0) -> None:
-        """Once per keep-alive time: comment on silence between events; end a client that stopped reading for too long."""
+    def _tick(self, door: asyncio.Task[object] | None, idle: bytes, stalled: int = 0) -> None:
+        """Once per keep-alive time: write `idle` on silence between events; end a client that stopped reading for too long."""
         loop, period = self._line.loop, self._line.limits.keep_alive_s
         stalled = stalled + 1 if self._written_at < 0 else 0
         if door is not None and stalled * period > self._line.limits.stream_idle_s:
             self.abort()
             return
         if not stalled and loop.time() - self._written_at >= period and self._last_chunk.endswith(_BLANK_LINES):
-            self._line.transport.write(b"%x\r\n%b\r\n" % (len(KEEP_ALIVE), KEEP_ALIVE) if self._chunked else KEEP_ALIVE)
-        self._ticker = loop.call_later(period, self._tick, door, stalled)
+            self._line.transport.write(b"%x\r\n%b\r\n" % (len(idle), idle) if self._chunked else idle)
+        self._ticker = loop.call_later(period, self._tick, door, idle, stalled)
 
 
 class UntilGone:

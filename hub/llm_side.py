@@ -12,6 +12,7 @@ from llm import router
 from llm.call import Models
 from llm.deployments import Deployments
 from llm.known_prices import KnownPrices
+from llm.messages import Messages
 from llm.passthrough import PassThrough
 from llm.ports import Provider
 from llm.providers.anyllm import AnyLLM
@@ -36,6 +37,7 @@ class LlmSide:
     responses: Responses
     pass_through: PassThrough
     deployments: Deployments
+    messages: Messages
     kept: Kept
     approvals: ToolApprovals
     parts: tuple[Part, ...]
@@ -74,6 +76,7 @@ def llm_side(
         responses=responses,
         pass_through=PassThrough(catalog, gate=ground.gate, endpoints=Endpoints(ground.egress, keys=environment)),
         deployments=models.deployments,
+        messages=Messages(loop, public_url=ground.public_url),
         kept=kept,
         approvals=approvals,
         parts=(kept, approvals, responses),

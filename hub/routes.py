@@ -18,6 +18,7 @@ from hub.doors.chat import ChatDoor, ModelsDoor
 from hub.doors.connect import ConnectDoor
 from hub.doors.health import HealthDoor
 from hub.doors.mcp import McpDoor
+from hub.doors.messages import MessagesDoor
 from hub.doors.passthrough import PassThroughDoor
 from hub.doors.protected_resource import WELL_KNOWN, ResourceDoor
 from hub.doors.push import PushDoor
@@ -65,7 +66,6 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
         greet=services.greet,
     )
     connect_door = Door(connect, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    chat_door = Door(ChatDoor(services.chat), errors.openai)
     models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai)
     admin = AdminDoor(services)
     admin_door = Door(admin, errors.problem, is_open=admin.is_open, media_type=PROBLEM)
@@ -78,12 +78,12 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
     ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
     stored_doors = _stored(services)
-    openai_doors = {"/chat/completions": chat_door, "/models": models_door, **stored_doors, **_pass_through(services)}
+    model_doors = _model_doors(services, models_door)
     return Routes(
         exact={
-            **openai_doors,
-            **{f"/v1{path}": door for path, door in openai_doors.items()},
-            "/v2/rerank": openai_doors["/rerank"],
+            **model_doors,
+            **{f"/v1{path}": door for path, door in model_doors.items()},
+            "/v2/rerank": model_doors["/rerank"],
             **dict.fromkeys((CARD_PATH, CATALOG_PATH, JWKS_PATH), catalog_door),
             **dict.fromkeys((CALLBACK_PATH, CLIENT_PATH), connect_door),
             WELL_KNOWN: resource_door,
@@ -111,13 +111,26 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
 def _stored(services: Services) -> dict[str, Door]:
     """What is kept for callers between their requests."""
     return {
-        "/responses": Door(ResponsesDoor(services.responses), errors.openai),
-        "/conversations": Door(ConversationsDoor(services.responses.conversations), errors.openai),
+        "/responses": Door(ResponsesDoor(services.llm.responses), errors.openai),
+        "/conversations": Door(ConversationsDoor(services.llm.responses.conversations), errors.openai),
+    }
+
+
+def _model_doors(services: Services, models: Door) -> dict[str, Door]:
+    """The doors of models, by the path that each has with and without `/v1`."""
+    messages = Door(MessagesDoor(services.llm.messages), errors.anthropic, id_header=b"request-id")
+    return {
+        "/chat/completions": Door(ChatDoor(services.llm.chat), errors.openai),
+        "/messages": messages,
+        "/messages/count_tokens": messages,
+        "/models": models,
+        **_stored(services),
+        **_pass_through(services),
     }
 
 
 def _pass_through(services: Services) -> dict[str, Door]:
-    answers = services.pass_through
+    answers = services.llm.pass_through
     return {f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai) for endpoint in PASSED_THROUGH}
 
 
@@ -134,7 +147,7 @@ def _instances(services: Services) -> JsonObject:
 def _deployments(services: Services) -> JsonObject:
     """What is known of the deployments of models that have such, by name; without their addresses."""
     models = services.registry.catalog.models
-    return {name: services.deployments.shown(model) for name, model in models.items() if model.deployments}
+    return {name: services.llm.deployments.shown(model) for name, model in models.items() if model.deployments}
 
 
 def _to_all(_exchange: Exchange) -> bool:

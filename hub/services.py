@@ -17,12 +17,8 @@ from agents.publishing import Publisher
 from agents.push_callback import Callbacks
 from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
-from hub.llm_side import llm_side
+from hub.llm_side import LlmSide, llm_side
 from hub.mcp_side import mcp_side
-from llm.deployments import Deployments
-from llm.passthrough import PassThrough
-from llm.responses import Responses
-from llm.run import Chat
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
@@ -74,10 +70,7 @@ class Services:
     signatures: Signatures
     tools: Dispatch
     subscriptions: Subscriptions
-    chat: Chat
-    pass_through: PassThrough
-    deployments: Deployments
-    responses: Responses
+    llm: LlmSide
     sync: Sync
     connect: Connect
     children: Children
@@ -150,10 +143,7 @@ async def open_services(
             signatures=agents.signatures,
             tools=mcp.dispatch,
             subscriptions=mcp.subscriptions,
-            chat=llm.chat,
-            pass_through=llm.pass_through,
-            deployments=llm.deployments,
-            responses=llm.responses,
+            llm=llm,
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,

@@ -66,12 +66,13 @@ class _Allowed:
             raise InvalidRequest(f"allowed_tools of tool source {source.url!r} may hold {text}", member="tools")
         self._everything = allowed is None
         self._names = frozenset(allowed or ())
+        self._denied = frozenset(source.denied)
         self._globs = [glob for glob in allowed or () if "*" in glob]
 
     def has(self, tool: OfferedTool) -> bool:
         """Whether the tool may be offered, under either of its names."""
         names = (tool.name, tool.exposed)
-        return (
+        return self._denied.isdisjoint(names) and (
             self._everything
             or not self._names.isdisjoint(names)
             or any(matches(glob, name) for glob in self._globs for name in names)

@@ -47,6 +47,8 @@ class ModelRequest(NamedTuple):
     format: Format = "chat"
     headers: Headers = ()
     """Further ones of the format's, which the caller sent."""
+    path: str = ""
+    """Behind the format's own path, for another operation than an answer."""
 
 
 class ModelAnswer(Protocol):

@@ -133,7 +133,7 @@ class Rounds:
                 asks_usage=asks_usage(model),
             )
             fitted = fit_round(asked) if spoken == "chat" else asked
-            return ModelRequest(dialects.by_format[spoken].body(fitted), ask.stream, spoken)
+            return ModelRequest(dialects.by_format[spoken].body(fitted), ask.stream, spoken, prompt.headers)
 
         within = self._first or caller.within
         with models.admit(

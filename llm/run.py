@@ -16,17 +16,22 @@ from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
+from llm.translate import chat_to_messages, messages_to_chat
 from llm.types import Ask, Format, Listing, ToolSource
 from llm.voices.chat import ChatVoice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
 from llm.wire.chat_upstream import ChatDialect
+from llm.wire.messages_upstream import MessagesDialect
 from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model
 
-DIALECTS = Dialects(by_format={"chat": ChatDialect()}, translations={})
+DIALECTS = Dialects(
+    by_format={"chat": ChatDialect(), "messages": MessagesDialect()},
+    translations={("chat", "messages"): chat_to_messages.prompt, ("messages", "chat"): messages_to_chat.prompt},
+)
 
 
 class Loop:
@@ -53,10 +58,11 @@ class Loop:
 
     def speaks(self, model: Model, wanted: Format) -> bool:
         """Whether all places where a request for the model may go speak a format, so that its bytes can pass."""
-        if not model.deployments:
+        names = (*model.routing.fallbacks, *model.routing.context_fallbacks)
+        if not names and not model.deployments:
             return wanted in formats_of(model)
-        others = map(self.models.find, (*model.routing.fallbacks, *model.routing.context_fallbacks))
-        places = [*model.deployments, *(place for other in others if other is not None for place in other.places())]
+        others = map(self.models.find, names)
+        places = [*model.places(), *(place for other in others if other is not None for place in other.places())]
         return all(wanted in formats_of(place) for place in places)
 
     async def answer(self, ask: Ask, model: Model, caller: Caller, *, voice: Voice) -> None:

@@ -66,6 +66,8 @@ class ToolSource:
     """What the caller calls it; None: by the server of each tool."""
     foreign: Headers | None = None
     """A server elsewhere, at `url`: what it is sent beside. None: it is the hub."""
+    denied: tuple[str, ...] = ()
+    """Bare or exposed names of tools that are not to be used."""
 
 
 class Guest(Protocol):
@@ -220,6 +222,8 @@ class Prompt:
     """`messages`; of `responses` the items of `input`."""
     own_tools: Sequence[object]
     """The caller's own tools, in its format."""
+    headers: Headers = ()
+    """Of the request, for a provider of the same format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,7 +179,7 @@ def _routed(services: Services, model: Model) -> JsonObject:
     """Where a model runs and what stands in for it, as far as there is anything to choose."""
     shown: JsonObject = {}
     if model.deployments:
-        states = services.deployments.shown(model)
+        states = services.llm.deployments.shown(model)
         shown["deployments"] = [
             {**state, "base_url": place.base_url, "weight": place.weight}
             for place, state in zip(model.deployments, states, strict=True)

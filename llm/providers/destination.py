@@ -55,6 +55,8 @@ class Destinations:
         url = base_url or row.base_url
         if url is None:
             raise _Unusable(f"provider {provider!r} needs the model's base_url")
+        if row.formats[:1] == ("messages",) and not url.rstrip("/").endswith("/v1"):
+            url = f"{url.rstrip('/')}/v1"  # Anthropic's own programs take addresses without it
         # a row's own address is the hub's word, but one on this machine is not for everybody to send requests to
         trusted = trusted or (base_url is None and url.startswith("https://"))
         # the operator's key goes only to addresses that the operator wrote

@@ -10,9 +10,25 @@ from llm.ports import ModelRequest
 from llm.providers import failures
 from llm.providers.destination import Destination, Destinations
 from registry.egress.http import Egress, Incoming, Outgoing
-from registry.entries import Model
+from registry.entries import Headers, Model
 from registry.errors import UpstreamError, UpstreamInvalid
 from registry.gate import Permit
+
+ANTHROPIC_VERSION = ("anthropic-version", "2023-06-01")
+"""Where the caller says none. 2026-10-21 differs in requests only: it refuses `temperature`, which chat has."""
+
+
+def _headers(own: Headers, request: ModelRequest) -> Headers:
+    """The entry's headers and the request's; where both say something of Anthropic's betas, all of them."""
+    if request.format != "messages":
+        return (*own, *request.headers) if request.headers else own
+    sent = dict((ANTHROPIC_VERSION, *request.headers))
+    for name, value in own:
+        said = sent.pop(name.lower(), None)
+        if said is not None and name.lower() == "anthropic-beta":
+            sent["anthropic-beta"] = f"{value},{said}"
+            own = tuple(header for header in own if header[0].lower() != "anthropic-beta")
+    return (*own, *sent.items())
 
 
 class OpenAICompatible:
@@ -34,8 +50,8 @@ class OpenAICompatible:
         """
         to = self._destinations.of(model)
         outgoing = Outgoing(
-            url=to.urls[request.format],
-            headers=(*to.headers, *request.headers) if request.headers else to.headers,
+            url=to.urls[request.format] + request.path,
+            headers=_headers(to.headers, request),
             body=request.body,
             trusted=to.trusted,
             may_stream=request.stream,

@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 
+from llm.translate.mcp_blocks import decoded
+from llm.types import Prompt
+from registry import judged
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject
 
-MAX_TOKENS = 8192
-"""Anthropic's format demands a bound; this one holds where the caller gives none."""
+MAX_TOKENS = 32_000
+"""Anthropic's format demands a bound; this one, which all its models bear, holds where the caller gives none."""
 
 _SAME = ("temperature", "top_p", "top_k", "thinking")
 """The last two are Anthropic's own: who calls its models in OpenAI's format writes them so."""
@@ -49,6 +52,16 @@ def lacking(members: JsonObject) -> list[str]:
         for name in members.keys() - _SAID - _LABELS
         if members[name] is not None and members[name] not in _NEUTRAL.get(name, ())
     )
+
+
+def prompt(asked: Prompt) -> Prompt:
+    """Say a prompt; raises as `request`."""
+    members = {
+        name: judged.decode(value) if isinstance(value, msgspec.Raw) else value for name, value in asked.members.items()
+    }
+    tools = {"tools": decoded(asked.own_tools)} if asked.own_tools else {}
+    said = request({**members, "messages": decoded(asked.messages), **tools})
+    return Prompt("messages", said, said.pop("messages"), said.pop("tools", ()))
 
 
 def request(members: JsonObject) -> JsonObject:

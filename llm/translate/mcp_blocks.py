@@ -8,11 +8,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import msgspec
+
+from registry import judged
+from registry.errors import InvalidRequest
 from registry.judged import JsonObject
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
+
+
+def sendable(messages: Sequence[object]) -> list[object]:
+    """A conversation as a provider of Anthropic's format takes it; messages that it takes as they are stay raw.
+
+    Calls of the hub are told as turns; thoughts that nobody signed, those of models of other formats, are left out.
+    """
+    if not any(_needs_change(message) for message in messages):
+        return list(messages)
+    return [_without_unsigned(message) for message in untangled(decoded(messages))]
+
+
+def decoded(messages: Sequence[object]) -> list[JsonObject]:
+    """Messages, or other objects, that may be raw; raises `InvalidRequest` for one that is no object."""
+    found: list[Any] = [judged.decode(message) if isinstance(message, msgspec.Raw) else message for message in messages]
+    if not all(isinstance(message, dict) for message in found):
+        raise InvalidRequest("messages and tools must be lists of objects")
+    return found
+
+
+def _needs_change(message: object) -> bool:
+    text = bytes(message) if isinstance(message, msgspec.Raw) else judged.encode(message)
+    return b"mcp_tool" in text or b'"thinking"' in text or b"\\u" in text
+
+
+def _without_unsigned(message: JsonObject) -> JsonObject:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    kept = [block for block in content if _kind(block) != "thinking" or block.get("signature")]
+    return message if len(kept) == len(content) else {**message, "content": kept}
 
 
 def untangled(messages: Sequence[JsonObject]) -> list[JsonObject]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
-from llm.translate.mcp_blocks import blocks, untangled
+from llm.translate.mcp_blocks import blocks, decoded, untangled
+from llm.types import Prompt
+from registry import judged
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject
 
@@ -24,6 +26,16 @@ _SAID = frozenset({*_SAME, "messages", "system", "tools", "tool_choice", "stop_s
 
 EFFORT_OF_BUDGET = ((4096, "low"), (12_288, "medium"))
 """Up to how many tokens of thinking an effort goes; above the last it is high."""
+
+
+def prompt(asked: Prompt) -> Prompt:
+    """Say a prompt; raises as `request`."""
+    members = {
+        name: judged.decode(value) if isinstance(value, msgspec.Raw) else value for name, value in asked.members.items()
+    }
+    tools = {"tools": decoded(asked.own_tools)} if asked.own_tools else {}
+    said = request({**members, "messages": decoded(asked.messages), **tools})
+    return Prompt("chat", said, said.pop("messages"), said.pop("tools", ()))
 
 
 def request(members: JsonObject) -> JsonObject:

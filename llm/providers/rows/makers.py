@@ -36,8 +36,10 @@ ROWS: dict[str, Row] = {
     "anthropic": Row(
         "https://api.anthropic.com/v1",
         "ANTHROPIC_API_KEY",
-        "https://docs.anthropic.com/en/api/openai-sdk",
+        "https://docs.anthropic.com/en/api/messages",
         "2026-10-26",
+        key_header="x-api-key",
+        formats=("messages",),
     ),
     "cognition": Row(
         "https://api.cognition.ai/v1",

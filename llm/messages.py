@@ -1,0 +1,110 @@
+"""Answers requests in Anthropic's Messages format: passed through as bytes where that is possible, else by the loop."""
+
+from __future__ import annotations
+
+from llm.call import BYTES_PER_TOKEN, CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
+from llm.ports import ModelRequest, Sink
+from llm.rounds import Caller
+from llm.run import Loop
+from llm.spending import with_cost
+from llm.voices.messages import MessagesVoice
+from llm.wire import messages
+from llm.wire.chat import counted
+from llm.wire.messages import MessagesRequest
+from llm.wire.messages_tap import MessagesTap, usage_in
+from registry.egress.sse import EventTooLarge
+from registry.entries import Headers, Model
+from registry.gate import Usage
+from registry.judged import encode
+
+FREE = Usage(input_tokens=0, output_tokens=0)
+"""What counting uses."""
+
+
+class Messages:
+    """Answers Messages requests and counts their tokens. One for a process."""
+
+    def __init__(self, loop: Loop, *, public_url: str) -> None:
+        self._loop = loop
+        self._public_url = public_url
+
+    async def answer(self, body: bytes, caller: Caller, sink: Sink, *, headers: Headers = ()) -> None:
+        """Answer one request into `sink`. `headers` go on to a provider of the same format.
+
+        Raises:
+            HubError: before the answer began, or within a stream; what was written until then is whole events.
+        """
+        request = messages.read_request(body, public_url=self._public_url)
+        model = self._loop.find(request.model)
+        if not request.sources and not request.has_hub_calls and self._loop.speaks(model, "messages"):
+            await self._pass(request, model, caller, sink, headers)
+            return
+        voice = MessagesVoice(sink, model=request.model, stream=request.stream, request_id=caller.request_id)
+        await self._loop.answer(messages.ask_of(request, headers), model, caller, voice=voice)
+
+    async def _pass(self, request: MessagesRequest, model: Model, caller: Caller, sink: Sink, headers: Headers) -> None:
+        """Hand the request to the provider and its answer to the caller, as bytes."""
+
+        def make(to: Model) -> ModelRequest:
+            return ModelRequest(messages.passed_on(request, to.model), request.stream, "messages", headers)
+
+        models = self._loop.models
+        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
+            async with models.call(permit, model, make) as call:
+                for name, value in call.told:
+                    caller.add_header(name, value)
+                if request.stream:
+                    await _relay(call, sink)
+                    return
+                data = await call.read()
+                try:
+                    call.usage = counted(usage_in(data))
+                except ValueError:
+                    raise call.invalid(NOT_AN_OBJECT) from None
+                await sink.reply(200, with_cost(data, call.used.cost_usd))
+
+    async def count(self, body: bytes, caller: Caller, sink: Sink, *, headers: Headers = ()) -> None:
+        """Count the tokens of a request: its provider does if it speaks this format, else the count is an estimate."""
+        request = messages.read_request(body, public_url=self._public_url)
+        model = self._loop.find(request.model)
+        models = self._loop.models
+        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
+            permit.usage = FREE
+            if request.sources or request.has_hub_calls or not self._loop.speaks(model, "messages"):
+                await sink.reply(200, _estimated(body))
+                return
+
+            def make(to: Model) -> ModelRequest:
+                return ModelRequest(messages.passed_on(request, to.model), False, "messages", headers, "/count_tokens")
+
+            async with models.call(permit, model, make) as call:
+                data = await call.read()
+                call.usage = FREE
+                await sink.reply(200, data)
+
+
+def _estimated(body: bytes) -> bytes:
+    tokens = max(1, len(body) // BYTES_PER_TOKEN)
+    return encode({"input_tokens": tokens, "hub": {"estimated": True}})
+
+
+async def _relay(call: ModelCall, sink: Sink) -> None:
+    """Pass a stream on as it comes."""
+    tap = MessagesTap()
+    started = False
+    try:
+        async for chunk in call.chunks():
+            passed = tap.feed(chunk)
+            if passed:
+                if not started:
+                    await sink.start(200)
+                    started = True
+                await sink.write(passed)
+    except EventTooLarge:
+        raise call.invalid(NOT_A_STREAM) from None
+    finally:
+        call.usage, call.output_tokens = counted(tap.usage), tap.events
+    if tap.error is not None:
+        raise call.reported(tap.error)
+    if not tap.ended:
+        raise call.invalid(CUT_SHORT)
