@@ -8,41 +8,31 @@ from __future__ import annotations
 from typing import Any
 
 from hub.cli.mcp_json import valid_name
+from llm.providers.table import NAMES
 from registry.access import matches
 from registry.config import ConfigInvalid
 from registry.judged import JsonObject
 from registry.source import parse
 
 PROVIDERS = {
-    "azure": "azure",
+    "ai21_chat": "ai21",
+    "amazon-nova": "amazon_nova",
     "azure_ai": "azure",
-    "cerebras": "cerebras",
-    "anthropic": "anthropic",
-    "dashscope": "dashscope",
-    "deepinfra": "deepinfra",
-    "deepseek": "deepseek",
+    "featherless_ai": "featherless",
     "fireworks_ai": "fireworks",
-    "gemini": "gemini",
-    "groq": "groq",
     "hosted_vllm": "vllm",
-    "huggingface": "huggingface",
     "lm_studio": "lmstudio",
-    "mistral": "mistral",
-    "moonshot": "moonshot",
-    "nebius": "nebius",
+    "nano-gpt": "nano_gpt",
     "nvidia_nim": "nvidia",
-    "ollama": "ollama",
     "ollama_chat": "ollama",
-    "openai": "openai",
-    "openrouter": "openrouter",
-    "perplexity": "perplexity",
-    "sambanova": "sambanova",
+    "scx-ai": "scx_ai",
     "together_ai": "together",
-    "xai": "xai",
+    "veniceai": "venice",
+    "watsonx_text": "watsonx",
 }
-"""LiteLLM's provider prefixes and this hub's names for the same services."""
+"""LiteLLM's provider prefixes where this hub has another name for the same service."""
 
-_MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "weight", "rpm", "tpm"}
+_MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "drop_params", "weight", "rpm", "tpm"}
 _SERVER_PARAMS = {
     "url",
     "spec_path",
@@ -90,14 +80,26 @@ def sections(text: str, file: str) -> tuple[dict[str, object], list[str]]:
     reading = _Reading()
     found = {
         "hub": reading.hub(_map(top.get("general_settings"))),
-        "models": reading.models(_list(top.get("model_list")), _fallbacks(top)),
+        "models": _dropping(top, reading.models(_list(top.get("model_list")), _fallbacks(top))),
         "mcpServers": reading.servers(_map(top.get("mcp_servers"))),
         "agents": reading.agents([*_list(top.get("agents")), *_list(top.get("agent_list"))]),
     }
-    reading.left_out("litellm_settings", _map(top.get("litellm_settings")), {"fallbacks"})
+    reading.left_out("litellm_settings", _map(top.get("litellm_settings")), {"fallbacks", "drop_params"})
     reading.left_out("router_settings", _map(top.get("router_settings")), {"fallbacks"})
     reading.left_out("", top, _UNDERSTOOD)
     return {name: members for name, members in found.items() if members}, reading.notes
+
+
+def _dropping(top: JsonObject, models: JsonObject) -> JsonObject:
+    """Say `drop_params` of the models of which it is said, of one place or of all."""
+    said = {
+        str(_map(item).get("model_name"))
+        for item in _list(top.get("model_list"))
+        if _map(_map(item).get("litellm_params")).get("drop_params") is True
+    }
+    if _map(top.get("litellm_settings")).get("drop_params") is True:
+        said = set(models)
+    return {name: model | {"drop_params": True} if name in said else model for name, model in models.items()}
 
 
 class _Reading:
@@ -146,11 +148,12 @@ class _Reading:
             prefix, rest = str(params["custom_llm_provider"]), model.removeprefix(f"{params['custom_llm_provider']}/")
         elif not slash:
             prefix, rest = "openai", model
-        if prefix not in PROVIDERS or not rest:
+        provider = PROVIDERS.get(prefix, prefix)
+        if provider not in NAMES or not rest:
             self.notes.append(f"model {name}: {model or 'no model'} left out: its provider is not in this version")
             return None
         self.left_out(f"model {name}", params, _MODEL_PARAMS)
-        found: JsonObject = {"provider": PROVIDERS[prefix], "model": rest}
+        found: JsonObject = {"provider": provider, "model": rest}
         if prefix == "openai" and params.get("api_base"):
             found["provider"] = "openai_compatible"
         for theirs, ours in (("api_base", "base_url"), ("api_key", "api_key"), ("weight", "weight")):

@@ -250,7 +250,11 @@ model_list:
   - model_name: local
     litellm_params: {model: openai/llama, api_base: "http://127.0.0.1:8000/v1", api_key: none}
   - model_name: nova
-    litellm_params: {model: bedrock/nova}
+    litellm_params: {model: nobody/nova}
+  - model_name: claude
+    litellm_params: {model: bedrock/anthropic.claude, drop_params: true}
+  - model_name: llama
+    litellm_params: {model: featherless_ai/llama-3}
 litellm_settings: {fallbacks: [{local: [gpt-4o, nova]}, {nova: [local]}], cache: true}
 general_settings: {master_key: os.environ/MASTER, database_url: os.environ/DB}
 mcp_servers:
@@ -269,7 +273,7 @@ guardrails: []
     for left_out in (
         "fallbacks of local: nova",
         "fallbacks of nova",
-        "bedrock/nova",
+        "nobody/nova",
         "cache",
         "database_url",
         "disallowed_tools",
@@ -277,7 +281,9 @@ guardrails: []
     ):
         assert left_out in done.stderr
     declared = load(here / "hub.yaml")
-    assert set(declared.models) == {"gpt-4o", "groq/*", "local"}
+    assert set(declared.models) == {"gpt-4o", "groq/*", "local", "claude", "llama"}
+    assert (declared.models["claude"].provider, declared.models["llama"].provider) == ("bedrock", "featherless")
+    assert [declared.models[name].drop_params for name in ("claude", "llama")] == [True, False]
     assert (declared.models["groq/*"].provider, declared.models["groq/*"].model) == ("groq", "*")
     assert declared.models["local"].provider == "openai_compatible"
     assert declared.models["local"].routing.fallbacks == ("gpt-4o",)
