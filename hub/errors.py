@@ -203,6 +203,8 @@ def anthropic(error: HubError, request_id: str) -> JsonObject:
         said = error.detail.get("type")
         kind = said if said in _ANTHROPIC.values() else kind
         text = error.detail.get("message") or text
+    if isinstance(error, errors.ContextTooLong) and "prompt is too long" not in str(text):
+        text = f"prompt is too long: {text}"  # Anthropic's words, by which its clients know to shorten the conversation
     return {"type": "error", "error": {"type": kind, "message": text}, "request_id": request_id}
 
 

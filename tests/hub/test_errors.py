@@ -52,3 +52,31 @@ def test_no_stack_or_cause_reaches_a_caller() -> None:
     except HubError as error:
         shown = str(table.problem(error, "r")) + str(table.a2a(error, "r")) + str(table.openai(error, "r"))
     assert "password" not in shown
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"),
+    [
+        ("Please reduce the length of the messages.", "prompt is too long: Please reduce the length of the messages."),
+        ("prompt is too long: 9 tokens > 8 maximum", "prompt is too long: 9 tokens > 8 maximum"),
+    ],
+)
+def test_overrun_of_the_context_window_is_told_to_each_client_in_the_form_that_it_acts_on(
+    provider: str, told: str
+) -> None:
+    error = errors.ContextTooLong("m", {"message": provider, "type": "x", "code": None, "param": None})
+    assert table.row_of(error).status == 400
+    assert table.openai(error, "r")["error"] == {
+        "message": provider,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "context_length_exceeded",
+    }
+    assert table.anthropic(error, "r")["error"] == {"type": "invalid_request_error", "message": told}
+
+
+def test_overloaded_provider_is_told_as_such_and_when_to_come_back() -> None:
+    error = errors.UpstreamOverloaded("m", 529, "7")
+    assert (table.row_of(error).status, table.extra_headers(error)) == (503, [(b"retry-after", b"7")])
+    assert table.openai(error, "r")["error"]["code"] == "upstream_overloaded"
+    assert table.anthropic(error, "r")["error"]["type"] == "overloaded_error"
