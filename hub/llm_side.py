@@ -13,7 +13,9 @@ from llm.call import Models
 from llm.deployments import Deployments
 from llm.known_prices import KnownPrices
 from llm.messages import Messages
+from llm.owned import OwnedIds
 from llm.passthrough import PassThrough
+from llm.platform import Platform
 from llm.ports import Provider
 from llm.providers.anyllm import AnyLLM
 from llm.providers.endpoints import Endpoints
@@ -23,9 +25,12 @@ from llm.providers.rows import sdks
 from llm.providers.table import OFFLINE, TABLE
 from llm.responses import Responses
 from llm.run import Chat, Loop
+from llm.sealed_ids import SealedIds
+from llm.uploads import Uploads
 from registry.catalog import Catalog
 from registry.gate import Settled
 from registry.kept import Kept
+from registry.provider_objects import ProviderObjects
 from registry.tool_approvals import ToolApprovals
 
 
@@ -38,6 +43,8 @@ class LlmSide:
     pass_through: PassThrough
     deployments: Deployments
     messages: Messages
+    platform: Platform
+    uploads: Uploads
     kept: Kept
     approvals: ToolApprovals
     parts: tuple[Part, ...]
@@ -56,27 +63,33 @@ def llm_side(
     """Make the parts; `environment` holds the variables that provider rows may name for their keys, `record` takes usage."""
     kept = Kept(ground.database, sealer=ground.sealer, days=ground.hub.limits.kept_days)
     approvals = ToolApprovals(ground.database, sealer=ground.sealer, record=record)
-    compatible = OpenAICompatible(ground.egress, keys=environment)
+    endpoints = Endpoints(ground.egress, keys=environment)
+    owned = OwnedIds(catalog, ids=SealedIds(ground.sealer), rows=ProviderObjects(ground.database), endpoints=endpoints)
+    compatible = OpenAICompatible(ground.egress, keys=environment, sent=owned.sent)
     providers: dict[str, Provider] = {
         **dict.fromkeys(TABLE, compatible),
         **dict.fromkeys(sdks.ROWS, AnyLLM(keys=environment, deadlines=ground.egress.deadlines)),
         OFFLINE: Offline(),
         PROVIDER: agents.as_models,
     }
+    prices = KnownPrices()
     models = Models(
         ground.gate,
         providers=providers,
-        prices=KnownPrices().of,
+        prices=prices.of,
         find=lambda name: router.stand_in(catalog().models, name),
     )
     loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
+    platform = Platform(catalog, gate=ground.gate, endpoints=endpoints, owned=owned)
     responses = Responses(loop, kept=kept, public_url=ground.public_url)
     return LlmSide(
         chat=Chat(loop, public_url=ground.public_url),
         responses=responses,
-        pass_through=PassThrough(catalog, gate=ground.gate, endpoints=Endpoints(ground.egress, keys=environment)),
         deployments=models.deployments,
         messages=Messages(loop, public_url=ground.public_url),
+        pass_through=PassThrough(catalog, gate=ground.gate, endpoints=endpoints, owned=owned, prices=prices.of),
+        platform=platform,
+        uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
         parts=(kept, approvals, responses),

@@ -20,11 +20,13 @@ from hub.doors.health import HealthDoor
 from hub.doors.mcp import McpDoor
 from hub.doors.messages import MessagesDoor
 from hub.doors.passthrough import PassThroughDoor
+from hub.doors.platform import PlatformDoor
 from hub.doors.protected_resource import WELL_KNOWN, ResourceDoor
 from hub.doors.push import PushDoor
 from hub.doors.responses import ConversationsDoor, ResponsesDoor
 from hub.exchange import Exchange
 from hub.services import Services
+from llm.operations import LISTED
 from llm.providers.endpoints import PASSED_THROUGH
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH
 from mcp_bridge.oauth.links import PATH as CONNECT_PATH
@@ -102,6 +104,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             *((f"{version}{path}/", door) for path, door in stored_doors.items() for version in ("/v1", "")),
             ("/v1/models/", models_door),
             ("/models/", models_door),
+            *_below_platform(services),
             ("/v1/", Door(_nowhere, errors.openai)),
             ("/api/", admin_door),
         ),
@@ -131,7 +134,17 @@ def _model_doors(services: Services, models: Door) -> dict[str, Door]:
 
 def _pass_through(services: Services) -> dict[str, Door]:
     answers = services.llm.pass_through
-    return {f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai) for endpoint in PASSED_THROUGH}
+    doors = {f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai) for endpoint in PASSED_THROUGH}
+    return {**doors, **dict.fromkeys((f"/{path}" for path in LISTED), _platform(services))}
+
+
+def _platform(services: Services) -> Door:
+    return Door(PlatformDoor(services.llm.platform, services.llm.uploads), errors.openai)
+
+
+def _below_platform(services: Services) -> tuple[tuple[str, Door], ...]:
+    door = _platform(services)
+    return tuple((f"{start}/{path}/", door) for path in LISTED for start in ("", "/v1"))
 
 
 def _instances(services: Services) -> JsonObject:

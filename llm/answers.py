@@ -18,7 +18,7 @@ Header = tuple[bytes, bytes]
 JSON = "application/json"
 EVENTS = "text/event-stream"
 BYTES = b"application/octet-stream"
-_HARMLESS = ("audio/", "video/", "image/", "text/plain", "text/vtt", "application/pdf", "application/x-subrip")
+_HARMLESS = ("application/json", "audio/", "video/", "image/", "text/plain", "text/vtt", "application/x-subrip")
 _NOT_SNIFFED: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"),)
 
 
@@ -81,9 +81,14 @@ async def relay(incoming: Incoming, model: Model, permit: Permit, sink: Answerin
     elif media_type == EVENTS:
         await _events(incoming, model, permit, sink)
     else:
-        await sink.start(incoming.status, media_type=shown_as(media_type), headers=_NOT_SNIFFED)
-        async for chunk in incoming.chunks():
-            await sink.write(chunk)
+        await pass_on(incoming, sink)
+
+
+async def pass_on(incoming: Incoming, sink: Answering) -> None:
+    """Pass content on as it comes, of any media type."""
+    await sink.start(incoming.status, media_type=shown_as(incoming.media_type), headers=_NOT_SNIFFED)
+    async for chunk in incoming.chunks():
+        await sink.write(chunk)
 
 
 def shown_as(media_type: str) -> bytes:

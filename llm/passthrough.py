@@ -8,6 +8,7 @@ from typing import NamedTuple
 from llm import forms, multipart, router
 from llm.answers import Answering, relay
 from llm.forms import Form
+from llm.owned import OwnedIds
 from llm.providers.endpoints import Endpoints, Request
 from registry import judged
 from registry.catalog import Catalog
@@ -15,6 +16,7 @@ from registry.entries import Model
 from registry.errors import InvalidRequest
 from registry.gate import Gate
 from registry.identity import Principal
+from registry.prices import Price, priced
 
 DECIDING = frozenset({"model", "stream"})
 COUNTED = frozenset({"embeddings", "completions", "rerank", "moderations"})
@@ -34,8 +36,18 @@ class Visitor(NamedTuple):
 class PassThrough:
     """Answers requests to `llm.providers.endpoints.PASSED_THROUGH`. One for a process."""
 
-    def __init__(self, catalog: Callable[[], Catalog], *, gate: Gate, endpoints: Endpoints) -> None:
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        *,
+        gate: Gate,
+        endpoints: Endpoints,
+        owned: OwnedIds,
+        prices: Callable[[Model], Price | None],
+    ) -> None:
         """`catalog` gives the current snapshot."""
+        self._prices = prices
+        self._owned = owned
         self._catalog = catalog
         self._gate = gate
         self._endpoints = endpoints
@@ -54,8 +66,11 @@ class PassThrough:
             if endpoint in COUNTED:
                 permit.estimate(input_tokens=len(data) // BYTES_PER_TOKEN, output_tokens=0)
             body = judged.encode({**members, "model": model.model})
+            body = self._owned.sent(body, endpoint, model, visitor.principal)
             async with self._endpoints.send(permit, model, Request(path=endpoint, body=body)) as incoming:
                 await relay(incoming, model, permit, visitor.sink)
+            if endpoint in COUNTED:
+                permit.usage = priced(self._prices(model), permit.usage)
 
     async def answer_form(self, endpoint: str, form: Form, visitor: Visitor) -> None:
         """Answer a request whose body is a form with files, made with `DECIDING`; raises as `answer`."""

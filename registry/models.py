@@ -184,6 +184,34 @@ class ToolApproval(SQLModel, table=True):
     reason: str | None = None
 
 
+class ProviderObject(SQLModel, table=True):
+    """A file, batch or vector store that a provider keeps for a caller. The id itself says whose it is; this is for lists."""
+
+    __tablename__ = "provider_objects"
+    __table_args__ = (
+        UniqueConstraint("kind", "place", "name"),
+        Index("ix_provider_objects_owner", "owner", "kind"),
+        Index("ix_provider_objects_team", "team", "kind", sqlite_where=text("team IS NOT NULL")),
+        {"sqlite_autoincrement": True},
+    )
+    number: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    """The hub's."""
+    kind: str
+    """`llm.sealed_ids.Kind`."""
+    place: str
+    name: str
+    """As the provider calls it."""
+    owner: str
+    team: str | None = None
+    purpose: str
+    shown: str | None = None
+    """JSON, as it was last shown; None: it never was."""
+    expires_at: float | None = Field(default=None, index=True)
+    metered: bool = False
+    """What it used was counted."""
+
+
 class SigningKey(SQLModel, table=True):
     """A key that the hub signs with. The newest signs, all verify."""
 

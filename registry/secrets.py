@@ -8,7 +8,12 @@ import hashlib
 import os
 import secrets
 import tempfile
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -40,6 +45,7 @@ class Sealer:
         # imported here: a hub without stored entries needs no cryptography to start
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
+        self._keys = keys
         self._ring = [AESGCM(key) for key in keys]
 
     def seal(self, value: bytes, *, about: str) -> bytes:
@@ -61,6 +67,31 @@ class Sealer:
             except (InvalidTag, ValueError):  # ValueError: cut so short that its nonce is not whole
                 continue
         raise SecretKeyInvalid(f"no key of hub.secret_keys opens what is stored for {about!r}")
+
+    @cached_property
+    def _same(self) -> list[AESSIV]:
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: PLC0415  # as in __init__
+
+        return [AESSIV(hashlib.sha512(b"seals that are the same each time" + key).digest()) for key in self._keys]
+
+    def seal_same(self, value: bytes, *, about: str) -> bytes:
+        """Encrypt `value` so that the same value has the same seal (AES-SIV, RFC 5297): for ids."""
+        return self._same[0].encrypt(value, [about.encode()])
+
+    def open_same(self, sealed: bytes, *, about: str) -> bytes:
+        """Decrypt what `seal_same` made for `about`.
+
+        Raises:
+            SecretKeyInvalid: no key opens it here.
+        """
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as in __init__
+
+        for cipher in self._same:
+            try:
+                return cipher.decrypt(sealed, [about.encode()])
+            except (InvalidTag, ValueError):  # ValueError: too short for a seal
+                continue
+        raise SecretKeyInvalid(f"no key of hub.secret_keys opens this for {about!r}")
 
 
 def read_keys(texts: list[str]) -> list[bytes]:

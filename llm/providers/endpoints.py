@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,55 +11,18 @@ import msgspec
 
 from llm.providers.destination import Destinations
 from llm.providers.openai import failure
+from llm.providers.row import EVERY
+from llm.providers.table import TABLE
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Model
 from registry.errors import InvalidRequest, UpstreamUnavailable
 from registry.gate import Permit
 
-PASSED_THROUGH = frozenset(
-    {
-        "embeddings",
-        "completions",
-        "moderations",
-        "rerank",
-        "images/generations",
-        "images/edits",
-        "images/variations",
-        "audio/speech",
-        "audio/transcriptions",
-        "audio/translations",
-    }
-)
+KEEPING = frozenset({"files", "batches", "vector_stores"})
+"""Endpoints that keep something of their caller's."""
+
+PASSED_THROUGH = frozenset(EVERY) - KEEPING
 """Endpoints that one request with a `model` uses up."""
-
-_KEPT = frozenset({"files", "batches", "vector_stores"})
-_TEXT = frozenset({"embeddings", "completions"})
-_HEARS = frozenset({"audio/transcriptions", "audio/translations"})
-
-ENDPOINTS: Mapping[str, frozenset[str]] = {
-    "openai": (PASSED_THROUGH | _KEPT) - {"rerank"},
-    "azure": (PASSED_THROUGH | _KEPT) - {"rerank", "moderations", "images/variations"},
-    "dashscope": frozenset({"embeddings", "files", "batches"}),
-    "deepinfra": _TEXT | {"images/generations", "audio/speech", "audio/transcriptions"},
-    "deepseek": frozenset({"completions"}),
-    "fireworks": _TEXT | {"rerank"},
-    "gemini": frozenset({"embeddings", "images/generations"}),
-    "groq": _HEARS | {"audio/speech", "files", "batches"},
-    "mistral": frozenset({"embeddings", "moderations", "audio/transcriptions", "files"}),
-    "moonshot": frozenset({"files"}),
-    "nebius": _TEXT | {"images/generations", "files", "batches"},
-    "nvidia": frozenset({"embeddings"}),
-    "openrouter": _TEXT,
-    "sambanova": _HEARS | {"embeddings"},
-    "scaleway": frozenset({"embeddings", "audio/transcriptions"}),
-    "together": _TEXT | {"rerank", "images/generations", "audio/speech", "audio/transcriptions", "files", "batches"},
-    "xai": frozenset({"images/generations"}),
-    "llamacpp": _TEXT | {"rerank"},
-    "lmstudio": _TEXT,
-    "ollama": _TEXT,
-    "vllm": _TEXT | _HEARS | {"rerank"},
-    "openai_compatible": PASSED_THROUGH | _KEPT,  # it says itself what it lacks
-}
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +44,34 @@ class Endpoints:
 
     def has(self, model: Model, endpoint: str) -> bool:
         """Whether the model's provider has the endpoint, such as `audio/speech`."""
-        return endpoint in ENDPOINTS.get(model.provider, frozenset())
+        row = TABLE.get(model.provider)
+        return row is not None and endpoint in row.endpoints
+
+    def keeps(self, model: Model) -> bool:
+        """Whether the model's provider keeps anything for callers."""
+        return any(self.has(model, endpoint) for endpoint in KEEPING)
+
+    def name_of(self, model: Model) -> str:
+        """A name for the service at which one deployment runs, the same as long as its provider and address are.
+
+        Raises:
+            UpstreamUnavailable: the entry cannot be called as it is configured.
+        """
+        where = f"{model.provider} {self._destinations.of(model).base_url}"
+        return hashlib.sha256(where.encode()).hexdigest()[:16]
+
+    def share_account(self, one: Model, other: Model) -> bool:
+        """Whether two deployments are one account of one service, so that each knows what the other keeps."""
+        here, there = self._destinations.of(one), self._destinations.of(other)
+        return one is other or (here.base_url == there.base_url and here.headers == there.headers)
+
+    def check(self, place: Model, endpoint: str) -> None:
+        """Refuse a deployment whose provider lacks the endpoint; raises `InvalidRequest`."""
+        if not self.has(place, endpoint):
+            raise InvalidRequest(
+                f"{place.name} runs at provider {place.provider}, which has no /{endpoint}; name another model",
+                member="model",
+            )
 
     def place(self, model: Model, endpoint: str) -> Model:
         """One of the model's deployments, by their weights, whose provider has the endpoint.
@@ -93,10 +84,7 @@ class Endpoints:
             raise UpstreamUnavailable(model.name, model.unavailable)
         able = [place for place in model.places() if self.has(place, endpoint)]
         if not able:
-            raise InvalidRequest(
-                f"{model.name} runs at provider {model.provider}, which has no /{endpoint}; name another model",
-                member="model",
-            )
+            self.check(model, endpoint)
         return random.choices(able, [place.weight for place in able])[0]  # noqa: S311  # no secret hangs on it
 
     @asynccontextmanager

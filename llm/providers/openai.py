@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from llm.ports import ModelRequest
 from llm.providers import failures
 from llm.providers.destination import Destination, Destinations
+from llm.types import Format
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Headers, Model
 from registry.errors import UpstreamError, UpstreamInvalid
 from registry.gate import Permit
+from registry.identity import Principal
+
+Sent = Callable[[bytes, Format, Model, Principal], bytes]
 
 ANTHROPIC_VERSION = ("anthropic-version", "2023-06-01")
 """Where the caller says none. 2026-10-21 differs in requests only: it refuses `temperature`, which chat has."""
@@ -32,10 +36,14 @@ def _headers(own: Headers, request: ModelRequest) -> Headers:
 
 
 class OpenAICompatible:
-    """Every row of the table. `keys` are the values of the table's key variables, by variable."""
+    """Every row of the table. `keys` are the values of the table's key variables, by variable.
 
-    def __init__(self, egress: Egress, *, keys: Mapping[str, str]) -> None:
+    `sent` gives a body the provider's own names of what it keeps for a principal.
+    """
+
+    def __init__(self, egress: Egress, *, keys: Mapping[str, str], sent: Sent | None = None) -> None:
         self._egress = egress
+        self._sent = sent
         self._destinations = Destinations(keys)
 
     def call(self, permit: Permit, model: Model, request: ModelRequest) -> Call:
@@ -47,12 +55,16 @@ class OpenAICompatible:
             UpstreamRejected: the provider refused what the caller asked; ContextTooLong, ContentFiltered say why.
             UpstreamLimited, UpstreamOverloaded: the provider's rate limit; it has too much to do.
             UpstreamTimeout, UpstreamInvalid, AddressRefused: as the names say.
+            NotFound, InvalidRequest: it mentions a file that is not the caller's, or that another provider keeps.
         """
+        body = request.body
+        if self._sent is not None:
+            body = self._sent(body, request.format, model, permit.principal)
         to = self._destinations.of(model)
         outgoing = Outgoing(
             url=to.urls[request.format] + request.path,
             headers=_headers(to.headers, request),
-            body=request.body,
+            body=body,
             trusted=to.trusted,
             may_stream=request.stream,
         )

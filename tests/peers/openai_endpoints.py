@@ -1,4 +1,4 @@
-"""A fake of OpenAI's platform beside chat, written from its API reference: embeddings, images, audio, files, batches, …
+"""A fake of OpenAI's platform beside chat, written from its API reference: embeddings, images, audio and the like.
 
 Real ones need a key. It keeps files, batches and vector stores in memory and records what it received. Forms are read
 with python-multipart, by Starlette: another reader than the hub's.
@@ -54,6 +54,8 @@ class Endpoints:
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
     attached: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """The files of each vector store."""
+    platform: Any = None
+    """`tests.peers.openai_platform.Platform`."""
     answer: Response | None = None
     """Given in the place of the next answer."""
 
@@ -74,7 +76,6 @@ class Endpoints:
                     if size < 1 << 20:
                         self.contents["last"] = await value.read()
                 else:
-                    assert name not in seen.body or name.endswith("[]"), name
                     seen.body[name] = value
             await form.close()
         elif raw := await request.body():
@@ -152,12 +153,20 @@ def _completions(body: dict[str, Any]) -> Response:
     return JSONResponse({**head, "choices": choices, "usage": usage})
 
 
+def _chat(body: dict[str, Any]) -> Response:
+    message = {"role": "assistant", "content": "hi", "refusal": None}
+    choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
+    return JSONResponse({**head, "choices": choices})
+
+
 async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
 
 
 ANSWERS: dict[str, Callable[[dict[str, Any]], Response]] = {
+    "/chat/completions": _chat,
     "/embeddings": _embeddings,
     "/completions": _completions,
     "/moderations": _moderations,
@@ -185,7 +194,11 @@ async def openai_endpoints() -> AsyncIterator[Endpoints]:
             return error(404, f"The model {seen.body.get('model')!r} does not exist", code="model_not_found")
         return ANSWERS[seen.path](seen.body)
 
+    from tests.peers.openai_platform import Platform
+
+    fake.platform = Platform(fake)
     routes = [Route(f"/v1{path}", passed, methods=["POST"]) for path in ANSWERS]
+    routes += fake.platform.routes
     async with served(Starlette(routes=routes)) as url:
         fake.url = f"{url}/v1"
         yield fake

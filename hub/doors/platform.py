@@ -1,0 +1,46 @@
+"""The doors of what providers keep for callers: `/v1/files`, `/v1/batches`, `/v1/vector_stores`, each also without `/v1`."""
+
+from __future__ import annotations
+
+from hub.exchange import Exchange
+from llm import multipart, operations
+from llm.forms import Form
+from llm.passthrough import Visitor
+from llm.platform import Platform
+from llm.uploads import DECIDING, Uploads
+from registry.errors import HttpMethodRefused, InvalidRequest
+
+
+class PlatformDoor:
+    """Everything below one of `llm.operations.LISTED`. A client that leaves cancels what runs for it."""
+
+    def __init__(self, platform: Platform, uploads: Uploads) -> None:
+        self._platform = platform
+        self._uploads = uploads
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        visitor = Visitor(exchange.principal, exchange.request_id, exchange)
+        path = exchange.path.removeprefix("/v1").strip("/")
+        if path == "files" and exchange.method == "POST":
+            await self._upload(exchange, visitor)
+            return
+        body = b"" if exchange.method in {"GET", "DELETE"} else await exchange.body()
+        async with exchange.until_gone():
+            if path not in operations.LISTED:
+                await self._platform.act(exchange.method, path, body, exchange.query, visitor)
+            elif exchange.method == "GET":
+                await self._platform.list(path, exchange.query, visitor)
+            elif exchange.method == "POST":
+                await self._platform.make(path, body, exchange.query, visitor)
+            else:
+                raise HttpMethodRefused("GET, POST")
+
+    async def _upload(self, exchange: Exchange, visitor: Visitor) -> None:
+        kind = exchange.headers.get(b"content-type", b"")
+        if not multipart.is_form(kind):
+            raise InvalidRequest("files are uploaded as multipart/form-data")
+        model = dict(operations.members(exchange.query)).get("model")
+        form = Form(multipart.boundary_of(kind), exchange.pieces(), once=DECIDING)
+        async with exchange.until_gone(), form:
+            await self._uploads.take(form, model, visitor)

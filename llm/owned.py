@@ -1,0 +1,144 @@
+"""Ids of what providers keep, translated both ways: the hub's to the provider's for who owns them, the provider's to the hub's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from llm import references, router
+from llm.providers.endpoints import Endpoints
+from llm.references import Change, Places
+from llm.sealed_ids import Kind, Owned, SealedIds
+from registry import judged
+from registry.catalog import Catalog
+from registry.entries import Model
+from registry.errors import InvalidRequest, NotFound
+from registry.identity import Principal
+from registry.judged import RawObject
+from registry.models import ProviderObject
+from registry.provider_objects import ProviderObjects
+
+
+class Opened(NamedTuple):
+    """A thing that is open to the caller, and where it is."""
+
+    owned: Owned
+    entry: Model
+    """The model as grants and usage know it."""
+    place: Model
+    """The deployment that has the thing."""
+
+
+class OwnedIds:
+    """Opens and makes ids. One for a process."""
+
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        *,
+        ids: SealedIds,
+        rows: ProviderObjects,
+        endpoints: Endpoints,
+    ) -> None:
+        self._catalog = catalog
+        self._ids = ids
+        self._endpoints = endpoints
+        self.rows = rows
+
+    def opened(self, kind: Kind, text: str, principal: Principal) -> Opened:
+        """What an id says, if the thing is open to `principal` and the model whose provider has it still is.
+
+        Raises:
+            NotFound: one answer for all else.
+        """
+        owned = self._ids.opened(kind, text, principal)
+        try:
+            entry = router.find(self._catalog().models, owned.model)
+        except NotFound:
+            raise NotFound(kind, text) from None
+        keeping = [one for one in entry.places() if self._endpoints.keeps(one)]
+        place = next((one for one in keeping if self._endpoints.name_of(one) == owned.place), None)
+        if place is None or not principal.grants.allow("model", entry.grant_name):
+            raise NotFound(kind, text)
+        return Opened(owned, entry, place)
+
+    def at(self, place: Model, principal: Principal) -> Change:
+        """What gives the provider at `place` its own names for `principal`'s ids.
+
+        The change raises:
+            NotFound: the id is nobody's, or not the caller's.
+            InvalidRequest: the thing is elsewhere.
+        """
+
+        def change(kind: Kind, text: str) -> str:
+            opened = self.opened(kind, text, principal)
+            if not self._endpoints.share_account(opened.place, place):
+                raise InvalidRequest(
+                    f"the {kind} {text} is at the provider of {opened.entry.name}, not at that of {place.name}"
+                )
+            return opened.owned.name
+
+        return change
+
+    def sent(self, data: bytes, format: str, place: Model, principal: Principal) -> bytes:  # noqa: A002  # as ModelRequest's
+        """A request to a model with the provider's names in it; raises as the change of `at`."""
+        places = references.ASKED.get(format)
+        if places is None or not references.mentions(data):
+            return data
+        return references.in_request(data, places, self.at(place, principal))
+
+    def own(self, principal: Principal, entry: Model, place: Model, *, name: str = "", purpose: str = "") -> Owned:
+        """What is to be said of a thing that is made for `principal` now."""
+        return Owned(
+            owner=principal.id,
+            team=principal.team_id,
+            model=entry.name,
+            place=self._endpoints.name_of(place),
+            name=name,
+            purpose=purpose,
+        )
+
+    async def shown(self, data: bytes, places: Places, like: Owned, principal: Principal) -> RawObject:
+        """A provider's answer with the hub's ids; what the hub has not seen before belongs to whom `like` does.
+
+        Raises:
+            ParseFailed, InvalidRequest: it is not an object.
+        """
+        members = judged.read_object(data)
+        mentioned: defaultdict[Kind, set[str]] = defaultdict(set)
+
+        def collect(kind: Kind, name: str) -> str:
+            mentioned[kind].add(name)
+            return name
+
+        references.in_object(members, places, collect)
+        known = {kind: await self.rows.ids(kind, like.place, names, principal) for kind, names in mentioned.items()}
+
+        def change(kind: Kind, name: str) -> str:
+            return known[kind].get(name) or self._ids.made(kind, msgspec.structs.replace(like, name=name))
+
+        return references.in_object(members, places, change)
+
+    def made(self, kind: Kind, owned: Owned) -> str:
+        """The id of a thing."""
+        return self._ids.made(kind, owned)
+
+    async def note(self, kind: Kind, owned: Owned, members: RawObject | None) -> None:
+        """Keep a thing for lists; `members` is how it is shown, None: it was only heard of."""
+        expires_at = judged.decode(members["expires_at"]) if members and "expires_at" in members else None
+        await self.rows.note(
+            ProviderObject(
+                id=self.made(kind, owned),
+                kind=kind,
+                place=owned.place,
+                name=owned.name,
+                owner=owned.owner,
+                team=owned.team,
+                purpose=owned.purpose,
+                shown=None if members is None else judged.encode(members).decode(),
+                expires_at=float(expires_at) if isinstance(expires_at, int | float) and kind == "file" else None,
+            )
+        )

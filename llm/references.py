@@ -1,0 +1,97 @@
+"""Where ids of files, vector stores and the like stand in bodies, and bodies with other ids in their place. Pure.
+
+Only what leads to an id is read; everything else stays as it came. Ids are found by their place in the body, never by how
+they look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, cast
+
+import msgspec
+
+from llm.sealed_ids import Kind
+from registry import judged
+from registry.judged import RawObject
+
+Places = Mapping[str, "Places | Kind"]
+"""Members that lead to ids, and the kind of what the id names; `*` is each item of an array."""
+
+Change = Callable[[Kind, str], str]
+
+_INPUT: Places = {
+    "file_id": "file",
+    "content": {"*": {"file_id": "file"}},
+    "output": {"*": {"file_id": "file"}},
+}
+_TOOL: Places = {
+    "vector_store_ids": {"*": "vector store"},
+    "container": {"file_ids": {"*": "file"}},
+    "input_image_mask": {"file_id": "file"},
+}
+
+ASKED: Mapping[str, Places] = {
+    "chat": {"messages": {"*": {"content": {"*": {"file": {"file_id": "file"}}}}}},
+    "responses": {"input": {"*": _INPUT}, "tools": {"*": _TOOL}},
+    "images/edits": {"images": {"*": {"file_id": "file"}}, "mask": {"file_id": "file"}},
+}
+"""In requests to models, by their format or endpoint."""
+
+
+class Shape(NamedTuple):
+    """What an answer is: where ids stand in it, and whether it is a thing that is listed."""
+
+    places: Places
+    thing: Kind | None = None
+
+
+_STORE_FILE: Places = {"id": "file", "vector_store_id": "vector store"}
+
+FILE = Shape({"id": "file"}, "file")
+BATCH = Shape({"id": "batch", "input_file_id": "file", "output_file_id": "file", "error_file_id": "file"}, "batch")
+STORE = Shape({"id": "vector store"}, "vector store")
+STORE_FILE = Shape(_STORE_FILE)
+STORE_FILES = Shape({"data": {"*": _STORE_FILE}, "first_id": "file", "last_id": "file"})
+FILE_BATCH = Shape({"id": "file batch", "vector_store_id": "vector store"})
+FOUND = Shape({"data": {"*": {"file_id": "file"}}})
+
+NEW_BATCH: Places = {"input_file_id": "file"}
+NEW_STORE: Places = {"file_ids": {"*": "file"}}
+NEW_STORE_FILE: Places = {"file_id": "file"}
+NEW_FILE_BATCH: Places = {"file_ids": {"*": "file"}, "files": {"*": {"file_id": "file"}}}
+
+DECIDING = frozenset({"file_id", "file_ids", "vector_store_ids"})
+"""Members that hold ids in requests: one that stands twice is refused."""
+_SIGNS = (*(f'"{name}"'.encode() for name in sorted(DECIDING)), b"\\u")  # an escape may hide any of them
+
+
+def mentions(data: bytes) -> bool:
+    """Whether a request to a model may hold an id; most hold none, and are not read for it."""
+    return any(sign in data for sign in _SIGNS)
+
+
+def in_request(data: bytes, places: Places, change: Change) -> bytes:
+    """A body with the ids changed; raises `InvalidRequest` where one stands twice, and what `change` raises."""
+    return judged.encode(in_object(judged.body(data, DECIDING), places, change))
+
+
+def in_object(members: RawObject, places: Places, change: Change) -> RawObject:
+    """An object with the ids changed, at `places` within it."""
+    changed = dict(members)
+    for name, within in places.items():
+        if name in changed:
+            changed[name] = msgspec.Raw(judged.encode(_changed(changed[name], within, change)))
+    return changed
+
+
+def _changed(raw: msgspec.Raw, places: Places | Kind, change: Change) -> object:
+    if isinstance(places, str):
+        value = judged.decode(raw)
+        return change(places, value) if isinstance(value, str) else raw
+    begins = bytes(raw)[:1]
+    if "*" in places and begins == b"[":
+        return [_changed(item, places["*"], change) for item in judged.read_array(raw, "ids")]
+    if "*" not in places and begins == b"{":
+        return in_object(judged.read_object(raw), cast("Mapping[str, Places]", places), change)
+    return raw
