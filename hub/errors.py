@@ -174,6 +174,8 @@ def openai(error: HubError, request_id: str) -> JsonObject:
     if isinstance(error, errors.UpstreamRejected):  # the provider's own words help its caller most
         return {"error": error.detail}
     kind, code = row_of(error).openai
+    if isinstance(error, errors.NotFound) and error.kind not in ("model", "agent"):
+        code = f"{error.kind}_not_found"
     param = error.member if isinstance(error, errors.InvalidRequest) else None
     return {"error": {"message": f"{error.text} (request {request_id})", "type": kind, "param": param, "code": code}}
 
