@@ -41,6 +41,9 @@ class ModelCall:
     """What came so far, estimated; likewise."""
     told: Sequence[tuple[bytes, bytes]] = ()
     """Headers that say who answered and after how many attempts; none where there was nothing to choose."""
+    deployment: str | None = None
+    attempts = 1
+    """As of `llm.types.Reply`."""
     _place: Place | None = None
 
     def __init__(self, models: Models, permit: Permit, model: Model, make: Make) -> None:
@@ -85,7 +88,8 @@ class ModelCall:
                 failure = error
             else:
                 break
-        name = name_of(self.model).encode("ascii", "replace").translate(_VISIBLE)
+        self.deployment, self.attempts = name_of(self.model), route.attempts
+        name = self.deployment.encode("ascii", "replace").translate(_VISIBLE)
         self.told = (b"x-hub-deployment", name), (b"x-hub-attempts", b"%d" % route.attempts)
 
     async def _ask(self, place: Place, route: Route) -> None:

@@ -55,6 +55,8 @@ class Caller(NamedTuple):
     """How often the request has come through the hub."""
     within: Permit | None = None
     """The permit of the call of an own agent that this is; None: it is nobody's part."""
+    is_fresh: bool = False
+    """An answer that was kept will not do."""
     add_header: Callable[[bytes, bytes], None] = lambda _name, _value: None
     """Has the answer, which has not begun, say something more in its head; the last of a name counts."""
 
@@ -145,7 +147,13 @@ class Rounds:
                     caller.add_header(name, value)
                 listener = _Listener(ask, self._toolbox, voice)
                 reply = await (self._stream(call, listener) if ask.stream else self._read(call, listener))
-                return replace(reply, model=call.model.name, used=call.used)
+                return replace(
+                    reply,
+                    model=call.model.name,
+                    used=call.used,
+                    deployment=call.deployment,
+                    attempts=call.attempts,
+                )
 
     async def _read(self, call: ModelCall, listener: _Listener) -> Reply:
         data = await call.read()

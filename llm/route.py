@@ -16,6 +16,7 @@ from registry.errors import (
     ContextTooLong,
     DeploymentsBusy,
     HubError,
+    InvalidRequest,
     UpstreamInvalid,
     UpstreamLimited,
     UpstreamRefused,
@@ -44,7 +45,10 @@ def sense_of(error: HubError, *, was_sent: bool) -> Sense:
         return "again" if was_sent else "elsewhere"
     if isinstance(error, UpstreamTimeout):
         return "again" if error.is_unsent else "elsewhere"
-    return "elsewhere" if isinstance(error, UpstreamInvalid | UpstreamRefused | DeploymentsBusy) else "final"
+    passed_over = (
+        UpstreamInvalid | UpstreamRefused | DeploymentsBusy | InvalidRequest
+    )  # the last: what a provider lacks
+    return "elsewhere" if isinstance(error, passed_over) else "final"
 
 
 class Route:

@@ -10,6 +10,7 @@ from msgspec import structs
 from llm import router
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
 from llm.dialects import Dialects
+from llm.exact_cache import ExactCache
 from llm.offering import offered, visits
 from llm.ports import Guests, ModelRequest, Sink, ToolExecutor, Voice
 from llm.providers.parameters import fit
@@ -49,6 +50,7 @@ class Loop:
         """`catalog` gives the current snapshot."""
         self._catalog = catalog
         self.models = models
+        self.cache = ExactCache(models)
         self._guests = guests
         self._bench = Workbench(self.models, tools, DIALECTS, limits or LoopLimits())
 
@@ -116,6 +118,19 @@ class Chat:
         """
         request = chat.read_request(body, public_url=self._public_url)
         model = self._loop.find(request.model)
+        if model.cache_s is None or request.sources:
+            await self._answer(request, model, caller, sink)
+            return
+        await self._loop.cache.answer(
+            "chat",
+            body,
+            model=model,
+            caller=caller,
+            sink=sink,
+            answer=lambda to: self._answer(request, model, caller, to),
+        )
+
+    async def _answer(self, request: ChatRequest, model: Model, caller: Caller, sink: Sink) -> None:
         if not request.sources and self._loop.speaks(model, "chat"):
             await self._pass(request, model, caller, sink)
             return

@@ -21,7 +21,8 @@ def spent(finished: Finished) -> JsonObject:
 
 def _round(reply: Reply) -> JsonObject:
     counts = {name: count for name in _SHOWN if (count := getattr(reply.used, name)) is not None}
-    return {"model": reply.model, **counts, "cost_usd": reply.used.cost_usd}
+    shown = {"model": reply.model, **counts, "cost_usd": reply.used.cost_usd}
+    return shown if reply.deployment is None else {**shown, "deployment": reply.deployment, "attempts": reply.attempts}
 
 
 def with_cost(answer: bytes, usd: float | None) -> bytes:

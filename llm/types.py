@@ -150,6 +150,9 @@ class Reply:
     """Which model of the hub's gave it; this and the next are set once it is whole."""
     used: Usage = NOTHING_KNOWN
     """What it used, known or estimated, and what it cost."""
+    deployment: str | None = None
+    """Where it runs, as `llm.deployments.name_of`, and how many attempts it took; None: there was nothing to choose."""
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

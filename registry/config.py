@@ -248,8 +248,6 @@ class _Reading:
             entry = replace(entry, openapi=str(PurePath(self.source.file).parent / entry.openapi))
         if entry.unavailable is not None:
             self.notice(path, f"{entry.unavailable}; calls are refused")
-        elif section == "models" and shape.cache:
-            self.notice(path, "this version keeps no answers")
         return entry
 
     def _toolset(self, name: str, shape: ToolsetShape) -> Toolset:

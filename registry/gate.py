@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple, Protocol, Self
 from registry.errors import NotFound, RateLimited
 from registry.identity import HUB, Principal
 
-Outcome = Literal["ok", "error", "cancelled"]
+Outcome = Literal["ok", "error", "cancelled", "cached"]
+"""The last: answered by the hub from what it had answered before; nobody was asked."""
 
 MAX_LIMITED_KEYS = 100_000
 """Keys whose pace is remembered. One forgotten by this bound was idle longest and starts anew with a full minute."""

@@ -288,7 +288,7 @@ class UsageRow(SQLModel, table=True):
     kind: str
     name: str
     outcome: str
-    """`ok`, `error` or `cancelled`."""
+    """`ok`, `error`, `cancelled` or `cached`."""
     duration_ms: float
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -103,7 +103,7 @@ def summary(session: Session, by: Sequence[str], since: float | None, until: flo
     query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
         *groups,
         func.count(),
-        func.sum(col(UsageRow.outcome) != "ok"),
+        func.sum(col(UsageRow.outcome).not_in(("ok", "cached"))),
         *(func.sum(column) for column in SUMS.values()),
     )
     if since is not None:

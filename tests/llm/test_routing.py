@@ -60,6 +60,9 @@ async def test_a_failed_deployment_is_passed_over_at_once_and_in_silence(desk: A
         assert first.received[0].body["model"] == "one"
         assert second.received[0].body["model"] == "two"
         assert not d.time.pauses
+        if tools and not stream:
+            (told,) = answer.json()["hub"]["usage"]["rounds"]
+            assert (told["model"], told["deployment"], told["attempts"]) == ("both", "openai/two", 2)
         (row,) = d.gate.settled
         assert (row.kind, row.name, row.outcome) == ("model", "both", "ok")
         assert d.gate.permits[0].requests == 2
@@ -294,6 +297,19 @@ async def test_a_wildcard_runs_at_several_places_under_the_name_that_was_asked(d
         odd = await post(d, {"model": "any/b\r\nx-evil: 1", "messages": ASK})
         assert odd.headers["x-hub-deployment"] == "openai/x-b??x-evil:?1"
         assert "x-evil" not in odd.headers
+
+
+async def test_a_deployment_that_lacks_what_is_asked_is_passed_over(desk: Any) -> None:
+    async with desk() as d, upstreams(Turn("no"), Turn("yes")) as (first, second):
+        lacking = at(first, provider="perplexity")
+        d.models["both"] = model("both", deployments=[lacking, at(second, weight=1e-9)])
+        d.time.chance = 0.0
+        answer = await post(d, {"model": "both", "messages": ASK, "logit_bias": {"1": 1}})
+        assert answer.headers["x-hub-deployment"] == "openai/up"
+        assert not first.received
+        d.models["one"] = model("one", deployments=[lacking])
+        refused = await post(d, {"model": "one", "messages": ASK, "logit_bias": {"1": 1}})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "logit_bias")
 
 
 async def test_headers_and_keys_of_a_deployment_are_its_own(desk: Any) -> None:
