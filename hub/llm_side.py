@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agents.as_models import PROVIDER
+from hub import errors
 from hub.agent_side import AgentSide, Ground, Part
 from hub.mcp_side import McpSide
 from llm import router
 from llm.call import Models
+from llm.continuing import Continuing, Failure
 from llm.deployments import Deployments
 from llm.known_prices import KnownPrices
 from llm.messages import Messages
 from llm.owned import OwnedIds
+from llm.parking import Parking
 from llm.passthrough import PassThrough
 from llm.platform import Platform
 from llm.ports import Provider
@@ -27,10 +30,14 @@ from llm.responses import Responses
 from llm.run import Chat, Loop
 from llm.sealed_ids import SealedIds
 from llm.uploads import Uploads
+from llm.wire.chat import event
 from registry.catalog import Catalog
+from registry.errors import HubError
 from registry.gate import Settled
+from registry.judged import encode
 from registry.kept import Kept
 from registry.provider_objects import ProviderObjects
+from registry.registry import Registry
 from registry.tool_approvals import ToolApprovals
 
 
@@ -53,7 +60,7 @@ class LlmSide:
 
 def llm_side(
     ground: Ground,
-    catalog: Callable[[], Catalog],
+    registry: Registry,
     environment: Mapping[str, str],
     agents: AgentSide,
     *,
@@ -61,6 +68,10 @@ def llm_side(
     record: Callable[[Settled], None],
 ) -> LlmSide:
     """Make the parts; `environment` holds the variables that provider rows may name for their keys, `record` takes usage."""
+
+    def catalog() -> Catalog:
+        return registry.catalog
+
     kept = Kept(ground.database, sealer=ground.sealer, days=ground.hub.limits.kept_days)
     approvals = ToolApprovals(ground.database, sealer=ground.sealer, record=record)
     endpoints = Endpoints(ground.egress, keys=environment)
@@ -81,9 +92,14 @@ def llm_side(
     )
     loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
     platform = Platform(catalog, gate=ground.gate, endpoints=endpoints, owned=owned)
+    parking = Parking(approvals, kept, hours=ground.hub.limits.approval_hours)
+    loop.park(parking)
+    continuing = Continuing(parking, registry.keys.living)
+    chat = Chat(loop, public_url=ground.public_url, continuing=continuing)
+    continuing.serve("chat", chat, _as_chat)
     responses = Responses(loop, kept=kept, public_url=ground.public_url)
     return LlmSide(
-        chat=Chat(loop, public_url=ground.public_url),
+        chat=chat,
         responses=responses,
         deployments=models.deployments,
         messages=Messages(loop, public_url=ground.public_url),
@@ -92,5 +108,10 @@ def llm_side(
         uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals, responses),
+        parts=(kept, approvals, continuing, responses),
     )
+
+
+def _as_chat(error: HubError, request_id: str) -> Failure:
+    body = errors.openai(error, request_id)
+    return Failure(errors.row_of(error).status, encode(body), event(body))

@@ -118,7 +118,7 @@ async def open_services(
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
-        llm = llm_side(ground, lambda: registry.catalog, environment, agents, mcp=mcp, record=usage.record)
+        llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=usage.record)
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()

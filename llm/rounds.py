@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from llm import results
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
+from llm.demands import Rules
 from llm.dialects import AnswerInvalid, Dialects, Fold, Round, StreamFault
 from llm.loop import CallModel, CallTools, Sent, Step, conversation
+from llm.parking import Parking
 from llm.pieces import CallArguments, CallBegun, Piece
 from llm.ports import ModelRequest, ToolExecutor, Voice
 from llm.providers.inputs import inputs_of
 from llm.providers.parameters import fit_round
 from llm.providers.table import asks_usage, formats_of
 from llm.toolbox import Order, Toolbox
-from llm.types import Ask, CallIds, Finished, Listing, Offer, Reply, ToolCall, ToolOutcome, Turn
+from llm.types import Ask, CallIds, Finished, Held, Listing, Offer, Reply, ToolCall, ToolOutcome, Turn, Waiting
 from llm.wire.chat import counted
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
-from registry.errors import HubError, ParseFailed, UpstreamInvalid, UpstreamTimeout
+from registry.errors import ApprovalRefused, HubError, InvalidRequest, ParseFailed, UpstreamInvalid, UpstreamTimeout
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
@@ -69,12 +72,14 @@ class Workbench:
     tools: ToolExecutor
     dialects: Dialects
     limits: LoopLimits
+    parking: Parking | None = None
+    """None: calls that need approval are not made."""
 
 
 class Rounds:
     """One request under way."""
 
-    def __init__(self, ask: Ask, model: Model, bench: Workbench, listings: Sequence[Listing]) -> None:
+    def __init__(self, ask: Ask, model: Model, bench: Workbench, listings: Sequence[Listing], rules: Rules) -> None:
         """`listings` are the hub's tools for this request, by source; raises `InvalidRequest` for two tools of one name."""
         self._ask = ask
         self._model = model
@@ -86,10 +91,21 @@ class Rounds:
         self._ids = CallIds()
         self._has_begun = False
         self._first: Permit | None = None
+        self._rules = rules
+        self._decided: dict[str, str] = {}
+        """Approvals that were answered, by the ids of their calls."""
+        self._reserved: Permit | None = None
+        """For the first call of the model; calls of tools may come before it."""
+        if ask.parked is not None:
+            self._decided = {one.call.id: one.approval for one in ask.parked.held.waiting}
+            for turn in (*ask.parked.turns, Turn(ask.parked.reply, ())):
+                for call in turn.reply.calls:
+                    self._ids.unique(call.id)
 
     async def run(self, caller: Caller, voice: Voice) -> None:
         """Drive the loop and answer the caller; raises `HubError`, perhaps within a begun answer."""
-        steps = conversation(self._ask.is_own, max_rounds=self._ask.max_rounds or self._limits.max_rounds)
+        rounds = self._ask.max_rounds or self._limits.max_rounds
+        steps = conversation(self._ask.is_own, max_rounds=rounds, parked=self._ask.parked)
         try:
             async with asyncio.timeout(self._limits.total_s) as deadline:
                 finished = await self._drive(steps, caller, voice)
@@ -102,13 +118,15 @@ class Rounds:
     async def _drive(self, steps: Generator[Step, Sent, Finished], caller: Caller, voice: Voice) -> Finished:
         sent: Sent = None
         tools_ran = False
+        if self._ask.parked is not None:
+            self._first = self._reserved = self._admit(caller)
         try:
             while True:
                 try:
                     step = steps.send(sent)
                 except StopIteration as stop:
                     finished: Finished = stop.value
-                    return finished
+                    return await self._park(finished, caller.principal) if finished.waiting else finished
                 if isinstance(step, CallModel):
                     sent = await self._call_model(step.turns, caller, voice)
                 else:
@@ -117,6 +135,21 @@ class Rounds:
         except HubError as error:
             error.tools_ran = tools_ran
             raise
+        finally:
+            if self._reserved is not None:
+                self._reserved.settle("cancelled")
+
+    def _admit(self, caller: Caller) -> Permit:
+        within = self._first or caller.within
+        return self._bench.models.admit(
+            caller.principal, self._model, request_id=caller.request_id, within=within, hops=caller.hops
+        )
+
+    async def _park(self, finished: Finished, principal: Principal) -> Finished:
+        assert self._bench.parking is not None, "nothing is held without"
+        assert self._ask.ticket is not None, "nothing is held without"
+        deeds = [self._rules.deed(one.offer.tool, one.arguments) for one in finished.waiting]
+        return await self._bench.parking.park(finished, deeds, principal, self._ask.ticket)
 
     async def _call_model(self, turns: Sequence[Turn], caller: Caller, voice: Voice) -> Reply:
         ask, models = self._ask, self._bench.models
@@ -137,10 +170,8 @@ class Rounds:
             fitted = fit_round(asked) if spoken == "chat" else asked
             return ModelRequest(dialects.by_format[spoken].body(fitted), ask.stream, spoken, prompt.headers)
 
-        within = self._first or caller.within
-        with models.admit(
-            caller.principal, self._model, request_id=caller.request_id, within=within, hops=caller.hops
-        ) as permit:
+        admitted, self._reserved = self._reserved or self._admit(caller), None
+        with admitted as permit:
             self._first = self._first or permit
             async with models.call(permit, self._model, make) as call:
                 for name, value in call.told:
@@ -207,11 +238,14 @@ class Rounds:
             self._has_begun = True
             await voice.begin(self._toolbox.listings)
 
-    async def _call_tools(self, step: CallTools, caller: Caller, voice: Voice) -> Sequence[ToolOutcome]:
-        """Execute all calls of a round at the same time; the caller's leaving cancels them."""
+    async def _call_tools(self, step: CallTools, caller: Caller, voice: Voice) -> Sequence[ToolOutcome] | Held:
+        """Execute all calls of a round at the same time, but those that wait; the caller's leaving cancels them."""
         if len(step.calls) > self._limits.calls:
             raise UpstreamInvalid(self._model.name, f"it asked for {len(step.calls)} tool calls at once")
         speaking = asyncio.Lock()
+        await self._begin(voice)  # of a run that is gone on with, tools come first
+        waiting = self._hold(step)
+        held = {one.call.id for one in waiting}
 
         async def run(call: ToolCall) -> ToolOutcome:
             outcome = await self._call_tool(call, step.turns, caller.principal)
@@ -220,8 +254,35 @@ class Rounds:
             return outcome
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(call)) for call in step.calls]
-        return [task.result() for task in tasks]
+            tasks = [group.create_task(run(call)) for call in step.calls if call.id not in held]
+        outcomes = [task.result() for task in tasks]
+        return Held(outcomes, waiting) if waiting else outcomes
+
+    def _hold(self, step: CallTools) -> list[Waiting]:
+        """The calls that wait for approval, where it can be asked for.
+
+        Not beside calls of the caller's own tools: its next request brings their results, and is another.
+        """
+        if step.with_own or self._ask.ticket is None or self._bench.parking is None:
+            return []
+        found: list[Waiting] = []
+        for call in step.calls:
+            with suppress(InvalidRequest):  # which the model hears
+                order = self._toolbox.order(call, step.turns)
+                offer = order.offer if order.said is None and call.id not in self._decided else None
+                if offer is not None and offer.answerer is not None:
+                    found.append(Waiting(call, offer, order.arguments))
+        return found
+
+    async def _approve(self, call: ToolCall, offer: Offer, arguments: JsonObject, principal: Principal) -> None:
+        """Let a call be made; raises `ApprovalRefused`, for the model to hear."""
+        approval = self._decided.get(call.id)
+        if approval is not None and self._bench.parking is not None:
+            await self._bench.parking.admit(approval, self._rules.deed(offer.tool, arguments), principal)
+        elif offer.answerer is not None:
+            again = self._ask.ticket is not None and self._bench.parking is not None
+            text = ", and was not made: make it again by itself" if again else ", which cannot be asked for here"
+            raise ApprovalRefused(f"This call needs approval{text}.")
 
     async def _call_tool(self, call: ToolCall, turns: Sequence[Turn], principal: Principal) -> ToolOutcome:
         """Execute one call; whatever goes wrong with it is for the model to hear."""
@@ -232,6 +293,7 @@ class Rounds:
         try:
             order = self._toolbox.order(call, turns)
             if order.said is None and order.offer is not None:
+                await self._approve(call, order.offer, order.arguments, principal)
                 result = await self._execute(order.offer, order.arguments, principal)
                 text, failed = results.told(result, self._takes), bool(result.get("isError"))
                 content = results.media(result, self._takes)

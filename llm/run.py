@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from msgspec import structs
 
 from llm import router
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
+from llm.continuing import Continuing, Request
+from llm.demands import Rules
 from llm.dialects import Dialects
 from llm.exact_cache import ExactCache
 from llm.offering import offered, visits
+from llm.parking import Parking
 from llm.ports import Guests, ModelRequest, Sink, ToolExecutor, Voice
 from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
 from llm.translate import chat_to_messages, messages_to_chat
-from llm.types import Ask, Format, Listing, ToolSource
+from llm.types import Ask, Format, Listing, Parked, Ticket, ToolSource, Waiting
+from llm.verdicts import same, waits
 from llm.voices.chat import ChatVoice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
@@ -27,7 +32,7 @@ from llm.wire.messages_upstream import MessagesDialect
 from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
-from registry.entries import Model
+from registry.entries import Model, Server
 
 DIALECTS = Dialects(
     by_format={"chat": ChatDialect(), "messages": MessagesDialect()},
@@ -54,6 +59,10 @@ class Loop:
         self._guests = guests
         self._bench = Workbench(self.models, tools, DIALECTS, limits or LoopLimits())
 
+    def park(self, parking: Parking) -> None:
+        """Let calls wait for approval that need it; until then they are not made."""
+        self._bench = replace(self._bench, parking=parking)
+
     def find(self, name: str) -> Model:
         """The entry that a model's name means; raises `NotFound`."""
         return router.find(self._catalog().models, name)
@@ -78,9 +87,11 @@ class Loop:
 
     @asynccontextmanager
     async def listings(
-        self, sources: Sequence[ToolSource], model: Model, caller: Caller
+        self, sources: Sequence[ToolSource], model: Model, caller: Caller, *, unsaid_approval: bool = False
     ) -> AsyncIterator[Sequence[Listing]]:
-        """What the sources of a request for `model` offer, for its length.
+        """What the sources of a request for `model` offer, for its length, and which calls wait for approval.
+
+        `unsaid_approval`: calls of sources that do not say so wait.
 
         Raises:
             NotFound: the caller may not use the model.
@@ -96,19 +107,26 @@ class Loop:
         tools = self._bench.tools
         await tools.prepare(caller.principal)
         async with visits(self._guests, caller.principal, sources) as found:
-            yield offered(tools, caller.principal, sources=sources, visits=found)
+            listings = offered(tools, caller.principal, sources=sources, visits=found)
+            yield Rules(self._servers, caller.principal, listings).over(unsaid=unsaid_approval)
 
     async def run(self, ask: Ask, model: Model, caller: Caller, voice: Voice, listings: Sequence[Listing]) -> None:
         """As `answer`, with what the sources offer."""
-        await Rounds(ask, model, self._bench, listings).run(caller, voice)
+        rules = Rules(self._servers, caller.principal, listings)
+        await Rounds(ask, model, self._bench, listings, rules).run(caller, voice)
+
+    def _servers(self) -> Mapping[str, Server]:
+        return self._catalog().servers
 
 
 class Chat:
     """Answers chat completions requests. One for a process."""
 
-    def __init__(self, loop: Loop, *, public_url: str) -> None:
+    def __init__(self, loop: Loop, *, public_url: str, continuing: Continuing | None = None) -> None:
+        """Without `continuing`, calls that need approval are not made."""
         self._loop = loop
         self._public_url = public_url
+        self._continuing = continuing
 
     async def answer(self, body: bytes, caller: Caller, sink: Sink) -> None:
         """Answer one request into `sink`.
@@ -117,6 +135,9 @@ class Chat:
             HubError: before the answer began, or within a stream; what was written until then is whole events.
         """
         request = chat.read_request(body, public_url=self._public_url)
+        if request.answer is not None and self._continuing is not None:
+            await self._continuing.go_on(Request("chat", body, request.answer), caller, sink)
+            return
         model = self._loop.find(request.model)
         if model.cache_s is None or request.sources:
             await self._answer(request, model, caller, sink)
@@ -134,8 +155,29 @@ class Chat:
         if not request.sources and self._loop.speaks(model, "chat"):
             await self._pass(request, model, caller, sink)
             return
-        voice = ChatVoice(sink, request, request_id=caller.request_id)
-        await self._loop.answer(chat.ask_of(request), model, caller, voice=voice)
+        await self._loop.answer(self._ask(request, body), model, caller, voice=_voice(sink, request, caller))
+
+    def _ask(self, request: ChatRequest, body: bytes, parked: Parked | None = None) -> Ask:
+        ticket = None
+        if self._continuing is not None:
+            ticket = Ticket("chat", lambda: body, is_fleeting=not chat.is_stored(request.members))
+        return replace(chat.ask_of(request), ticket=ticket, parked=parked)
+
+    def same(self, body: bytes) -> str:
+        """As `llm.continuing.Resumable`."""
+        return same(chat.read_request(body, public_url=self._public_url).members)
+
+    async def resume(self, body: bytes, parked: Parked, caller: Caller, sink: Sink) -> None:
+        """Go on with a run; raises as `answer`."""
+        request = chat.read_request(body, public_url=self._public_url)
+        ask = self._ask(request, body, parked)
+        await self._loop.answer(ask, self._loop.find(request.model), caller, voice=_voice(sink, request, caller))
+
+    async def wait(self, body: bytes, waiting: Sequence[Waiting], caller: Caller, sink: Sink) -> None:
+        """Answer that these calls still wait."""
+        voice = _voice(sink, chat.read_request(body, public_url=self._public_url), caller)
+        await voice.begin(())
+        await voice.finish(waits(waiting))
 
     async def _pass(self, request: ChatRequest, model: Model, caller: Caller, sink: Sink) -> None:
         """Hand the request to the provider and its answer to the caller, as bytes."""
@@ -160,6 +202,10 @@ class Chat:
                 except ValueError:
                     raise call.invalid(NOT_AN_OBJECT) from None
                 await sink.reply(200, with_cost(data, call.used.cost_usd))
+
+
+def _voice(sink: Sink, request: ChatRequest, caller: Caller) -> ChatVoice:
+    return ChatVoice(sink, request, request_id=caller.request_id)
 
 
 async def _relay(call: ModelCall, sink: Sink, *, withhold: bool) -> None:

@@ -13,10 +13,10 @@ def spent(finished: Finished) -> JsonObject:
 
     A cost is in USD, and null where no price is known: of the whole, if that is so of one round. Tools without a price add nothing.
     """
-    costs = [turn.reply.used.cost_usd for turn in finished.turns]
+    costs = [turn.reply.used.cost_usd for turn in finished.fresh]
     known = [cost for cost in costs if cost is not None]
     total = sum(known) + finished.charged_usd if len(known) == len(costs) else None
-    return {"rounds": [_round(turn.reply) for turn in finished.turns], "cost_usd": total}
+    return {"rounds": [_round(turn.reply) for turn in finished.fresh], "cost_usd": total}
 
 
 def _round(reply: Reply) -> JsonObject:

@@ -7,13 +7,14 @@ details, and `prompt_tokens_details.cache_write_tokens`): dialects and voices of
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Literal, Protocol
 
 from llm.pieces import Piece
 from registry.entries import Headers
+from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Permit, Usage
 from registry.identity import Principal
 from registry.judged import JsonObject
@@ -51,6 +52,26 @@ class OfferedTool(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Some tools of a source."""
+
+    names: tuple[str, ...] | None
+    """Globs over bare or exposed names; None: of any name."""
+    read_only: bool | None
+    """None: those that only read and others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Which calls of a source's tools its request wants approved."""
+
+    always: Filter | None = None
+    never: Filter | None = None
+    otherwise: bool | None = None
+    """Of tools in neither; None: as where nothing is said."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolSource:
     """A tool source of a request that names this hub."""
 
@@ -68,6 +89,8 @@ class ToolSource:
     """A server elsewhere, at `url`: what it is sent beside. None: it is the hub."""
     denied: tuple[str, ...] = ()
     """Bare or exposed names of tools that are not to be used."""
+    approval: Demand | None = None
+    """None: it does not say."""
 
 
 class Guest(Protocol):
@@ -90,6 +113,8 @@ class Offer:
     """The caller's name for its source, else its server's."""
     guest: Guest | None = None
     """Who calls it, for a tool of a server elsewhere."""
+    answerer: Answerer | None = None
+    """Who has to approve its calls; None: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +203,48 @@ def add_usage(total: JsonObject, more: JsonObject) -> JsonObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A call of the hub's that is not made before somebody approves it."""
+
+    call: ToolCall
+    offer: Offer
+    arguments: JsonObject
+    approval: str = ""
+    """The approval's id, once it was asked for."""
+    expires_at: float = 0.0
+    """In seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What came of a round some of whose calls wait."""
+
+    outcomes: Sequence[ToolOutcome]
+    """Of the others."""
+    waiting: Sequence[Waiting]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A run of the loop that waits for approvals."""
+
+    run: str
+    about: bytes
+    """What its door needs to go on with it."""
+    turns: Sequence[Turn]
+    """The rounds before the one that waits."""
+    reply: Reply
+    """What the model said in that one."""
+    held: Held
+    expires_at: float
+    is_fleeting: bool = False
+    """Nothing of it may be at rest."""
+
+
+_UNUSED = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """What the loop came to."""
 
@@ -189,6 +256,12 @@ class Finished:
     """In chat's words."""
     charged_usd: float = 0.0
     """What the hub's calls cost beside the rounds."""
+    waiting: Sequence[Waiting] = ()
+    """Calls of the last round that wait for approval: what was to be said about them follows in another answer."""
+    before: int = 0
+    """How many of the turns an earlier answer has accounted for."""
+    told: frozenset[str] = frozenset()
+    """Ids of the calls whose outcomes an earlier answer has reported."""
 
     @property
     def reply(self) -> Reply:
@@ -196,14 +269,19 @@ class Finished:
         return self.turns[-1].reply
 
     @property
+    def fresh(self) -> Sequence[Turn]:
+        """The rounds of this answer, which no earlier one has accounted for."""
+        return self.turns[self.before :]
+
+    @property
     def outcomes(self) -> Sequence[ToolOutcome]:
-        """Everything that the hub executed, in order."""
-        return [outcome for turn in self.turns for outcome in turn.outcomes]
+        """Everything that the hub executed for this answer, in order."""
+        return [outcome for turn in self.turns for outcome in turn.outcomes if outcome.call.id not in self.told]
 
     @property
     def usage(self) -> JsonObject:
-        """Summed over all rounds."""
-        return reduce(add_usage, (turn.reply.usage for turn in self.turns), {})
+        """Summed over the rounds of this answer."""
+        return reduce(add_usage, (turn.reply.usage for turn in self.fresh), {} if self.fresh else dict(_UNUSED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +307,18 @@ class Prompt:
     """Of the request, for a provider of the same format."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """How a door goes on with a run that waited for approvals."""
+
+    door: str
+    """Who is told when approvals were given (registry.tool_approvals)."""
+    about: Callable[[], bytes]
+    """What it needs for that, kept sealed."""
+    is_fleeting: bool = False
+    """Nothing of it may be at rest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """One judged request that the loop answers."""
@@ -242,6 +332,10 @@ class Ask:
     prompt: Prompt
     max_rounds: int | None = None
     """None: the hub's."""
+    ticket: Ticket | None = None
+    """How its door goes on when approvals were given; None: it cannot, and calls that need them are not made."""
+    parked: Parked | None = None
+    """What it goes on with: nothing of it is pending any more."""
 
     def is_own(self, tool: str) -> bool:
         """Whether calls of a tool are the caller's to execute; without sources, of every tool."""

@@ -56,6 +56,8 @@ class Limits:
     """How many are; the oldest finished ones go first."""
     kept_days: float = 30.0
     """How long responses and conversations are kept."""
+    approval_hours: float = 24.0
+    """How long calls of tools wait for approval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

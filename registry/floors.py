@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from registry.access import matches
 
 Floor = str | tuple[str, ...]
 """`always`, `destructive`, or globs over names of tools."""
+
+Answerer = Literal["caller", "admin"]
+"""Who answers: the principal whose request asked for approvals, or somebody else with `admin:approvals`."""
 
 WORDS = ("always", "destructive")
 MAX_GLOBS = 1000

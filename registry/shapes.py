@@ -63,6 +63,7 @@ class LimitsShape(Shape):
     task_days: PositiveFloat = 30.0
     tasks: PositiveInt = 1_000_000
     kept_days: PositiveFloat = 30.0
+    approval_hours: PositiveFloat = 24.0
 
 
 class HubShape(Shape):

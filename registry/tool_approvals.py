@@ -22,6 +22,7 @@ from sqlmodel import Session, col, delete, func, or_, select, update
 from registry.access import SEPARATOR
 from registry.db import Database
 from registry.errors import ApprovalRefused, Conflict, LimitError, NotFound
+from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.identity import Principal
 from registry.judged import JsonObject
@@ -29,9 +30,6 @@ from registry.models import ToolApproval
 from registry.secrets import Sealer, digest, new_id
 
 logger = logging.getLogger(__name__)
-
-Answerer = Literal["caller", "admin"]
-"""Who answers: the principal whose request asked for approvals, or somebody else with `admin:approvals`."""
 
 State = Literal["pending", "approved", "denied", "used", "expired"]
 

@@ -9,6 +9,7 @@ from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, T
 from llm.ports import Sink
 from llm.spending import spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
+from llm.verdicts import pending
 from llm.wire import chat
 from llm.wire.chat_upstream import message_of
 from registry.judged import JsonObject
@@ -67,7 +68,9 @@ class ChatVoice:
         if not self._request.stream:
             await self._sink.reply(200, self._whole(finished))
             return
-        hub = {"usage": spent(finished)}
+        hub: JsonObject = {"usage": spent(finished)}
+        if finished.waiting:
+            hub["approvals"] = [pending(one) for one in finished.waiting]
         await self._sink.write(self._writer.delta({}, finish_reason=finished.finish_reason, hub=hub))
         if self._request.usage_wanted:
             await self._sink.write(self._writer.usage(finished.usage))
@@ -82,6 +85,8 @@ class ChatVoice:
         if calls:
             message["tool_calls"] = calls
         hub = {**chat.report(finished.outcomes), "usage": spent(finished)}
+        if finished.waiting:
+            hub["approvals"] = [pending(one) for one in finished.waiting]
         return self._writer.answer(message, finish_reason=finished.finish_reason, usage=finished.usage, hub=hub)
 
     async def _write(self, delta: JsonObject, *, hub: JsonObject | None = None) -> None:

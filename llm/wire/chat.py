@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from llm.types import Ask, Prompt, ToolOutcome, ToolSource
+from llm.verdicts import ANSWER, Answer, read_answer
 from llm.wire.sources import read_tools
 from registry import judged
 from registry.errors import InvalidRequest
@@ -40,6 +41,8 @@ class ChatRequest(msgspec.Struct, frozen=True):
     max_rounds: int | None
     talk: JsonObject | None = None
     """The `hub` member for an agent as a model: in which context or task of its the conversation goes on."""
+    answer: Answer | None = None
+    """It goes on with a run that waits for approvals."""
 
 
 def read_request(data: bytes, *, public_url: str) -> ChatRequest:
@@ -69,11 +72,20 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
 
 def read_flag(owner: RawObject, member: str) -> bool:
     """Whether a member is true; raises `InvalidRequest` for what is no boolean."""
+    return bool(_said(owner, member))
+
+
+def is_stored(members: RawObject) -> bool:
+    """Whether what the hub keeps of a request may be at rest; raises `InvalidRequest`."""
+    return _said(members, "store") is not False
+
+
+def _said(owner: RawObject, member: str) -> bool | None:
     raw = owner.get(member)
     value = None if raw is None else judged.decode(raw)
     if value is not None and not isinstance(value, bool):
         raise InvalidRequest(f"{member} must be true or false", member=member)
-    return bool(value)
+    return value
 
 
 _USAGE_ONLY = frozenset({"include_usage"})
@@ -95,15 +107,15 @@ def read_hub(raw: msgspec.Raw | None) -> JsonObject:
     asked = None if raw is None else judged.decode(raw)
     if asked is None:
         return {"max_rounds": None}
-    if not isinstance(asked, dict) or not asked.keys() <= {"max_rounds", *_TALK}:
-        raise InvalidRequest("hub may hold max_rounds, context_id and task_id", member="hub")
+    if not isinstance(asked, dict) or not asked.keys() <= {"max_rounds", *_TALK, *ANSWER}:
+        raise InvalidRequest("hub may hold max_rounds, context_id, task_id and approval_id", member="hub")
     rounds = asked.get("max_rounds")
     if rounds is not None and (type(rounds) is not int or not 1 <= rounds <= MAX_ROUNDS):
         raise InvalidRequest(f"max_rounds of hub must be 1 to {MAX_ROUNDS}", member="hub")
     talk = {name: value for name, value in asked.items() if name in _TALK and value is not None}
     if not all(isinstance(value, str) for value in talk.values()):
         raise InvalidRequest("context_id and task_id of hub must be strings", member="hub")
-    return {"max_rounds": rounds, "talk": talk or None}
+    return {"max_rounds": rounds, "talk": talk or None, "answer": read_answer(asked)}
 
 
 def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool, agent: bool = False) -> bytes:

@@ -9,6 +9,7 @@ import re
 
 import msgspec
 
+from llm.demands import read_demand
 from llm.types import ToolSource
 from registry import judged
 from registry.entries import Headers
@@ -69,7 +70,7 @@ def read_source(tool: RawObject, public_url: str) -> ToolSource:
     if not url:
         raise InvalidRequest("a tool of type mcp needs server_url, for example 'hub/mcp/github'", member="tools")
     label = judged.read_string(tool, "server_label")
-    _check_approval(tool, url)
+    approval = read_demand(tool.get("require_approval"), url)
     allowed, read_only = _allowed(tool.get("allowed_tools"), url)
     foreign = _sent_along(tool, url) if is_elsewhere(url, public_url) else None
     for member in FOR_OTHERS if foreign is None else ():
@@ -82,7 +83,9 @@ def read_source(tool: RawObject, public_url: str) -> ToolSource:
     if "connector_id" in tool:
         raise InvalidRequest(f"connector_id of tool source {url!r} is not supported here", member="tools")
     name = None if foreign is not None else source_name(url, public_url)
-    return ToolSource(url=url, name=name, allowed=allowed, read_only=read_only, label=label, foreign=foreign)
+    return ToolSource(
+        url=url, name=name, allowed=allowed, read_only=read_only, label=label, foreign=foreign, approval=approval
+    )
 
 
 def read_agent(tool: RawObject) -> ToolSource:
@@ -94,17 +97,9 @@ def read_agent(tool: RawObject) -> ToolSource:
     for member in NOT_OF_AGENTS:
         if member in tool:
             raise InvalidRequest(f"{member} does not belong to tool source {url!r}, which is one agent", member="tools")
-    _check_approval(tool, url)
-    return ToolSource(url=url, name=AGENTS, allowed=(name,), label=judged.read_string(tool, "server_label"))
-
-
-def _check_approval(tool: RawObject, url: str) -> None:
-    approval = None if "require_approval" not in tool else judged.decode(tool["require_approval"])
-    if approval not in (None, "never"):
-        raise InvalidRequest(
-            f"require_approval of tool source {url!r} must be 'never' or absent: approvals are not supported here yet",
-            member="tools",
-        )
+    label = judged.read_string(tool, "server_label")
+    approval = read_demand(tool.get("require_approval"), url)
+    return ToolSource(url=url, name=AGENTS, allowed=(name,), label=label, approval=approval)
 
 
 def is_elsewhere(url: str, public_url: str) -> bool:

@@ -19,6 +19,7 @@ from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}}
+HINTS = {"look": t.ToolAnnotations(read_only_hint=True), "add": t.ToolAnnotations(destructive_hint=False)}
 REGION = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
 
 
@@ -42,7 +43,15 @@ def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "tell", 
     async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
         schemas = {"region": REGION}
         return t.ListToolsResult(
-            tools=[t.Tool(name=name, description=f"{name} it", input_schema=schemas.get(name, TEXT)) for name in tools]
+            tools=[
+                t.Tool(
+                    name=name,
+                    description=f"{name} it",
+                    input_schema=schemas.get(name, TEXT),
+                    annotations=HINTS.get(name),
+                )
+                for name in tools
+            ]
         )
 
     async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> t.CallToolResult:

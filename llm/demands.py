@@ -1,0 +1,150 @@
+"""Which calls of a request wait for approval: what its sources demand, and the floors of servers and keys. Pure.
+
+A source's own demand is answered by the caller; a floor by somebody else, whatever the source says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from llm.types import Demand, Filter, Listing, Offer, OfferedTool, ToolSource
+from registry import judged
+from registry.access import MAX_GRANT_CHARS, SEPARATOR, matches
+from registry.entries import Server
+from registry.errors import InvalidRequest
+from registry.floors import Answerer, demands
+from registry.identity import Principal
+from registry.judged import JsonObject
+from registry.secrets import digest
+from registry.tool_approvals import Deed
+
+MAX_NAMES = 1000
+"""Of one list."""
+
+
+def read_demand(raw: msgspec.Raw | None, url: str) -> Demand | None:
+    """Read `require_approval` of a source: `always`, `never`, or which tools always or never need it; None: unsaid.
+
+    Raises:
+        InvalidRequest: it is none of these.
+    """
+    said = None if raw is None else judged.decode(raw)
+    if said is None:
+        return None
+    if said in ("always", "never"):
+        return Demand(otherwise=said == "always")
+    if not isinstance(said, dict) or not said or not said.keys() <= {"always", "never"}:
+        text = "'always', 'never', or an object of these with tool_names each"
+        raise InvalidRequest(f"require_approval of tool source {url!r} must be {text}", member="tools")
+    always, never = (_filter(said.get(word), url) for word in ("always", "never"))
+    return Demand(always, never, otherwise=True if never is not None else None)
+
+
+def _filter(said: object, url: str) -> Filter | None:
+    if said is None:
+        return None
+    names = said.get("tool_names") if isinstance(said, dict) else None
+    reads = said.get("read_only") if isinstance(said, dict) else None
+    is_list = isinstance(names, list) and all(isinstance(name, str) and len(name) <= MAX_GRANT_CHARS for name in names)
+    if (
+        not isinstance(said, dict)
+        or not said
+        or not said.keys() <= {"tool_names", "read_only"}
+        or not (names is None or is_list)
+        or not (reads is None or isinstance(reads, bool))
+        or len(names or ()) > MAX_NAMES
+    ):
+        text = f"objects with tool_names, at most {MAX_NAMES} of {MAX_GRANT_CHARS} characters, and read_only"
+        raise InvalidRequest(
+            f"always and never in require_approval of tool source {url!r} must be {text}", member="tools"
+        )
+    return Filter(None if names is None else tuple(names), reads)
+
+
+def _fits(found: Filter | None, tool: OfferedTool) -> bool:
+    if found is None:
+        return False
+    if found.read_only is not None and found.read_only != _is_read_only(tool):
+        return False
+    names = (tool.name, tool.exposed)
+    return found.names is None or any(matches(glob, name) for glob in found.names for name in names)
+
+
+def is_demanded(demand: Demand | None, tool: OfferedTool, *, unsaid: bool) -> bool:
+    """Whether a source demands approval of a tool's calls; `unsaid`: what holds where it does not say."""
+    if demand is None:
+        return unsaid
+    if _fits(demand.always, tool):
+        return True
+    if _fits(demand.never, tool):
+        return False
+    return unsaid if demand.otherwise is None else demand.otherwise
+
+
+def _is_read_only(tool: OfferedTool) -> bool:
+    return tool.annotations.get("readOnlyHint") is True
+
+
+def is_destructive(tool: OfferedTool) -> bool:
+    """Whether a tool may destroy: it says so, or says neither this nor that it only reads (MCP, ToolAnnotations)."""
+    said = tool.annotations.get("destructiveHint")
+    return said if isinstance(said, bool) else not _is_read_only(tool)
+
+
+class Rules:
+    """The rules for one request of a principal."""
+
+    def __init__(
+        self, servers: Callable[[], Mapping[str, Server]], principal: Principal, listings: Sequence[Listing]
+    ) -> None:
+        self._servers = servers
+        self._principal = principal
+        self._listings = listings
+        self._elsewhere = {
+            offer.tool.exposed: one.source.url
+            for one in listings
+            if one.source.foreign is not None
+            for offer in one.offers
+        }
+        """Addresses of servers that the request brought along, by the names of their tools."""
+
+    def over(self, *, unsaid: bool) -> list[Listing]:
+        """The listings, each tool with who has to approve its calls."""
+        return [
+            replace(one, offers=[self._over(offer, one.source, unsaid=unsaid) for offer in one.offers])
+            for one in self._listings
+        ]
+
+    def _over(self, offer: Offer, source: ToolSource, *, unsaid: bool) -> Offer:
+        answerer: Answerer | None = None
+        if self._is_floored(offer.tool):
+            answerer = "admin"
+        elif is_demanded(source.approval, offer.tool, unsaid=unsaid):
+            answerer = "caller"
+        return offer if answerer is None else replace(offer, answerer=answerer)
+
+    def _is_floored(self, tool: OfferedTool) -> bool:
+        server = self._servers().get(tool.server)
+        of_server = None if server is None else server.require_approval
+        whole = f"{tool.server}{SEPARATOR}{tool.name}"
+        destroys = is_destructive(tool)
+        return demands(of_server, tool.name, destructive=destroys) or demands(
+            self._principal.require_approval, whole, destructive=destroys
+        )
+
+    def deed(self, tool: OfferedTool, arguments: JsonObject) -> Deed:
+        """A call as it is approved: under the rules and the description of this moment."""
+        server = self._servers().get(tool.server)
+        policy = [
+            None if server is None else server.require_approval,
+            self._principal.require_approval,
+            tool.description,
+            tool.input_schema,
+            tool.annotations,
+            self._elsewhere.get(tool.exposed),
+        ]
+        version = digest(msgspec.json.encode(policy, order="sorted"))
+        return Deed(server=tool.server, tool=tool.name, arguments=arguments, policy=version)

@@ -1,0 +1,99 @@
+"""Runs of the loop that wait for approvals: put down sealed, and taken up once.
+
+What a request may leave nowhere at rest (`store: false`) is kept in memory; what is asked of its approvers is sealed at rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llm.fleeting import Fleeting
+from llm.storing import read_run, written_run
+from llm.types import Finished, Held, Parked, Ticket
+from registry.errors import ApprovalRefused
+from registry.identity import Principal
+from registry.kept import Kept
+from registry.secrets import new_id
+from registry.tool_approvals import Approval, Deed, Run, ToolApprovals, Wanted
+
+_KIND, _ANSWER = "parked", "continued"
+
+ANSWER_S = 3600.0
+"""How long an answer is kept at least, where its approvals expire earlier."""
+
+
+class Parking:
+    """All waiting runs. One for a process."""
+
+    def __init__(self, approvals: ToolApprovals, kept: Kept, *, hours: float) -> None:
+        """`hours` is how long approvals are waited for."""
+        self.approvals = approvals
+        self._kept = kept
+        self._fleeting = Fleeting()
+        self._seconds = hours * 3600
+
+    async def park(self, finished: Finished, deeds: Sequence[Deed], principal: Principal, ticket: Ticket) -> Finished:
+        """Put a run down that ended with `waiting`, whose calls come to `deeds`; they are asked approval for.
+
+        Raises:
+            LimitError: too much of the principal waits.
+        """
+        run = Run(new_id("run"), ticket.door, principal, time.time() + self._seconds)
+        wanted = [
+            Wanted(deed, one.offer.answerer or "admin") for deed, one in zip(deeds, finished.waiting, strict=True)
+        ]
+        asked = await self.approvals.ask(run, wanted)
+        waiting = [
+            replace(one, approval=approval.id, expires_at=approval.expires_at)
+            for one, approval in zip(finished.waiting, asked, strict=True)
+        ]
+        last = finished.turns[-1]
+        parked = Parked(
+            run=run.id,
+            about=ticket.about(),
+            turns=finished.turns[:-1],
+            reply=last.reply,
+            held=Held(last.outcomes, waiting),
+            expires_at=run.expires_at,
+            is_fleeting=ticket.is_fleeting,
+        )
+        store = self._fleeting if ticket.is_fleeting else self._kept
+        await store.put(_KIND, run.id, principal, written_run(parked), expires_at=run.expires_at)
+        return replace(finished, waiting=waiting)
+
+    async def look(self, run: str, principal: Principal) -> Parked | None:
+        """A run that waits; None: it does not, or is another's."""
+        found = await self._fleeting.get(_KIND, run, principal) or await self._kept.get(_KIND, run, principal)
+        return None if found is None else read_run(found)
+
+    async def take(self, run: str, principal: Principal) -> Parked | None:
+        """Take a run up: of all who try, one gets it."""
+        found = await self._fleeting.take(_KIND, run, principal) or await self._kept.take(_KIND, run, principal)
+        return None if found is None else read_run(found)
+
+    async def keep_answer(self, parked: Parked, principal: Principal, answer: bytes) -> None:
+        """Keep what a run came to for its caller."""
+        store = self._fleeting if parked.is_fleeting else self._kept
+        expires_at = max(parked.expires_at, time.time() + ANSWER_S)
+        await store.put(_ANSWER, parked.run, principal, answer, expires_at=expires_at)
+
+    async def answer(self, run: str, principal: Principal) -> bytes | None:
+        """What a run came to; None: nothing was kept."""
+        return await self._fleeting.get(_ANSWER, run, principal) or await self._kept.get(_ANSWER, run, principal)
+
+    async def still(self, parked: Parked) -> list[Approval]:
+        """The approvals of a run that nobody has answered."""
+        return [one for one in await self.approvals.of_run(parked.run) if one.state == "pending"]
+
+    async def admit(self, approval: str, deed: Deed, principal: Principal) -> None:
+        """Let a call be made, once.
+
+        Raises:
+            ApprovalRefused: it was denied, or approved otherwise; the text is for the model.
+        """
+        found = await self.approvals.find(approval)
+        if found.state == "denied":
+            raise ApprovalRefused(f"This call was denied{f': {found.reason}' if found.reason else '.'}")
+        await self.approvals.use(approval, deed, principal)
