@@ -140,7 +140,7 @@ class Chat:
             return
         model = self._loop.find(request.model)
         if model.cache_s is None or request.sources:
-            await self._answer(request, model, caller, sink)
+            await self._answer(request, body, model, caller, sink=sink)
             return
         await self._loop.cache.answer(
             "chat",
@@ -148,10 +148,10 @@ class Chat:
             model=model,
             caller=caller,
             sink=sink,
-            answer=lambda to: self._answer(request, model, caller, to),
+            answer=lambda to: self._answer(request, body, model, caller, sink=to),
         )
 
-    async def _answer(self, request: ChatRequest, model: Model, caller: Caller, sink: Sink) -> None:
+    async def _answer(self, request: ChatRequest, body: bytes, model: Model, caller: Caller, *, sink: Sink) -> None:
         if not request.sources and self._loop.speaks(model, "chat"):
             await self._pass(request, model, caller, sink)
             return
