@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
+from llm.spending import spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.wire.response_events import Composer, usage_of
 from llm.wire.response_tools import Labels
@@ -80,7 +81,8 @@ class ResponsesVoice:
 
     async def finish(self, finished: Finished) -> None:
         """The response is complete."""
-        events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage)))
+        hub = {"usage": spent(finished)}
+        events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage), hub=hub))
         await self._outlet.end(self._composer.response(), events)
 
     async def fail(self, error: HubError, *, request_id: str) -> None:

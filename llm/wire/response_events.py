@@ -189,8 +189,8 @@ class Composer:
         yield self._of(one, f"response.mcp_call.{how}")
         yield self._done(one)
 
-    def end(self, finish_reason: str, *, usage: JsonObject | None) -> Iterator[bytes]:
-        """The answer is complete, or as complete as it will be; `finish_reason` is chat's."""
+    def end(self, finish_reason: str, *, usage: JsonObject | None, hub: JsonObject) -> Iterator[bytes]:
+        """The answer is complete, or as complete as it will be; `finish_reason` is chat's, `hub` what the hub says beside."""
         reason = _INCOMPLETE.get(finish_reason)
         status = "incomplete" if reason else "completed"
         if self._said is not None and "status" in self._said.item and reason:
@@ -204,7 +204,7 @@ class Composer:
                 yield self._done(one)
         self._calls = {}
         details = {"reason": reason} if reason else None
-        yield self._ended(status, incomplete_details=details, usage=usage)
+        yield self._ended(status, incomplete_details=details, usage=usage, hub=hub)
 
     def stop(self, status: Literal["failed", "cancelled"], *, error: JsonObject | None = None) -> bytes:
         """The answer ends where it is."""

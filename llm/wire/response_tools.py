@@ -32,8 +32,8 @@ class Labels:
         }
 
     def shown(self, offer: Offer) -> str:
-        """A tool's name under its label."""
-        return self._shown[offer.tool.exposed]
+        """A tool's name under its label; one of the loop's own is in no listing and has one name."""
+        return self._shown.get(offer.tool.exposed, offer.tool.exposed)
 
     def exposed(self, label: str, name: str) -> str:
         """The name that models know for a tool; of one that is not offered any more, the one it was called by."""

@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from llm import toolbox
 from tests.conftest import OpenHub
 from tests.doors.responses_desk import SOURCE, WEATHER, client, kinds, open_desk, output, streamed
 from tests.peers.openai_upstream import Turn, chunk, sse
@@ -46,6 +47,7 @@ async def test_the_whole_answer_says_the_same_as_the_stream(hub: OpenHub) -> Non
             for item in one["output"]:
                 del item["id"]
             one["output"][-1]["content"][0]["text"] = one["output"][-1]["content"][0]["text"].strip()
+        assert whole["hub"]["usage"]["rounds"][0]["output_tokens"] == 4
         different = {name for name in whole if whole[name] != last[name]}
         assert different <= {"id", "created_at", "completed_at"}
 
@@ -114,6 +116,18 @@ async def test_a_tool_that_fails_is_a_call_that_failed_and_the_model_goes_on(hub
         call = output(events)[1]
         assert (call["status"], call["output"], call["error"]["type"]) == ("failed", None, "mcp_tool_execution_error")
         assert "secret path" not in str(events)
+
+
+async def test_tools_of_the_loops_own_are_calls_like_others(hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolbox, "MANY_TOOLS", 1)
+    turns = (Turn(calls=(("hub__search_tools", '{"query":"echo"}'),)), Turn("done"), Turn("more"))
+    async with open_desk(hub, *turns) as desk:
+        events = await streamed(desk, input="hi", tools=[SOURCE])
+        call = output(events)[1]
+        assert (call["server_label"], call["name"], call["status"]) == ("hub", "hub__search_tools", "completed")
+        name = events[-1]["response"]["id"]
+        await desk.sdk.responses.create(model="m", previous_response_id=name, input="hi", tools=[SOURCE])
+        assert desk.messages()[1]["tool_calls"][0]["function"]["name"] == "hub__search_tools"
 
 
 async def test_a_stream_that_is_cut_fails_once_and_keeps_what_was_said(hub: OpenHub) -> None:
