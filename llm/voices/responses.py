@@ -10,7 +10,7 @@ from llm.spending import spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.wire.response_events import Composer, usage_of
 from llm.wire.response_tools import Labels
-from registry.errors import HubError, LimitError, UpstreamLimited, UpstreamRejected
+from registry.errors import ContentFiltered, ContextTooLong, HubError, LimitError, UpstreamLimited, UpstreamRejected
 from registry.judged import JsonObject
 
 
@@ -96,5 +96,7 @@ class ResponsesVoice:
 
 def _failure(error: HubError, request_id: str) -> JsonObject:
     code = "rate_limit_exceeded" if isinstance(error, LimitError | UpstreamLimited) else "server_error"
+    if isinstance(error, ContextTooLong | ContentFiltered):  # OpenAI has no other codes for them here
+        code = "invalid_prompt"
     rejected = isinstance(error, UpstreamRejected)
     return {"code": code, "message": error.text if rejected else f"{error.text} (request {request_id})"}

@@ -140,6 +140,17 @@ async def test_a_stream_that_is_cut_fails_once_and_keeps_what_was_said(hub: Open
         assert (await desk.sdk.responses.retrieve(response["id"])).status == "failed"
 
 
+async def test_a_conversation_that_grows_too_long_by_its_tools_fails_as_a_prompt_that_cannot_be_answered(
+    hub: OpenHub,
+) -> None:
+    too_long = Turn(status=400, error=b'{"error":{"message":"maximum context length is 8","code":"x"}}')
+    async with open_desk(hub, Turn(calls=(("peer__echo", '{"text":"a"}'),)), too_long) as desk:
+        events = await streamed(desk, input="hi", tools=[SOURCE])
+        error = events[-1]["response"]["error"]
+        assert (kinds(events)[-1], error["code"]) == ("failed", "invalid_prompt")
+        assert "maximum context length is 8" in error["message"]
+
+
 async def test_a_model_that_refuses_before_it_begins_is_an_http_error(hub: OpenHub) -> None:
     async with open_desk(hub, Turn(status=429, error=b"{}", headers={"retry-after": "7"})) as desk:
         for stream in (True, False):
