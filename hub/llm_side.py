@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.as_models import PROVIDER
 from hub import errors
@@ -13,7 +14,7 @@ from llm import router
 from llm.call import Models
 from llm.continuing import Continuing, Failure
 from llm.deployments import Deployments
-from llm.known_prices import KnownPrices
+from llm.known_prices import SHIPPED, KnownPrices
 from llm.messages import Messages
 from llm.owned import OwnedIds
 from llm.parking import Parking
@@ -83,7 +84,7 @@ def llm_side(
         OFFLINE: Offline(),
         PROVIDER: agents.as_models,
     }
-    prices = KnownPrices()
+    prices = KnownPrices(Path(ground.hub.prices) if ground.hub.prices else SHIPPED)
     models = Models(
         ground.gate,
         providers=providers,

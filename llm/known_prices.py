@@ -7,6 +7,7 @@ is kept as numbers.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import OrderedDict
@@ -20,6 +21,8 @@ import msgspec
 from llm.providers.table import TABLE
 from registry.entries import Model
 from registry.prices import Price
+
+logger = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).with_name("known_prices.json")
 
@@ -111,7 +114,11 @@ class KnownPrices:
         return found[1]
 
     def _read(self, where: str, model: str) -> Price | None:
-        providers = {provider.id: provider for provider in _table.decode(self._file.read_bytes())}
+        try:
+            providers = {provider.id: provider for provider in read_table(self._file.read_bytes())}
+        except (OSError, ValueError) as error:
+            logger.warning("prices cannot be read, costs are not known", extra={"reason": str(error)})
+            return None
         provider = _provider(providers, where)
         if provider is None:
             return None
@@ -122,6 +129,11 @@ class KnownPrices:
                     if _matches(clause, name):
                         return _price(_now(prices, now))
         return None
+
+
+def read_table(data: bytes) -> list[_Provider]:
+    """Read a table; raises `ValueError` for anything else."""
+    return _table.decode(data)
 
 
 def _provider(providers: Mapping[str, _Provider], where: str) -> _Provider | None:

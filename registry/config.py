@@ -77,6 +77,8 @@ class HubSettings:
     trusted_proxies: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    prices: str | None = None
+    """A file of prices that `hubbub prices update` wrote; None: those that ship with the hub."""
     limits: Limits = Limits()
 
 
@@ -172,10 +174,13 @@ class _Reading:
         self._check_providers(shape)
         self._check_fallbacks(shape)
         self._check_secrets(shape)
+        settings = _settings(shape.hub)
+        if settings.prices is not None:
+            settings = replace(settings, prices=self._beside(("hub", "prices"), settings.prices))
         if shape.hub.valkey is not None:
             self.notice(("hub", "valkey"), "is not used by this version")
         return Declared(
-            hub=_settings(shape.hub),
+            hub=settings,
             agents={name: self._entry("agents", name, agent) for name, agent in shape.agents.items()},
             servers={
                 name: self._entry("mcpServers", name, server)
@@ -187,6 +192,15 @@ class _Reading:
             keys=tuple(self._key_specs(shape)),
             notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
         )
+
+    def _beside(self, path: Path, name: str) -> str:
+        """The path of a file that is named from this one's directory, and that can be read."""
+        try:
+            self._read_file(name)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+            self.fault(path, f"cannot be read: {reason}")
+        return str(PurePath(self.source.file).parent / name)
 
     def _check_names(self, value: JsonObject) -> None:
         names = {section: found if isinstance(found, dict) else {} for section, found in value.items()}

@@ -80,6 +80,7 @@ class HubShape(Shape):
     trusted_proxies: list[Network] = []
     allowed_origins: list[Origin] = []
     secret_keys: list[SecretText] = []
+    prices: Text | None = None
     limits: LimitsShape = LimitsShape()
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "models": ("hub.cli.lists", "List models."),
     "tools": ("hub.cli.lists", "List tools."),
     "toolsets": ("hub.cli.lists", "List toolsets."),
+    "prices": ("hub.cli.prices", "Fetch what models cost now."),
     "import": ("hub.cli.imports", "Turn mcp.json or LiteLLM's config.yaml into hub.yaml."),
     "migrate": ("hub.cli.migrate", "Bring the database's schema to head."),
 }
