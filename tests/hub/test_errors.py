@@ -27,6 +27,34 @@ def test_an_unknown_model_is_named_in_openais_form() -> None:
     assert "req_1" in body["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
+def test_every_error_class_has_a_type_of_anthropics(kind: type[HubError]) -> None:
+    error = kind.__new__(kind)
+    Exception.__init__(error, "what went wrong")
+    error.__dict__ |= {"status": 400, "detail": {"type": "billing_error", "message": "theirs"}, "message": "an agent's"}
+    body = table.anthropic(error, "req_1")
+    assert (body["type"], body["request_id"]) == ("error", "req_1")
+    assert body["error"]["message"]
+    assert body["error"]["type"] in {"api_error", *table._ANTHROPIC.values()}
+    expected = "billing_error" if isinstance(error, errors.UpstreamRejected) else None
+    assert expected in (None, body["error"]["type"])
+
+
+def test_types_of_anthropics_follow_the_status() -> None:
+    kinds = {
+        "authentication_error": errors.Unauthenticated(),
+        "not_found_error": errors.NotFound("model", "m"),
+        "rate_limit_error": errors.RateLimited(1),
+        "request_too_large": errors.TooLarge(5),
+        "timeout_error": errors.UpstreamTimeout("m", "slow"),
+        "overloaded_error": errors.Overloaded("later"),
+        "api_error": errors.UpstreamUnavailable("m", "down"),
+        "invalid_request_error": errors.InvalidRequest("bad"),
+    }
+    for kind, error in kinds.items():
+        assert table.anthropic(error, "r")["error"] == {"type": kind, "message": error.text}
+
+
 def test_a_missing_task_and_a_missing_agent_differ_only_in_reason() -> None:
     task = table.a2a(errors.NotFound("task", "t1"), "req_1")
     assert task["code"] == -32001

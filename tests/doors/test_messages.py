@@ -1,0 +1,110 @@
+"""Anthropic's door of a whole hub: keys, paths, errors, a real MCP server behind the tools."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+
+from tests.peers.anthropic_upstream import KEY, Said, anthropic_upstream
+
+ASK: list[Any] = [{"role": "user", "content": "What is the current time in Europe/Berlin?"}]
+OFFLINE = "models:\n  offline: {provider: offline}\n"
+CLOCK = f"{OFFLINE}mcpServers:\n  clock: {{command: {sys.executable}, args: [-m, mcp_server_time]}}\n"
+
+
+def client(url: str, secret: str, **members: Any) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(
+        base_url=url, max_retries=0, timeout=30, _strict_response_validation=True, **(members or {"api_key": secret})
+    )
+
+
+@pytest.mark.parametrize("headers", ["x-api-key", "authorization"])
+@pytest.mark.parametrize("path", ["/messages", "/v1/messages", "/v1/messages?beta=true"])
+async def test_every_way_of_claude_code_leads_in(hub: Callable[..., Any], path: str, headers: str) -> None:
+    async with hub(OFFLINE) as running:
+        secret = await running.key("model:*")
+        sent = {headers: secret if headers == "x-api-key" else f"Bearer {secret}", "anthropic-version": "2023-06-01"}
+        async with httpx.AsyncClient(base_url=running.url, headers=sent, trust_env=False) as http:
+            body = {"model": "offline", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}
+            answer = await http.post(path, json=body)
+        assert answer.status_code == 200
+        assert answer.headers["request-id"] == answer.headers["x-request-id"]
+        assert "hello" in answer.json()["content"][0]["text"]
+
+
+async def test_tool_of_a_real_mcp_server_is_run_for_a_stream(hub: Callable[..., Any]) -> None:
+    async with hub(CLOCK) as running:
+        await running.services.sync.refresh("clock")
+        async with (
+            client(running.url, await running.key("model:offline", "tool:clock__*")) as sdk,
+            sdk.beta.messages.stream(
+                model="offline",
+                max_tokens=100,
+                messages=ASK,
+                mcp_servers=[{"type": "url", "url": f"{running.url}/mcp/clock", "name": "clock"}],
+                tools=[{"type": "mcp_toolset", "mcp_server_name": "clock"}],
+                betas=["mcp-client-2025-11-20"],
+            ) as stream,
+        ):
+            answer = await stream.get_final_message()
+        use, result, text = answer.content
+        assert (use.type, use.server_name, use.input) == ("mcp_tool_use", "clock", {"timezone": "Europe/Berlin"})
+        assert (result.type, result.is_error, result.tool_use_id) == ("mcp_tool_result", False, use.id)
+        assert "Europe/Berlin" in text.text
+
+
+async def test_errors_have_anthropics_form(hub: Callable[..., Any]) -> None:
+    async with hub(OFFLINE) as running:
+        secret = await running.key("model:other")
+        async with client(running.url, "sk-wrong") as sdk:
+            with pytest.raises(anthropic.AuthenticationError) as wrong_key:
+                await sdk.messages.create(model="offline", max_tokens=9, messages=ASK)
+        assert wrong_key.value.type == "authentication_error"
+        async with client(running.url, secret) as sdk:
+            with pytest.raises(anthropic.NotFoundError) as forbidden:
+                await sdk.messages.create(model="offline", max_tokens=9, messages=ASK)
+        assert forbidden.value.type == "not_found_error"
+        assert forbidden.value.request_id == forbidden.value.body["request_id"]  # type: ignore[index]
+        async with running.http(secret) as http:
+            assert (await http.get("/v1/messages")).status_code == 405
+            answer = await http.post("/v1/messages", content=b"{", headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_silent_stream_is_pinged(hub: Callable[..., Any]) -> None:
+    going_on = asyncio.Event()
+    async with anthropic_upstream(Said("one two", hold_last=going_on)) as upstream:
+        yaml = f"models:\n  claude: {{provider: anthropic, base_url: '{upstream.url}', api_key: {KEY}}}\n"
+        body = {"model": "claude", "max_tokens": 9, "messages": ASK, "stream": True}
+        pings = 0
+        async with (
+            asyncio.timeout(30),
+            hub(yaml, setting="limits: {keep_alive_s: 0.05}") as running,
+            running.http(await running.key("model:claude")) as http,
+            http.stream("POST", "/v1/messages", json=body) as answer,
+        ):
+            async for line in answer.aiter_lines():
+                pings += line == 'data: {"type":"ping"}'
+                if pings == 3:  # one is the upstream's
+                    going_on.set()
+                if line.startswith("data: ") and json.loads(line[6:])["type"] == "message_stop":
+                    break
+        assert pings >= 3
+
+
+async def test_what_the_provider_counted_is_recorded_for_the_key(hub: Callable[..., Any]) -> None:
+    async with anthropic_upstream(Said("hi")) as upstream:
+        yaml = f"models:\n  claude: {{provider: anthropic, base_url: '{upstream.url}/v1', api_key: {KEY}}}\n"
+        async with hub(yaml) as running, client(running.url, await running.key("model:claude")) as sdk:
+            await sdk.messages.create(model="claude", max_tokens=9, messages=ASK)
+            await sdk.messages.count_tokens(model="claude", messages=ASK)
+            one, counted = [permit.usage for permit in running.gate.permits if permit.kind == "model"]
+        assert (one.input_tokens, one.output_tokens, one.estimated) == (10, 7, False)
+        assert (counted.input_tokens, counted.output_tokens, counted.estimated) == (0, 0, False)
