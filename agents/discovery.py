@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from agents import cards, signing
+from agents import cards, own_cards, signing
 from agents.cards import Card
 from agents.publishing import Published as Published  # what `Found` holds is named here too
 from agents.publishing import Publisher
-from agents.speech import SPEECHES, Speech
+from agents.speech import CANONICAL, SPEECHES, Speech
 from registry import judged
 from registry.approvals import Approvals
 from registry.egress.http import Egress, Incoming, Outgoing
@@ -287,6 +287,8 @@ class Discovery:
 
     async def _ask(self, permit: Permit, entry: Agent, old: Found | None) -> Found:
         """Ask the known places of a card, the one that had it last time first."""
+        if entry.own is not None:
+            return await self._made_here(entry, old)
         places = card_urls(entry)
         for url in sorted(places, key=lambda place: old is None or place != old.source):
             headers = [*entry.headers, ("accept", "application/json")]
@@ -307,6 +309,14 @@ class Discovery:
             raise CardRefused(entry.name, "it offers no agent card, and the operator pinned its keys")
         routes = _routes(entry, Card({}, {}, is_silent=True))
         return Found(entry=entry, routes=routes, card=None, expires=self._clock() + MIN_AGE_S)
+
+    async def _made_here(self, entry: Agent, old: Found | None) -> Found:
+        """What is known of an agent that runs here: its configuration says all of it."""
+        assert entry.own is not None, "it is made here"
+        card = own_cards.card_of(entry, entry.own)
+        published = await asyncio.to_thread(self._publisher.publish, entry, card, old.card if old is not None else None)
+        routes = {CANONICAL: Route("", (), speech=CANONICAL)}
+        return Found(entry=entry, routes=routes, card=published, expires=self._clock() + MAX_AGE_S)
 
     async def _keep(self, entry: Agent, card: Card, incoming: Incoming, old: Found | None) -> Found:
         """Verify a card, compare it with the approved one, and make the hub's own of it."""

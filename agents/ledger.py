@@ -215,6 +215,12 @@ class Ledger:
         known = self._tasks.get((agent, task_id))
         return known.state if known is not None else None
 
+    async def owner(self, agent: str, task_id: str) -> str | None:
+        """The id of the principal whose a task is; None: there is no such task."""
+        await self.know(agent, task_id)
+        known = self._tasks.get((agent, task_id))
+        return known.owner if known is not None else None
+
     def context(self, agent: str, task_id: str) -> str | None:
         """The context of a task that was checked or recorded; None when it is not remembered."""
         known = self._tasks.get((agent, task_id))

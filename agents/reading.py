@@ -15,8 +15,8 @@ from agents.answers import Sighting
 from agents.ledger import Ledger
 from agents.push import Push
 from agents.shown import Shown
-from agents.speech import SPEECHES, Speech
-from agents.upstream import CANONICAL, Upstream, event_of
+from agents.speech import CANONICAL, SPEECHES, Speech
+from agents.upstream import Upstream, event_of
 from registry import judged
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamInvalid

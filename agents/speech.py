@@ -52,6 +52,9 @@ class Speech(NamedTuple):
 OLD_JSONRPC: Final = Speech("JSONRPC", "0.3")
 """The one speech whose objects say their `kind`."""
 
+CANONICAL: Final = Speech("HTTP+JSON", "1.0")
+"""How what is canonical is written: by agents that are made here too."""
+
 SPEECHES: Final = (
     Speech("JSONRPC", "1.0"),
     Speech("HTTP+JSON", "1.0"),

@@ -19,9 +19,9 @@ from agents.ledger import Ledger
 from agents.push import Push
 from agents.reading import Kept, Reading, Readings
 from agents.shown import Shown, last_state, look, look_at_all
-from agents.speech import Speech
-from agents.upstream import CANONICAL, Upstream
+from agents.speech import CANONICAL, Speech
 from agents.upstream import Events as Source
+from agents.upstream import Upstream
 from registry import judged
 from registry.entries import Agent
 from registry.errors import AgentFault, HubError, NotSupported, UpstreamError, UpstreamInvalid

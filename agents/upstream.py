@@ -7,9 +7,9 @@ Knows no door. An error that the agent itself answered is an `AgentFault`; whate
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -17,10 +17,11 @@ from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.answers import Sighting
 from agents.contexts import STREAM_REFUSALS, Alias, Contexts
 from agents.discovery import Route
+from agents.gathering import GATHER_S, Gathering
 from agents.ledger import Ledger
 from agents.quirks import Quirks
 from agents.records import Untranslatable
-from agents.speech import STREAMING, Ask, Operation, Speech
+from agents.speech import CANONICAL, STREAMING, Ask, Operation, Speech
 from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Incoming, Outgoing
@@ -46,12 +47,6 @@ JSONRPC_ID = 1
 EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a stream of events begins, whatever its Content-Type says."""
 
-GATHER_S = 0.01
-"""How long what comes of fast streams is gathered: it is kept in one commit and shown in one write, like what comes together.
-
-A stream is fast that says the next thing sooner. No event of any other waits. Screens show a new picture every 17 ms.
-"""
-
 GATHERED_BYTES = 16 * 1024
 """Pieces that are larger than this are not waited with: large artifacts go on as fast as they come."""
 
@@ -59,8 +54,6 @@ LF, CR = b"\n\r"
 """As numbers, which are found in bytes in a seventh of the time."""
 
 OLD_REST = Speech("HTTP+JSON", "0.3")
-CANONICAL = Speech("HTTP+JSON", "1.0")
-"""How events are written that are canonical already."""
 
 
 class Heard(NamedTuple):
@@ -83,40 +76,21 @@ class Events(NamedTuple):
     extensions: str | None = None
 
 
-class Gathering:
-    """Has what comes of fast streams wait, and reads on in all of them at the same moment. One for a process."""
+class Here(Protocol):
+    """The agents that are made here. Raises as `Upstream`."""
 
-    def __init__(self) -> None:
-        self._held: list[Incoming] = []
-        self._next: list[Incoming] = []
-        """Of whom too little would have come at the moment that is near."""
-        self._late = 0.0
+    async def answer(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
+        """Answer with one canonical result."""
 
-    def hold(self, incoming: Incoming) -> None:
-        """Read nothing of a stream until the moment, in half of `GATHER_S` at least and thrice that at most."""
-        incoming.hold()
-        if not self._held:
-            self._begin()
-            self._held.append(incoming)
-        else:
-            is_late = asyncio.get_running_loop().time() > self._late
-            (self._next if is_late else self._held).append(incoming)
-
-    def _begin(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._late = loop.time() + GATHER_S / 2
-        loop.call_later(GATHER_S, self._go_on)
-
-    def _go_on(self) -> None:
-        held, self._held, self._next = self._held, self._next, []
-        if self._held:
-            self._begin()
-        for incoming in held:
-            incoming.go_on()
+    def follow(self, permit: Permit, entry: Agent, ask: Ask) -> AsyncGenerator[list[bytes]]:
+        """Answer with canonical events, those together that came together."""
 
 
 class Upstream:
     """Calls agents in canonical form. One for a process."""
+
+    here: Here
+    """Set before anybody is served."""
 
     def __init__(self, egress: Egress, ledger: Ledger) -> None:
         self._egress = egress
@@ -138,6 +112,9 @@ class Upstream:
             AgentFault: the agent answered with an error.
             UpstreamError: it did not answer, or not in A2A.
         """
+        if entry.own is not None:
+            result = await self.here.answer(permit, entry, ask)
+            return Heard(result, seen=answers.sighting_of(result))
         naming = wire.named_in(ask)
         aliased = await self.contexts.aliased(entry, permit.principal, naming)
         if aliased is None:
@@ -173,6 +150,10 @@ class Upstream:
     @asynccontextmanager
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
         """Ask for events; leaving closes the connection and nothing more. Errors as `unary`, also while reading."""
+        if entry.own is not None:
+            async with aclosing(self.here.follow(permit, entry, ask)) as here:
+                yield Events(here, CANONICAL)
+            return
         naming = wire.named_in(ask)
         aliased = await self.contexts.aliased(entry, permit.principal, naming)
         async with AsyncExitStack() as stack:

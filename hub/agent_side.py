@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from agents.discovery import Discovery
 from agents.instances import Instances
 from agents.keeper import Keeper
 from agents.ledger import Ledger
+from agents.own.agents import Loop, OwnAgents
+from agents.own.records import Records
 from agents.publishing import Publisher
 from agents.push import Push
 from agents.push_callback import Callbacks
@@ -22,6 +25,7 @@ from agents.signing import Signatures
 from agents.streams import Streams
 from agents.turns import Turns
 from agents.upstream import Upstream
+from llm.ports import ToolExecutor
 from registry.approvals import Approvals
 from registry.catalog import Catalog
 from registry.config import HubSettings
@@ -30,6 +34,7 @@ from registry.egress.http import Egress
 from registry.events import Events
 from registry.gate import Gate
 from registry.judged import JsonObject
+from registry.kept import Kept
 from registry.outbox import Outbox
 from registry.ownership import Ownership
 from registry.push import PushConfigs
@@ -70,6 +75,8 @@ class AgentSide:
     signatures: Signatures
     parts: tuple[Part, ...]
     """To be run in the background."""
+    make_here: Callable[[Loop, ToolExecutor, Kept], Part]
+    """Makes the part that answers for agents that run here; until it is made none can be called."""
     ready: Callable[[], Awaitable[None]]
     """To be awaited before anybody is served."""
     aclose: Callable[[], Awaitable[None]]
@@ -118,6 +125,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         await events.begin()
         await configs.refresh()
 
+    records = partial(Records, ledger=ledger, events=events, days=ground.hub.limits.task_days)
     turns = Turns(caller, discovery=discovery, egress=egress)
     return AgentSide(
         caller=caller,
@@ -128,9 +136,17 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         publisher=publisher,
         signatures=signatures,
         parts=(discovery, events, keeper, push),
+        make_here=partial(_make_here, upstream, records),
         ready=ready,
         aclose=upstream.aclose,
     )
+
+
+def _make_here(
+    upstream: Upstream, records: Callable[[Kept], Records], loop: Loop, tools: ToolExecutor, kept: Kept
+) -> Part:
+    upstream.here = own = OwnAgents(loop, tools, records(kept))
+    return own
 
 
 def _is_shared(catalog: Catalog, agent: str) -> bool:

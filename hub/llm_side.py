@@ -109,7 +109,7 @@ def llm_side(
         uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals, continuing, responses),
+        parts=(kept, approvals, continuing, responses, agents.make_here(loop, mcp.dispatch, kept)),
     )
 
 

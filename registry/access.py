@@ -142,5 +142,41 @@ class Grants:
         return all(any(mine.covers(theirs) for mine in self.grants) for theirs in other.grants)
 
 
+@dataclass(frozen=True)
+class Through(Grants):
+    """What may be done through an own agent: what the agent's list allows, and its caller is granted.
+
+    The agent's model is the agent's: its caller needs no grant for it.
+    """
+
+    caller: Grants
+    """What its caller is granted, whichever agents the call came through."""
+    delegates: bool
+    """The agent's list is granted through it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "_hash", hash((self.grants, self.caller, self.delegates)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @classmethod
+    def of(cls, own: Grants, caller: Grants, *, delegates: bool) -> Through:
+        """Put together the list of an agent and the grants of who calls it, which may be another agent for its caller."""
+        return cls(own.grants, caller=caller.caller if isinstance(caller, Through) else caller, delegates=delegates)
+
+    def _decide(self, kind: str, name: str) -> bool:
+        return super()._decide(kind, name) and (self.delegates or kind == "model" or self.caller.allow(kind, name))
+
+    def reach(self, kind: str, prefix: str) -> bool:
+        """Whether some name that begins with `prefix` may be allowed, now or later."""
+        return super().reach(kind, prefix) and (self.delegates or self.caller.reach(kind, prefix))
+
+    def cover(self, other: Grants) -> bool:
+        """Whether a holder of these grants may hand out all of `other`: what is used through an agent is nobody's to give."""
+        return not other.grants
+
+
 EVERYTHING = Grants(tuple(Grant(kind, "*") for kind in sorted(KINDS)))
 """What the admin key and the hub itself hold."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from registry.entries import Agent, Auth, Model, ModelLimits, Owner, Routing, Server
+from registry.entries import Agent, Auth, Model, ModelLimits, Own, Owner, Routing, Server
 from registry.entry_shapes import (
     AgentShape,
     DeploymentShape,
@@ -20,12 +20,13 @@ from registry.prices import CallPrice, Price
 
 
 def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
-    own = {"instructions", "tools", "delegates"} & shape.model_fields_set
+    own = {"description", "instructions", "tools", "delegates"} & shape.model_fields_set
     unavailable = None
     if shape.model is not None:
-        if shape.url is not None or shape.urls is not None or shape.bridge is not None:
-            raise ValueError("has model, which makes an agent here, and url or bridge, which reach one elsewhere")
-        unavailable = "agents made here cannot be called in this version"
+        if elsewhere := sorted(_ELSEWHERE & shape.model_fields_set):
+            raise ValueError(
+                f"has model, which makes an agent here, and {elsewhere[0]}, which belongs to one that is elsewhere"
+            )
     elif own:
         raise ValueError(f"{', '.join(sorted(own))} belong to an agent made here, which needs model")
     elif shape.bridge is not None:
@@ -57,6 +58,35 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         shared=shape.share == "team",
         call_usd=None if shape.price is None else shape.price.call,
         unavailable=unavailable,
+        own=_own(shape),
+    )
+
+
+_ELSEWHERE = frozenset(
+    {
+        "url",
+        "urls",
+        "bridge",
+        "assistant",
+        "headers",
+        "card_url",
+        "card_keys",
+        "quarantine_drift",
+        "grpc_url",
+        "detach",
+    }
+)
+
+
+def _own(shape: AgentShape) -> Own | None:
+    if shape.model is None:
+        return None
+    return Own(
+        model=shape.model,
+        description=shape.description or "",
+        instructions=shape.instructions or "",
+        tools=tuple(shape.tools),
+        delegates=shape.delegates,
     )
 
 

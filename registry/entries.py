@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from registry.access import matches
+from registry.access import Grant, Grants, matches
 from registry.floors import Floor
 from registry.prices import CallPrice, Price
 
@@ -16,6 +16,33 @@ Owner = Literal["file", "api"]
 """Who declares the entry: hub.yaml (read-only elsewhere) or the admin API (stored in the database)."""
 
 Headers = tuple[tuple[str, str], ...]
+
+
+AGENT_TOOLS = "agent__"
+"""With what the names of agents as tools begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What an agent is made of that runs here."""
+
+    model: str
+    """A name of a model of the hub."""
+    description: str = ""
+    """For its callers, in its card."""
+    instructions: str = ""
+    tools: tuple[str, ...] = ()
+    """Globs over `{server}__{tool}` and `agent__{name}`."""
+    delegates: bool = False
+    """Its callers may use its tools through it, whatever they are granted themselves."""
+
+    @property
+    def grants(self) -> Grants:
+        """What it may call at all: its tools, agents among them, and its model."""
+        agents = [tool.removeprefix(AGENT_TOOLS) for tool in self.tools if tool.startswith(AGENT_TOOLS)]
+        tools = [tool for tool in self.tools if not tool.startswith(AGENT_TOOLS)]
+        kinds = {"agent": agents, "tool": tools, "model": [self.model]}
+        return Grants(tuple(Grant(kind, glob) for kind, globs in kinds.items() for glob in globs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +80,8 @@ class Agent:
     """Where its instances are, `url` first; empty: there is `url` alone."""
     instance: str = ""
     """Which of several this is: the agent's name and its URL; empty: it stands for all, or there is one."""
+    own: Own | None = None
+    """What it is made of, if it runs here; then it has no URL."""
 
     @property
     def is_several(self) -> bool:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from registry.members import (
     MAX_INSTANCES,
     FloorRule,
+    GrantGlob,
     GrpcUrl,
     HeaderMap,
     Instances,
@@ -251,6 +252,7 @@ class AgentShape(Shape):
     bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
     assistant: Text | None = None
     model: Text | None = None
+    description: Text | None = None
     instructions: str | None = None
-    tools: list[Text] = []
+    tools: list[GrantGlob] = []
     delegates: bool = False

@@ -162,6 +162,11 @@ class Events:
         )
         return await self._database.read(lambda session: session.exec(wanted).first()) is not None
 
+    async def is_alive(self, process: str) -> bool:
+        """Whether a process has said of late that it lives."""
+        living = select(HubProcess.id).where(HubProcess.id == process, HubProcess.seen_at > time.time() - DEAD_S)
+        return await self._database.read(lambda session: session.exec(living).first()) is not None
+
     def leave(self, agent: str, task_id: str) -> None:
         """Read the task no more."""
         self._database.append_later(_take_turns, _Turn(agent, task_id, "", self.process))

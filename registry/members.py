@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from registry.access import Grant
+from registry.access import MAX_GRANT_CHARS, Grant
 from registry.floors import read_floor
 
 MIN_KEY_CHARS = 20
@@ -156,6 +156,7 @@ KeyText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_KEY_CHARS))
 SecretText = Annotated[str, AfterValidator(lambda text: _long(text, MIN_SECRET_CHARS))]
 GrantText = Annotated[str, AfterValidator(_grant)]
 Text = Annotated[str, Field(min_length=1)]
+GrantGlob = Annotated[str, Field(min_length=1, max_length=MAX_GRANT_CHARS)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Origin = Annotated[str, AfterValidator(_origin)]

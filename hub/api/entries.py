@@ -14,13 +14,14 @@ from hub.api.agent_cards import card_state
 from hub.api.toolsets import view_cost
 from hub.services import Services
 from mcp_bridge.stdio.frames import Shown
-from registry.access import EVERYTHING, matches
+from registry.access import EVERYTHING, Grants, matches
 from registry.catalog import Catalog
 from registry.entries import Agent, Model, Server
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.registry import EntryKind
+from registry.stored import stored_entry
 
 EXAMPLES: dict[EntryKind, JsonObject] = {
     "agent": {"name": "research", "url": "https://agents.example/research"},
@@ -53,6 +54,7 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
             raise InvalidRequest("name is missing", member="name")
         if kind == "model":
             _check_stand_ins(services, body, caller)
+        _judge_lending(kind, name, body, caller)
         await services.registry.put(kind, name, body, trusted=caller.is_admin)
         if kind == "server":
             await services.greet(name)
@@ -98,6 +100,7 @@ async def _change(services: Services, key: tuple[EntryKind, str], body: JsonObje
         trusted = _judge_move(entry, stored, body, caller)
         if kind == "model":
             _check_stand_ins(services, body, caller)
+        _judge_lending(kind, name, {**stored, **body}, caller)
         await services.registry.replace(kind, name, {**stored, **body}, trusted=trusted)
     if disabled is not None:
         await services.registry.switch(kind, name, on=not disabled)
@@ -120,6 +123,21 @@ def _judge_move(entry: Agent | Server | Model, stored: JsonObject, body: JsonObj
     if kept:
         raise InvalidRequest(f"give {' and '.join(kept)} anew: credentials do not move with an entry", member=kept[0])
     return False
+
+
+def _judge_lending(kind: EntryKind, name: str, body: JsonObject, caller: Principal) -> None:
+    """Refuse an own agent through which its callers would get what its maker does not hold.
+
+    Raises:
+        InvalidRequest: that, or the body is wrong.
+    """
+    entry = stored_entry(kind, name, body, trusted=False)
+    if not isinstance(entry, Agent) or entry.own is None:
+        return
+    lent = entry.own.grants.grants
+    for grant in lent if entry.own.delegates else (grant for grant in lent if grant.kind == "model"):
+        if not caller.grants.cover(Grants((grant,))):
+            raise InvalidRequest(f"callers of the agent would get {grant}, which you do not hold", member="model")
 
 
 async def _at_present(services: Services, entry: Agent | Server | Model) -> JsonObject:

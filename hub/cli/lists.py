@@ -72,6 +72,8 @@ def _where(entry: Agent | Server | Model) -> str:
         return " ".join((entry.command, *entry.args))
     if isinstance(entry, Agent) and entry.urls:
         return " ".join(entry.urls)
+    if isinstance(entry, Agent) and entry.own is not None:
+        return f"runs here on {entry.own.model}"
     return entry.url or "-"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from agents.upstream import Gathering
+from agents.gathering import Gathering
 
 
 class Stream:

@@ -22,8 +22,8 @@ from google.rpc.status_pb2 import Status
 from agents.call import Stream
 from agents.grpc_wire import SERVICE
 from agents.shown import Shown
-from agents.speech import STREAMING, Ask, Operation, Speech
-from agents.upstream import CANONICAL, Heard
+from agents.speech import CANONICAL, STREAMING, Ask, Operation, Speech
+from agents.upstream import Heard
 from hub.auth import Authenticator
 from hub.doors.grpc import GrpcDoor, listening
 from hub.http_exchange import Limits

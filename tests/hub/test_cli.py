@@ -199,7 +199,7 @@ def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -
     )
     agents = run("agents", "list").output
     assert "http://x.example" in agents
-    assert "unavailable: agents made here" in agents
+    assert "runs here on m" in agents
     assert "npx -y server" in run("mcp", "list").output
     assert "offline: m" in run("models", "list").output
     assert run("toolsets", "list").output.split()[-6:] == ["t", "search", "file", "-", "0", "0"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.access import EVERYTHING, MEMO_SIZE, Grant, GrantInvalid, Grants
+from registry.access import EVERYTHING, MEMO_SIZE, Grant, GrantInvalid, Grants, Through
 
 names = st.text("ab_*", max_size=8)
 globs = st.text("ab_*", min_size=1, max_size=8)
@@ -78,3 +78,30 @@ def test_hostile_names_cost_no_lasting_memory() -> None:
 
 def test_a_hostile_glob_is_decided_in_linear_time() -> None:
     assert not Grants((Grant("model", "*a" * 140 + "b"),)).allow("model", "a" * 200_000)
+
+
+def test_through_an_agent_only_what_both_may_is_allowed() -> None:
+    own = Grants.parse(["tool:git__*", "agent:right", "model:m"])
+    caller = Grants.parse(["tool:git__read", "tool:time__*", "server:git", "agent:left"])
+    held = Through.of(own, caller, delegates=False)
+    assert held.allow("tool", "git__read")
+    assert held.allow("model", "m")  # the agent's own
+    assert not any(
+        held.allow(*what) for what in (("tool", "time__now"), ("agent", "right"), ("agent", "left"), ("model", "n"))
+    )
+    assert held.reach("tool", "git__")
+    assert not held.reach("tool", "time__")
+    lent = Through.of(own, Grants(()), delegates=True)
+    assert lent.allow("tool", "git__write")
+    assert not lent.allow("tool", "time__now")
+    assert not lent.cover(Grants.parse(["model:m"]))
+    assert not held.cover(Grants.parse(["tool:git__read"]))
+
+
+def test_through_several_agents_the_caller_stays_the_first() -> None:
+    caller = Grants.parse(["tool:time__*"])
+    outer = Through.of(Grants.parse(["agent:inner", "tool:secret__*"]), caller, delegates=True)
+    inner = Through.of(Grants.parse(["tool:*"]), outer, delegates=False)
+    assert inner.allow("tool", "time__now")
+    assert not inner.allow("tool", "secret__x")
+    assert len({inner, outer, Through.of(Grants.parse(["tool:*"]), caller, delegates=False)}) == 2

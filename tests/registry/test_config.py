@@ -76,9 +76,9 @@ def test_the_whole_surface_loads() -> None:
 def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     declared = load(EXAMPLE)
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
-    assert {entry.name for entry in entries if entry.unavailable} == {"planner", "helper"}
+    assert {entry.name for entry in entries if entry.unavailable} == {"planner"}
     told = " ".join(str(notice) for notice in declared.notices)
-    for what in ("valkey", "planner", "helper", "budget"):
+    for what in ("valkey", "planner", "budget"):
         assert what in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
 

@@ -1,0 +1,317 @@
+"""Agents that are made here: the official A2A, MCP and OpenAI SDKs before the hub, a scripted model and a real MCP server behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from agents.speech import SPEECHES, Speech
+from agents.wire import MAX_HOPS
+from tests.conftest import Hub, open_hub
+from tests.peers import mcp_servers
+from tests.peers.a2a_clients import Refused, open_client
+from tests.peers.mcp_hub import McpHub
+from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
+
+JSONRPC = SPEECHES[0]
+speeches = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: f"{speech.binding} {speech.version}")
+ECHO = Turn(calls=(("srv__echo", '{"text": "hi"}'),))
+WAIT = Turn(calls=(("srv__wait", '{"text": "x"}'),))
+DONE = Turn("done")
+
+
+@dataclass
+class Bench:
+    """What a test gets."""
+
+    hub: Hub
+    model: OpenAIUpstream
+    server: mcp_servers.Peer
+
+    def a2a(self, secret: str, speech: Speech = JSONRPC, agent: str = "helper") -> Any:
+        return open_client(f"{self.hub.url}/a2a/{agent}/", speech, headers={"authorization": f"Bearer {secret}"})
+
+    def openai(self, secret: str) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.hub.url}/v1", api_key=secret, max_retries=0, timeout=20)
+
+    def asked(self, at: int) -> Any:
+        """What the model was asked in its call number `at`."""
+        return self.model.received[at].body
+
+    def tools(self, at: int) -> list[str]:
+        """The tools that it was offered."""
+        return [tool["function"]["name"] for tool in self.asked(at).get("tools", ())]
+
+    @property
+    def calls(self) -> list[tuple[str, str]]:
+        """The admitted calls by kind and name; each has one usage row."""
+        return [(one.kind, one.entry_name) for one in self.hub.gate.permits if one.principal.name != "hub"]
+
+
+@asynccontextmanager
+async def bench(
+    directory: Path, *turns: Turn, delegates: bool = False, more: str = "", **options: Any
+) -> AsyncIterator[Bench]:
+    """A hub with the agents `helper` and `outer`, whose model answers with `turns`, and the MCP server `srv`."""
+    async with AsyncExitStack() as stack:
+        model = await stack.enter_async_context(openai_upstream(*turns))
+        server = await stack.enter_async_context(mcp_servers.dual_era())
+        yaml = f"""
+models: {{m: {{provider: openai, base_url: "{model.url}", api_key: sk-up}}}}
+mcpServers: {{srv: {{url: "{server.url}"}}}}
+agents:
+  helper: {{model: m, description: Helps., instructions: Be brief., tools: ["srv__*"], delegates: {str(delegates).lower()}}}
+  outer: {{model: m, tools: ["agent__helper"]}}
+{more}"""
+        hub = await stack.enter_async_context(open_hub(directory, yaml, **options))
+        async with asyncio.timeout(20):
+            while "srv__echo" not in hub.services.registry.catalog.tools:
+                await asyncio.sleep(0.01)
+        yield Bench(hub, model, server)
+
+
+def text_of(task: dict[str, Any]) -> str:
+    return "".join(part["text"] for artifact in task.get("artifacts", ()) for part in artifact["parts"]).strip()
+
+
+def state_of(event: dict[str, Any]) -> str | None:
+    update = event.get("statusUpdate") or event.get("task") or {}
+    return (update.get("status") or {}).get("state")
+
+
+@speeches
+async def test_an_own_agent_answers_in_every_speech_and_remembers(tmp_path: Path, speech: Speech) -> None:
+    async with bench(tmp_path, Turn("It is late."), grpc=True) as b:
+        async with b.a2a(await b.hub.key("agent:helper"), speech) as client:
+            task = (await client.send("What time is it?"))["task"]
+            assert (task["status"]["state"], text_of(task)) == ("TASK_STATE_COMPLETED", "It is late.")
+            again = await client.ask("GetTask", {"id": task["id"]})
+            assert (text_of(again), again["history"][0]["parts"]) == ("It is late.", [{"text": "What time is it?"}])
+            events = await client.stream("And now?", contextId=task["contextId"])
+            assert [state_of(one) for one in events if state_of(one)] == ["TASK_STATE_WORKING", "TASK_STATE_COMPLETED"]
+            pieces = [one["artifactUpdate"]["artifact"] for one in events if "artifactUpdate" in one]
+            assert (len(pieces), text_of({"artifacts": pieces})) == (3, "It is late.")
+        assert b.asked(1)["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "What time is it?"},
+            {"role": "assistant", "content": "It is late. "},
+            {"role": "user", "content": "And now?"},
+        ]
+
+
+async def test_its_card_says_what_its_configuration_says(tmp_path: Path) -> None:
+    async with bench(tmp_path, DONE) as b, b.a2a(await b.hub.key("agent:helper")) as client:
+        assert (client.card["name"], client.card["description"]) == ("helper", "Helps.")
+        assert [skill["id"] for skill in client.card["skills"]] == ["helper", "srv__*"]
+        assert "Be brief." not in json.dumps(client.card)
+
+
+async def test_it_uses_tools_as_its_caller_and_each_call_counts_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, ECHO, DONE) as b:
+        async with b.a2a(await b.hub.key("agent:helper", "tool:srv__echo")) as client:
+            events = await client.stream("echo it")
+        assert b.tools(0) == ["ask_user", "srv__echo"]  # of what both have
+        assert b.server.calls == [("echo", {"text": "hi"})]
+        told = [one["statusUpdate"].get("metadata") for one in events if "statusUpdate" in one]
+        assert {"urn:hubbub:tool": {"name": "srv__echo", "failed": False}} in told
+        assert b.calls == [("agent", "helper"), ("model", "m"), ("tool", "srv__echo"), ("model", "m")]
+        assert len({one.principal.id for one in b.hub.gate.permits if one.principal.name != "hub"}) == 1
+
+
+async def by_a2a(b: Bench, secret: str) -> None:
+    async with b.a2a(secret) as client:
+        await client.send("echo it")
+
+
+async def by_tool(b: Bench, secret: str) -> None:
+    async with McpHub(b.hub.url, b.hub.services, b.hub.gate).client(secret) as client:
+        await client.call_tool("agent__helper", {"message": "echo it"})
+
+
+async def by_model(b: Bench, secret: str) -> None:
+    async with b.openai(secret) as client:
+        with suppress(openai.InternalServerError):  # its model insists on a tool that it was not offered
+            await client.chat.completions.create(
+                model="agent/helper", messages=[{"role": "user", "content": "echo it"}]
+            )
+
+
+async def by_agent(b: Bench, secret: str) -> None:
+    async with b.a2a(secret, agent="outer") as client:
+        await client.send("have it echoed")
+
+
+WAYS = {"a2a": by_a2a, "tool": by_tool, "model": by_model, "nested": by_agent}
+TO_HELPER = Turn(calls=(("agent__helper", '{"message": "echo it"}'),))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("delegates", [False, True])
+async def test_a_key_without_tools_reaches_none_through_an_agent_unless_it_delegates(
+    tmp_path: Path, way: str, delegates: bool
+) -> None:
+    script = [TO_HELPER, ECHO, DONE] if way == "nested" else [ECHO, DONE]
+    async with bench(tmp_path, *script, delegates=delegates) as b:
+        await WAYS[way](b, await b.hub.key("agent:helper", "agent:outer"))
+        assert b.server.calls == ([("echo", {"text": "hi"})] if delegates else [])
+        offered = b.tools(1 if way == "nested" else 0)
+        assert ("srv__echo" in offered) == delegates
+        assert (("tool", "srv__echo") in b.calls) == delegates
+
+
+async def test_another_key_reaches_neither_task_nor_context(tmp_path: Path) -> None:
+    async with bench(tmp_path, DONE) as b:
+        async with b.a2a(await b.hub.key("agent:helper")) as client:
+            task = (await client.send("a secret"))["task"]
+        async with b.a2a(await b.hub.key("agent:*")) as other:
+            for operation in ("GetTask", "CancelTask"):
+                with pytest.raises(Refused) as refused:
+                    await other.ask(operation, {"id": task["id"]})
+                assert refused.value.code == -32001
+            for theirs in ({"taskId": task["id"]}, {"contextId": task["contextId"]}):
+                with pytest.raises(Refused):
+                    await other.send("tell me", **theirs)
+            assert (await other.ask("ListTasks")).get("tasks", []) == []
+        assert len(b.model.received) == 1
+
+
+async def test_a_context_outlives_the_hub(tmp_path: Path) -> None:
+    async with bench(tmp_path, DONE) as b:
+        secret = await b.hub.key("agent:helper")
+        async with b.a2a(secret) as client:
+            task = (await client.send("remember: blue"))["task"]
+    async with bench(tmp_path, DONE) as b, b.a2a(secret) as client:
+        assert text_of(await client.ask("GetTask", {"id": task["id"]})) == "done"
+        (listed,) = (await client.ask("ListTasks", {"includeArtifacts": True}))["tasks"]
+        assert text_of(listed) == "done"
+        await client.send("which colour?", contextId=task["contextId"])
+        assert [one["content"] for one in b.asked(0)["messages"][1:]] == ["remember: blue", "done ", "which colour?"]
+    assert b"blue" not in (tmp_path / "hubbub.db").read_bytes()  # it is sealed
+
+
+async def test_a_task_is_cancelled_with_what_it_does(tmp_path: Path) -> None:
+    async with bench(tmp_path, WAIT) as b, b.a2a(await b.hub.key("agent:helper", "tool:*")) as client:
+        task = (await client.send("wait", configuration={"returnImmediately": True}))["task"]
+        assert task["status"]["state"] == "TASK_STATE_WORKING"
+        async with asyncio.timeout(10):
+            await b.server.waiting.wait()
+        with pytest.raises(Refused):
+            await client.send("more", taskId=task["id"])
+        cancelled = await client.ask("CancelTask", {"id": task["id"]})
+        assert cancelled["status"]["state"] == "TASK_STATE_CANCELED"
+        async with asyncio.timeout(10):
+            await b.server.cancelled.wait()
+        with pytest.raises(Refused):
+            await client.ask("CancelTask", {"id": task["id"]})
+        with pytest.raises(Refused):
+            await client.send("more", taskId=task["id"])
+
+
+async def test_a_client_that_leaves_misses_nothing(tmp_path: Path) -> None:
+    go = asyncio.Event()
+    script = Turn("one two three", hold_last=go)
+    async with bench(tmp_path, script) as b, b.a2a(await b.hub.key("agent:helper")) as client:
+        async with aclosing(client.follow("SendStreamingMessage", message_of("count"))) as events:
+            task = (await anext(events))["task"]
+            assert "artifactUpdate" in await anext(events)
+        resumed = client.follow("SubscribeToTask", {"id": task["id"]})
+        first = (await anext(resumed))["task"]
+        go.set()
+        rest = [event async for event in resumed]
+        pieces = [one["artifactUpdate"]["artifact"] for one in rest if "artifactUpdate" in one]
+        assert text_of(first) + " " + text_of({"artifacts": pieces}) == "one two three"
+        assert state_of(rest[-1]) == "TASK_STATE_COMPLETED"
+
+
+ASK = Turn(calls=(("ask_user", '{"question": "Which one?"}'),))
+
+
+async def test_its_model_asks_its_user(tmp_path: Path) -> None:
+    async with bench(tmp_path, ASK, DONE) as b, b.a2a(await b.hub.key("agent:helper")) as client:
+        asked = (await client.send("paint it"))["task"]
+        assert asked["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+        assert asked["status"]["message"]["parts"] == [{"text": "Which one?"}]
+        done = (await client.send("the blue one", taskId=asked["id"]))["task"]
+        assert (done["id"], done["status"]["state"], text_of(done)) == (asked["id"], "TASK_STATE_COMPLETED", "done")
+        assert [one["parts"][0]["text"] for one in done["history"]] == ["paint it", "Which one?", "the blue one"]
+        assert [one["content"] for one in b.asked(1)["messages"][1:]] == ["paint it", "Which one?", "the blue one"]
+
+
+async def test_a_task_that_waits_can_be_cancelled(tmp_path: Path) -> None:
+    async with bench(tmp_path, ASK) as b, b.a2a(await b.hub.key("agent:helper")) as client:
+        asked = (await client.send("paint it"))["task"]
+        assert (await client.ask("CancelTask", {"id": asked["id"]}))["status"]["state"] == "TASK_STATE_CANCELED"
+        with pytest.raises(Refused):
+            await client.send("the blue one", taskId=asked["id"])
+
+
+async def test_what_its_model_cannot_do_fails_its_task(tmp_path: Path) -> None:
+    async with bench(tmp_path, Turn(status=500, error=b"{}")) as b, b.a2a(await b.hub.key("agent:helper")) as client:
+        events = await client.stream("hello")
+        status = events[-1]["statusUpdate"]["status"]
+        assert (status["state"], "m:" in status["message"]["parts"][0]["text"]) == ("TASK_STATE_FAILED", True)
+
+
+async def test_an_own_agent_is_a_model_that_streams_and_asks(tmp_path: Path) -> None:
+    go = asyncio.Event()
+    script = ASK, Turn("blue it is", hold_last=go)
+    async with bench(tmp_path, *script) as b, b.openai(await b.hub.key("agent:helper")) as client:
+        messages: list[Any] = [{"role": "user", "content": "paint it"}]
+        first = await client.chat.completions.create(model="agent/helper", messages=messages)
+        assert (first.choices[0].message.content, first.choices[0].finish_reason) == ("Which one?", "stop")
+        messages += [first.choices[0].message.model_dump(), {"role": "user", "content": "the blue one"}]
+        stream = await client.chat.completions.create(model="agent/helper", messages=messages, stream=True)
+        chunks, text = [], ""
+        async for chunk in stream:
+            chunks.append(chunk)
+            text += chunk.choices[0].delta.content or ""
+            if "blue" in text:  # it came before the last was made
+                go.set()
+        assert text.strip() == "blue it is"
+        assert chunks[-1].hub["task_id"] == first.hub["task_id"]
+
+
+async def test_agents_that_call_one_another_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+    more = """  left: {model: m, tools: ["agent__right"]}
+  right: {model: m, tools: ["agent__left"]}
+"""
+    to = {
+        True: Turn(calls=(("agent__right", '{"message": "go"}'),)),
+        False: Turn(calls=(("agent__left", '{"message": "go"}'),)),
+    }
+    script = [to[at % 2 == 0] for at in range(MAX_HOPS)]
+    async with bench(tmp_path, *script, DONE, more=more) as b:
+        async with b.a2a(await b.hub.key("agent:*"), agent="left") as client:
+            task = (await client.send("go"))["task"]
+        assert task["status"]["state"] == "TASK_STATE_COMPLETED"
+        assert "in a circle" in b.asked(MAX_HOPS)["messages"][-1]["content"]
+        assert sum(kind == "agent" for kind, _ in b.calls) == MAX_HOPS + 1
+
+
+async def test_nobody_lends_through_an_agent_what_they_do_not_hold(tmp_path: Path) -> None:
+    async with bench(tmp_path, DONE) as b:
+        async with b.hub.http(await b.hub.key("admin:agents", "model:m", "tool:srv__echo")) as http:
+            mine = {"name": "mine", "model": "m", "tools": ["srv__echo"], "delegates": True}
+            assert (await http.post("/api/agents", json=mine)).status_code == 201
+            for change, lacked in (({"tools": ["srv__*"]}, "tool:srv__*"), ({"model": "gpt"}, "model:gpt")):
+                for answer in (
+                    await http.post("/api/agents", json={**mine, "name": "other", **change}),
+                    await http.patch("/api/agents/mine", json=change),
+                ):
+                    assert (answer.status_code, lacked in answer.json()["detail"]) == (400, True), answer.text
+            own = {"name": "third", "model": "m", "tools": ["*"]}  # used with its caller's grants
+            assert (await http.post("/api/agents", json=own)).status_code == 201
+        async with b.a2a(await b.hub.key("agent:third"), agent="third") as client:
+            assert text_of((await client.send("hello"))["task"]) == "done"
+
+
+def message_of(text: str) -> dict[str, Any]:
+    return {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": text}]}}
