@@ -6,8 +6,9 @@ they look.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,24 +17,29 @@ from registry import judged
 from registry.judged import RawObject
 
 Places = Mapping[str, "Places | Kind"]
-"""Members that lead to ids, and the kind of what the id names; `*` is each item of an array."""
+"""Members that lead to ids, and the kind of what the id names; `*` is each item of an array, and each other member."""
 
 Change = Callable[[Kind, str], str]
 
 _INPUT: Places = {
     "file_id": "file",
     "content": {"*": {"file_id": "file"}},
-    "output": {"*": {"file_id": "file"}},
+    "output": {"file_id": "file", "*": {"file_id": "file"}},
 }
 _TOOL: Places = {
     "vector_store_ids": {"*": "vector store"},
     "container": {"file_ids": {"*": "file"}},
+    "environment": {"file_ids": {"*": "file"}},
     "input_image_mask": {"file_id": "file"},
 }
 
 ASKED: Mapping[str, Places] = {
-    "chat": {"messages": {"*": {"content": {"*": {"file": {"file_id": "file"}}}}}},
-    "responses": {"input": {"*": _INPUT}, "tools": {"*": _TOOL}},
+    "chat": {"messages": {"*": {"content": {"*": {"file": {"file_id": "file"}}}}}, "tools": {"*": _TOOL}},
+    "responses": {
+        "input": {"*": _INPUT},
+        "tools": {"*": _TOOL},
+        "prompt": {"variables": {"*": {"file_id": "file"}}},
+    },
     "images/edits": {"images": {"*": {"file_id": "file"}}, "mask": {"file_id": "file"}},
 }
 """In requests to models, by their format or endpoint."""
@@ -63,12 +69,14 @@ NEW_FILE_BATCH: Places = {"file_ids": {"*": "file"}, "files": {"*": {"file_id": 
 
 DECIDING = frozenset({"file_id", "file_ids", "vector_store_ids"})
 """Members that hold ids in requests: one that stands twice is refused."""
-_SIGNS = (*(f'"{name}"'.encode() for name in sorted(DECIDING)), b"\\u")  # an escape may hide any of them
+_SIGNS = tuple(f'"{name}"'.encode() for name in sorted(DECIDING))
+_hides = re.compile(rb"\\u00[2-7]").search
+"""An escape where none is needed, which may hide any of them."""
 
 
 def mentions(data: bytes) -> bool:
     """Whether a request to a model may hold an id; most hold none, and are not read for it."""
-    return any(sign in data for sign in _SIGNS)
+    return any(sign in data for sign in _SIGNS) or (b"\\u00" in data and _hides(data) is not None)
 
 
 def in_request(data: bytes, places: Places, change: Change) -> bytes:
@@ -79,9 +87,10 @@ def in_request(data: bytes, places: Places, change: Change) -> bytes:
 def in_object(members: RawObject, places: Places, change: Change) -> RawObject:
     """An object with the ids changed, at `places` within it."""
     changed = dict(members)
-    for name, within in places.items():
-        if name in changed:
-            changed[name] = msgspec.Raw(judged.encode(_changed(changed[name], within, change)))
+    for name, raw in members.items():
+        within = places.get(name) or places.get("*")
+        if within is not None:
+            changed[name] = msgspec.Raw(judged.encode(_changed(raw, within, change)))
     return changed
 
 
@@ -89,9 +98,7 @@ def _changed(raw: msgspec.Raw, places: Places | Kind, change: Change) -> object:
     if isinstance(places, str):
         value = judged.decode(raw)
         return change(places, value) if isinstance(value, str) else raw
-    begins = bytes(raw)[:1]
-    if "*" in places and begins == b"[":
+    begins = bytes(memoryview(raw)[:1])
+    if begins == b"[" and "*" in places:
         return [_changed(item, places["*"], change) for item in judged.read_array(raw, "ids")]
-    if "*" not in places and begins == b"{":
-        return in_object(judged.read_object(raw), cast("Mapping[str, Places]", places), change)
-    return raw
+    return in_object(judged.read_object(raw), places, change) if begins == b"{" else raw

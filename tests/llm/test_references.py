@@ -29,6 +29,7 @@ def test_all_places_of_a_responses_request_are_found_and_nothing_else() -> None:
                 "content": [{"type": "input_file", "file_id": "f1"}, {"type": "input_text", "text": "file_id"}],
             },
             {"type": "function_call_output", "output": [{"type": "input_image", "file_id": "f2"}]},
+            {"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "f5"}},
             {"type": "function_call", "arguments": '{"file_id": "mine"}'},
             "odd",
         ],
@@ -40,17 +41,20 @@ def test_all_places_of_a_responses_request_are_found_and_nothing_else() -> None:
             {"type": "function", "parameters": {"properties": {"file_id": {"const": "file-x"}}}},
         ],
         "metadata": {"file_id": "mine"},
+        "prompt": {"id": "p", "variables": {"a": {"type": "input_file", "file_id": "f6"}, "b": "file_id"}},
     }
     found = changed("responses", body)
     assert found["input"][0]["content"][0]["file_id"] == "file:f1"
     assert found["input"][1]["output"][0]["file_id"] == "file:f2"
+    assert found["input"][2]["output"]["file_id"] == "file:f5"
+    assert found["prompt"]["variables"] == {"a": {"type": "input_file", "file_id": "file:f6"}, "b": "file_id"}
     assert found["tools"][0]["vector_store_ids"] == ["vector store:v1", "vector store:v2"]
     assert found["tools"][1]["container"]["file_ids"] == ["file:f3"]
     assert found["tools"][3]["input_image_mask"]["file_id"] == "file:f4"
-    assert (found["metadata"], found["tools"][4], found["input"][2:]) == (
+    assert (found["metadata"], found["tools"][4], found["input"][3:]) == (
         body["metadata"],
         body["tools"][4],
-        body["input"][2:],
+        body["input"][3:],
     )
 
 
@@ -70,3 +74,4 @@ def test_only_bodies_that_may_hold_ids_are_read() -> None:
     assert not references.mentions(b'{"messages":[{"content":"hello"}]}')
     assert references.mentions(b'{"file_id":1}')
     assert references.mentions(b'{"file\\u005fid":1}')
+    assert not references.mentions(json.dumps({"messages": "äöü 你好"}).encode())
