@@ -33,6 +33,7 @@ from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model, Server
+from registry.gate import Usage
 
 DIALECTS = Dialects(
     by_format={"chat": ChatDialect(), "messages": MessagesDialect()},
@@ -210,7 +211,12 @@ def _voice(sink: Sink, request: ChatRequest, caller: Caller) -> ChatVoice:
 
 async def _relay(call: ModelCall, sink: Sink, *, withhold: bool) -> None:
     """Pass a stream on as it comes."""
-    tap = UsageTap(withhold=withhold)
+
+    def cost(usage: Usage) -> float | None:
+        call.usage = usage
+        return call.used.cost_usd
+
+    tap = UsageTap(withhold=withhold, cost=cost)
     feed, write = tap.feed, sink.write
     started = False
     try:

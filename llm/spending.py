@@ -26,10 +26,11 @@ def _round(reply: Reply) -> JsonObject:
 
 
 def with_cost(answer: bytes, usd: float | None) -> bytes:
-    """A provider's whole answer, known to be a JSON object, with what it cost; as it came if that is not known.
+    """A provider's whole answer, or its event, that ends in a JSON object, with what it cost; as it came if that is not known.
 
     An answer that may have a `hub` member of its own is left as it is.
     """
     if usd is None or answer.rfind(b'"hub"') >= 0:  # `in` takes twice the time
         return answer
-    return answer[: answer.rindex(b"}")] + b',"hub":{"usage":{"cost_usd":' + repr(usd).encode() + b"}}}"
+    end = answer.rindex(b"}")
+    return answer[:end] + b',"hub":{"usage":{"cost_usd":' + repr(usd).encode() + b"}}" + answer[end:]

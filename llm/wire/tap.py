@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
 
+from llm.spending import with_cost
 from llm.wire.chat import usage_of
 from registry.egress.sse import Framer, data_of
 from registry.gate import Usage
@@ -28,16 +30,17 @@ _chunk = msgspec.json.Decoder(_Chunk)
 class UsageTap:
     """Passes a stream on, whole events only, and notes what it used.
 
-    `withhold`: swallow the event that holds nothing but the usage; the caller did not ask for it.
+    `withhold`: swallow the event that holds nothing but the usage; the caller did not ask for it. `cost` says what a usage costs.
     """
 
-    __slots__ = ("_framer", "_framing", "_tail", "_withhold", "error", "events", "usage")
+    __slots__ = ("_cost", "_framer", "_framing", "_tail", "_withhold", "error", "events", "usage")
 
-    def __init__(self, *, withhold: bool) -> None:
+    def __init__(self, *, withhold: bool, cost: Callable[[Usage], float | None]) -> None:
         self._framer = Framer()
         self._framing = False
         """An event is unfinished, or the provider ended the stream: each event has to be looked at."""
         self._withhold = withhold
+        self._cost = cost
         self._tail = b""
         self.usage: Usage | None = None
         self.events = 0
@@ -61,20 +64,21 @@ class UsageTap:
             self.events += 1
             self._tail = chunk
             return chunk
-        passed = b"".join([event for event in self._framer.feed(chunk) if self._passes(event)])
+        passed = b"".join([self._passed(event) for event in self._framer.feed(chunk)])
         self._framing = bool(self._framer.rest) or self.error is not None
         if passed:
             self._tail = passed
         return passed
 
-    def _passes(self, event: bytes) -> bool:
+    def _passed(self, event: bytes) -> bytes:
+        """What of an event goes on: the one with nothing but the usage says what it cost, too."""
         if self.error is not None:
-            return False
+            return b""
         self.events += 1
         with_usage = _with_usage(event) is not None
         with_error = _with_error(event) is not None
         if not with_usage and not with_error:
-            return True
+            return event
         data = data_of(event)
         try:
             chunk = _chunk.decode(data)
@@ -83,9 +87,13 @@ class UsageTap:
             chunk, usage = _Chunk(error=_UNREADABLE if with_error else _NULL), None
         if bytes(chunk.error) != b"null":
             self.error = chunk.error
-            return False
-        self.usage = usage or self.usage
-        return not (self._withhold and usage is not None and not chunk.choices)
+            return b""
+        if usage is None:
+            return event
+        self.usage = usage
+        if chunk.choices:
+            return event
+        return b"" if self._withhold else with_cost(event, self._cost(usage))
 
     def ended(self) -> bool:
         """Whether the stream said that it was complete. Call it when no more bytes come."""

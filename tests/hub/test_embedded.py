@@ -69,6 +69,21 @@ async def test_a_whole_answer_that_passes_through_has_its_cost_and_else_the_prov
     assert [row["reasoning_tokens"] for row in rows] == [reasoned, reasoned]
 
 
+async def test_a_stream_that_passes_through_says_its_cost_with_its_usage() -> None:
+    async with (
+        openai_upstream(Turn("a b"), Turn("a b")) as upstream,
+        Hub.open({"models": model(upstream.url, price=PRICE)}) as hub,
+    ):
+        wanted = {"stream_options": {"include_usage": True}}
+        chunks = [chunk async for chunk in await hub.chat(model="m", messages=HELLO, stream=True, **wanted)]
+        plain = [chunk async for chunk in await hub.chat(model="m", messages=HELLO, stream=True)]
+        [row] = await used(hub)
+    assert chunks[-1].usage == USAGE
+    assert chunks[-1].hub == {"usage": {"cost_usd": pytest.approx(ROUND_USD)}}
+    assert [chunk for chunk in plain if chunk.get("usage") or "hub" in chunk] == []
+    assert row["cost_usd"] == pytest.approx(2 * ROUND_USD)
+
+
 async def test_chunks_come_as_they_are_made_and_leaving_ends_the_request() -> None:
     last = asyncio.Event()
     async with (
