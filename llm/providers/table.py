@@ -26,6 +26,8 @@ def formats_of(model: Model) -> tuple[Format, ...]:
         raise NotSupported(
             f"{model.name} runs at provider {model.provider}, which has {', '.join(row.endpoints)} only."
         )
+    if model.base_url is not None and row.messages_base is not None:  # where it has its messages then, nobody said
+        return tuple(one for one in row.formats if one != "messages")
     return row.formats
 
 

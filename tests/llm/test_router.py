@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llm import router
-from llm.providers.table import KEY_VARIABLES, TABLE
+from llm.providers.table import KEY_VARIABLES, TABLE, formats_of
 from registry.access import Grants
 from registry.entries import Model
 from registry.errors import NotFound
@@ -49,3 +51,10 @@ def test_rows_name_https_addresses_or_this_machine() -> None:
     for row in TABLE.values():
         assert row.base_url is None or row.base_url.startswith(("https://", "http://127.0.0.1:"))
     assert "OPENAI_API_KEY" in KEY_VARIABLES
+
+
+def test_an_address_of_the_operators_own_speaks_only_what_it_is_known_for() -> None:
+    """DeepSeek has Anthropic's format below another address than OpenAI's: behind a proxy nobody knows where."""
+    model = Model(name="m", provider="deepseek", model="x")
+    assert formats_of(model) == ("chat", "messages")
+    assert formats_of(replace(model, base_url="https://proxy.example/v1")) == ("chat",)
