@@ -98,7 +98,7 @@ def llm_side(
     continuing = Continuing(parking, registry.keys.living)
     chat = Chat(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("chat", chat, _as_chat)
-    responses = Responses(loop, kept=kept, public_url=ground.public_url)
+    responses = Responses(loop, kept=kept, parking=parking, public_url=ground.public_url)
     return LlmSide(
         chat=chat,
         responses=responses,

@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from llm.assents import DOOR, Assents
 from llm.background import Log, Run, Runs
 from llm.conversations import Conversations
+from llm.parking import Parking
 from llm.ports import Sink
 from llm.rounds import Caller
 from llm.run import Loop
-from llm.types import Ask, Listing
+from llm.types import Ask, Listing, Ticket
 from llm.voices.outlets import Keeping, Logged, Streamed, Whole
 from llm.voices.responses import Outlet, ResponsesVoice
 from llm.wire import responses
@@ -67,8 +69,9 @@ class Work:
 class Responses:
     """All responses. One for a process."""
 
-    def __init__(self, loop: Loop, *, kept: Kept, public_url: str) -> None:
+    def __init__(self, loop: Loop, *, kept: Kept, parking: Parking, public_url: str) -> None:
         self.conversations = Conversations(kept)
+        self._assents = Assents(parking)
         self._loop = loop
         self._kept = kept
         self._runs = Runs()
@@ -111,17 +114,24 @@ class Responses:
         name = new_id("resp")
         found = [await self._dereferenced(item, before, principal) for item in request.items]
         items = identified(found, _token(name), {item["id"] for item in before})
-        if len(before) + len(items) > MAX_ITEMS:
-            raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
-        listings = await turn.enter_async_context(self._loop.listings(request.sources, model, caller))
         everything = [*before, *items]
+        if len(everything) > MAX_ITEMS:
+            raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
+        parked = await self._assents.look(items, principal, is_continued=bool(before))
+        asked = everything if parked is None else decode(parked.about)
+        offering = self._loop.listings(request.sources, model, caller, unsaid_approval=True)
+        listings = await turn.enter_async_context(offering)
+        ask = responses.ask_of(request, asked, Labels(listings))
+        if parked is not None:
+            parked = await self._assents.take(parked, principal)
+        ticket = Ticket(DOOR, lambda: encode(asked), is_fleeting=not request.store)
         listed = {item["server_label"] for item in everything if item["type"] == "mcp_list_tools"}
         return Work(
             request=request,
             id=name,
             items=items,
             model=model,
-            ask=responses.ask_of(request, everything, Labels(listings)),
+            ask=replace(ask, ticket=ticket, parked=parked),
             listings=listings,
             listed=frozenset(listed),
         )
@@ -156,7 +166,9 @@ class Responses:
     async def _run(self, work: Work, caller: Caller, composer: Composer, outlet: Outlet) -> None:
         """Answer, and keep the answer; an error is raised where the caller can still be told it as one."""
         request = work.request
-        voice = ResponsesVoice(composer, outlet, listed=work.listed)
+        parked = work.ask.parked
+        approved = {one.call.id: one.approval for one in parked.held.waiting} if parked is not None else {}
+        voice = ResponsesVoice(composer, outlet, listed=work.listed, approved=approved)
         try:
             await self._loop.run(work.ask, work.model, caller, voice, work.listings)
         except HubError as error:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
 from llm.spending import spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
-from llm.wire.response_events import Composer, usage_of
+from llm.verdicts import pending
+from llm.wire.response_events import Called, Composer, usage_of
 from llm.wire.response_tools import Labels
 from registry.errors import ContentFiltered, ContextTooLong, HubError, LimitError, UpstreamLimited, UpstreamRejected
-from registry.judged import JsonObject
+from registry.judged import JsonObject, encode
 
 
 class Outlet(Protocol):
@@ -30,11 +31,19 @@ class Outlet(Protocol):
 class ResponsesVoice:
     """One response (llm.ports.Voice)."""
 
-    def __init__(self, composer: Composer, outlet: Outlet, *, listed: Collection[str]) -> None:
-        """`listed` are the labels whose tools the caller was told of before: they are not listed again."""
+    def __init__(
+        self, composer: Composer, outlet: Outlet, *, listed: Collection[str], approved: Mapping[str, str]
+    ) -> None:
+        """`listed` are the labels whose tools the caller was told of before: they are not listed again.
+
+        `approved` are the approvals of calls that waited, by the calls' ids.
+        """
         self._composer = composer
         self._outlet = outlet
         self._listed = listed
+        self._approved = approved
+        self._held: set[int] = set()
+        """Calls of this round that are told of when they are made, or ask for approval: not before."""
         self._labels = Labels(())
         self.has_begun = False
 
@@ -58,20 +67,31 @@ class ResponsesVoice:
                 await self._write(composer.say("refusal", text))
             case Thought(text):
                 await self._write(composer.say("thought", text))
-            case CallBegun(index, id, name, kind):
-                if offer is None:
-                    await self._write(composer.call(index, id, name, kind=kind))
-                else:
-                    shown = self._labels.shown(offer)
-                    await self._write(composer.hub_call(index, id, shown, label=offer.label))
+            case CallBegun():
+                await self._begin_call(piece, offer)
             case CallArguments(index, text):
-                await self._write(composer.argue(index, text))
+                if index not in self._held:
+                    await self._write(composer.argue(index, text))
             case Opaque():
                 pass
+
+    async def _begin_call(self, call: CallBegun, offer: Offer | None) -> None:
+        self._held.discard(call.index)
+        if offer is None:
+            await self._write(self._composer.call(call.index, call.id, call.name, kind=call.kind))
+        elif offer.answerer is not None:
+            self._held.add(call.index)
+        else:
+            called = Called(call.id, offer.label, self._labels.shown(offer))
+            await self._write(self._composer.hub_call(call.index, called))
 
     async def called(self, outcome: ToolOutcome) -> None:
         """Show what came of a call. What went wrong is told as the model is told it."""
         call = outcome.call.id
+        if outcome.offer is not None and not self._composer.is_open(call):
+            called = Called(call, outcome.offer.label, self._labels.shown(outcome.offer), self._approved.get(call))
+            await self._write(self._composer.hub_call(None, called))
+            await self._write(self._composer.argue_of(call, outcome.call.arguments))
         if not outcome.failed:
             await self._write(self._composer.called(call, outcome.text, None))
             return
@@ -81,7 +101,13 @@ class ResponsesVoice:
 
     async def finish(self, finished: Finished) -> None:
         """The response is complete."""
-        hub = {"usage": spent(finished)}
+        for one in finished.waiting:
+            name = self._labels.shown(one.offer)
+            arguments = encode(one.arguments).decode()
+            await self._write(self._composer.asked(one.offer.label, name, arguments, request_id=one.approval))
+        hub: JsonObject = {"usage": spent(finished)}
+        if finished.waiting:
+            hub["approvals"] = [pending(one) for one in finished.waiting]
         events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage), hub=hub))
         await self._outlet.end(self._composer.response(), events)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llm.wire.response_items import item_id
 from registry.judged import JsonObject, encode
@@ -53,6 +53,17 @@ class _Open:
         else:
             self.item["input" if self.kind == "custom" else "arguments"] = said
         return said
+
+
+class Called(NamedTuple):
+    """A call of a tool of the hub's, as its item shows it."""
+
+    id: str
+    """The model's."""
+    label: str
+    name: str
+    approval: str | None = None
+    """The approval that it was made with."""
 
 
 _DELTAS = {
@@ -157,25 +168,30 @@ class Composer:
         self._calls[index] = self._add("custom" if kind == "custom" else "function", item, item["type"])
         yield self._added(self._calls[index])
 
-    def hub_call(self, index: int, call_id: str, name: str, *, label: str) -> Iterator[bytes]:
-        """The model calls a tool of the hub's."""
+    def hub_call(self, index: int | None, called: Called) -> Iterator[bytes]:
+        """A call of a tool of the hub's; `index` is its place in the round, if its arguments come piece by piece."""
         yield from self._close()
-        item: JsonObject = {
-            "type": "mcp_call",
-            "status": "in_progress",
-            "server_label": label,
-            "name": name,
-            "arguments": "",
-        }
-        item |= {"approval_request_id": None, "output": None, "error": None}
-        self._calls[index] = self._hubs[call_id] = self._add("mcp", item, "mcp_call")
-        yield self._added(self._hubs[call_id])
-        yield self._of(self._hubs[call_id], "response.mcp_call.in_progress")
+        item: JsonObject = {"type": "mcp_call", "status": "in_progress", "server_label": called.label}
+        item |= {"name": called.name, "arguments": "", "approval_request_id": called.approval}
+        one = self._hubs[called.id] = self._add("mcp", {**item, "output": None, "error": None}, "mcp_call")
+        if index is not None:
+            self._calls[index] = one
+        yield self._added(one)
+        yield self._of(one, "response.mcp_call.in_progress")
+
+    def is_open(self, call_id: str) -> bool:
+        """Whether a call of the hub's has begun and not ended."""
+        return call_id in self._hubs
 
     def argue(self, index: int, text: str) -> Iterator[bytes]:
         """Some of a call's arguments."""
         if text:
             yield self._delta(self._calls[index], text)
+
+    def argue_of(self, call_id: str, text: str) -> Iterator[bytes]:
+        """The arguments of a call of the hub's, whole."""
+        if text:
+            yield self._delta(self._hubs[call_id], text)
 
     def called(self, call_id: str, output: str | None, error: JsonObject | None) -> Iterator[bytes]:
         """A call of the hub's has ended, with an output or an error."""
@@ -196,6 +212,10 @@ class Composer:
         if self._said is not None and "status" in self._said.item and reason:
             yield from self._close(status="incomplete")
         yield from self._close()
+        for one in self._hubs.values():  # begun and not made: they wait
+            yield self._argued(one)
+            one.item["status"] = "incomplete"
+            yield self._done(one)
         for one in self._calls.values():
             if one.kind != "mcp":
                 yield self._argued(one)

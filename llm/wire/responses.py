@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from llm.translate import responses_to_chat
 from llm.types import Ask, Prompt, ToolSource
 from llm.wire import response_items
@@ -73,11 +75,19 @@ def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
         conversation=_conversation(asked.get("conversation")),
         items=response_items.read(asked.get("input")),
         sources=read_tools(top.get("tools"), public_url)[0],
-        max_rounds=read_hub(hub)["max_rounds"],
+        max_rounds=_max_rounds(hub),
     )
     check_metadata(asked.get("metadata"))
     _check(request)
     return request
+
+
+def _max_rounds(raw: msgspec.Raw | None) -> int | None:
+    asked = read_hub(raw)
+    if any(value is not None for name, value in asked.items() if name != "max_rounds"):
+        raise InvalidRequest("hub may hold max_rounds here", member="hub")
+    rounds: int | None = asked["max_rounds"]
+    return rounds
 
 
 def _conversation(value: Any) -> str | None:
@@ -100,9 +110,6 @@ def _check(request: ResponsesRequest) -> None:
     tools = request.asked.get("tools")
     if tools is not None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
         raise InvalidRequest("tools must be a list of objects", member="tools")
-    if any(tool.get("type") in SOURCES and tool.get("require_approval") is None for tool in tools or ()):
-        text = "require_approval unset means 'always' here, which is not supported yet: write 'never'"
-        raise InvalidRequest(text, member="tools")
 
 
 def check_metadata(value: Any) -> JsonObject:

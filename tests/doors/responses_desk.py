@@ -39,12 +39,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(hub: OpenHub, *turns: Turn, more: str = "", setting: str = "") -> AsyncIterator[Desk]:
-    """Serve it."""
+async def open_desk(hub: OpenHub, *turns: Turn, server: str = "", setting: str = "") -> AsyncIterator[Desk]:
+    """Serve it; `server` is a member of the MCP server's entry, `setting` one of the hub's own section."""
     async with openai_upstream(*turns) as upstream, dual_era() as peer:
         yaml = (
             f"models:\n  m: {{provider: deepseek, model: up, base_url: '{upstream.url}', api_key: sk-upstream-000}}\n"
-            f"mcpServers:\n  peer: {{url: '{peer.url}'}}\n{more}"
+            f"mcpServers:\n  peer: {{url: '{peer.url}', {server}}}\n"
         )
         async with hub(yaml, setting=setting) as running:
             await running.services.sync.refresh("peer")

@@ -228,7 +228,8 @@ async def test_a_client_that_leaves_cancels_model_and_tools_and_nothing_is_kept(
     ("asked", "words"),
     [
         ({"tools": [{"type": "web_search"}]}, "web_search"),
-        ({"tools": [{**SOURCE, "require_approval": None}]}, "require_approval"),
+        ({"tools": [{**SOURCE, "require_approval": "sometimes"}]}, "require_approval"),
+        ({"hub": {"approval_id": "mcpr_x"}}, "max_rounds"),
         ({"input": [{"type": "computer_call"}]}, "computer_call"),
         ({"input": [{"role": "robot", "content": "x"}]}, "role"),
         ({"input": []}, "input is required"),
