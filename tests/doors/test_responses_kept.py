@@ -168,7 +168,7 @@ WAITS = Turn(calls=(("peer__wait", "{}"),))
 
 async def ended(desk: Desk, name: str) -> Response:
     """The response, when nobody works on it any more."""
-    run = desk.hub.services.responses._runs.find(name)
+    run = desk.hub.services.llm.responses._runs.find(name)
     if run is not None and run.task is not None:
         await asyncio.wait([run.task])
     return await desk.sdk.responses.retrieve(name)
