@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from msgspec import to_builtins
 
 from hub.api.access import JsonBody, ServicesNow, lists, needs, read_disabled
 from hub.api.agent_cards import card_state
@@ -181,13 +182,16 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
             "provider": entry.provider,
             "model": entry.model,
             "base_url": entry.base_url,
+            "price": to_builtins(entry.price),
             **_routed(services, entry),
         }
     elif isinstance(entry, Server):
         shown |= {"url": entry.url, "command": entry.command, "require_approval": entry.require_approval}
+        shown["price"] = None if entry.price is None else {"call": entry.price.call, "tools": dict(entry.price.tools)}
         shown |= _features(catalog, entry.name)
     else:
         shown |= {"url": entry.url, "share": "team" if entry.shared else None}
+        shown["price"] = None if entry.call_usd is None else {"call": entry.call_usd}
         if entry.urls:
             shown["instances"] = services.agents.instances(entry)
     return shown
