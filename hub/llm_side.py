@@ -104,7 +104,7 @@ def llm_side(
         responses=responses,
         deployments=models.deployments,
         messages=Messages(loop, public_url=ground.public_url),
-        pass_through=PassThrough(catalog, gate=ground.gate, endpoints=endpoints, owned=owned, prices=prices.of),
+        pass_through=PassThrough(catalog, models=models, endpoints=endpoints, owned=owned),
         platform=platform,
         uploads=Uploads(platform, owned=owned),
         kept=kept,

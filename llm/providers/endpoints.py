@@ -66,7 +66,14 @@ class Endpoints:
         return one is other or (here.base_url == there.base_url and here.headers == there.headers)
 
     def check(self, place: Model, endpoint: str) -> None:
-        """Refuse a deployment whose provider lacks the endpoint; raises `InvalidRequest`."""
+        """Refuse a deployment whose provider lacks the endpoint.
+
+        Raises:
+            InvalidRequest: it does.
+            UpstreamUnavailable: it cannot be called at all.
+        """
+        if place.unavailable is not None:
+            raise UpstreamUnavailable(place.name, place.unavailable)
         if not self.has(place, endpoint):
             raise InvalidRequest(
                 f"{place.name} runs at provider {place.provider}, which has no /{endpoint}; name another model",
@@ -80,10 +87,8 @@ class Endpoints:
             InvalidRequest: none has it.
             UpstreamUnavailable: the entry cannot be called.
         """
-        if model.unavailable is not None:
-            raise UpstreamUnavailable(model.name, model.unavailable)
         able = [place for place in model.places() if self.has(place, endpoint)]
-        if not able:
+        if not able or model.unavailable is not None:
             self.check(model, endpoint)
         return random.choices(able, [place.weight for place in able])[0]  # noqa: S311  # no secret hangs on it
 

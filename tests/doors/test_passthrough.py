@@ -30,7 +30,7 @@ async def house(hub: OpenHub, *allow: str) -> AsyncIterator[tuple[Hub, openai.As
         where = f"base_url: '{fake.url}', api_key: sk-upstream-key-000"
         yaml = (
             "models:\n"
-            f"  m: {{provider: openai, model: up-1, {where}}}\n"
+            f"  m: {{provider: openai, model: up-1, retries: 0, {where}}}\n"
             f"  any: {{provider: openai_compatible, model: up-2, {where}}}\n"
             f"  talker: {{provider: deepseek, model: up-1, {where}}}\n"
             "  offline: {provider: offline}\n"
@@ -330,6 +330,30 @@ async def test_a_provider_that_is_down_or_talks_nonsense_is_named(hub: OpenHub) 
                 file = {"file": ("x", b"x" * 3_000_000)}
                 answer = await http.post("/v1/audio/transcriptions", data={"model": model}, files=file)
                 assert answer.status_code == 502
+
+
+async def test_another_deployment_answers_when_one_fails_or_lacks_the_endpoint(hub: OpenHub) -> None:
+    async with openai_endpoints() as fake:
+        yaml = (
+            "models:\n  m:\n    model: up-1\n    deployments:\n"
+            "      - {provider: deepseek, api_key: sk-upstream-key-000}\n"
+            "      - {provider: openai, base_url: 'http://127.0.0.1:9/v1', api_key: sk-upstream-key-000}\n"
+            f"      - {{provider: openai, base_url: '{fake.url}', api_key: sk-upstream-key-000}}\n"
+            "  down:\n    provider: openai\n    base_url: http://127.0.0.1:9/v1\n    api_key: sk-upstream-key-000\n"
+            "    fallbacks: [m]\n"
+        )
+        async with hub(yaml) as running:
+            secret = await running.key("model:*")
+            url = f"{running.url}/v1"
+            async with openai.AsyncOpenAI(base_url=url, api_key=secret, max_retries=0, timeout=20) as client:
+                for _ in range(8):
+                    made = await client.embeddings.create(model="m", input="x", encoding_format="float")
+                    assert made.data[0].embedding == VECTOR
+                assert (await client.embeddings.create(model="down", input="x")).model == "up-1"
+                fake.answer = Response(json.dumps({"error": {"message": "not this"}}), 400)
+                with pytest.raises(openai.BadRequestError, match="not this"):
+                    await client.embeddings.create(model="m", input="x")
+        assert len([permit for permit in running.gate.permits if permit.kind == "model"]) == 10
 
 
 async def test_a_page_of_a_provider_does_not_run_as_the_hubs(hub: OpenHub) -> None:
