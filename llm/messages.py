@@ -36,6 +36,22 @@ class Messages:
         """
         request = messages.read_request(body, public_url=self._public_url)
         model = self._loop.find(request.model)
+        if model.cache_s is None or request.sources or request.has_hub_calls:
+            await self._answer(request, model, caller, sink, headers)
+            return
+        asked = body + repr(headers).encode()  # betas change what is answered
+        await self._loop.cache.answer(
+            "messages",
+            asked,
+            model=model,
+            caller=caller,
+            sink=sink,
+            answer=lambda to: self._answer(request, model, caller, to, headers),
+        )
+
+    async def _answer(
+        self, request: MessagesRequest, model: Model, caller: Caller, sink: Sink, headers: Headers
+    ) -> None:
         if not request.sources and not request.has_hub_calls and self._loop.speaks(model, "messages"):
             await self._pass(request, model, caller, sink, headers)
             return

@@ -15,6 +15,7 @@ from hub.doors.chat import ChatDoor
 from hub.doors.messages import MessagesDoor
 from hub.exchange import ClientGone
 from hub.http_exchange import HttpExchange
+from llm import router
 from llm.call import Models
 from llm.known_prices import KnownPrices
 from llm.messages import Messages
@@ -30,7 +31,7 @@ from registry.errors import HubError
 from registry.identity import Principal
 from registry.judged import encode
 from tests.conftest import served_exchanges
-from tests.llm.conftest import PUBLIC_URL, Nobody, Workshop
+from tests.llm.conftest import PUBLIC_URL, Nobody, Time, Workshop
 from tests.peers.anthropic_upstream import KEY, AnthropicUpstream, Said, anthropic_upstream
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
 from tests.recording import RecordingGate
@@ -68,7 +69,13 @@ async def messages_desk(
         }
         loop = Loop(
             lambda: Catalog(number=1, models=models),
-            models=Models(gate, providers=dict.fromkeys(TABLE, provider), prices=KnownPrices().of),
+            models=Models(
+                gate,
+                providers=dict.fromkeys(TABLE, provider),
+                prices=KnownPrices().of,
+                find=lambda name: router.stand_in(models, name),
+                deployments=Time().deployments(),
+            ),
             tools=workshop,
             guests=Nobody(),
             limits=limits,

@@ -10,7 +10,9 @@ import pytest
 
 from llm import exact_cache
 from tests.conftest import ADMIN_KEY, OpenHub
+from tests.llm.messages_desk import messages_desk
 from tests.llm.test_pass_through import ASK
+from tests.peers.anthropic_upstream import Said
 from tests.peers.openai_upstream import Turn, chunk, openai_upstream
 
 ONE, TWO = Turn("one of many"), Turn("two of many")
@@ -73,6 +75,19 @@ async def test_failures_and_streams_that_break_are_not_kept(desk: Any) -> None:
         assert "half" in (await post(d, body)).text
         assert "one" in (await post(d, body)).text
         assert len(d.upstream.received) == 3
+
+
+@pytest.mark.parametrize("name", ["claude", "gpt"])
+async def test_anthropics_door_gives_its_answers_again_too_for_the_same_betas(name: str) -> None:
+    async with messages_desk(Said("one"), Said("two"), turns=(Turn("one"), Turn("two"))) as d:
+        d.models[name] = replace(d.models[name], cache_s=600)
+        body = {"model": name, "max_tokens": 9, "messages": ASK, "stream": True}
+        async with httpx.AsyncClient(trust_env=False, timeout=20, base_url=d.url) as http:
+            first, again = [await http.post("/v1/messages", json=body) for _ in range(2)]
+            other = await http.post("/v1/messages", json=body, headers={"anthropic-beta": "more-2026-01-01"})
+        assert first.content == again.content
+        assert [one.headers["x-hub-cache"] for one in (first, again, other)] == ["miss", "hit", "miss"]
+        assert [row.outcome for row in d.gate.settled] == ["ok", "cached", "ok"]
 
 
 async def test_what_may_run_tools_of_the_hub_is_not_kept(desk: Any) -> None:

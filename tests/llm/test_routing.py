@@ -6,15 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from registry.declare import ENTRIES
-from registry.entries import Model
+from registry.entries import Model, Routing
 from registry.entry_shapes import ModelShape
+from tests.llm.messages_desk import messages_desk
 from tests.llm.test_pass_through import ASK, post
+from tests.peers.anthropic_upstream import Said
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, chunk, openai_upstream, sse
 
 DOWN = Turn(status=503, error=b"busy")
@@ -186,6 +190,27 @@ async def test_a_request_too_long_for_a_model_goes_to_one_with_a_larger_context(
         d.models["alone"] = model("alone", **at(small), fallbacks=["other"])
         with pytest.raises(openai.BadRequestError, match="too long"):
             await said(d, "alone")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("failing", ["gpt", "claude"])
+async def test_a_model_of_another_format_stands_in_and_the_caller_does_not_notice(failing: str, stream: bool) -> None:
+    down, other = Turn(status=503, error=b"{}"), {"gpt": "claude", "claude": "gpt"}[failing]
+    said = Said(status=529, error=("overloaded_error", "busy")) if failing == "claude" else Said("from claude")
+    async with messages_desk(said, turns=(down if failing == "gpt" else Turn("from gpt"),)) as d:
+        found = d.models[failing]
+        place = replace(found, deployment=f"{failing} 1")
+        routing = Routing(retries=0, fallbacks=(other,))
+        d.models[failing] = replace(found, deployments=(place,), routing=routing)
+        body = {"model": failing, "max_tokens": 9, "messages": ASK, "stream": stream}
+        async with httpx.AsyncClient(trust_env=False, timeout=20, base_url=d.url) as http:
+            for path in ("/v1/chat/completions", "/v1/messages"):
+                answer = await http.post(path, json=body)
+                assert answer.status_code == 200, answer.text
+                assert "from" in answer.text
+                assert other in answer.text.replace('"model": "', "").replace('"model":"', "")
+                assert answer.headers["x-hub-deployment"].endswith(f"/{other}-up")
+        assert [row.name for row in d.gate.settled] == [failing] * 2
 
 
 async def test_a_deployment_that_had_enough_is_left_alone_until_then(desk: Any) -> None:
