@@ -31,6 +31,7 @@ from llm.responses import Responses
 from llm.run import Chat, Loop
 from llm.sealed_ids import SealedIds
 from llm.uploads import Uploads
+from llm.wire import messages as wire_messages
 from llm.wire.chat import event
 from registry.catalog import Catalog
 from registry.errors import HubError
@@ -98,12 +99,14 @@ def llm_side(
     continuing = Continuing(parking, registry.keys.living)
     chat = Chat(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("chat", chat, _as_chat)
+    messages = Messages(loop, public_url=ground.public_url, continuing=continuing)
+    continuing.serve("messages", messages, _as_messages)
     responses = Responses(loop, kept=kept, parking=parking, public_url=ground.public_url)
     return LlmSide(
         chat=chat,
         responses=responses,
         deployments=models.deployments,
-        messages=Messages(loop, public_url=ground.public_url),
+        messages=messages,
         pass_through=PassThrough(catalog, models=models, endpoints=endpoints, owned=owned),
         platform=platform,
         uploads=Uploads(platform, owned=owned),
@@ -116,3 +119,8 @@ def llm_side(
 def _as_chat(error: HubError, request_id: str) -> Failure:
     body = errors.openai(error, request_id)
     return Failure(errors.row_of(error).status, encode(body), event(body))
+
+
+def _as_messages(error: HubError, request_id: str) -> Failure:
+    body = errors.anthropic(error, request_id)
+    return Failure(errors.row_of(error).status, encode(body), wire_messages.event(body))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
 from llm.call import BYTES_PER_TOKEN, CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
+from llm.continuing import Continuing, Request
 from llm.ports import ModelRequest, Sink
 from llm.rounds import Caller
 from llm.run import Loop
 from llm.spending import with_cost
+from llm.types import Parked, Ticket, Waiting
+from llm.verdicts import same, waits
 from llm.voices.messages import MessagesVoice
 from llm.wire import messages
 from llm.wire.chat import counted
@@ -24,9 +32,11 @@ FREE = Usage(input_tokens=0, output_tokens=0)
 class Messages:
     """Answers Messages requests and counts their tokens. One for a process."""
 
-    def __init__(self, loop: Loop, *, public_url: str) -> None:
+    def __init__(self, loop: Loop, *, public_url: str, continuing: Continuing | None = None) -> None:
+        """Without `continuing`, calls that need approval are not made."""
         self._loop = loop
         self._public_url = public_url
+        self._continuing = continuing
 
     async def answer(self, body: bytes, caller: Caller, sink: Sink, *, headers: Headers = ()) -> None:
         """Answer one request into `sink`. `headers` go on to a provider of the same format.
@@ -35,9 +45,12 @@ class Messages:
             HubError: before the answer began, or within a stream; what was written until then is whole events.
         """
         request = messages.read_request(body, public_url=self._public_url)
+        if request.answer is not None and self._continuing is not None:
+            await self._continuing.go_on(Request("messages", _about(headers, body), request.answer), caller, sink)
+            return
         model = self._loop.find(request.model)
         if model.cache_s is None or request.sources or request.has_hub_calls:
-            await self._answer(request, model, caller, sink, headers)
+            await self._answer(request, body, model, caller, sink=sink, headers=headers)
             return
         asked = body + repr(headers).encode()  # betas change what is answered
         await self._loop.cache.answer(
@@ -46,17 +59,36 @@ class Messages:
             model=model,
             caller=caller,
             sink=sink,
-            answer=lambda to: self._answer(request, model, caller, to, headers),
+            answer=lambda to: self._answer(request, body, model, caller, sink=to, headers=headers),
         )
 
     async def _answer(
-        self, request: MessagesRequest, model: Model, caller: Caller, sink: Sink, headers: Headers
+        self, request: MessagesRequest, body: bytes, model: Model, caller: Caller, *, sink: Sink, headers: Headers
     ) -> None:
         if not request.sources and not request.has_hub_calls and self._loop.speaks(model, "messages"):
             await self._pass(request, model, caller, sink, headers)
             return
-        voice = MessagesVoice(sink, model=request.model, stream=request.stream, request_id=caller.request_id)
-        await self._loop.answer(messages.ask_of(request, headers), model, caller, voice=voice)
+        ticket = None if self._continuing is None else Ticket("messages", lambda: _about(headers, body))
+        ask = replace(messages.ask_of(request, headers), ticket=ticket)
+        await self._loop.answer(ask, model, caller, voice=_voice(sink, request, caller))
+
+    def same(self, body: bytes) -> str:
+        """As `llm.continuing.Resumable`; bodies come with their headers here and below."""
+        return same(_read(body)[1])
+
+    async def resume(self, body: bytes, parked: Parked, caller: Caller, sink: Sink) -> None:
+        """Go on with a run; raises as `answer`."""
+        headers, text = _read(body)
+        request = messages.read_request(text, public_url=self._public_url)
+        ask = replace(messages.ask_of(request, headers), ticket=Ticket("messages", lambda: body), parked=parked)
+        await self._loop.answer(ask, self._loop.find(request.model), caller, voice=_voice(sink, request, caller))
+
+    async def wait(self, body: bytes, waiting: Sequence[Waiting], caller: Caller, sink: Sink) -> None:
+        """Answer that these calls still wait."""
+        request = messages.read_request(_read(body)[1], public_url=self._public_url)
+        voice = _voice(sink, request, caller)
+        await voice.begin(())
+        await voice.finish(waits(waiting))
 
     async def _pass(self, request: MessagesRequest, model: Model, caller: Caller, sink: Sink, headers: Headers) -> None:
         """Hand the request to the provider and its answer to the caller, as bytes."""
@@ -97,6 +129,18 @@ class Messages:
                 data = await call.read()
                 call.usage = FREE
                 await sink.reply(200, data)
+
+
+def _about(headers: Headers, body: bytes) -> bytes:
+    return msgspec.msgpack.encode((headers, body))
+
+
+def _read(about: bytes) -> tuple[Headers, bytes]:
+    return msgspec.msgpack.decode(about, type=tuple[Headers, bytes])
+
+
+def _voice(sink: Sink, request: MessagesRequest, caller: Caller) -> MessagesVoice:
+    return MessagesVoice(sink, model=request.model, stream=request.stream, request_id=caller.request_id)
 
 
 def _estimated(body: bytes) -> bytes:

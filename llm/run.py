@@ -166,7 +166,7 @@ class Chat:
 
     def same(self, body: bytes) -> str:
         """As `llm.continuing.Resumable`."""
-        return same(chat.read_request(body, public_url=self._public_url).members)
+        return same(body)
 
     async def resume(self, body: bytes, parked: Parked, caller: Caller, sink: Sink) -> None:
         """Go on with a run; raises as `answer`."""

@@ -11,7 +11,7 @@ import msgspec
 from llm.types import Finished, Reply, Turn, Waiting
 from registry import judged
 from registry.errors import InvalidRequest
-from registry.judged import JsonObject, RawObject
+from registry.judged import JsonObject
 from registry.secrets import digest
 
 ANSWER = frozenset({"approval_id", "approve", "reason"})
@@ -45,9 +45,9 @@ def read_answer(hub: JsonObject) -> Answer | None:
     return Answer(tuple(dict.fromkeys(names)), approve, reason)
 
 
-def same(members: RawObject) -> str:
+def same(body: bytes) -> str:
     """A digest of a request, which is the same for the same request in other words: without `hub`, in any order."""
-    value = {name: judged.decode(raw) for name, raw in members.items() if name != "hub"}
+    value = {name: judged.decode(raw) for name, raw in judged.read_object(body).items() if name != "hub"}
     return digest(msgspec.json.encode(value, order="sorted"))
 
 

@@ -9,6 +9,7 @@ from llm.ports import Sink
 from llm.spending import spent
 from llm.translate.chat_to_messages import arguments
 from llm.types import Finished, Listing, Offer, ToolOutcome
+from llm.verdicts import pending
 from llm.wire.chat import report
 from llm.wire.messages import event, usage_of
 from llm.wire.messages_upstream import FINISH
@@ -47,6 +48,8 @@ class MessagesVoice:
         self._input = ""
         self._shown: set[str] = set()
         """Ids of the hub's calls that were shown."""
+        self._unshown: set[int] = set()
+        """Places of calls that may wait for approval: they are shown with their results."""
         self._end: JsonObject = {}
         """How the last round ended, in its provider's words."""
         self._refused = False
@@ -78,14 +81,24 @@ class MessagesVoice:
         await self._within("thinking", {"type": "thinking", "thinking": "", "signature": ""}, delta)
 
     async def _begin_call(self, call: CallBegun, offer: Offer | None) -> None:
-        block: JsonObject = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
-        if offer is not None:
-            self._shown.add(call.id)
-            block |= {"type": "mcp_tool_use", "name": shown_name(offer), "server_name": offer.label}
-        await self._start(block)
+        self._unshown.discard(call.index)
+        if offer is None:
+            await self._start({"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
+        elif offer.answerer is None:
+            await self._show(call.id, offer, {})
+        else:
+            self._unshown.add(call.index)
+            return
         self._call = call.index
 
+    async def _show(self, name: str, offer: Offer, given: JsonObject) -> None:
+        self._shown.add(name)
+        shown = {"id": name, "name": shown_name(offer), "server_name": offer.label, "input": given}
+        await self._start({"type": "mcp_tool_use", **shown})
+
     async def _argue(self, index: int, text: str) -> None:
+        if index in self._unshown:
+            return
         if index != self._call:  # its block has ended, and no provider is known to do this
             raise UpstreamInvalid(self._message["model"], "it mixed the arguments of its calls")
         self._input += text
@@ -114,7 +127,9 @@ class MessagesVoice:
     async def called(self, outcome: ToolOutcome) -> None:
         """Show the result of a call; what nobody was shown as a call has none."""
         if outcome.call.id not in self._shown:
-            return
+            if outcome.offer is None:
+                return
+            await self._show(outcome.call.id, outcome.offer, outcome.arguments)
         await self._start(
             {
                 "type": "mcp_tool_result",
@@ -131,6 +146,8 @@ class MessagesVoice:
         await self._stop()
         ended = self._ended(finished)
         usage, hub = usage_of(finished.usage), {**report(finished.outcomes), "usage": spent(finished)}
+        if finished.waiting:
+            hub["approvals"] = [pending(one) for one in finished.waiting]
         if self._stream:
             await self._write({"type": "message_delta", "delta": ended, "usage": usage, "hub": hub})
             await self._write({"type": "message_stop"})

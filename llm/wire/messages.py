@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from llm.types import Ask, Prompt, ToolSource
+from llm.verdicts import Answer
 from llm.wire.chat import read_flag, read_hub
 from llm.wire.sources import TOOL_DECIDING, read_agent, read_source
 from registry import judged
@@ -38,6 +39,8 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     own_tools: tuple[msgspec.Raw, ...]
     """The caller's own tools beside the sources; empty without sources, when `tools` goes on as it came."""
     max_rounds: int | None
+    answer: Answer | None = None
+    """It goes on with a run that waits for approvals."""
 
     @property
     def has_hub_calls(self) -> bool:
@@ -67,6 +70,7 @@ def read_request(data: bytes, *, public_url: str) -> MessagesRequest:
         sources=sources,
         own_tools=own_tools,
         max_rounds=hub["max_rounds"],
+        answer=hub.get("answer"),
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -356,3 +357,40 @@ async def test_what_is_not_to_be_stored_is_nowhere_at_rest_but_what_is_asked(hub
         assert kept == 0
         answer = await d.ask("always", store=False, hub={"approval_id": waiting["id"]})
         assert answer.choices[0].message.content == "Paid."
+
+
+async def tell(d: Desk, *, stream: bool, hub: Any = None) -> tuple[list[Any], str, dict[str, Any]]:
+    """Ask at Anthropic's door by its client: the blocks, the stop reason, and the hub's report."""
+    more = {"extra_body": {"hub": hub}} if hub else {}
+    tools: list[Any] = [source("always")]
+    async with anthropic.AsyncAnthropic(base_url=d.running.url, api_key=d.sdk.api_key, max_retries=0) as client:
+        asked: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": ASK, "tools": tools, **more}
+        if not stream:
+            message = await client.beta.messages.create(**asked)
+            return list(message.content), message.stop_reason or "", message.hub  # type: ignore[attr-defined]
+        report: dict[str, Any] = {}
+        async with client.beta.messages.stream(**asked) as events:
+            async for event in events:
+                report |= getattr(event, "hub", None) or {}
+            message = await events.get_final_message()
+        return list(message.content), message.stop_reason or "", report
+
+
+@pytest.mark.parametrize("in_inbox", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_anthropics_door_waits_and_goes_on_likewise(hub: OpenHub, stream: bool, in_inbox: bool) -> None:
+    rule = ", require_approval: always" if in_inbox else ""
+    async with opened(hub, Turn("Let me see.", calls=(PAY,)), Turn("Paid."), rule=rule) as d:
+        blocks, reason, report = await tell(d, stream=stream)
+        assert ([block.type for block in blocks], reason) == (["text"], "end_turn")
+        (waiting,) = report["approvals"]
+        if in_inbox:
+            _, reason, report = await tell(d, stream=stream, hub={"approval_id": waiting["id"]})
+            assert (report["approvals"], reason) == ([waiting], "end_turn")
+            await d.decide(waiting["id"])
+        blocks, reason, report = await tell(d, stream=stream, hub={"approval_id": waiting["id"]})
+        assert [block.type for block in blocks] == ["mcp_tool_use", "mcp_tool_result", "text"]
+        assert blocks[0].input == {"text": "5 to eve"}
+        assert blocks[1].tool_use_id == blocks[0].id
+        assert (blocks[2].text.strip(), reason) == ("Paid.", "end_turn")
+        assert d.bank.calls == [("pay", {"text": "5 to eve"})]
