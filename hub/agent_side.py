@@ -15,7 +15,7 @@ from agents.discovery import Discovery
 from agents.instances import Instances
 from agents.keeper import Keeper
 from agents.ledger import Ledger
-from agents.own.agents import Loop, OwnAgents
+from agents.own.agents import Means, OwnAgents
 from agents.own.records import Records
 from agents.publishing import Publisher
 from agents.push import Push
@@ -25,7 +25,6 @@ from agents.signing import Signatures
 from agents.streams import Streams
 from agents.turns import Turns
 from agents.upstream import Upstream
-from llm.ports import ToolExecutor
 from registry.approvals import Approvals
 from registry.catalog import Catalog
 from registry.config import HubSettings
@@ -75,7 +74,7 @@ class AgentSide:
     signatures: Signatures
     parts: tuple[Part, ...]
     """To be run in the background."""
-    make_here: Callable[[Loop, ToolExecutor, Kept], Part]
+    make_here: Callable[[Means, Kept], Part]
     """Makes the part that answers for agents that run here; until it is made none can be called."""
     ready: Callable[[], Awaitable[None]]
     """To be awaited before anybody is served."""
@@ -136,16 +135,16 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         publisher=publisher,
         signatures=signatures,
         parts=(discovery, events, keeper, push),
-        make_here=partial(_make_here, upstream, records),
+        make_here=partial(_make_here, upstream, records, catalog),
         ready=ready,
         aclose=upstream.aclose,
     )
 
 
 def _make_here(
-    upstream: Upstream, records: Callable[[Kept], Records], loop: Loop, tools: ToolExecutor, kept: Kept
+    upstream: Upstream, records: Callable[[Kept], Records], catalog: Callable[[], Catalog], means: Means, kept: Kept
 ) -> Part:
-    upstream.here = own = OwnAgents(loop, tools, records(kept))
+    upstream.here = own = OwnAgents(means, records(kept), catalog)
     return own
 
 

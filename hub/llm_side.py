@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.as_models import PROVIDER
+from agents.own.agents import Means
 from hub import errors
 from hub.agent_side import AgentSide, Ground, Part
 from hub.mcp_side import McpSide
@@ -102,6 +103,7 @@ def llm_side(
     messages = Messages(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("messages", messages, _as_messages)
     responses = Responses(loop, kept=kept, parking=parking, public_url=ground.public_url)
+    own = Means(loop, mcp.dispatch, parking, registry.keys.living)
     return LlmSide(
         chat=chat,
         responses=responses,
@@ -112,7 +114,7 @@ def llm_side(
         uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals, continuing, responses, agents.make_here(loop, mcp.dispatch, kept)),
+        parts=(kept, approvals, continuing, responses, agents.make_here(own, kept)),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple, Protocol
@@ -21,15 +21,35 @@ from agents.own.records import Records
 from agents.shown import is_over
 from agents.speech import STREAMING, Ask
 from llm import types as llm_types
+from llm.parking import Parking
 from llm.ports import ToolExecutor, Voice
 from llm.rounds import Caller
+from llm.types import Parked, Ticket, Waiting
+from llm.verdicts import pending as pending_of
 from registry.access import Through
+from registry.catalog import Catalog
 from registry.entries import Agent, Model, Own
-from registry.errors import INTERNAL, AgentFault, HubError, NotSupported, Overloaded, UpstreamInvalid
+from registry.errors import (
+    INTERNAL,
+    AgentFault,
+    Conflict,
+    HubError,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    UpstreamInvalid,
+)
 from registry.gate import Permit
 from registry.identity import Principal
-from registry.judged import JsonObject
+from registry.judged import JsonObject, decode, encode
 from registry.ownership import FINAL_STATES
+from registry.secrets import new_id
+
+DOOR = "own-agent"
+"""By which runs that wait for approvals are theirs."""
+
+APPROVALS = "urn:hubbub:approvals"
+"""The member of a task's metadata that lists the calls that wait for approval."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +72,16 @@ class Loop(Protocol):
         """Run the loop over one request; raises `HubError`."""
 
 
+class Means(NamedTuple):
+    """What own agents work with."""
+
+    loop: Loop
+    tools: ToolExecutor
+    parking: Parking
+    living: Callable[[Collection[str]], Awaitable[Mapping[str, Principal]]]
+    """Those of some principals, by id, whose keys are valid."""
+
+
 class _Work(NamedTuple):
     """What a task has to do now."""
 
@@ -60,21 +90,26 @@ class _Work(NamedTuple):
     own: Own
     principal: Principal
     """Who asks, as they came."""
-    permit: Permit
-    message: JsonObject
+    caller: Caller
+    """The same, as the agent acts for them."""
+    message: JsonObject | None
+    """What they say; None: they were not asked."""
+    run: str | None = None
+    """The run of the loop that waits for approvals."""
 
 
 class OwnAgents:
     """All of them. One for a process; `run` must be running."""
 
-    def __init__(self, loop: Loop, tools: ToolExecutor, records: Records) -> None:
-        self._loop = loop
-        self._tools = tools
+    def __init__(self, means: Means, records: Records, catalog: Callable[[], Catalog]) -> None:
+        self._loop, self._tools, self._parking, self._living = means
         self._records = records
+        self._catalog = catalog
         self._live: dict[tuple[str, str], Live] = {}
         self._talking: dict[tuple[str, str], asyncio.Lock] = {}
         """Contexts in which somebody speaks: what is said in one is said in order."""
         self._tasks: asyncio.TaskGroup | None = None
+        self._parking.approvals.subscribe(DOOR, self._approved)
 
     async def run(self) -> None:
         """Own the tasks until cancelled."""
@@ -130,22 +165,63 @@ class OwnAgents:
         message = {**message, "taskId": task["id"], "contextId": task["contextId"]}
         history = [*(task.get("history") or ()), message]
         live = Live({**task, "history": history}, owner=None if task_id else permit.principal)
+        principal, own = permit.principal, entry.own
+        caller = Caller(acting(principal, own), permit.request_id, within=permit)
+        work = _Work(live, entry, own, principal, caller, message, await self._run_of(task))
+        return await self._start(work)
+
+    async def _start(self, work: _Work) -> Live:
+        """Write that a task is at work, and have it be."""
+        assert self._tasks is not None, "OwnAgents.run must be running"
+        live, entry = work.live, work.entry
         self._live[entry.name, live.id] = live
         try:
             live.reach("WORKING")
-            if task_id:
+            if live.owner is None:
                 await self._records.write(entry.name, live.task)
             else:
-                await self._records.begin(entry.name, permit.principal, live.task)
+                await self._records.begin(entry.name, live.owner, live.task)
         except BaseException:
             self._leave(entry, live)
             raise
-        work = _Work(live, entry, entry.own, permit.principal, permit, message)
         live.work = self._tasks.create_task(self._run(work))
         live.work.add_done_callback(lambda _: self._leave(entry, live))  # one that is cancelled at once never runs
         if live.is_cancelled:
             live.work.cancel()
         return live
+
+    async def _run_of(self, task: JsonObject) -> str | None:
+        """The run of the loop that waits for approvals that a task names; None: it names none."""
+        names = [one["id"] for one in (task.get("metadata") or {}).get(APPROVALS) or ()]
+        try:
+            return (await self._parking.approvals.find(names[0])).run if names else None
+        except NotFound:  # long ago
+            return None
+
+    def _approved(self, run: str, principal_id: str) -> None:
+        """Go on with a run whose approvals were given, denied, or have expired."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._go_on(run, principal_id))
+
+    async def _go_on(self, run: str, principal_id: str) -> None:
+        """A boundary: one run that cannot go on must not end the others."""
+        try:
+            principal = (await self._living([principal_id])).get(principal_id)
+            parked = await self._parking.look(run, principal) if principal is not None else None
+            if principal is None or parked is None:  # its key is not valid, or its caller was faster
+                return
+            about = decode(parked.about)
+            entry = self._catalog().agents.get(about["agent"])
+            if entry is None or entry.own is None:
+                return
+            live = Live(await self._waiting(entry, about["task"]))
+            principal = replace(principal, requests_per_minute=None)  # its pace was counted when the request came
+            caller = Caller(acting(principal, entry.own), new_id("req"), hops=about["hops"])
+            await self._start(_Work(live, entry, entry.own, principal, caller, None, run))
+        except HubError as error:  # the task was cancelled, or is gone
+            logger.info("an own agent does not go on", extra={"run": run, "reason": error.text})
+        except Exception:
+            logger.exception("an own agent could not go on", extra={"run": run})
 
     async def _waiting(self, entry: Agent, task_id: str) -> JsonObject:
         """A task that waits for its caller; raises `AgentFault` for any other."""
@@ -193,7 +269,7 @@ class OwnAgents:
         live = work.live
         try:
             async with self._turn(work.entry.name, live.context_id):
-                await self._converse(work)
+                await (self._converse(work) if work.run is None else self._take_up(work, work.run))
         except asyncio.CancelledError:
             if not live.is_cancelled:  # the hub stops; whoever asks later is told so
                 self._leave(work.entry, live)
@@ -220,24 +296,53 @@ class OwnAgents:
 
     async def _converse(self, work: _Work) -> None:
         """Have the model answer a message in its context."""
-        live, own, name = work.live, work.own, work.entry.name
-        content = words.content_of(work.message)
-        said = await self._records.said(name, live.context_id, work.principal)
-        principal = acting(work.principal, own)
+        assert work.message is not None, "somebody said something"
+        said = await self._records.said(work.entry.name, work.live.context_id, work.principal)
+        await self._speak(work, [*said, words.simple(words.content_of(work.message))])
+
+    async def _take_up(self, work: _Work, run: str) -> None:
+        """Go on with what waited for approvals, if they were all answered."""
+        principal = work.caller.principal
+        parked = await self._parking.look(run, principal)
+        if parked is None:  # it has expired
+            if work.message is None:
+                raise Conflict("What waited for approval has ended.")
+            work.live.note({APPROVALS: []})
+            await self._converse(work)
+            return
+        pending = {one.id for one in await self._parking.still(parked)}
+        waiting = [one for one in parked.held.waiting if one.approval in pending]
+        if waiting:
+            _wait(work.live, waiting)
+            return
+        taken = await self._parking.take(run, principal)
+        if taken is None:
+            raise Conflict("What waited for approval goes on elsewhere.")
+        work.live.note({APPROVALS: []})
+        await self._speak(work, decode(taken.about)["messages"], taken)
+
+    async def _speak(self, work: _Work, messages: Sequence[JsonObject], parked: Parked | None = None) -> None:
+        """Run the loop over what was said, and say what it came to."""
+        live, own, name, caller = work.live, work.own, work.entry.name, work.caller
+        hops = caller.within.hops if caller.within is not None else caller.hops
+        about = {"agent": name, "task": live.id, "messages": messages, "hops": hops}
         if own.tools:
-            await self._tools.prepare(principal)
-        has_tools = bool(own.tools) and bool(self._tools.offered(principal, None))
-        ask = words.ask_of(own, [*said, words.simple(content)], has_tools=has_tools)
+            await self._tools.prepare(caller.principal)
+        has_tools = bool(own.tools) and bool(self._tools.offered(caller.principal, None))
+        ask = words.ask_of(own, messages, has_tools=has_tools)
         voice = AgentVoice(live)
-        caller = Caller(principal, work.permit.request_id, within=work.permit)
+        ask = replace(ask, ticket=Ticket(DOOR, lambda: encode(about)), parked=parked)
         await self._loop.answer(ask, self._loop.find(own.model), caller, voice=voice)
         assert voice.finished is not None, "the loop ended well"
+        if voice.finished.waiting:
+            _wait(live, voice.finished.waiting)
+            return
         question = words.question_in(voice.finished)
         if question is None and voice.finished.own:
             raise UpstreamInvalid(own.model, "it called a tool that it was not offered")
         told = {"role": "assistant", "content": "\n\n".join(one for one in (voice.text, question) if one)}
-        said = [*said, words.remembered(content), told]
-        await self._records.say(name, live.context_id, work.principal, said)
+        *before, last = messages
+        await self._records.say(name, live.context_id, work.principal, [*before, words.remembered(last), told])
         if question is not None:
             live.reach("INPUT_REQUIRED", question)
         else:
@@ -253,6 +358,13 @@ class OwnAgents:
         finally:
             if not lock.locked():
                 self._talking.pop((agent, context_id), None)
+
+
+def _wait(live: Live, waiting: Sequence[Waiting]) -> None:
+    """Say which calls of tools wait for approval."""
+    calls = "\n".join(f"{one.offer.tool.exposed} {encode(one.arguments).decode()}" for one in waiting)
+    text = f"This waits for approval:\n{calls}"
+    live.reach("INPUT_REQUIRED", text, metadata={APPROVALS: [pending_of(one) for one in waiting]})
 
 
 def acting(principal: Principal, own: Own) -> Principal:

@@ -51,6 +51,10 @@ class Live:
         update = {"taskId": self.id, "contextId": self.context_id, "status": status}
         self._tell({"statusUpdate": {**update, "metadata": metadata} if metadata else update})
 
+    def note(self, metadata: JsonObject) -> None:
+        """Change what the task's metadata says."""
+        self.reach("WORKING", metadata=metadata)
+
     def _message(self, text: str) -> JsonObject:
         # the same words are the same message: who is told twice is not told of two
         name = f"{self.id}-{len(self.task.get('history') or ())}"

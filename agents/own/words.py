@@ -76,14 +76,16 @@ def _content(part: JsonObject) -> JsonObject:
     return {"type": "text", "text": url if isinstance(url, str) else encode(part.get("data")).decode()}
 
 
-def remembered(content: Sequence[JsonObject]) -> JsonObject:
+def remembered(message: JsonObject) -> JsonObject:
     """A message as it is told again later: its texts, and that there was more."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
     texts = [part["text"] if part["type"] == "text" else "[a file, no longer here]" for part in content]
-    return {"role": "user", "content": "\n".join(texts)}
+    return {**message, "content": "\n".join(texts)}
 
 
 def simple(content: Sequence[JsonObject]) -> JsonObject:
-    """A message as it is said now: one text as such, which every model understands."""
-    if all(part["type"] == "text" for part in content):
-        return remembered(content)
-    return {"role": "user", "content": list(content)}
+    """A message as it is said now: texts as one, which every model understands."""
+    message: JsonObject = {"role": "user", "content": list(content)}
+    return remembered(message) if all(part["type"] == "text" for part in content) else message

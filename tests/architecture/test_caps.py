@@ -23,7 +23,7 @@ BOUNDARIES = {
     "hub/doors/health.py": 1,  # whatever ails the database: not ready
     "registry/db.py": 2,  # a write's failure is the answer to whoever asked for it
     "agents/discovery.py": 1,  # a card that trips the hub must not end the fetches of all agents
-    "agents/own/agents.py": 1,  # nor a task of an own agent the others
+    "agents/own/agents.py": 2,  # nor a task of an own agent the others
     "agents/streams.py": 1,  # nor a detached stream the others
     "agents/keeper.py": 2,  # nor a task that cannot be read on the others
     "hub/doors/grpc.py": 1,  # a call over gRPC that the door did not foresee

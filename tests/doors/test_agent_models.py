@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -328,3 +329,20 @@ async def described(hub: Hub) -> None:
     async with asyncio.timeout(10):
         while b"Does what it is told." not in hub.services.registry.catalog.tools["agent__research"].description:
             await asyncio.sleep(0.01)
+
+
+async def test_an_agent_answers_at_every_door_of_models(tmp_path: Path) -> None:
+    async with chat_before(tmp_path) as (hub, agent, chat):
+        response = await chat.responses.create(model=MODEL, input="complete 2", extra_headers={HOPS_HEADER: "1"})
+        assert response.output_text == "part 0 part 1 "
+        events = [event async for event in await chat.responses.create(model=MODEL, input="complete 2", stream=True)]
+        assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == "part 0 part 1 "
+        async with anthropic.AsyncAnthropic(base_url=hub.url, auth_token=chat.api_key, max_retries=0) as messages:
+            answer = await messages.messages.create(model=MODEL, max_tokens=99, messages=[user("complete 2")])
+            assert [block.text for block in answer.content] == ["part 0 part 1 "]
+            async with messages.messages.stream(model=MODEL, max_tokens=99, messages=[user("complete 2")]) as stream:
+                assert await stream.get_final_text() == "part 0 part 1 "
+            with pytest.raises(anthropic.APIStatusError, match="it broke"):
+                await messages.messages.create(model=MODEL, max_tokens=99, messages=[user("fail")])
+        assert agent.calls[0].headers[HOPS_HEADER] == "2"
+    assert {permit.kind for permit in hub.gate.permits} == {"agent"}

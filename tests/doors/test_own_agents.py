@@ -58,7 +58,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    directory: Path, *turns: Turn, delegates: bool = False, more: str = "", **options: Any
+    directory: Path, *turns: Turn, delegates: bool = False, more: str = "", rule: str = "", **options: Any
 ) -> AsyncIterator[Bench]:
     """A hub with the agents `helper` and `outer`, whose model answers with `turns`, and the MCP server `srv`."""
     async with AsyncExitStack() as stack:
@@ -66,7 +66,7 @@ async def bench(
         server = await stack.enter_async_context(mcp_servers.dual_era())
         yaml = f"""
 models: {{m: {{provider: openai, base_url: "{model.url}", api_key: sk-up}}}}
-mcpServers: {{srv: {{url: "{server.url}"}}}}
+mcpServers: {{srv: {{url: "{server.url}"{rule}}}}}
 agents:
   helper: {{model: m, description: Helps., instructions: Be brief., tools: ["srv__*"], delegates: {str(delegates).lower()}}}
   outer: {{model: m, tools: ["agent__helper"]}}
@@ -311,6 +311,59 @@ async def test_nobody_lends_through_an_agent_what_they_do_not_hold(tmp_path: Pat
             assert (await http.post("/api/agents", json=own)).status_code == 201
         async with b.a2a(await b.hub.key("agent:third"), agent="third") as client:
             assert text_of((await client.send("hello"))["task"]) == "done"
+
+
+async def test_tools_and_an_agent_work_in_one_round_of_a_streamed_chat(tmp_path: Path) -> None:
+    calls = (*(("srv__echo", f'{{"text": "{n}"}}') for n in range(3)), ("agent__helper", '{"message": "hello"}'))
+    async with bench(tmp_path, Turn(calls=calls), Turn("I help."), Turn("all done")) as b:
+        async with b.openai(await b.hub.key("model:m", "tool:srv__*", "agent:helper")) as client:
+            stream = await client.chat.completions.create(
+                model="m",
+                messages=[{"role": "user", "content": "go"}],
+                stream=True,
+                tools=[{"type": "mcp", "server_url": "hub/mcp/srv"}, {"type": "a2a", "agent": "helper"}],
+            )
+            chunks = [chunk async for chunk in stream]
+        text = "".join(one.choices[0].delta.content or "" for one in chunks if one.choices)
+        made = [call for one in chunks for call in (getattr(one, "hub", None) or {}).get("tool_calls", ())]
+        assert text.strip() == "all done"
+        assert sorted((one["server"], one["tool"]) for one in made) == [("agent", "helper"), *[("srv", "echo")] * 3]
+        (helped,) = [one["result"] for one in made if one["server"] == "agent"]
+        assert helped.startswith("I help.")
+        assert len(b.server.calls) == 3
+
+
+async def until(client: Any, task_id: str, state: str) -> dict[str, Any]:
+    """The task, once it is in this state."""
+    async with asyncio.timeout(20):
+        while (task := await client.ask("GetTask", {"id": task_id}))["status"]["state"] != state:
+            await asyncio.sleep(0.01)
+    found: dict[str, Any] = task
+    return found
+
+
+@pytest.mark.parametrize("decision", ["approve", "deny"])
+async def test_what_needs_approval_waits_at_the_task_and_goes_on_when_it_was_given(
+    tmp_path: Path, decision: str
+) -> None:
+    async with bench(tmp_path, ECHO, DONE, rule=", require_approval: always") as b:
+        secret = await b.hub.key("agent:helper", "tool:srv__*")
+        async with b.a2a(secret) as client, b.hub.http(await b.hub.key("admin:approvals")) as boss:
+            asked = (await client.send("echo it"))["task"]
+            assert asked["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+            assert 'srv__echo {"text":"hi"}' in asked["status"]["message"]["parts"][0]["text"]
+            (approval,) = asked["metadata"]["urn:hubbub:approvals"]
+            assert (approval["server"], approval["tool"], approval["arguments"]) == ("srv", "echo", {"text": "hi"})
+            again = (await client.send("well?", taskId=asked["id"]))["task"]
+            assert again["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+            assert b.server.calls == []
+            answer = await boss.post(f"/api/approvals/{approval['id']}", json={"decision": decision})
+            assert answer.status_code == 200, answer.text
+            done = await until(client, asked["id"], "TASK_STATE_COMPLETED")
+            assert text_of(done) == "done"
+            assert done["metadata"].get("urn:hubbub:approvals", []) == []
+        assert b.server.calls == ([("echo", {"text": "hi"})] if decision == "approve" else [])
+        assert len(b.model.received) == 2
 
 
 def message_of(text: str) -> dict[str, Any]:
