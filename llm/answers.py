@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from llm.providers import failures
 from registry.egress.http import Incoming
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
-from registry.errors import UpstreamInvalid
+from registry.errors import HubError, UpstreamInvalid
 from registry.gate import Permit, Usage
 
 Header = tuple[bytes, bytes]
@@ -48,7 +49,12 @@ class _Counted(msgspec.Struct):
     response: _Counted | None = None
 
 
+class _Failed(msgspec.Struct):
+    error: dict[str, object] | str | None = None
+
+
 _counted = msgspec.json.Decoder(_Counted)
+_failed = msgspec.json.Decoder(_Failed)
 
 
 def used(data: bytes) -> Usage | None:
@@ -67,11 +73,28 @@ def used(data: bytes) -> Usage | None:
     return None if given is None and made is None else Usage(given, made)
 
 
-async def relay(incoming: Incoming, model: Model, permit: Permit, sink: Answering) -> None:
+class Origin(NamedTuple):
+    """Where an answer comes from."""
+
+    model: Model
+    secrets: Sequence[str]
+    """What no text of it may show."""
+
+
+class StreamFailed(Exception):
+    """An event stream that had begun ended with `error`; what was written until then is whole events."""
+
+    def __init__(self, error: HubError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def relay(incoming: Incoming, of: Origin, permit: Permit, sink: Answering) -> None:
     """Pass an answer on, and hand the permit what it used if it says that.
 
     Raises:
-        UpstreamError: it ended early or is not what it says; what was written until then is whole events.
+        UpstreamError: it ended early or is not what it says.
+        StreamFailed: the same of an event stream.
     """
     media_type = incoming.media_type
     if media_type == JSON:
@@ -79,7 +102,7 @@ async def relay(incoming: Incoming, model: Model, permit: Permit, sink: Answerin
         permit.usage = used(data) or permit.usage
         await sink.reply(incoming.status, data)
     elif media_type == EVENTS:
-        await _events(incoming, model, permit, sink)
+        await _events(incoming, of, permit, sink)
     else:
         await pass_on(incoming, sink)
 
@@ -98,16 +121,40 @@ def shown_as(media_type: str) -> bytes:
     return BYTES
 
 
-async def _events(incoming: Incoming, model: Model, permit: Permit, sink: Answering) -> None:
+async def _events(incoming: Incoming, of: Origin, permit: Permit, sink: Answering) -> None:
     framer = Framer()
     await sink.start(200)
     try:
         async for chunk in incoming.chunks():
-            whole = framer.feed(chunk)
-            for event in whole:
-                if b'"usage"' in event:
-                    permit.usage = used(data_of(event)) or permit.usage
-            await sink.write(b"".join(whole))
+            passed: list[bytes] = []
+            try:
+                for event in framer.feed(chunk):
+                    _check(event, of)
+                    passed.append(event)
+                    if b'"usage"' in event:
+                        permit.usage = used(data_of(event)) or permit.usage
+            finally:
+                await sink.write(b"".join(passed))
+        _check(framer.rest, of)
+        await sink.write(framer.rest)
     except EventTooLarge:
-        raise UpstreamInvalid(model.name, "its answer is not an event stream") from None
-    await sink.write(framer.rest)
+        raise StreamFailed(UpstreamInvalid(of.model.name, "its answer is not an event stream")) from None
+    except HubError as error:
+        raise StreamFailed(error) from None
+
+
+def _check(event: bytes, of: Origin) -> None:
+    """Refuse the event with which a provider ends its stream as failed: it speaks of the hub's account, too.
+
+    Raises:
+        HubError: the error in the provider's words, without the hub's secrets.
+    """
+    if b'"error"' not in event:
+        return
+    try:
+        found = _failed.decode(data_of(event)).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if found is not None:
+        unsaid = UpstreamInvalid(of.model.name, "it reported an error in its stream")
+        raise failures.reported(of.model.name, found, secrets=of.secrets) or unsaid

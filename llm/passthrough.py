@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from llm import forms, multipart, router
-from llm.answers import Answering, relay
+from llm.answers import Answering, Origin, relay
 from llm.call import Models
 from llm.deployments import Place
 from llm.forms import Form
@@ -59,7 +59,8 @@ class PassThrough:
         """Answer a request whose body is JSON.
 
         Raises:
-            HubError: before the answer began, or within a stream; what was written until then is whole events.
+            HubError: before the answer began, or within one that is no event stream.
+            StreamFailed: within an event stream.
         """
         members = judged.body(data, DECIDING)
         judged.check_spelling(members, DECIDING)
@@ -74,7 +75,7 @@ class PassThrough:
             if endpoint in COUNTED:
                 permit.estimate(input_tokens=len(data) // BYTES_PER_TOKEN, output_tokens=0)
             async with self._answered(asked, permit, request) as (model, incoming):
-                await relay(incoming, model, permit, visitor.sink)
+                await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
                 if endpoint in COUNTED:
                     permit.usage = priced(self._models.prices(model), permit.usage)
 
@@ -113,7 +114,7 @@ class PassThrough:
             body = await forms.measured(forms.written(form, boundary, instead={"model": model.model}))
             request = Request(path=endpoint, body=body, media_type=multipart.media_type(boundary))
             async with self._endpoints.send(permit, model, request) as incoming:
-                await relay(incoming, model, permit, visitor.sink)
+                await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
 
     def _find(self, name: str | None) -> Model:
         if not name:

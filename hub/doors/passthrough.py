@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from hub import errors
 from hub.exchange import Exchange
 from llm import multipart
+from llm.answers import StreamFailed
 from llm.forms import Form
 from llm.passthrough import DECIDING, PassThrough, Visitor
+from llm.wire import chat
 from registry.errors import HttpMethodRefused
 
 
@@ -17,9 +20,18 @@ class PassThroughDoor:
         self._endpoint = endpoint
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answer one request, whose body is JSON or a form; an error within a begun answer cuts it."""
+        """Answer one request, whose body is JSON or a form.
+
+        An error within a begun event stream ends it with an error event, within another answer it cuts it.
+        """
         if exchange.method != "POST":
             raise HttpMethodRefused("POST")
+        try:
+            await self._answer(exchange)
+        except StreamFailed as failed:
+            await exchange.write(chat.event(errors.openai(failed.error, exchange.request_id)))
+
+    async def _answer(self, exchange: Exchange) -> None:
         visitor = Visitor(exchange.principal, exchange.request_id, exchange)
         kind = exchange.headers.get(b"content-type", b"")
         if multipart.is_form(kind):

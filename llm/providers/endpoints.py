@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -46,6 +46,10 @@ class Endpoints:
         """Whether the model's provider has the endpoint, such as `audio/speech`."""
         row = TABLE.get(model.provider)
         return row is not None and endpoint in row.endpoints
+
+    def secrets(self, model: Model) -> Sequence[str]:
+        """What no text of the provider may show."""
+        return self._destinations.of(model).secrets
 
     def keeps(self, model: Model) -> bool:
         """Whether the model's provider keeps anything for callers."""

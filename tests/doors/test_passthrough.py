@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from tests.conftest import Hub, open_hub
 from tests.peers.http_peer import always, listening
@@ -330,6 +330,37 @@ async def test_a_provider_that_is_down_or_talks_nonsense_is_named(hub: OpenHub) 
                 file = {"file": ("x", b"x" * 3_000_000)}
                 answer = await http.post("/v1/audio/transcriptions", data={"model": model}, files=file)
                 assert answer.status_code == 502
+
+
+@pytest.mark.parametrize("end", ["reported", "cut", "endless"])
+async def test_a_stream_that_fails_ends_with_an_error_event(hub: OpenHub, end: str) -> None:
+    first = b'data: {"type":"image_generation.partial_image","b64_json":"cGFydA==","partial_image_index":0}\n\n'
+
+    async def pieces(fake: Endpoints) -> AsyncIterator[bytes]:
+        yield first
+        if end == "reported":
+            text = f"overheated at {fake.url} with sk-upstream-key-000"
+            yield f"data: {json.dumps({'type': 'error', 'error': {'message': text}})}\n\n".encode()
+        elif end == "endless":
+            for _ in range(20):
+                yield b"x" * 1_000_000
+        else:
+            raise ConnectionAbortedError("as the script says")
+
+    async with house(hub) as (running, client, fake):
+        fake.answer = StreamingResponse(pieces(fake), media_type="text/event-stream")
+        stream = await client.images.generate(model="m", prompt="x", stream=True)
+        kinds = []
+        with pytest.raises(openai.APIError) as failed:  # noqa: PT012
+            async for event in stream:
+                kinds.append(event.type)  # noqa: PERF401  # what came before it failed counts
+        assert kinds == ["image_generation.partial_image"]
+        assert {"reported": "overheated", "cut": "cut short", "endless": "not an event stream"}[end] in str(
+            failed.value
+        )
+        assert "sk-upstream" not in str(failed.value)
+        assert "127.0.0.1" not in str(failed.value)
+        assert list(running.gate.outcomes.values()) == [["error"]]
 
 
 async def test_another_deployment_answers_when_one_fails_or_lacks_the_endpoint(hub: OpenHub) -> None:
