@@ -69,6 +69,7 @@ TABLE: dict[type[HubError], Row] = {
         429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "DEPLOYMENTS_BUSY", http=True
     ),
     errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
+    errors.TooExpensive: Row(400, -32603, -32603, ("invalid_request_error", "too_expensive"), "TOO_EXPENSIVE"),
     errors.TooManyHops: Row(508, -32603, -32603, ("invalid_request_error", "too_many_hops"), "TOO_MANY_HOPS"),
     errors.Overloaded: Row(503, -32603, -32603, _SERVER, "UNAVAILABLE", http=True),
     errors.UpstreamError: Row(502, -32603, -32603, ("upstream_error", None), "UPSTREAM_ERROR"),

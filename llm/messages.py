@@ -45,8 +45,8 @@ class Messages:
             HubError: before the answer began, or within a stream; what was written until then is whole events.
         """
         request = messages.read_request(body, public_url=self._public_url)
-        if request.answer is not None and self._continuing is not None:
-            await self._continuing.go_on(Request("messages", _about(headers, body), request.answer), caller, sink)
+        if request.hub.answer is not None and self._continuing is not None:
+            await self._continuing.go_on(Request("messages", _about(headers, body), request.hub.answer), caller, sink)
             return
         model = self._loop.find(request.model)
         if model.cache_s is None or request.sources or request.has_hub_calls:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from llm import results
+from llm.bounds import Bounds
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall, Models
 from llm.demands import Rules
 from llm.dialects import AnswerInvalid, Dialects, Fold, Round, StreamFault
@@ -90,6 +91,7 @@ class Rounds:
         self._busy = asyncio.Semaphore(bench.limits.parallel_calls)
         self._ids = CallIds()
         self._has_begun = False
+        self._tools_ran = False
         self._first: Permit | None = None
         self._rules = rules
         self._decided: dict[str, str] = {}
@@ -104,20 +106,31 @@ class Rounds:
 
     async def run(self, caller: Caller, voice: Voice) -> None:
         """Drive the loop and answer the caller; raises `HubError`, perhaps within a begun answer."""
-        rounds = self._ask.max_rounds or self._limits.max_rounds
-        steps = conversation(self._ask.is_own, max_rounds=rounds, parked=self._ask.parked)
+        bounds = self._bounds = Bounds(
+            self._ask.limits,
+            caller.principal.request_limits,
+            rounds=self._limits.max_rounds,
+            seconds=self._limits.total_s,
+        )
+        steps = conversation(self._ask.is_own, max_rounds=bounds.rounds, parked=self._ask.parked)
         try:
-            async with asyncio.timeout(self._limits.total_s) as deadline:
-                finished = await self._drive(steps, caller, voice)
+            finished = await self._in_time(self._drive(steps, caller, voice), bounds.seconds)
+        except HubError as error:
+            error.tools_ran = self._tools_ran
+            raise
+        await voice.finish(replace(finished, charged_usd=self._first.charged_within if self._first else 0.0))
+
+    async def _in_time(self, run: Awaitable[Finished], seconds: float) -> Finished:
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await run
         except TimeoutError:
             if not deadline.expired():
                 raise
             raise UpstreamTimeout(self._model.name, "the request with its tools took too long") from None
-        await voice.finish(replace(finished, charged_usd=self._first.charged_within if self._first else 0.0))
 
     async def _drive(self, steps: Generator[Step, Sent, Finished], caller: Caller, voice: Voice) -> Finished:
         sent: Sent = None
-        tools_ran = False
         if self._ask.parked is not None:
             self._first = self._reserved = self._admit(caller)
         try:
@@ -130,11 +143,8 @@ class Rounds:
                 if isinstance(step, CallModel):
                     sent = await self._call_model(step.turns, caller, voice)
                 else:
-                    tools_ran = True
+                    self._tools_ran = True
                     sent = await self._call_tools(step, caller, voice)
-        except HubError as error:
-            error.tools_ran = tools_ran
-            raise
         finally:
             if self._reserved is not None:
                 self._reserved.settle("cancelled")
@@ -153,6 +163,7 @@ class Rounds:
 
     async def _call_model(self, turns: Sequence[Turn], caller: Caller, voice: Voice) -> Reply:
         ask, models = self._ask, self._bench.models
+        self._bounds.check_cost(turns, self._first.charged_within if self._first else 0.0)
 
         def make(model: Model) -> ModelRequest:
             formats = formats_of(model)
@@ -294,6 +305,8 @@ class Rounds:
             order = self._toolbox.order(call, turns)
             if order.said is None and order.offer is not None:
                 await self._approve(call, order.offer, order.arguments, principal)
+                if refusal := self._bounds.take_call():
+                    raise InvalidRequest(refusal)
                 result = await self._execute(order.offer, order.arguments, principal)
                 text, failed = results.told(result, self._takes), bool(result.get("isError"))
                 content = results.media(result, self._takes)

@@ -136,8 +136,8 @@ class Chat:
             HubError: before the answer began, or within a stream; what was written until then is whole events.
         """
         request = chat.read_request(body, public_url=self._public_url)
-        if request.answer is not None and self._continuing is not None:
-            await self._continuing.go_on(Request("chat", body, request.answer), caller, sink)
+        if request.hub.answer is not None and self._continuing is not None:
+            await self._continuing.go_on(Request("chat", body, request.hub.answer), caller, sink)
             return
         model = self._loop.find(request.model)
         if model.cache_s is None or request.sources:

@@ -16,7 +16,7 @@ from llm.pieces import Piece
 from registry.entries import Headers
 from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Permit, Usage
-from registry.identity import Principal
+from registry.identity import HUBS_LIMITS, Principal, RequestLimits
 from registry.judged import JsonObject
 
 Format = Literal["chat", "messages", "responses"]
@@ -330,8 +330,8 @@ class Ask:
     own_names: frozenset[str]
     """Of the caller's own tools."""
     prompt: Prompt
-    max_rounds: int | None = None
-    """None: the hub's."""
+    limits: RequestLimits = HUBS_LIMITS
+    """What the request says of itself."""
     ticket: Ticket | None = None
     """How its door goes on when approvals were given; None: it cannot, and calls that need them are not made."""
     parked: Parked | None = None

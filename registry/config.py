@@ -19,7 +19,7 @@ from registry.access import matches
 from registry.declare import ENTRIES
 from registry.entries import Agent, Model, Server, Toolset
 from registry.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape
-from registry.identity import KeySpec
+from registry.identity import KeySpec, RequestLimits
 from registry.judged import JsonObject
 from registry.members import Shape, is_http_url
 from registry.names import model_name_fault, name_fault
@@ -329,6 +329,7 @@ def _key_spec(key: KeyShape) -> KeySpec:
         requests_per_minute=key.limits.requests_per_minute,
         mcp_mode=key.mcp_mode,
         require_approval=key.require_approval,
+        request_limits=RequestLimits(**key.limits.model_dump(exclude={"requests_per_minute"})),
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         secret=key.key,
     )

@@ -197,6 +197,13 @@ class TooManyRounds(LimitError):
         self.rounds = rounds
 
 
+class TooExpensive(LimitError):
+    """The model still asked for tools when the request had cost what it, or its key, may."""
+
+    def __init__(self, spent_usd: float, limit_usd: float) -> None:
+        super().__init__(f"The request has cost {spent_usd:.6g} USD, of at most {limit_usd:.6g}; max_usd says so.")
+
+
 class TooManyHops(LimitError):
     """Agents call one another through the hub, and none of them ends it."""
 

@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
+
+
+class RequestLimits(NamedTuple):
+    """Bounds of one request that runs tools. None: those of the hub."""
+
+    max_rounds: int | None = None
+    """Rounds of tool calls."""
+    max_calls: int | None = None
+    """Tool calls of all rounds."""
+    max_seconds: float | None = None
+    max_usd: float | None = None
+    """What models and tools may cost together, as far as their prices are known."""
+
+    def within(self, other: RequestLimits) -> RequestLimits:
+        """The stricter of both, one by one."""
+        return RequestLimits(
+            _least(self.max_rounds, other.max_rounds),
+            _least(self.max_calls, other.max_calls),
+            _least(self.max_seconds, other.max_seconds),
+            _least(self.max_usd, other.max_usd),
+        )
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _least(one: Number | None, other: Number | None) -> Number | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+HUBS_LIMITS = RequestLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +57,8 @@ class Principal:
     """How MCP tools are listed to it, `search` or `full`; None: as a toolset says, else all."""
     require_approval: Floor | None = None
     """Which tools a model calls for it only when that was approved; globs are over `{server}__{tool}`."""
+    request_limits: RequestLimits = HUBS_LIMITS
+    """Of each of its requests that runs tools."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 
@@ -56,6 +90,7 @@ class KeySpec:
     """As `Principal.mcp_mode`."""
     require_approval: Floor | None = None
     """As `Principal.require_approval`."""
+    request_limits: RequestLimits = HUBS_LIMITS
     expires_at: float | None = None
     secret: str | None = field(default=None, repr=False)
     """A key written in the file; None: made here."""

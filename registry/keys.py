@@ -13,7 +13,7 @@ from registry import floors
 from registry.access import Grants
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from registry.identity import KeySpec, Principal, admin
+from registry.identity import HUBS_LIMITS, KeySpec, Principal, RequestLimits, admin
 from registry.models import ApiKey, Change, Setting, StoredCredential, Team
 from registry.secrets import digest, new_api_key, new_id
 
@@ -165,6 +165,7 @@ class Keys:
                     key.requests_per_minute = spec.requests_per_minute
                     key.mcp_mode = spec.mcp_mode
                     key.require_approval = floors.written(spec.require_approval)
+                    key.request_limits = written_limits(spec.request_limits)
                     key.expires_at = spec.expires_at
                     key.team_id = _team_id(session, spec.team)
                 session.add(key)
@@ -215,9 +216,20 @@ def _principal(key: ApiKey) -> Principal:
         requests_per_minute=key.requests_per_minute,
         mcp_mode=key.mcp_mode,
         require_approval=floors.stored(key.require_approval),
+        request_limits=request_limits_of(key),
         expires_at=key.expires_at,
         team_id=key.team_id,
     )
+
+
+def request_limits_of(key: ApiKey) -> RequestLimits:
+    """Its bounds of one request."""
+    return RequestLimits(*msgspec.json.decode(key.request_limits)) if key.request_limits else HUBS_LIMITS
+
+
+def written_limits(limits: RequestLimits) -> str | None:
+    """Bounds of one request as they are stored."""
+    return None if limits == HUBS_LIMITS else msgspec.json.encode(limits).decode()
 
 
 def team_named(session: Session, name: str) -> Team | None:
@@ -269,6 +281,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         requests_per_minute=spec.requests_per_minute,
         mcp_mode=spec.mcp_mode,
         require_approval=floors.written(spec.require_approval),
+        request_limits=written_limits(spec.request_limits),
         expires_at=spec.expires_at,
         created_at=time.time(),
         owner=owner,

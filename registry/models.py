@@ -32,6 +32,8 @@ class ApiKey(SQLModel, table=True):
     """As `registry.identity.Principal.mcp_mode`."""
     require_approval: str | None = None
     """As `registry.floors.written` writes it."""
+    request_limits: str | None = None
+    """JSON array as `registry.identity.RequestLimits`; None: none of the key's own."""
     expires_at: float | None = None
     revoked_at: float | None = None
     created_at: float

@@ -85,9 +85,13 @@ class HubShape(Shape):
 
 
 class KeyLimitsShape(Shape):
-    """How often a key may call."""
+    """How often a key may call, and how much one of its requests that runs tools may do."""
 
     requests_per_minute: PositiveInt | None = None
+    max_rounds: PositiveInt | None = None
+    max_calls: PositiveInt | None = None
+    max_seconds: PositiveFloat | None = None
+    max_usd: PositiveFloat | None = None
 
 
 class BudgetShape(Shape):

@@ -18,8 +18,8 @@ from registry.access import GrantInvalid, Grants
 from registry.entry_shapes import Mode
 from registry.errors import InvalidRequest, NotFound
 from registry.floors import Floor
-from registry.identity import KeySpec, Principal
-from registry.keys import grants_of
+from registry.identity import KeySpec, Principal, RequestLimits
+from registry.keys import grants_of, request_limits_of, written_limits
 from registry.members import FloorRule, check_key_name
 from registry.models import ApiKey
 
@@ -32,6 +32,15 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_rounds: int | None = Field(default=None, ge=1)
+    """Of tool calls in one request, like the next three."""
+    max_calls: int | None = Field(default=None, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    max_usd: float | None = Field(default=None, gt=0)
+
+    def of_request(self) -> RequestLimits:
+        """Those of one request."""
+        return RequestLimits(**self.model_dump(exclude={"requests_per_minute"}))
 
 
 class NewKey(BaseModel):
@@ -109,6 +118,7 @@ async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey
             requests_per_minute=body.limits.requests_per_minute,
             mcp_mode=body.mcp_mode,
             require_approval=_demanded(caller, body),
+            request_limits=body.limits.of_request(),
             expires_at=body.expires_at.timestamp() if body.expires_at else None,
         )
     )
@@ -148,6 +158,7 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
         members["grants"] = msgspec.json.encode(_granted(caller, body.allow)).decode()
     if body.limits is not None:
         members["requests_per_minute"] = body.limits.requests_per_minute
+        members["request_limits"] = written_limits(body.limits.of_request())
     if "expires_at" in body.model_fields_set:
         members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
     if "mcp_mode" in body.model_fields_set:
@@ -202,7 +213,7 @@ def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
         name=key.name,
         allow=list(grants_of(key)),
         team=aliases.get(key.team_id) if key.team_id is not None else None,
-        limits=Limits(requests_per_minute=key.requests_per_minute),
+        limits=Limits(requests_per_minute=key.requests_per_minute, **request_limits_of(key)._asdict()),
         mcp_mode="search" if key.mcp_mode == "search" else "full" if key.mcp_mode == "full" else None,
         require_approval=floors.stored(key.require_approval),
         expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,

@@ -13,7 +13,8 @@ from typing import Annotated
 import msgspec
 
 from llm.types import Ask, Prompt, ToolOutcome, ToolSource
-from llm.verdicts import ANSWER, Answer, read_answer
+from llm.wire import hub_member
+from llm.wire.hub_member import NOTHING_SAID, HubMember
 from llm.wire.sources import read_tools
 from registry import judged
 from registry.errors import InvalidRequest
@@ -22,9 +23,6 @@ from registry.judged import JsonObject, RawObject
 
 DECIDING = frozenset({"model", "stream", "stream_options", "tools", "hub"})
 """Members of the request on which the hub decides."""
-
-MAX_ROUNDS = 32
-"""The most that a request may ask for."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -38,11 +36,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     sources: tuple[ToolSource, ...]
     own_tools: tuple[msgspec.Raw, ...]
     """The caller's own tools beside the sources; empty without sources, when `tools` goes on as it came."""
-    max_rounds: int | None
-    talk: JsonObject | None = None
-    """The `hub` member for an agent as a model: in which context or task of its the conversation goes on."""
-    answer: Answer | None = None
-    """It goes on with a run that waits for approvals."""
+    hub: HubMember = NOTHING_SAID
 
 
 def read_request(data: bytes, *, public_url: str) -> ChatRequest:
@@ -66,7 +60,7 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
         usage_wanted=stream and _usage_wanted(top.get("stream_options")),
         sources=sources,
         own_tools=own_tools,
-        **read_hub(hub),
+        hub=hub_member.read(hub) if hub is not None else NOTHING_SAID,
     )
 
 
@@ -99,25 +93,6 @@ def _usage_wanted(raw: msgspec.Raw | None) -> bool:
     return read_flag(options, "include_usage")
 
 
-_TALK = frozenset({"context_id", "task_id"})
-
-
-def read_hub(raw: msgspec.Raw | None) -> JsonObject:
-    """The members of `ChatRequest` that a `hub` member makes; raises `InvalidRequest`."""
-    asked = None if raw is None else judged.decode(raw)
-    if asked is None:
-        return {"max_rounds": None}
-    if not isinstance(asked, dict) or not asked.keys() <= {"max_rounds", *_TALK, *ANSWER}:
-        raise InvalidRequest("hub may hold max_rounds, context_id, task_id and approval_id", member="hub")
-    rounds = asked.get("max_rounds")
-    if rounds is not None and (type(rounds) is not int or not 1 <= rounds <= MAX_ROUNDS):
-        raise InvalidRequest(f"max_rounds of hub must be 1 to {MAX_ROUNDS}", member="hub")
-    talk = {name: value for name, value in asked.items() if name in _TALK and value is not None}
-    if not all(isinstance(value, str) for value in talk.values()):
-        raise InvalidRequest("context_id and task_id of hub must be strings", member="hub")
-    return {"max_rounds": rounds, "talk": talk or None, "answer": read_answer(asked)}
-
-
 def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool, agent: bool = False) -> bytes:
     """The body that goes to the provider: the caller's, with the upstream's model name.
 
@@ -127,10 +102,10 @@ def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool, age
         InvalidRequest: it names an agent's context, and the model is none.
     """
     members: JsonObject = {**request.members, "model": upstream_model}
-    if request.talk is not None:
+    if request.hub.talk is not None:
         if not agent:
             raise InvalidRequest("context_id and task_id of hub are for agents as models", member="hub")
-        members["hub"] = request.talk
+        members["hub"] = request.hub.talk
     _set_stream(members, request, ask_usage=ask_usage)
     return judged.encode(members)
 
@@ -168,7 +143,7 @@ def ask_of(request: ChatRequest) -> Ask:
         sources=request.sources,
         own_names=names,
         prompt=Prompt("chat", rest, messages, own),
-        max_rounds=request.max_rounds,
+        limits=request.hub.limits,
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from llm.types import Ask, Prompt, ToolSource
-from llm.verdicts import Answer
-from llm.wire.chat import read_flag, read_hub
+from llm.wire import hub_member
+from llm.wire.chat import read_flag
+from llm.wire.hub_member import NOTHING_SAID, HubMember
 from llm.wire.sources import TOOL_DECIDING, read_agent, read_source
 from registry import judged
 from registry.entries import Headers
@@ -38,9 +39,7 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     sources: tuple[ToolSource, ...]
     own_tools: tuple[msgspec.Raw, ...]
     """The caller's own tools beside the sources; empty without sources, when `tools` goes on as it came."""
-    max_rounds: int | None
-    answer: Answer | None = None
-    """It goes on with a run that waits for approvals."""
+    hub: HubMember = NOTHING_SAID
 
     @property
     def has_hub_calls(self) -> bool:
@@ -59,8 +58,8 @@ def read_request(data: bytes, *, public_url: str) -> MessagesRequest:
     model = judged.read_string(top, "model")
     if not model:
         raise InvalidRequest("model is required", member="model")
-    hub = read_hub(top.pop("hub", None))
-    if hub.get("talk"):
+    hub = hub_member.read(top.pop("hub", None))
+    if hub.talk is not None:
         raise InvalidRequest("context_id and task_id of hub are understood in chat completions only", member="hub")
     sources, own_tools = _read_sources(top, public_url)
     return MessagesRequest(
@@ -69,8 +68,7 @@ def read_request(data: bytes, *, public_url: str) -> MessagesRequest:
         stream=read_flag(top, "stream"),
         sources=sources,
         own_tools=own_tools,
-        max_rounds=hub["max_rounds"],
-        answer=hub.get("answer"),
+        hub=hub,
     )
 
 
@@ -186,7 +184,7 @@ def ask_of(request: MessagesRequest, headers: Headers = ()) -> Ask:
         sources=request.sources,
         own_names=frozenset(map(_own_name, own)),
         prompt=Prompt("messages", rest, judged.read_array(members["messages"], "messages"), own, headers),
-        max_rounds=request.max_rounds,
+        limits=request.hub.limits,
     )
 
 

@@ -10,12 +10,13 @@ import msgspec
 
 from llm.translate import responses_to_chat
 from llm.types import Ask, Prompt, ToolSource
-from llm.wire import response_items
-from llm.wire.chat import read_flag, read_hub
+from llm.wire import hub_member, response_items
+from llm.wire.chat import read_flag
 from llm.wire.response_tools import Labels
 from llm.wire.sources import read_tools
 from registry import judged
 from registry.errors import InvalidRequest
+from registry.identity import RequestLimits
 from registry.judged import JsonObject, RawObject
 
 DECIDING = frozenset(
@@ -48,7 +49,7 @@ class ResponsesRequest:
     items: Sequence[JsonObject]
     """The new ones, whole."""
     sources: Sequence[ToolSource]
-    max_rounds: int | None
+    limits: RequestLimits
 
 
 def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
@@ -75,19 +76,18 @@ def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
         conversation=_conversation(asked.get("conversation")),
         items=response_items.read(asked.get("input")),
         sources=read_tools(top.get("tools"), public_url)[0],
-        max_rounds=_max_rounds(hub),
+        limits=_limits(hub, asked),
     )
     check_metadata(asked.get("metadata"))
     _check(request)
     return request
 
 
-def _max_rounds(raw: msgspec.Raw | None) -> int | None:
-    asked = read_hub(raw)
-    if any(value is not None for name, value in asked.items() if name != "max_rounds"):
-        raise InvalidRequest("hub may hold max_rounds here", member="hub")
-    rounds: int | None = asked["max_rounds"]
-    return rounds
+def _limits(raw: msgspec.Raw | None, asked: JsonObject) -> RequestLimits:
+    said = hub_member.read(raw)
+    if said.talk is not None or said.answer is not None:
+        raise InvalidRequest("hub may hold limits here: max_rounds, max_calls, max_seconds, max_usd", member="hub")
+    return said.limits.within(RequestLimits(max_calls=_max_calls(asked)))
 
 
 def _conversation(value: Any) -> str | None:
@@ -154,8 +154,15 @@ def ask_of(request: ResponsesRequest, items: Sequence[JsonObject], labels: Label
         sources=request.sources,
         own_names=frozenset(str(tool.get("name")) for tool in own),
         prompt=Prompt("chat", members, messages, [responses_to_chat.function(tool) for tool in own]),
-        max_rounds=request.max_rounds,
+        limits=request.limits,
     )
+
+
+def _max_calls(asked: JsonObject) -> int | None:
+    value = asked.get("max_tool_calls")
+    if value is not None and (type(value) is not int or value < 1):
+        raise InvalidRequest("max_tool_calls must be a whole number above 0", member="max_tool_calls")
+    return value
 
 
 _ECHOED = ("instructions", "max_output_tokens", "max_tool_calls", "previous_response_id", "prompt_cache_key")

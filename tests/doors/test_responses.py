@@ -293,3 +293,12 @@ async def test_also_without_v1_and_for_a_key_without_the_model_it_is_absent(hub:
             with pytest.raises(openai.NotFoundError) as absent:
                 await sdk.responses.create(model="m", input="hi", background=True)
             assert absent.value.code == "model_not_found"
+
+
+async def test_max_tool_calls_is_kept(hub: OpenHub) -> None:
+    both = Turn(calls=(("peer__echo", '{"text":"a"}'), ("peer__echo", '{"text":"b"}')))
+    async with open_desk(hub, both, Turn("done")) as desk:
+        response = await desk.sdk.responses.create(model="m", input="hi", tools=[SOURCE], max_tool_calls=1)
+        assert response.max_tool_calls == 1
+        assert len(desk.peer.calls) == 1
+        assert [bool(item.error) for item in response.output if item.type == "mcp_call"] == [False, True]

@@ -30,7 +30,7 @@ from registry.egress.http import Deadlines, Egress
 from registry.entries import Model
 from registry.errors import HubError, InvalidRequest
 from registry.gate import Permit
-from registry.identity import Principal
+from registry.identity import HUBS_LIMITS, Principal, RequestLimits
 from registry.judged import encode
 from tests.conftest import served_exchanges
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
@@ -139,7 +139,10 @@ class Desk:
 
 @asynccontextmanager
 async def open_desk(
-    *turns: Turn, limits: LoopLimits | None = None, per_minute: int | None = None
+    *turns: Turn,
+    limits: LoopLimits | None = None,
+    per_minute: int | None = None,
+    request_limits: RequestLimits = HUBS_LIMITS,
 ) -> AsyncIterator[Desk]:
     """Serve the doors with a model `m` at a scripted upstream, and `offline`."""
     grants = ["model:*", "tool:*"]
@@ -179,7 +182,11 @@ async def open_desk(
         async def serve(exchange: HttpExchange) -> None:
             exchange.request_id = "req_1"
             exchange.principal = Principal(
-                id="key_1", name="k", grants=Grants.parse(tuple(grants)), requests_per_minute=per_minute
+                id="key_1",
+                name="k",
+                grants=Grants.parse(tuple(grants)),
+                requests_per_minute=per_minute,
+                request_limits=request_limits,
             )
             door = doors["/v1/models" if exchange.path.startswith("/v1/models") else exchange.path]
             try:
