@@ -22,13 +22,16 @@ from llm.providers.table import NAMES
 from llm.rounds import Caller
 from registry.config import Declared, read
 from registry.entries import Model
-from registry.errors import NotFound, Unauthenticated
+from registry.errors import InvalidRequest, NotFound, Unauthenticated
 from registry.identity import Principal, admin
 from registry.judged import encode
 from registry.secrets import digest
 
 PUBLIC_URL = "http://127.0.0.1:4000"
 """What a hub that nobody can reach calls itself."""
+
+_OF_ENTRIES = frozenset({"api_key", "api_base", "base_url", "custom_llm_provider"})
+"""What other libraries take with each call; passed on, a provider would be shown it."""
 
 
 class Hub:
@@ -99,6 +102,10 @@ class Hub:
         Raises:
             HubError: as the door says it; within a stream, while it is read.
         """
+        if misplaced := sorted(_OF_ENTRIES & members.keys()):
+            raise InvalidRequest(
+                f"{misplaced[0]} is said by the environment, or by the model's entry: Hub.open({{'models': …}})"
+            )
         asked = {"model": model, "messages": messages, **{k: v for k, v in members.items() if v is not None}}
         caller = Caller(self._principal, f"req_{uuid.uuid4().hex}")
         if not stream:

@@ -158,8 +158,10 @@ class ModelCall:
         if usage is None:
             if self.model.kind != "model":  # agents count no tokens, and say themselves what they charge
                 return self._permit.usage
-            usage = Usage(self._estimate, self.output_tokens, estimated=True)
-        return priced(self._models.prices(self.model), usage)
+            return priced(self._models.prices(self.model), Usage(self._estimate, self.output_tokens, estimated=True))
+        if usage.cost_usd is None:
+            self.usage = usage = priced(self._models.prices(self.model), usage)
+        return usage
 
 
 CUT_SHORT = "its answer was cut short"

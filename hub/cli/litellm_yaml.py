@@ -33,6 +33,13 @@ PROVIDERS = {
 """LiteLLM's provider prefixes where this hub has another name for the same service."""
 
 _MODEL_PARAMS = {"model", "api_key", "api_base", "custom_llm_provider", "drop_params", "weight", "rpm", "tpm"}
+_COSTS = {
+    "input_cost_per_token": "input",
+    "output_cost_per_token": "output",
+    "cache_read_input_token_cost": "cached",
+    "cache_creation_input_token_cost": "cache_write",
+}
+"""LiteLLM's prices are for one token, the hub's for a million."""
 _SERVER_PARAMS = {
     "url",
     "spec_path",
@@ -121,7 +128,8 @@ class _Reading:
         deployments: dict[str, list[JsonObject]] = {}
         for item in items:
             name, params = _map(item).get("model_name"), _map(_map(item).get("litellm_params"))
-            found = self._deployment(str(name), params)
+            costs = {cost: usd for cost, usd in _map(_map(item).get("model_info")).items() if cost in _COSTS}
+            found = self._deployment(str(name), {**costs, **params})
             if found is not None:
                 deployments.setdefault(str(name), []).append(found)
         models: JsonObject = {}
@@ -152,7 +160,7 @@ class _Reading:
         if provider not in NAMES or not rest:
             self.notes.append(f"model {name}: {model or 'no model'} left out: its provider is not in this version")
             return None
-        self.left_out(f"model {name}", params, _MODEL_PARAMS)
+        self.left_out(f"model {name}", params, _MODEL_PARAMS | _COSTS.keys())
         found: JsonObject = {"provider": provider, "model": rest}
         if prefix == "openai" and params.get("api_base"):
             found["provider"] = "openai_compatible"
@@ -162,6 +170,11 @@ class _Reading:
         limits = {"requests_per_minute": params.get("rpm"), "tokens_per_minute": params.get("tpm")}
         if kept := {name: limit for name, limit in limits.items() if isinstance(limit, int)}:
             found["limits"] = kept
+        price = {
+            ours: params[theirs] * 1e6 for theirs, ours in _COSTS.items() if isinstance(params.get(theirs), int | float)
+        }
+        if "input" in price:
+            found["price"] = {kind: round(usd, 9) for kind, usd in price.items()}
         return found
 
     def servers(self, servers: JsonObject) -> JsonObject:
@@ -204,6 +217,10 @@ class _Reading:
             found["headers"] = headers
         if server.get("allowed_tools"):
             found["allowed_tools"] = server["allowed_tools"]
+        costs = _map(_map(server.get("mcp_info")).get("mcp_server_cost_info"))
+        price = {"call": costs.get("default_cost_per_query"), "tools": costs.get("tool_name_to_cost_per_query")}
+        if kept := {member: cost for member, cost in price.items() if cost is not None}:
+            found["price"] = kept
         return found
 
     def agents(self, items: list[Any]) -> JsonObject:

@@ -113,6 +113,26 @@ def test_litellms_openapi_servers_are_imported(run: Run, here: Path) -> None:
     assert yaml.safe_load(done.stdout) == {"mcpServers": {"pets": wanted}}
 
 
+def test_litellms_prices_are_imported(run: Run, here: Path) -> None:
+    (here / "config.yaml").write_text("""
+model_list:
+  - model_name: own
+    litellm_params: {model: openai/x, api_base: "http://h/v1", input_cost_per_token: 0.0000025, output_cost_per_token: 1.0e-5}
+  - model_name: info
+    litellm_params: {model: groq/x}
+    model_info: {input_cost_per_token: 1.0e-6, cache_read_input_token_cost: 1.0e-7, mode: chat}
+mcp_servers:
+  maps:
+    url: https://m.example/mcp
+    transport: http
+    mcp_info: {mcp_server_cost_info: {default_cost_per_query: 0.01, tool_name_to_cost_per_query: {route: 0.05}}}
+""")
+    found = yaml.safe_load(run("import", "litellm", "config.yaml").stdout)
+    assert found["models"]["own"]["price"] == {"input": 2.5, "output": 10.0}
+    assert found["models"]["info"]["price"] == {"input": 1.0, "cached": 0.1}
+    assert found["mcpServers"]["maps"]["price"] == {"call": 0.01, "tools": {"route": 0.05}}
+
+
 def test_check_reads_openapi_documents_and_names_file_and_line(run: Run, here: Path) -> None:
     (here / "etc").mkdir()
     (here / "etc" / "hub.yaml").write_text("mcpServers: {api: {openapi: ./api.yaml}}")

@@ -184,6 +184,8 @@ async def test_a_missing_key_of_a_provider_is_named(monkeypatch: pytest.MonkeyPa
             await hub.chat(model="groq/llama-3.3-70b", messages=HELLO)
         with pytest.raises(InvalidRequest):
             await hub.chat(model="", messages=HELLO)
+        with pytest.raises(InvalidRequest, match="api_key is said by the environment"):
+            await hub.chat(model="groq/x", messages=HELLO, api_key="sk-mine")
 
 
 async def test_acompletion_answers_and_streams_in_any_loop() -> None:
