@@ -28,6 +28,7 @@ from llm.providers.offline import Offline
 from llm.providers.openai import OpenAICompatible
 from llm.providers.rows import sdks
 from llm.providers.table import OFFLINE, TABLE
+from llm.remembering import Memory
 from llm.responses import Responses
 from llm.run import Chat, Loop
 from llm.sealed_ids import SealedIds
@@ -98,7 +99,7 @@ def llm_side(
     parking = Parking(approvals, kept, hours=ground.hub.limits.approval_hours)
     loop.park(parking)
     continuing = Continuing(parking, registry.keys.living)
-    chat = Chat(loop, public_url=ground.public_url, continuing=continuing)
+    chat = Chat(loop, public_url=ground.public_url, continuing=continuing, memory=Memory(kept))
     continuing.serve("chat", chat, _as_chat)
     messages = Messages(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("messages", messages, _as_messages)

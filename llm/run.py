@@ -19,6 +19,7 @@ from llm.parking import Parking
 from llm.ports import Guests, ModelRequest, Sink, ToolExecutor, Voice
 from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
+from llm.remembering import Memory, Remembering
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
 from llm.translate import chat_to_messages, messages_to_chat
@@ -123,11 +124,14 @@ class Loop:
 class Chat:
     """Answers chat completions requests. One for a process."""
 
-    def __init__(self, loop: Loop, *, public_url: str, continuing: Continuing | None = None) -> None:
-        """Without `continuing`, calls that need approval are not made."""
+    def __init__(
+        self, loop: Loop, *, public_url: str, continuing: Continuing | None = None, memory: Memory | None = None
+    ) -> None:
+        """Without `continuing`, calls that need approval are not made; without `memory`, rounds before own calls are forgotten."""
         self._loop = loop
         self._public_url = public_url
         self._continuing = continuing
+        self._memory = memory
 
     async def answer(self, body: bytes, caller: Caller, sink: Sink) -> None:
         """Answer one request into `sink`.
@@ -156,13 +160,23 @@ class Chat:
         if not request.sources and self._loop.speaks(model, "chat"):
             await self._pass(request, model, caller, sink)
             return
-        await self._loop.answer(self._ask(request, body), model, caller, voice=_voice(sink, request, caller))
+        await self._run(request, body, caller, sink)
 
-    def _ask(self, request: ChatRequest, body: bytes, parked: Parked | None = None) -> Ask:
-        ticket = None
+    async def _run(
+        self, request: ChatRequest, body: bytes, caller: Caller, sink: Sink, parked: Parked | None = None
+    ) -> None:
+        """Have the loop answer, or go on with what is parked."""
+        ask, model = chat.ask_of(request), self._loop.find(request.model)
+        voice: Voice = _voice(sink, request, caller)
+        is_stored, principal = chat.is_stored(request.members), caller.principal
         if self._continuing is not None:
-            ticket = Ticket("chat", lambda: body, is_fleeting=not chat.is_stored(request.members))
-        return replace(chat.ask_of(request), ticket=ticket, parked=parked)
+            ticket = Ticket("chat", lambda: body, is_fleeting=not is_stored)
+            ask = replace(ask, ticket=ticket, parked=parked)
+        if request.sources and self._memory is not None:
+            said = ask.prompt.messages
+            ask = replace(ask, prompt=replace(ask.prompt, messages=await self._memory.complete(said, principal)))
+            voice = Remembering(voice, self._memory, said, principal, is_stored=is_stored)
+        await self._loop.answer(ask, model, caller, voice=voice)
 
     def same(self, body: bytes) -> str:
         """As `llm.continuing.Resumable`."""
@@ -170,9 +184,7 @@ class Chat:
 
     async def resume(self, body: bytes, parked: Parked, caller: Caller, sink: Sink) -> None:
         """Go on with a run; raises as `answer`."""
-        request = chat.read_request(body, public_url=self._public_url)
-        ask = self._ask(request, body, parked)
-        await self._loop.answer(ask, self._loop.find(request.model), caller, voice=_voice(sink, request, caller))
+        await self._run(chat.read_request(body, public_url=self._public_url), body, caller, sink, parked)
 
     async def wait(self, body: bytes, waiting: Sequence[Waiting], caller: Caller, sink: Sink) -> None:
         """Answer that these calls still wait."""

@@ -40,11 +40,19 @@ class Kept:
         self._days = days
 
     async def put(
-        self, kind: str, name: str, owner: Principal, value: bytes, *, expires_at: float | None = None
+        self,
+        kind: str,
+        name: str,
+        owner: Principal,
+        value: bytes,
+        *,
+        expires_at: float | None = None,
+        anew: bool = False,
     ) -> None:
         """Keep a new record for `owner` and its team until `expires_at`, in seconds since 1970, or as long as is set.
 
-        It is on disk when this returns. `name` is an id never used before for this kind.
+        It is on disk when this returns. `name` is an id never used before for this kind; with `anew` a record of this name,
+        which can only be the owner's, makes room.
         """
         now = time.time()
         row = KeptRecord(
@@ -56,7 +64,14 @@ class Kept:
             expires_at=now + self._days * DAY_S if expires_at is None else expires_at,
             sealed=self._sealer.seal(value, about=_about(kind, name, owner.id)),
         )
-        await self._database.write(lambda session: session.add(row))
+
+        def insert(session: Session) -> None:
+            if anew:
+                session.merge(row)
+            else:
+                session.add(row)
+
+        await self._database.write(insert)
 
     async def get(self, kind: str, name: str, principal: Principal) -> bytes | None:
         """What is kept, if it is open to `principal`."""

@@ -26,7 +26,7 @@ class ChatDialect:
         choice = members.pop("tool_choice", None)
         if choice is not None and not asked.is_first:
             choice = _relaxed(choice)
-        members |= {"model": asked.model.model, "messages": [*asked.prompt.messages, *_messages(asked.turns)]}
+        members |= {"model": asked.model.model, "messages": [*asked.prompt.messages, *messages_of(asked.turns)]}
         if tools := [*asked.prompt.own_tools, *(_function(offer) for offer in asked.offers)]:
             members["tools"] = tools
         if choice is not None:
@@ -79,7 +79,8 @@ def _function(offer: Offer) -> JsonObject:
     }
 
 
-def _messages(turns: Sequence[Turn]) -> Iterator[JsonObject]:
+def messages_of(turns: Sequence[Turn]) -> Iterator[JsonObject]:
+    """Rounds as messages."""
     for turn in turns:
         yield turn.reply.message if turn.reply.format == "chat" else message_of(turn.reply.pieces)
         yield from (_told(outcome) for outcome in turn.outcomes)
