@@ -88,3 +88,19 @@ def test_a_key_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> 
 def test_keys_and_ids_do_not_repeat() -> None:
     assert len({new_api_key() for _ in range(100)}) == 100
     assert len({new_id("key") for _ in range(100)}) == 100
+
+
+def test_a_seal_that_is_the_same_each_time_opens_where_it_belongs_only() -> None:
+    old, new = Sealer([b"o" * 32]), Sealer([b"n" * 32, b"o" * 32])
+    sealed = old.seal_same(b"value", about="id")
+    assert sealed == old.seal_same(b"value", about="id")
+    assert len({sealed, new.seal_same(b"value", about="id"), old.seal_same(b"other", about="id")}) == 3
+    assert new.open_same(sealed, about="id") == b"value"
+    for wrong in (sealed[:-1], sealed[:5], b"", bytes([sealed[0] ^ 1]) + sealed[1:]):
+        with pytest.raises(SecretKeyInvalid):
+            old.open_same(wrong, about="id")
+    with pytest.raises(SecretKeyInvalid):
+        old.open_same(sealed, about="elsewhere")
+    with pytest.raises(SecretKeyInvalid):
+        Sealer([b"n" * 32]).open_same(sealed, about="id")
+    assert old.seal(b"value", about="id") != old.seal(b"value", about="id")
