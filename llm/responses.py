@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from llm.assents import DOOR, Assents
+from llm.assents import KIND as APPROVAL
 from llm.background import Log, Run, Runs
 from llm.conversations import Conversations
 from llm.parking import Parking
 from llm.ports import Sink
+from llm.response_passing import Passing
+from llm.response_work import Work
 from llm.rounds import Caller
 from llm.run import Loop
-from llm.types import Ask, Listing, Ticket
+from llm.types import Ask, Ticket
 from llm.voices.outlets import Keeping, Logged, Streamed, Whole
 from llm.voices.responses import Outlet, ResponsesVoice
 from llm.wire import responses
@@ -24,7 +26,6 @@ from llm.wire.response_events import Composer, event
 from llm.wire.response_items import MAX_ITEMS, REFERENCE, Page, identified, response_of
 from llm.wire.response_tools import Labels
 from llm.wire.responses import ResponsesRequest
-from registry.entries import Model
 from registry.errors import HubError, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
@@ -44,26 +45,6 @@ LOST = {
     "code": "server_error",
     "message": "The hub stopped to work on this response before it was complete; ask again.",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """A request with all that answering it takes."""
-
-    request: ResponsesRequest
-    id: str
-    items: Sequence[JsonObject]
-    """The new ones, with ids."""
-    model: Model
-    ask: Ask
-    listings: Sequence[Listing]
-    listed: frozenset[str]
-    """The labels whose tools its caller was told of before."""
-
-    def composer(self) -> Composer:
-        """Begin the response."""
-        head = responses.head(self.request, self.id, created_at=int(time.time()))
-        return Composer(head, token=_token(self.id), is_streamed=self.request.stream)
 
 
 class Responses:
@@ -88,8 +69,11 @@ class Responses:
             said = await turn.enter_async_context(self.conversations.turn(request.conversation, caller.principal))
             work = await self._work(request, said, caller, turn)
             if not request.background:
-                outlet: Outlet = Streamed(sink) if request.stream else Whole(sink)
-                await self._run(work, caller, work.composer(), self._keeping(work, caller, outlet))
+                outlet = self._keeping(work, caller, Streamed(sink) if request.stream else Whole(sink))
+                if work.ask is None:
+                    await Passing(work, outlet).run(self._loop, caller)
+                else:
+                    await self._run(work, work.ask, caller, composer=work.composer(), outlet=outlet)
                 return
             self._runs.check_room(caller.principal.id)
             run = Run(work.id, caller.principal.id, work.composer())
@@ -114,27 +98,29 @@ class Responses:
         name = new_id("resp")
         found = [await self._dereferenced(item, before, principal) for item in request.items]
         items = identified(found, _token(name), {item["id"] for item in before})
-        everything = [*before, *items]
-        if len(everything) > MAX_ITEMS:
+        if len(before) + len(items) > MAX_ITEMS:
             raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
-        parked = await self._assents.look(items, principal, is_continued=bool(before))
+        work = Work(request=request, id=name, before=before, items=items, model=model, ask=None)
+        is_answer = any(item["type"] == APPROVAL for item in items)
+        if not (request.sources or request.background or is_answer) and self._loop.speaks(model, "responses"):
+            return work
+        return await self._to_loop(work, caller, turn)
+
+    async def _to_loop(self, work: Work, caller: Caller, turn: AsyncExitStack) -> Work:
+        """What the loop needs of it, with the run that it goes on with."""
+        request, principal = work.request, caller.principal
+        everything = [*work.before, *work.items]
+        parked = await self._assents.look(work.items, principal, is_continued=bool(work.before))
         asked = everything if parked is None else decode(parked.about)
-        offering = self._loop.listings(request.sources, model, caller, unsaid_approval=True)
+        offering = self._loop.listings(request.sources, work.model, caller, unsaid_approval=True)
         listings = await turn.enter_async_context(offering)
         ask = responses.ask_of(request, asked, Labels(listings))
         if parked is not None:
             parked = await self._assents.take(parked, principal)
         ticket = Ticket(DOOR, lambda: encode(asked), is_fleeting=not request.store)
         listed = {item["server_label"] for item in everything if item["type"] == "mcp_list_tools"}
-        return Work(
-            request=request,
-            id=name,
-            items=items,
-            model=model,
-            ask=replace(ask, ticket=ticket, parked=parked),
-            listings=listings,
-            listed=frozenset(listed),
-        )
+        ask = replace(ask, ticket=ticket, parked=parked)
+        return replace(work, ask=ask, listings=listings, listed=frozenset(listed))
 
     async def _continued(self, name: str | None, principal: Principal) -> list[JsonObject]:
         """The items that came before, oldest first; raises `NotFound` when one of their responses is gone."""
@@ -163,14 +149,14 @@ class Responses:
                     return dict(one)
         raise NotFound("item", item["id"])
 
-    async def _run(self, work: Work, caller: Caller, composer: Composer, outlet: Outlet) -> None:
+    async def _run(self, work: Work, ask: Ask, caller: Caller, *, composer: Composer, outlet: Outlet) -> None:
         """Answer, and keep the answer; an error is raised where the caller can still be told it as one."""
         request = work.request
-        parked = work.ask.parked
+        parked = ask.parked
         approved = {one.call.id: one.approval for one in parked.held.waiting} if parked is not None else {}
         voice = ResponsesVoice(composer, outlet, listed=work.listed, approved=approved)
         try:
-            await self._loop.run(work.ask, work.model, caller, voice, work.listings)
+            await self._loop.run(ask, work.model, caller, voice, work.listings)
         except HubError as error:
             if not request.background and not (request.stream and voice.has_begun):
                 raise
@@ -179,15 +165,17 @@ class Responses:
     async def _run_on(self, work: Work, caller: Caller, run: Run, turn: AsyncExitStack) -> None:
         """Answer in the background. What ends otherwise than it should is said to be lost when its owner asks."""
         logged = Logged(run.log)
+        assert work.ask is not None, "only what the client waits for is passed through"
         async with turn:
             try:
-                await self._run(work, caller, run.composer, self._keeping(work, caller, logged, run.log))
+                outlet = self._keeping(work, caller, logged, run.log)
+                await self._run(work, work.ask, caller, composer=run.composer, outlet=outlet)
             finally:
                 if not run.log.has_ended:
                     status: Literal["cancelled", "failed"] = "cancelled" if run.is_cancelled else "failed"
                     events = [run.composer.stop(status, error=None if run.is_cancelled else LOST)]
-                    outlet = self._keeping(work, caller, logged, run.log) if run.is_cancelled else logged
-                    await outlet.end(run.composer.response(), events)
+                    ending = self._keeping(work, caller, logged, run.log) if run.is_cancelled else logged
+                    await ending.end(run.composer.response(), events)
 
     def _keeping(self, work: Work, caller: Caller, outlet: Outlet, log: Log | None = None) -> Outlet:
         """An outlet whose responses are kept before they end there: who hears of the end can ask for it."""

@@ -123,8 +123,11 @@ def tool_choice(choice: Any, *, tool_name: ToolNames, of_label: Callable[[str], 
             return _forced(tool_name(label, name))
         return _allowed("required", of_label(str(label)))
     if kind == "allowed_tools":
+        tools = choice.get("tools")
+        if not isinstance(tools, list):
+            raise InvalidRequest("allowed_tools of tool_choice needs tools, a list", member="tool_choice")
         names: list[str] = []
-        for tool in choice.get("tools") or ():
+        for tool in tools:
             names += _named(tool, tool_name, of_label)
         return _allowed(choice.get("mode") or "auto", names)
     raise InvalidRequest(
@@ -176,7 +179,12 @@ def messages(items: Sequence[JsonObject], *, instructions: str | None, tool_name
             name = tool_name(item["server_label"], item["name"])
             _add_call(told, _called(item["id"], name, item["arguments"]))
             told.append({"role": "tool", "tool_call_id": item["id"], "content": _outcome(item)})
+        elif kind not in _UNTOLD:
+            raise InvalidRequest(f"items of type {kind[:80]!r} are not supported for this model", member="input")
     return told
+
+
+_UNTOLD = frozenset({"reasoning", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"})
 
 
 def _message(item: JsonObject) -> JsonObject:

@@ -113,14 +113,15 @@ class ResponsesVoice:
 
     async def fail(self, error: HubError, *, request_id: str) -> None:
         """The response ends with an error."""
-        event = self._composer.stop("failed", error=_failure(error, request_id))
+        event = self._composer.stop("failed", error=failure(error, request_id))
         await self._outlet.end(self._composer.response(), [event])
 
     async def _write(self, events: Iterable[bytes]) -> None:
         await self._outlet.write([event for event in events if event])
 
 
-def _failure(error: HubError, request_id: str) -> JsonObject:
+def failure(error: HubError, request_id: str) -> JsonObject:
+    """The `error` member of a response that failed."""
     code = "rate_limit_exceeded" if isinstance(error, LimitError | UpstreamLimited) else "server_error"
     if isinstance(error, ContextTooLong | ContentFiltered):  # OpenAI has no other codes for them here
         code = "invalid_prompt"

@@ -312,15 +312,21 @@ def usage_of(chat: JsonObject) -> JsonObject | None:
     """The usage object, from that of chat completions; None: nothing is known."""
     if not chat:
         return None
-    of_input, of_output = chat.get("prompt_tokens_details") or {}, chat.get("completion_tokens_details") or {}
-    given, made = chat.get("prompt_tokens") or 0, chat.get("completion_tokens") or 0
+    of_input, of_output = chat.get("prompt_tokens_details"), chat.get("completion_tokens_details")
+    given, made = count(chat, "prompt_tokens"), count(chat, "completion_tokens")
     return {
         "input_tokens": given,
         "input_tokens_details": {
-            "cached_tokens": of_input.get("cached_tokens") or 0,
-            "cache_write_tokens": of_input.get("cache_write_tokens") or 0,
+            "cached_tokens": count(of_input, "cached_tokens"),
+            "cache_write_tokens": count(of_input, "cache_write_tokens"),
         },
         "output_tokens": made,
-        "output_tokens_details": {"reasoning_tokens": of_output.get("reasoning_tokens") or 0},
-        "total_tokens": chat.get("total_tokens") or given + made,
+        "output_tokens_details": {"reasoning_tokens": count(of_output, "reasoning_tokens")},
+        "total_tokens": count(chat, "total_tokens") or given + made,
     }
+
+
+def count(owner: object, name: str) -> int:
+    """A number of tokens; 0 where none is said."""
+    value = owner.get(name) if isinstance(owner, dict) else None
+    return value if isinstance(value, int) else 0

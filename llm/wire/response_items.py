@@ -55,8 +55,10 @@ _TOKEN_CHARS = 32
 def read(value: Any) -> list[JsonObject]:
     """Read `input`: a text, or items.
 
+    Those of kinds that the hub does not know are left as they are: only some models can be told of them.
+
     Raises:
-        InvalidRequest: it holds something that is no item, or not one that the hub understands.
+        InvalidRequest: it holds something that is no item, or a broken one of a kind that the hub knows.
     """
     if value is None:
         return []
@@ -74,9 +76,8 @@ def _read_item(item: JsonObject, number: int) -> JsonObject:
     where = f"input[{number}]"
     if kind == "message":
         return _read_message(item, where)
-    if kind not in PREFIXES and kind != REFERENCE:
-        known = ", ".join((*PREFIXES, REFERENCE))
-        raise InvalidRequest(f"{where}: type {str(kind)[:80]!r} is not supported here; known are {known}", member=where)
+    if not isinstance(kind, str):
+        raise InvalidRequest(f"{where}: an item needs a type", member=where)
     for member in _TEXTS.get(kind, ()):
         if not isinstance(item.get(member), str):
             raise InvalidRequest(f"{where}: {kind} needs {member}, a text", member=where)
@@ -136,7 +137,7 @@ def identified(items: Sequence[JsonObject], token: str, taken: set[str] | None =
 
 def item_id(kind: str, rest: str) -> str:
     """The id of an item of a kind."""
-    return f"{PREFIXES[kind]}_{rest}"
+    return f"{PREFIXES.get(kind, 'item')}_{rest}"
 
 
 def response_of(name: str) -> str | None:
