@@ -74,7 +74,7 @@ class AgentSide:
     signatures: Signatures
     parts: tuple[Part, ...]
     """To be run in the background."""
-    make_here: Callable[[Means, Kept], Part]
+    make_here: Callable[[Means, Kept], OwnAgents]
     """Makes the part that answers for agents that run here; until it is made none can be called."""
     ready: Callable[[], Awaitable[None]]
     """To be awaited before anybody is served."""
@@ -143,7 +143,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
 
 def _make_here(
     upstream: Upstream, records: Callable[[Kept], Records], catalog: Callable[[], Catalog], means: Means, kept: Kept
-) -> Part:
+) -> OwnAgents:
     upstream.here = own = OwnAgents(means, records(kept), catalog)
     return own
 

@@ -104,7 +104,8 @@ def llm_side(
     messages = Messages(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("messages", messages, _as_messages)
     responses = Responses(loop, kept=kept, parking=parking, public_url=ground.public_url)
-    own = Means(loop, mcp.dispatch, parking, registry.keys.living)
+    own = agents.make_here(Means(loop, mcp.dispatch, parking, registry.keys.living), kept)
+    registry.subscribe(own.follow_catalog)
     return LlmSide(
         chat=chat,
         responses=responses,
@@ -115,7 +116,7 @@ def llm_side(
         uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals, continuing, responses, agents.make_here(own, kept)),
+        parts=(kept, approvals, continuing, responses, own),
     )
 
 

@@ -54,7 +54,8 @@ APPROVALS = "urn:hubbub:approvals"
 logger = logging.getLogger(__name__)
 
 MAX_RUNNING = 1000
-"""Tasks under way in one process."""
+MAX_OF_ONE = 200
+"""Tasks under way in one process, and those of one principal among them."""
 
 _NOT_FOUND, _NOT_CANCELABLE, _UNSUPPORTED, _NO_EXTENDED_CARD = -32001, -32002, -32004, -32007
 """Codes of A2A 1.0 §5.4."""
@@ -156,8 +157,7 @@ class OwnAgents:
         """Take a message, and begin or go on with its task."""
         assert entry.own is not None, "it is made here"
         assert self._tasks is not None, "OwnAgents.run must be running"
-        if len(self._live) >= MAX_RUNNING:
-            raise Overloaded("Too many tasks of agents run here; try again later.")
+        self._check_room(permit.principal)
         permit.hops = int(dict(ask.trace).get(wire.HOPS_HEADER, "0"))
         message = ask.params["message"]
         task_id = message.get("taskId")
@@ -170,10 +170,26 @@ class OwnAgents:
         work = _Work(live, entry, own, principal, caller, message, await self._run_of(task))
         return await self._start(work)
 
+    def _check_room(self, principal: Principal) -> None:
+        """Raise `Overloaded` if the principal may have no task more."""
+        if sum(live.asker == principal.id for live in self._live.values()) >= MAX_OF_ONE:
+            raise Overloaded("Too many tasks of this key's agents run; wait until some have ended.")
+        if len(self._live) >= MAX_RUNNING:
+            raise Overloaded("Too many tasks of agents run here; try again later.")
+
+    def follow_catalog(self, _old: Catalog, new: Catalog) -> None:
+        """Cancel what agents do that were switched off."""
+        for (name, _), live in self._live.items():
+            entry = new.agents.get(name)
+            if (entry is None or entry.own is None) and live.work is not None:
+                live.is_cancelled = True
+                live.work.cancel()
+
     async def _start(self, work: _Work) -> Live:
         """Write that a task is at work, and have it be."""
         assert self._tasks is not None, "OwnAgents.run must be running"
         live, entry = work.live, work.entry
+        live.asker = work.principal.id
         self._live[entry.name, live.id] = live
         try:
             live.reach("WORKING")

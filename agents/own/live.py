@@ -25,6 +25,8 @@ class Live:
     def __init__(self, task: JsonObject, owner: Principal | None = None) -> None:
         """`task` has at least an id and a context; `owner` is who begins it, if it is new."""
         self.owner = owner
+        self.asker = ""
+        """For whom it works now, by id."""
         self.work: asyncio.Task[None] | None = None
         self.is_cancelled = False
         """Its caller wants it to end."""

@@ -5,6 +5,7 @@ Secrets go in and never come out.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -194,6 +195,8 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         shown["price"] = None if entry.call_usd is None else {"call": entry.call_usd}
         if entry.urls:
             shown["instances"] = services.agents.instances(entry)
+        if entry.own is not None:
+            shown |= asdict(entry.own)
     return shown
 
 

@@ -215,6 +215,29 @@ async def test_a_task_is_cancelled_with_what_it_does(tmp_path: Path) -> None:
             await client.send("more", taskId=task["id"])
 
 
+async def test_an_agent_that_is_switched_off_stops_what_it_does(tmp_path: Path) -> None:
+    async with bench(tmp_path, WAIT) as b, b.a2a(await b.hub.key("agent:helper", "tool:*")) as client:
+        task = (await client.send("wait", configuration={"returnImmediately": True}))["task"]
+        async with asyncio.timeout(10):
+            await b.server.waiting.wait()
+            await b.hub.services.registry.switch("agent", "helper", on=False)
+            await b.server.cancelled.wait()
+        with pytest.raises(Refused):
+            await client.send("more")
+        await b.hub.services.registry.switch("agent", "helper", on=True)
+        assert (await client.ask("GetTask", {"id": task["id"]}))["status"]["state"] == "TASK_STATE_CANCELED"
+
+
+async def test_one_key_cannot_have_all_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.own.agents.MAX_OF_ONE", 1)
+    async with bench(tmp_path, WAIT) as b, b.a2a(await b.hub.key("agent:helper", "tool:*")) as client:
+        await client.send("wait", configuration={"returnImmediately": True})
+        with pytest.raises(Refused, match="503"):
+            await client.send("wait", configuration={"returnImmediately": True})
+        async with b.a2a(await b.hub.key("agent:helper")) as other:
+            assert (await other.send("wait", configuration={"returnImmediately": True}))["task"]["id"]
+
+
 async def test_a_client_that_leaves_misses_nothing(tmp_path: Path) -> None:
     go = asyncio.Event()
     script = Turn("one two three", hold_last=go)
@@ -300,7 +323,8 @@ async def test_nobody_lends_through_an_agent_what_they_do_not_hold(tmp_path: Pat
     async with bench(tmp_path, DONE) as b:
         async with b.hub.http(await b.hub.key("admin:agents", "model:m", "tool:srv__echo")) as http:
             mine = {"name": "mine", "model": "m", "tools": ["srv__echo"], "delegates": True}
-            assert (await http.post("/api/agents", json=mine)).status_code == 201
+            made = await http.post("/api/agents", json=mine)
+            assert (made.status_code, made.json()["model"], made.json()["delegates"]) == (201, "m", True)
             for change, lacked in (({"tools": ["srv__*"]}, "tool:srv__*"), ({"model": "gpt"}, "model:gpt")):
                 for answer in (
                     await http.post("/api/agents", json={**mine, "name": "other", **change}),
