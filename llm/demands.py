@@ -94,6 +94,12 @@ def is_destructive(tool: OfferedTool) -> bool:
     return said if isinstance(said, bool) else not _is_read_only(tool)
 
 
+def _may_demand(demand: Demand | None, *, unsaid: bool) -> bool:
+    if demand is None:
+        return unsaid
+    return demand.always is not None or demand.otherwise is True or (demand.otherwise is None and unsaid)
+
+
 class Rules:
     """The rules for one request of a principal."""
 
@@ -113,10 +119,19 @@ class Rules:
 
     def over(self, *, unsaid: bool) -> list[Listing]:
         """The listings, each tool with who has to approve its calls."""
+        if not self._has_floors() and not any(
+            _may_demand(one.source.approval, unsaid=unsaid) for one in self._listings
+        ):
+            return list(self._listings)  # most requests, and some have many tools
         return [
             replace(one, offers=[self._over(offer, one.source, unsaid=unsaid) for offer in one.offers])
             for one in self._listings
         ]
+
+    def _has_floors(self) -> bool:
+        if self._principal.require_approval is not None:
+            return True
+        return any(server.require_approval is not None for server in self._servers().values())
 
     def _over(self, offer: Offer, source: ToolSource, *, unsaid: bool) -> Offer:
         answerer: Answerer | None = None

@@ -12,6 +12,7 @@ import click
 from hub.cli.common import config_option, database_of, declared_by, table, told
 from registry.access import GrantInvalid, Grants
 from registry.config import Declared
+from registry.floors import WORDS, Floor, read_floor
 from registry.identity import KeySpec
 from registry.keys import Keys, grants_of
 from registry.members import check_key_name
@@ -41,6 +42,15 @@ def _time(_context: click.Context, _option: click.Parameter, text: str | None) -
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, ...]) -> Floor | None:
+    if len(rules) > 1 and any(rule in WORDS for rule in rules):
+        raise click.BadParameter("always and destructive stand alone")
+    try:
+        return read_floor(rules[0] if rules[:1] and rules[0] in WORDS else rules) if rules else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @keys_command.command("create")
 @click.argument("name", callback=_name)
 @click.argument("grants", nargs=-1, metavar="")
@@ -53,6 +63,13 @@ def _time(_context: click.Context, _option: click.Parameter, text: str | None) -
     "--mcp-mode",
     type=click.Choice(["search", "full"]),
     help="How MCP tools are listed to it: three that search, or all; default: as a toolset says, else all.",
+)
+@click.option(
+    "--require-approval",
+    multiple=True,
+    metavar="RULE",
+    callback=_floor,
+    help="Which tools models call for it only when that was approved: always, destructive, or names; repeatable.",
 )
 @click.option(
     "--expires-at", metavar="TIME", callback=_time, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."

@@ -328,6 +328,22 @@ async def test_a_key_that_was_revoked_does_not_go_on(hub: OpenHub) -> None:
         assert len(d.upstream.received) == 1
 
 
+async def test_what_has_expired_is_neither_approved_nor_gone_on_with(hub: OpenHub) -> None:
+    async with opened(hub, Turn(calls=(PAY,)), Turn("Paid."), rule=", require_approval: always") as d:
+        (waiting,) = (await d.ask()).hub["approvals"]
+
+        def age(session: Any) -> None:
+            for table in ("tool_approvals", "kept"):
+                session.connection().exec_driver_sql(f"UPDATE {table} SET expires_at = 1")
+
+        await d.running.services.database.write(age)
+        assert (await d.decide(waiting["id"])).status_code == 409
+        assert (await d.pending()) == []
+        with pytest.raises(openai.ConflictError, match="expired"):
+            await d.ask(hub={"approval_id": waiting["id"]})
+        assert d.bank.calls == []
+
+
 async def test_a_call_that_needs_approval_is_not_made_beside_calls_of_the_callers_own(hub: OpenHub) -> None:
     async with opened(hub, Turn(calls=(PAY, ("mine", "{}"))), Turn("ok")) as d:
         answer = await d.ask(tools=[source("always"), OWN])

@@ -1,5 +1,6 @@
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -179,12 +180,31 @@ def test_a_key_is_made_listed_and_revoked(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "kept"), [((), None), (("destructive",), '"destructive"'), (("a__*", "b__x"), '["a__*","b__x"]')]
+)
+def test_a_key_may_be_made_whose_calls_need_approval(
+    run: Run, tmp_path: Path, rules: tuple[str, ...], kept: str | None
+) -> None:
+    options = [word for rule in rules for word in ("--require-approval", rule)]
+    assert run("keys", "create", "rita", "--allow", "tool:*", *options).exit_code == 0
+    (database,) = tmp_path.glob("*.db")
+    connection = sqlite3.connect(database)
+    assert connection.execute("SELECT require_approval FROM api_keys").fetchall() == [(kept,)]
+    connection.close()
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("create", "rita"), "at least one grant"),
         (("create", "rita", "--allow", "tols:*"), "kind must be one of"),
         (("create", "a/b", "--allow", "model:*"), "a key's name"),
         (("create", "rita", "--allow", "model:*", "--expires-at", "soon"), "2030-01-31"),
+        (
+            ("create", "rita", "--allow", "model:*", "--require-approval", "always", "--require-approval", "a__*"),
+            "alone",
+        ),
+        (("create", "rita", "--allow", "model:*", "--require-approval", ""), "must be always"),
         (("revoke", "nobody"), "No key 'nobody' here."),
     ],
 )
