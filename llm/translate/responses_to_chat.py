@@ -90,7 +90,7 @@ def _response_format(shape: JsonObject) -> JsonObject:
 def function(tool: JsonObject) -> JsonObject:
     """One of the caller's own tools; raises `InvalidRequest` for one that only OpenAI's service can run."""
     kind = tool.get("type")
-    if kind not in _TOOLS:
+    if not isinstance(kind, str) or kind not in _TOOLS:
         text = f"tools of type {str(kind)[:80]!r} are not supported for this model; function, custom and mcp are"
         raise InvalidRequest(text, member="tools")
     if not isinstance(tool.get("name"), str):
