@@ -87,8 +87,9 @@ def blocks(content: object) -> list[JsonObject]:
     return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
 
 
-def _kind(block: object) -> object:
-    return block.get("type") if isinstance(block, dict) else None
+def _kind(block: object) -> str | None:
+    kind = block.get("type") if isinstance(block, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def _turns(content: Sequence[JsonObject]) -> Iterator[list[JsonObject]]:

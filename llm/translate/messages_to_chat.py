@@ -34,7 +34,10 @@ def prompt(asked: Prompt) -> Prompt:
         name: judged.decode(value) if isinstance(value, msgspec.Raw) else value for name, value in asked.members.items()
     }
     tools = {"tools": decoded(asked.own_tools)} if asked.own_tools else {}
-    said = request({**members, "messages": decoded(asked.messages), **tools})
+    try:
+        said = request({**members, "messages": decoded(asked.messages), **tools})
+    except (AttributeError, KeyError, TypeError) as fault:  # a value of a type that the format does not have there
+        raise InvalidRequest("the request is not as Anthropic's format has it") from fault
     return Prompt("chat", said, said.pop("messages"), said.pop("tools", ()))
 
 

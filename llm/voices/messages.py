@@ -178,9 +178,9 @@ class MessagesVoice:
 
     async def _delta(self, delta: JsonObject) -> None:
         block = self._blocks[-1]
-        if delta["type"] == "input_json_delta" and self._call is None:
+        if delta.get("type") == "input_json_delta" and self._call is None:
             self._input += str(delta.get("partial_json") or "")
-        elif delta["type"] != "input_json_delta":
+        elif delta.get("type") != "input_json_delta":
             _add(block, delta)
         await self._write({"type": "content_block_delta", "index": len(self._blocks) - 1, "delta": delta})
 
@@ -213,6 +213,6 @@ def _add(block: JsonObject, delta: JsonObject) -> None:
         if name == "citation":
             block["citations"] = [*(block.get("citations") or ()), value]
         elif name in ("text", "thinking"):
-            block[name] = str(block.get(name) or "") + value
+            block[name] = f"{block.get(name) or ''}{value}"
         elif name != "type":
             block[name] = value

@@ -90,16 +90,30 @@ def _relaxed(choice: object) -> object:
 
 def _tool(offer: Offer) -> JsonObject:
     tool = offer.tool
-    return {"name": tool.exposed, "description": tool.description, "input_schema": tool.input_schema}
+    return {"name": tool.exposed, "description": tool.description, "input_schema": _schema(tool.input_schema)}
+
+
+_NOT_AT_THE_TOP = frozenset({"oneOf", "anyOf", "allOf"})
+
+
+def _schema(schema: JsonObject) -> JsonObject:
+    """A tool's schema as Anthropic takes it: an object. What it refuses at the top is left to the tool to check."""
+    kept = {name: value for name, value in schema.items() if name not in _NOT_AT_THE_TOP}
+    return {**kept, "type": "object"}
 
 
 def _messages(turns: Sequence[Turn]) -> Iterator[JsonObject]:
     for turn in turns:
-        content = turn.reply.message["content"] if turn.reply.format == "messages" else content_of(turn.reply.pieces)
-        if content:
+        said = turn.reply.message["content"] if turn.reply.format == "messages" else content_of(turn.reply.pieces)
+        if content := [block for block in said if not _is_blank(block)]:
             yield {"role": "assistant", "content": content}
         if turn.outcomes:
             yield {"role": "user", "content": [_told(outcome) for outcome in turn.outcomes]}
+
+
+def _is_blank(block: JsonObject) -> bool:
+    """Whether a block is a text that models write, but that is refused when it comes back."""
+    return block.get("type") == "text" and not str(block.get("text") or "").strip()
 
 
 def _told(outcome: ToolOutcome) -> JsonObject:
@@ -224,7 +238,8 @@ class MessagesFold:
             case "message_start", _:
                 message = event.get("message")
                 self._count(message.get("usage") if isinstance(message, dict) else None)
-                yield Opaque("messages", {"type": "message_start", "usage": dict(self._said)})
+                counts = {name: count for name, count in self._said.items() if isinstance(count, int)}
+                yield Opaque("messages", {"type": "message_start", "usage": counts})
             case "content_block_start", int():
                 yield from self._start(index, event.get("content_block"))
             case "content_block_delta", int():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import anthropic
 import httpx
 import pytest
 
+from registry.entries import Routing
 from registry.errors import UpstreamUnavailable
 from tests.llm.messages_desk import messages_desk
 from tests.peers.anthropic_upstream import SIGNATURE, USAGE, Said, error, sse
@@ -270,6 +272,35 @@ async def test_images_of_tools_are_given_to_the_model() -> None:
         [result] = d.claude.received[1].body["messages"][-1]["content"]
         assert [block["type"] for block in result["content"]] == ["text", "image"]
         assert result["content"][1]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+
+
+async def test_what_models_write_and_servers_list_is_sent_so_that_it_is_taken() -> None:
+    schema = {"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": {}, "b": {}}}
+    async with messages_desk(Said("\n\n", thinking="so", calls=(("s__a", {}),)), Said("done")) as d:
+        d.workshop.add("s", "a", lambda: "", input_schema=schema)
+        answer = await ask(d, tools=[HUB], stream=True)
+        assert answer.content[-1].text == "done"
+        [tool] = d.claude.received[0].body["tools"]
+        assert tool["input_schema"] == {"type": "object", "properties": {"a": {}, "b": {}}}
+
+
+@BOTH
+@pytest.mark.parametrize("door", ["messages", "chat"])
+async def test_model_of_one_format_stands_in_for_one_of_the_other(stream: bool, door: str) -> None:
+    down = Turn(status=500, error=b"{}")
+    async with messages_desk(Said("Here instead"), turns=(down,)) as d:
+        routing = Routing(retries=0, fallbacks=("claude",))
+        d.models["gpt"] = replace(d.models["gpt"], routing=routing)
+        if door == "messages":
+            answer = await ask(d, model="gpt", stream=stream)
+            text = answer.content[0].text
+        elif stream:
+            chunks = [c async for c in await d.chat.chat.completions.create(model="gpt", messages=ASK, stream=True)]
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        else:
+            text = (await d.chat.chat.completions.create(model="gpt", messages=ASK)).choices[0].message.content
+        assert text == "Here instead"
+        assert (len(d.gpt.received), len(d.claude.received)) == (1, 1)
 
 
 async def test_forced_choice_holds_in_the_first_round_only() -> None:

@@ -133,6 +133,8 @@ def _fault(path: str, headers: dict[str, str], body: dict[str, Any]) -> tuple[in
         return 400, bad, f"{min(unknown)}: Extra inputs are not permitted"
     if any(re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", tool["name"]) is None for tool in body.get("tools", ())):
         return 400, bad, "tools: name"
+    if any({"oneOf", "anyOf", "allOf"} & tool["input_schema"].keys() for tool in body.get("tools", ())):
+        return 400, bad, "input_schema does not support oneOf, allOf, or anyOf at the top level"
     reason = _of_messages(body)
     return (400, bad, reason) if reason else None
 
@@ -184,8 +186,8 @@ def _of_block(block: dict[str, Any]) -> str | None:
     kind = block["type"]
     if kind not in {"text", "image", "document", "thinking", "redacted_thinking", "tool_use", "tool_result"}:
         return f"unknown block {kind}"
-    if kind == "text" and not block["text"]:
-        return "text content blocks must be non-empty"
+    if kind == "text" and not block["text"].strip():
+        return "text content blocks must contain non-whitespace text"
     if kind == "thinking" and block.get("signature") != SIGNATURE:
         return "Invalid `signature` in `thinking` block"
     if kind == "tool_use" and not (isinstance(block["input"], dict) and re.fullmatch(r"[a-zA-Z0-9_-]+", block["id"])):
