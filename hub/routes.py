@@ -26,7 +26,7 @@ from hub.doors.push import PushDoor
 from hub.doors.responses import ConversationsDoor, ResponsesDoor
 from hub.exchange import Exchange
 from hub.services import Services
-from llm.operations import LISTED
+from llm.operations import PATHS
 from llm.providers.endpoints import PASSED_THROUGH
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH
 from mcp_bridge.oauth.links import PATH as CONNECT_PATH
@@ -135,7 +135,7 @@ def _model_doors(services: Services, models: Door) -> dict[str, Door]:
 def _pass_through(services: Services) -> dict[str, Door]:
     answers = services.llm.pass_through
     doors = {f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai) for endpoint in PASSED_THROUGH}
-    return {**doors, **dict.fromkeys((f"/{path}" for path in LISTED), _platform(services))}
+    return {**doors, **dict.fromkeys((f"/{path}" for path in PATHS), _platform(services))}
 
 
 def _platform(services: Services) -> Door:
@@ -144,7 +144,7 @@ def _platform(services: Services) -> Door:
 
 def _below_platform(services: Services) -> tuple[tuple[str, Door], ...]:
     door = _platform(services)
-    return tuple((f"{start}/{path}/", door) for path in LISTED for start in ("", "/v1"))
+    return tuple((f"{start}/{path}/", door) for path in PATHS for start in ("", "/v1"))
 
 
 def _instances(services: Services) -> JsonObject:

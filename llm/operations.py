@@ -7,15 +7,18 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 from llm.references import (
+    ALL_PARTS,
     BATCH,
     FILE,
     FILE_BATCH,
     FOUND,
     NEW_FILE_BATCH,
     NEW_STORE_FILE,
+    PART,
     STORE,
     STORE_FILE,
     STORE_FILES,
+    UPLOAD,
     Change,
     Places,
     Shape,
@@ -23,11 +26,20 @@ from llm.references import (
 from llm.sealed_ids import Kind
 from registry.errors import HttpMethodRefused, InvalidRequest, MethodNotFound
 
-KINDS: dict[str, Kind] = {"{file}": "file", "{batch}": "batch", "{store}": "vector store", "{files}": "file batch"}
+KINDS: dict[str, Kind] = {
+    "{file}": "file",
+    "{batch}": "batch",
+    "{store}": "vector store",
+    "{files}": "file batch",
+    "{upload}": "upload",
+}
 """What the ids in paths name."""
 
 LISTED: dict[str, Kind] = {"files": "file", "batches": "batch", "vector_stores": "vector store"}
 """What can be made and listed, by its path."""
+
+PATHS = (*LISTED, "uploads")
+"""Where everything stands."""
 
 CURSORS = frozenset({"after", "before"})
 
@@ -67,6 +79,9 @@ OPERATIONS = (
     Operation("GET", _FILES, FILE_BATCH),
     Operation("POST", (*_FILES, "cancel"), FILE_BATCH),
     Operation("GET", (*_FILES, "files"), STORE_FILES),
+    Operation("POST", ("uploads", "{upload}", "parts"), PART),
+    Operation("POST", ("uploads", "{upload}", "complete"), UPLOAD, sends=ALL_PARTS),
+    Operation("POST", ("uploads", "{upload}", "cancel"), UPLOAD),
 )
 
 

@@ -38,10 +38,11 @@ ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _MADE: dict[str, tuple[Places, Shape]] = {
     "batches": (references.NEW_BATCH, references.BATCH),
     "vector_stores": (references.NEW_STORE, references.STORE),
+    "uploads": ({}, references.UPLOAD),
 }
 """Where ids stand in what makes a thing, and in the thing."""
 
-_DECIDING = frozenset({"model", "input_file_id", "file_ids", "file_id", "files"})
+_DECIDING = frozenset({"model", "purpose", "input_file_id", "file_ids", "file_id", "files", "part_ids"})
 _OUTPUTS = ("output_file_id", "error_file_id")
 
 
@@ -56,18 +57,22 @@ class Platform:
         self._owned = owned
 
     async def make(self, path: str, data: bytes, query: bytes, visitor: Visitor) -> None:
-        """Answer a request that makes a batch or a vector store; raises `HubError`."""
+        """Answer a request that makes a batch, a vector store, or an upload in parts; raises `HubError`."""
         members = judged.body(data, _DECIDING)
         judged.check_spelling(members, _DECIDING)
         asked = judged.read_string(members, "model") or dict(operations.members(query)).get("model")
         sends, answers = _MADE[path]
+        purpose = judged.read_string(members, "purpose") if path == "uploads" else None
+        if purpose == "batch":
+            raise InvalidRequest("the input of a batch is uploaded whole, to /v1/files", member="purpose")
+        endpoint = "files" if path == "uploads" else path
         opened = self._input(path, members, visitor.principal)
         if opened is None:
-            entry, place = self.chosen(path, asked, visitor.principal)
+            entry, place = self.chosen(endpoint, asked, visitor.principal)
         elif asked in (None, opened.entry.name):
             entry, place = opened.entry, opened.place
         else:
-            entry, place = self.chosen(path, asked, visitor.principal)
+            entry, place = self.chosen(endpoint, asked, visitor.principal)
             if path == "batches":
                 raise InvalidRequest(
                     f"the batch's requests are for {opened.entry.name}, not {entry.name}", member="model"
@@ -75,9 +80,9 @@ class Platform:
         members.pop("model", None)
         body = references.in_object(members, sends, self._owned.at(place, visitor.principal))
         with self.admit(entry, visitor) as permit:
-            self._endpoints.check(place, path)
+            self._endpoints.check(place, endpoint)
             request = Request(path=path, body=judged.encode(body))
-            like = self._owned.own(visitor.principal, entry, place)
+            like = self._owned.own(visitor.principal, entry, place, purpose=purpose or "")
             shown = await self.asked(permit, Opened(like, entry, place), request, answers, visitor)
             await visitor.sink.reply(200, judged.encode(shown))
 
@@ -165,6 +170,10 @@ class Platform:
             shown = await self._owned.shown(data, shape.places, at.owned, visitor.principal)
         except (ParseFailed, InvalidRequest):
             raise UpstreamInvalid(at.entry.name, "its answer is not what it should be") from None
+        if shape is references.UPLOAD and bytes(shown.get("file", b"null"))[:1] == b"{":
+            file = judged.read_object(members["file"])
+            whole = _named(at.owned, judged.read_string(file, "id") or "")
+            await self._owned.note("file", whole, judged.read_object(shown["file"]))
         if kind is None or request.method == "DELETE":
             return shown
         if name is None:

@@ -62,6 +62,10 @@ STORE_FILES = Shape({"data": {"*": _STORE_FILE}, "first_id": "file", "last_id": 
 FILE_BATCH = Shape({"id": "file batch", "vector_store_id": "vector store"})
 FOUND = Shape({"data": {"*": {"file_id": "file"}}})
 
+UPLOAD = Shape({"id": "upload", "file": {"id": "file"}})
+PART = Shape({"id": "part", "upload_id": "upload"})
+
+ALL_PARTS: Places = {"part_ids": {"*": "part"}}
 NEW_BATCH: Places = {"input_file_id": "file"}
 NEW_STORE: Places = {"file_ids": {"*": "file"}}
 NEW_STORE_FILE: Places = {"file_id": "file"}

@@ -16,9 +16,16 @@ from registry.errors import NotFound
 from registry.identity import Principal
 from registry.secrets import Sealer, SecretKeyInvalid
 
-Kind = Literal["file", "batch", "vector store", "file batch"]
+Kind = Literal["file", "batch", "vector store", "file batch", "upload", "part"]
 
-PREFIXES: dict[Kind, str] = {"file": "file-", "batch": "batch_", "vector store": "vs_", "file batch": "vsfb_"}
+PREFIXES: dict[Kind, str] = {
+    "file": "file-",
+    "batch": "batch_",
+    "vector store": "vs_",
+    "file batch": "vsfb_",
+    "upload": "upload_",
+    "part": "part_",
+}
 """As OpenAI begins them, whose SDKs and examples look at that."""
 
 MAX_CHARS = 4096

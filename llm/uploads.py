@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from llm import forms, multipart, references
+from llm import forms, multipart, operations, references
 from llm.batch_lines import BatchLines
 from llm.forms import File, Form, Part
 from llm.owned import Opened, OwnedIds
@@ -19,7 +19,7 @@ DECIDING = frozenset({"model", "purpose"})
 
 
 class Uploads:
-    """Answers `POST /v1/files`. One for a process."""
+    """Answers `POST /v1/files` and the parts of `/v1/uploads`. One for a process."""
 
     def __init__(self, platform: Platform, *, owned: OwnedIds) -> None:
         self._platform = platform
@@ -52,6 +52,18 @@ class Uploads:
             request = Request(path="files", body=body, media_type=multipart.media_type(boundary))
             like = self._owned.own(visitor.principal, entry, place, purpose=purpose)
             shown = await self._platform.asked(permit, Opened(like, entry, place), request, references.FILE, visitor)
+            await visitor.sink.reply(200, judged.encode(shown))
+
+    async def part(self, form: Form, path: str, visitor: Visitor) -> None:
+        """Answer the upload of one part; `path` is as for `operations.find`. Raises `HubError`."""
+        operation, ids = operations.find("POST", path)
+        opened = self._owned.opened(*ids[0], visitor.principal)
+        boundary = multipart.new_boundary()
+        target = operations.target(operation, [opened.owned.name], b"", self._owned.at(opened.place, visitor.principal))
+        with self._platform.admit(opened.entry, visitor) as permit:
+            body = await forms.measured(forms.written(form, boundary, instead={}))
+            request = Request(path=target, body=body, media_type=multipart.media_type(boundary))
+            shown = await self._platform.asked(permit, opened, request, references.PART, visitor)
             await visitor.sink.reply(200, judged.encode(shown))
 
 

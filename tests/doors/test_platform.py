@@ -85,6 +85,28 @@ async def test_lists_have_pages_in_both_orders(hub: OpenHub) -> None:
                 await client.files.list(extra_query=query)
 
 
+async def test_a_file_is_uploaded_in_parts(hub: OpenHub) -> None:
+    async with house(hub) as h, h.client("model:m") as client, h.client() as stranger:
+        made = await client.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
+        assert made.id.startswith("upload_")
+        assert "up1" not in made.id
+        parts = [(await client.uploads.parts.create(made.id, data=data)).id for data in (b"abc", b"def")]
+        with pytest.raises(openai.NotFoundError):
+            await stranger.uploads.parts.create(made.id, data=b"x")
+        with pytest.raises(openai.NotFoundError):
+            await client.uploads.complete(made.id, part_ids=["part_up2"])
+        done = await client.uploads.complete(made.id, part_ids=parts)
+        assert (done.id, done.status) == (made.id, "completed")
+        assert done.file is not None
+        assert (await client.files.content(done.file.id)).content == b"abcdef"
+        assert [file.id async for file in client.files.list()] == [done.file.id]
+        with pytest.raises(openai.NotFoundError):
+            await stranger.files.retrieve(done.file.id)
+        assert (await client.uploads.cancel(made.id)).id == made.id
+        with pytest.raises(openai.BadRequestError, match="uploaded whole"):
+            await client.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="batch")
+
+
 async def test_where_a_file_goes_is_said_or_clear(hub: OpenHub) -> None:
     async with house(hub) as h, h.client() as client:
         with pytest.raises(openai.BadRequestError, match=r"model.*far, m, m2, other"):
@@ -375,6 +397,7 @@ async def test_a_provider_that_is_gone_is_named_and_lists_still_say_what_was(hub
     ("method", "path", "status"),
     [
         ("PUT", "/v1/files", 405),
+        ("GET", "/v1/uploads", 405),
         ("DELETE", "/v1/batches", 405),
         ("POST", "/v1/files/file-x", 405),
         ("GET", "/v1/files/file-x/nothing", 404),

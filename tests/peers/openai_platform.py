@@ -23,10 +23,15 @@ class Platform:
     def __init__(self, fake: Endpoints) -> None:
         self._fake = fake
         self._number = 0
+        self._uploads: dict[str, dict[str, Any]] = {}
         self.routes = [
             Route("/v1/files", self.upload, methods=["POST"]),
             Route("/v1/files/{name}", self.file, methods=["GET", "DELETE"]),
             Route("/v1/files/{name}/content", self.content),
+            Route("/v1/uploads", self.begin, methods=["POST"]),
+            Route("/v1/uploads/{name}/parts", self.part, methods=["POST"]),
+            Route("/v1/uploads/{name}/complete", self.complete, methods=["POST"]),
+            Route("/v1/uploads/{name}/cancel", self.give_up, methods=["POST"]),
             Route("/v1/batches", self.batch, methods=["POST"]),
             Route("/v1/batches/{name}", self.batch_now),
             Route("/v1/batches/{name}/cancel", self.cancel, methods=["POST"]),
@@ -41,6 +46,38 @@ class Platform:
             Route("/v1/vector_stores/{name}/file_batches/{files}/cancel", self.file_batch_now, methods=["POST"]),
             Route("/v1/vector_stores/{name}/file_batches/{files}/files", self.attached),
         ]
+
+    async def begin(self, request: Request) -> Response:
+        seen = await self._fake.take(request)
+        name = self._name("upload_")
+        about = {member: seen.body[member] for member in ("bytes", "filename", "purpose")}
+        head = {"id": name, "object": "upload", "created_at": NOW, "expires_at": NOW + 3600}
+        self._uploads[name] = {**head, **about, "status": "pending", "file": None}
+        return JSONResponse(self._uploads[name])
+
+    async def part(self, request: Request) -> Response:
+        seen = await self._fake.take(request)
+        assert set(seen.files) == {"data"}
+        name = self._name("part_")
+        self._fake.contents[name] = self._fake.contents["last"]
+        upload = request.path_params["name"]
+        return JSONResponse({"id": name, "object": "upload.part", "created_at": NOW, "upload_id": upload})
+
+    async def complete(self, request: Request) -> Response:
+        seen = await self._fake.take(request)
+        upload = self._uploads[request.path_params["name"]]
+        name = self._name("file-")
+        self._fake.contents[name] = b"".join(self._fake.contents[part] for part in seen.body["part_ids"])
+        about = {member: upload[member] for member in ("bytes", "filename", "purpose")}
+        self._fake.files[name] = {"id": name, "object": "file", "created_at": NOW, "status": "processed", **about}
+        upload |= {"status": "completed", "file": self._fake.files[name]}
+        return JSONResponse(upload)
+
+    async def give_up(self, request: Request) -> Response:
+        await self._fake.take(request)
+        upload = self._uploads[request.path_params["name"]]
+        upload["status"] = "cancelled"
+        return JSONResponse(upload)
 
     def _name(self, prefix: str) -> str:
         self._number += 1
