@@ -66,8 +66,8 @@ class Assents:
         return taken
 
     async def _own(self, name: str, principal: Principal) -> Approval:
-        approval = await self._parking.approvals.find(name)
-        if approval.principal != principal.id or approval.door != DOOR:
+        approval = await self._parking.approvals.own(name, principal)
+        if approval.door != DOOR:
             raise NotFound("approval", name)
         return approval
 

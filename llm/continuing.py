@@ -198,8 +198,8 @@ class Continuing:
             await self._play_taken(named[0], asked, caller, sink)
 
     async def _own(self, name: str, door: str, caller: Caller) -> Approval:
-        approval = await self._parking.approvals.find(name)
-        if approval.principal != caller.principal.id or approval.door != door:
+        approval = await self._parking.approvals.own(name, caller.principal)
+        if approval.door != door:
             raise NotFound("approval", name)
         return approval
 
@@ -273,6 +273,8 @@ def _check_same(kept: str, asked: str) -> None:
 
 def _gone(approval: Approval) -> Conflict:
     text = "has expired" if approval.state == "expired" else "has ended or was interrupted"
-    return Conflict(
+    gone = Conflict(
         f"What waited for the approval {approval.id!r} {text}; send the request anew, without hub.approval_id."
     )
+    gone.tools_ran = True  # the SDKs would try again, in vain
+    return gone

@@ -12,11 +12,11 @@ from dataclasses import replace
 from llm.fleeting import Fleeting
 from llm.storing import read_run, written_run
 from llm.types import Finished, Held, Parked, Ticket
-from registry.errors import ApprovalRefused
+from registry.errors import ApprovalRefused, LimitError
 from registry.identity import Principal
 from registry.kept import Kept
 from registry.secrets import new_id
-from registry.tool_approvals import Approval, Deed, Run, ToolApprovals, Wanted
+from registry.tool_approvals import Approval, Deed, Run, ToolApprovals, Wanted, new_name
 
 _KIND, _ANSWER = "parked", "continued"
 
@@ -41,13 +41,9 @@ class Parking:
             LimitError: too much of the principal waits.
         """
         run = Run(new_id("run"), ticket.door, principal, time.time() + self._seconds)
+        waiting = [replace(one, approval=new_name(), expires_at=run.expires_at) for one in finished.waiting]
         wanted = [
-            Wanted(deed, one.offer.answerer or "admin") for deed, one in zip(deeds, finished.waiting, strict=True)
-        ]
-        asked = await self.approvals.ask(run, wanted)
-        waiting = [
-            replace(one, approval=approval.id, expires_at=approval.expires_at)
-            for one, approval in zip(finished.waiting, asked, strict=True)
+            Wanted(deed, one.offer.answerer or "admin", one.approval) for deed, one in zip(deeds, waiting, strict=True)
         ]
         last = finished.turns[-1]
         parked = Parked(
@@ -61,6 +57,11 @@ class Parking:
         )
         store = self._fleeting if ticket.is_fleeting else self._kept
         await store.put(_KIND, run.id, principal, written_run(parked), expires_at=run.expires_at)
+        try:
+            await self.approvals.ask(run, wanted)  # last: an answer finds what it is for
+        except LimitError:
+            await store.take(_KIND, run.id, principal)
+            raise
         return replace(finished, waiting=waiting)
 
     async def look(self, run: str, principal: Principal) -> Parked | None:

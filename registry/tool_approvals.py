@@ -71,6 +71,8 @@ class Wanted(NamedTuple):
 
     deed: Deed
     answerer: Answerer
+    id: str = ""
+    """What the approval is to be called, as `new_name` makes it; empty: another."""
 
 
 class Verdict(NamedTuple):
@@ -153,6 +155,14 @@ class ToolApprovals:
             raise NotFound("approval", name)
         return self._shown(row)
 
+    async def own(self, name: str, caller: Principal) -> Approval:
+        """An approval that the caller's own request asked for; raises `NotFound`, and notes who tried another's."""
+        approval = await self.find(name)
+        if approval.principal != caller.id:
+            self._note_refusal(approval, caller, "it is another key's")
+            raise NotFound("approval", name)
+        return approval
+
     async def of_run(self, run: str) -> list[Approval]:
         """The approvals of a run, in the order of its calls."""
         query = select(ToolApproval).where(ToolApproval.run == run).order_by(col(ToolApproval.number))
@@ -200,10 +210,7 @@ class ToolApprovals:
             ApprovalRefused: it is not the caller who answers.
             Conflict: it was answered before, or has expired.
         """
-        approval = await self.find(name)
-        if approval.principal != caller.id:
-            self._note_refusal(approval, caller, "it is another key's")
-            raise NotFound("approval", name)
+        approval = await self.own(name, caller)
         if approval.answerer != "caller":
             raise self._refused(approval, caller, "a rule of the hub asks for it, so it is answered in the hub's inbox")
         return await self._decide(approval, verdict, caller)
@@ -276,8 +283,7 @@ class ToolApprovals:
             resume(run, principal)
 
     def _row(self, run: Run, wanted: Wanted, now: float) -> ToolApproval:
-        name = new_id("mcpr")  # as OpenAI's begin
-        deed = wanted.deed
+        name, deed = wanted.id or new_name(), wanted.deed
         return ToolApproval(
             id=name,
             run=run.id,
@@ -314,6 +320,11 @@ class ToolApprovals:
             decided_by_name=row.decided_by_name,
             reason=row.reason,
         )
+
+
+def new_name() -> str:
+    """An id for an approval; it begins as OpenAI's do."""
+    return new_id("mcpr")
 
 
 def bound(deed: Deed, principal: str) -> str:

@@ -292,6 +292,9 @@ async def test_another_key_finds_nothing_to_go_on_with(hub: OpenHub) -> None:
             with pytest.raises(openai.NotFoundError):
                 await d.ask("always", hub={"approval_id": "mcpr_none"}, sdk=other)
         assert (await d.pending())[0]["state"] == "pending"
+        async with d.running.http(ADMIN_KEY) as admin:
+            noted = (await admin.get("/api/usage", params={"by": "kind,outcome"})).json()["items"]
+        assert [(one["outcome"], one["calls"]) for one in noted if one["kind"] == "approval"] == [("error", 1)]
 
 
 async def test_the_key_that_asks_does_not_approve_for_itself_in_the_inbox(hub: OpenHub) -> None:
