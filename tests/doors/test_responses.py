@@ -11,6 +11,8 @@ import pytest
 from llm import toolbox
 from tests.conftest import OpenHub
 from tests.doors.responses_desk import SOURCE, WEATHER, client, kinds, open_desk, output, streamed
+from tests.peers.anthropic_upstream import KEY, SIGNATURE, Said, anthropic_upstream
+from tests.peers.mcp_servers import dual_era
 from tests.peers.openai_upstream import Turn, chunk, sse
 
 MESSAGE = ["output_item.added", "content_part.added", "output_text.done", "content_part.done", "output_item.done"]
@@ -302,3 +304,28 @@ async def test_max_tool_calls_is_kept(hub: OpenHub) -> None:
         assert response.max_tool_calls == 1
         assert len(desk.peer.calls) == 1
         assert [bool(item.error) for item in response.output if item.type == "mcp_call"] == [False, True]
+
+
+async def test_a_model_of_anthropics_format_is_asked_in_it_and_its_thoughts_go_back(hub: OpenHub) -> None:
+    script = [
+        Said(thinking="Hm.", text="Look:", calls=(("peer__echo", {"text": "a"}),)),
+        Said(text="done"),
+        Said(text="more"),
+    ]
+    async with anthropic_upstream(*script) as upstream, dual_era() as peer:
+        model = f"m: {{provider: anthropic, model: up, base_url: '{upstream.url}', api_key: {KEY}}}"
+        async with hub(f"models:\n  {model}\nmcpServers:\n  peer: {{url: '{peer.url}'}}\n") as running:
+            await running.services.sync.refresh("peer")
+            async with client(running.url, await running.key("model:m", "tool:*")) as sdk:
+                first = await sdk.responses.create(model="m", input="hi", instructions="be brief", tools=[SOURCE])
+                said = ["mcp_list_tools", "reasoning", "message", "mcp_call", "message"]
+                assert [item.type for item in first.output] == said
+                assert first.usage is not None
+                assert first.usage.output_tokens == 14
+                again = upstream.received[1].body
+                assert again["system"] == "be brief"
+                assert again["messages"][1]["content"][0]["signature"] == SIGNATURE
+                assert again["messages"][2]["content"][0]["type"] == "tool_result"
+                more: Any = {"input": "go on", "previous_response_id": first.id, "tools": [SOURCE]}
+                second = await sdk.responses.create(model="m", **more)
+                assert second.output_text == "more"

@@ -88,6 +88,14 @@ async def test_store_false_leaves_nothing_at_rest(hub: OpenHub, tmp_path: Path) 
             assert b"quagga" not in data
 
 
+async def test_what_is_kept_is_kept_as_long_as_is_set(hub: OpenHub) -> None:
+    async with open_desk(hub, Turn("hello"), setting="limits: {kept_days: 2}") as desk:
+        await desk.sdk.responses.create(model="m", input="hi")
+        with desk.hub.services.database.engine.connect() as connection:
+            (left,) = connection.exec_driver_sql("SELECT expires_at - created_at FROM kept").scalars()
+        assert left == pytest.approx(2 * 86_400, abs=1)
+
+
 async def test_what_is_kept_is_absent_for_strangers_and_shared_with_the_team(hub: OpenHub) -> None:
     async with open_desk(hub, *[Turn("hello") for _ in range(20)]) as desk:
         services = desk.hub.services
