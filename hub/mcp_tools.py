@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from inspect import signature
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol
 
 Format = Literal["openai", "anthropic", "mcp"]
 """How tools are described: for chat completions, for Anthropic's messages, or as their server did."""
@@ -29,15 +29,7 @@ class Session(Protocol):
         """`tools/call`."""
 
 
-@overload
-async def load_mcp_tools(session: Session, format: Literal["mcp"] = "mcp") -> list[Any]: ...
-
-
-@overload
-async def load_mcp_tools(session: Session, format: Literal["openai", "anthropic"]) -> list[dict[str, Any]]: ...
-
-
-async def load_mcp_tools(session: Session, format: Format = "mcp") -> Sequence[Any]:  # noqa: A002  # as LiteLLM calls it
+async def load_mcp_tools(session: Session, format: Format = "mcp") -> list[Any]:  # noqa: A002  # as LiteLLM calls it
     """List all tools of a session, page by page, with the schemas that their server gave.
 
     `mcp` gives the SDK's own objects, the others what goes into `tools` of a request.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,15 @@ async def test_acompletion_answers_and_streams_in_any_loop() -> None:
     assert not [name for name in os.listdir() if name.endswith(".db")]
 
 
+async def test_importing_the_package_loads_nothing_of_it() -> None:
+    program = (
+        "import sys, hub; print(*sorted(name for name in sys.modules if name.startswith(('hub', 'registry', 'mcp'))))"
+    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await child.communicate()
+    assert printed.split() == [b"hub"]
+
+
 def paged(peer: Peer, **_options: Any) -> Server[Any]:
     """Three pages of tools."""
     schema = {**TEXT, "$defs": {"x": {"type": "integer"}}, "additionalProperties": False}
@@ -234,7 +244,7 @@ async def test_tools_of_a_session_are_loaded_from_all_pages_with_their_schemas()
         with pytest.raises(ValueError, match="tool_use"):
             await call_anthropic_tool(client, {"type": "text", "text": "x"})
         with pytest.raises(ValueError, match="none of"):
-            await load_mcp_tools(client, format="gemini")  # type: ignore[call-overload]
+            await load_mcp_tools(client, format="gemini")  # type: ignore[arg-type]
     assert server.calls == [("tool1", {"text": "x"}), ("tool2", {"text": "y"})]
 
 
