@@ -6,12 +6,15 @@ from pathlib import Path
 
 from tests.foreign.environments import GROUPS, WANTED
 
-MCP_MODULES = {"test_conformance.py", "test_mcp_clients.py", "test_mcp_kinds.py", "test_mcp_tasks.py"}
+OTHERS = {
+    "test_any_llm.py": "llm",
+    **dict.fromkeys(("test_conformance.py", "test_mcp_clients.py", "test_mcp_kinds.py", "test_mcp_tasks.py"), "mcp"),
+}
+"""Modules of another group than `a2a`."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave the other group's modules out of a run of one group: they have a turn of their own."""
+    """Leave the other groups' modules out of a run of one group: they have a turn of their own."""
     if WANTED not in GROUPS or not collection_path.name.startswith("test_"):
         return None
-    group = "mcp" if collection_path.name in MCP_MODULES else "a2a"
-    return group != WANTED or None
+    return OTHERS.get(collection_path.name, "a2a") != WANTED or None

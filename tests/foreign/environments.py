@@ -34,7 +34,8 @@ HOME = HERE.parents[1] / ".foreign"
 UP_WITHIN_S = 90
 GROUPS = {
     "mcp": ("mcp-js", "mcp-clients", "fastmcp", "fastmcp-tasks"),
-    "a2a": ("langgraph", "fasta2a", "any-llm", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
+    "llm": ("any-llm",),
+    "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
 }
 """All environments, the slowest of each group to make first."""
 
