@@ -341,7 +341,7 @@ async def test_a_file_in_a_chat_message_is_the_callers_own(hub: OpenHub) -> None
         told: Any = [{"role": "user", "content": [{"type": "input_file", "file_id": file}]}]
         said = await client.responses.create(model="m", input=told)
         assert said.output_text == "hi"
-        assert h.here.seen[-1].body["messages"][0]["content"][0]["file"] == {"file_id": "file-up1"}
+        assert h.here.seen[-1].body["input"][0]["content"][0]["file_id"] == "file-up1"
         asked = len(h.here.seen)
         with pytest.raises(openai.BadRequestError, match="provider of m"):
             await client.chat.completions.create(model="far", messages=ask)

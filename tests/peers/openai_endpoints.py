@@ -160,6 +160,14 @@ def _chat(body: dict[str, Any]) -> Response:
     return JSONResponse({**head, "choices": choices})
 
 
+def _responses(body: dict[str, Any]) -> Response:
+    text = {"type": "output_text", "text": "hi", "annotations": [], "logprobs": []}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": body["model"]}
+    more = {"error": None, "incomplete_details": None, "parallel_tool_calls": True, "tool_choice": "auto"}
+    return JSONResponse({**head, **more, "tools": body.get("tools", []), "output": [message], "usage": None})
+
+
 async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
@@ -167,6 +175,7 @@ async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
 
 ANSWERS: dict[str, Callable[[dict[str, Any]], Response]] = {
     "/chat/completions": _chat,
+    "/responses": _responses,
     "/embeddings": _embeddings,
     "/completions": _completions,
     "/moderations": _moderations,
