@@ -76,7 +76,8 @@ class Pace:
 
     def wait(self, now: float) -> float:
         """Seconds until one more may pass."""
-        return max(0.0, self._free_at - now - 60.0 + self._interval) if self._interval else 0.0
+        wait = self._free_at - now - 60.0 + self._interval if self._interval else 0.0
+        return wait if wait > 1e-6 else 0.0  # not what rounding leaves
 
     def take(self, now: float, many: int) -> None:
         """Count `many`, even beyond what is left; fewer than none gives some back."""
