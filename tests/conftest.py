@@ -243,6 +243,15 @@ IN_TURN = {
         "test_mcp_tasks.py",
         "test_supervisor.py",
     },
+    "llm": {
+        "test_hostile_responses.py",
+        "test_kill9_approvals.py",
+        "test_parked.py",
+        "test_responses.py",
+        "test_responses_approvals.py",
+        "test_responses_kept.py",
+        "test_responses_passed.py",
+    },
 }
 """Long suites, which take turns in the gate as the groups of foreign parts do; elsewhere all of them run."""
 
