@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from llm import references
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
 from llm.ports import ModelRequest
 from llm.response_work import Work
@@ -43,6 +44,8 @@ class Passing:
             "conversation": conversation,
             "store": request.store,
         }
+        if references.mentions(judged.encode(request.asked.get("tools"))):  # with the hub's ids, as they were asked for
+            self._said["tools"] = work.head()["tools"]
         self._tap = ResponsesTap(self._said)
         self._has_begun = False
 

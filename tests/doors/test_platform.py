@@ -358,6 +358,20 @@ async def test_a_file_in_a_chat_message_is_the_callers_own(hub: OpenHub) -> None
         assert len(h.here.seen) == asked
 
 
+async def test_a_response_that_searches_a_store_shows_the_id_that_it_was_asked_with(hub: OpenHub) -> None:
+    async with house(hub) as h, h.client("model:m") as client:
+        store = (await client.vector_stores.create()).id
+        tools: Any = [{"type": "file_search", "vector_store_ids": [store]}]
+        said: Any = await client.responses.create(model="m", input="x", tools=tools)
+        assert h.here.seen[-1].body["tools"][0]["vector_store_ids"] == ["vs_up1"]
+        assert said.tools[0].vector_store_ids == [store]
+        again: Any = await client.responses.create(model="m", input="y", tools=tools, previous_response_id=said.id)
+        assert again.tools[0].vector_store_ids == [store]
+        tools[0]["vector_store_ids"] = ["vs_up1"]
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.create(model="m", input="x", tools=tools)
+
+
 async def test_an_edit_from_uploaded_pictures_names_them_as_the_provider_does(hub: OpenHub) -> None:
     async with house(hub) as h, h.client("model:m") as client, h.hub.http(client.api_key) as http:
         file = (await client.files.create(file=b"x", purpose="vision")).id
