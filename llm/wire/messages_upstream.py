@@ -44,7 +44,8 @@ class MessagesDialect:
             "model": asked.model.model,
             "messages": [*sendable(asked.prompt.messages), *_messages(asked.turns)],
         }
-        if tools := [*asked.prompt.own_tools, *(_tool(offer) for offer in asked.offers)]:
+        tools = [*asked.prompt.own_tools, *map(_tool, asked.offers)] or [*_called(asked.prompt.messages)]
+        if tools:
             members["tools"] = tools
         if choice is not None:
             members["tool_choice"] = choice if asked.is_first else _relaxed(choice)
@@ -86,6 +87,18 @@ def _relaxed(choice: object) -> object:
         return value
     kept = {name: said for name, said in value.items() if name == "disable_parallel_tool_use"}
     return {"type": "auto", **kept}
+
+
+def _called(messages: Sequence[object]) -> list[JsonObject]:
+    """Tools for the calls of a conversation that goes on without any: Anthropic refuses calls of what is not defined."""
+    blocks = (
+        block
+        for message in messages
+        if isinstance(message, dict) and isinstance(message.get("content"), list)
+        for block in message["content"]
+    )
+    used = {block["name"] for block in blocks if isinstance(block, dict) and block.get("type") == "tool_use"}
+    return [{"name": name, "input_schema": {"type": "object"}} for name in sorted(used)]
 
 
 def _tool(offer: Offer) -> JsonObject:

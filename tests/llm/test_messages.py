@@ -659,3 +659,17 @@ async def test_same_request_gives_the_same_calls_and_usage_at_both_doors() -> No
 def test_error_of_the_fake_is_of_the_documented_form() -> None:
     assert error("api_error", "x")["error"] == {"type": "api_error", "message": "x"}
     assert CHAT_USAGE["prompt_tokens"] == 9
+
+
+async def test_a_conversation_with_calls_goes_on_without_tools() -> None:
+    """Anthropic refuses calls of tools that are not defined; OpenAI's clients may leave the definitions out."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    history: list[Any] = [
+        {"role": "user", "content": "Is it raining?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "yes"},
+    ]
+    async with messages_desk(Said("Take an umbrella")) as desk:
+        answer = await desk.chat.chat.completions.create(model="claude", messages=history)
+        assert answer.choices[0].message.content == "Take an umbrella"
+        assert desk.claude.received[0].body["tools"] == [{"name": "weather", "input_schema": {"type": "object"}}]
