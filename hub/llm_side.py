@@ -17,10 +17,12 @@ from llm.continuing import Continuing, Failure
 from llm.deployments import Deployments
 from llm.known_prices import SHIPPED, KnownPrices
 from llm.messages import Messages
-from llm.owned import OwnedIds
 from llm.parking import Parking
-from llm.passthrough import PassThrough
-from llm.platform import Platform
+from llm.platform.objects import Platform
+from llm.platform.owned import OwnedIds
+from llm.platform.passthrough import PassThrough
+from llm.platform.sealed_ids import SealedIds
+from llm.platform.uploads import Uploads
 from llm.ports import Provider
 from llm.providers.anyllm import AnyLLM
 from llm.providers.endpoints import Endpoints
@@ -31,8 +33,6 @@ from llm.providers.table import OFFLINE, TABLE
 from llm.remembering import Memory
 from llm.responses import Responses
 from llm.run import Chat, Loop
-from llm.sealed_ids import SealedIds
-from llm.uploads import Uploads
 from llm.wire import messages as wire_messages
 from llm.wire.chat import event
 from registry.catalog import Catalog

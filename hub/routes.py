@@ -26,7 +26,7 @@ from hub.doors.push import PushDoor
 from hub.doors.responses import ConversationsDoor, ResponsesDoor
 from hub.exchange import Exchange
 from hub.services import Services
-from llm.operations import PATHS
+from llm.platform.operations import PATHS
 from llm.providers.endpoints import PASSED_THROUGH
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH
 from mcp_bridge.oauth.links import PATH as CONNECT_PATH

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llm import references
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
+from llm.platform import references
 from llm.ports import ModelRequest
 from llm.response_work import Work
 from llm.rounds import Caller

@@ -200,7 +200,7 @@ class ProviderObject(SQLModel, table=True):
     id: str = Field(unique=True)
     """The hub's."""
     kind: str
-    """`llm.sealed_ids.Kind`."""
+    """`llm.platform.sealed_ids.Kind`."""
     place: str
     name: str
     """As the provider calls it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hub import errors
 from hub.exchange import Exchange
-from llm import multipart
-from llm.answers import StreamFailed
-from llm.forms import Form
-from llm.passthrough import DECIDING, PassThrough, Visitor
+from llm.platform import multipart
+from llm.platform.answers import StreamFailed
+from llm.platform.forms import Form
+from llm.platform.passthrough import DECIDING, PassThrough, Visitor
 from llm.wire import chat
 from registry.errors import HttpMethodRefused
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from hub.exchange import Exchange
-from llm import multipart, operations
-from llm.forms import Form
-from llm.passthrough import Visitor
-from llm.platform import Platform
-from llm.uploads import DECIDING, Uploads
+from llm.platform import multipart, operations
+from llm.platform.forms import Form
+from llm.platform.objects import Platform
+from llm.platform.passthrough import Visitor
+from llm.platform.uploads import DECIDING, Uploads
 from registry.errors import HttpMethodRefused, InvalidRequest
 
 
 class PlatformDoor:
-    """Everything at and below one of `llm.operations.PATHS`. A client that leaves cancels what runs for it."""
+    """Everything at and below one of `llm.platform.operations.PATHS`. A client that leaves cancels what runs for it."""
 
     def __init__(self, platform: Platform, uploads: Uploads) -> None:
         self._platform = platform

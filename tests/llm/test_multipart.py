@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartParser
 
-from llm import multipart
-from llm.forms import File, Form, written
-from llm.multipart import Head
+from llm.platform import multipart
+from llm.platform.forms import File, Form, written
+from llm.platform.multipart import Head
 from registry.errors import HubError
 
 names = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=20).filter(

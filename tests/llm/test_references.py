@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm import references
-from llm.sealed_ids import Kind
+from llm.platform import references
+from llm.platform.sealed_ids import Kind
 from registry.errors import InvalidRequest
 
 

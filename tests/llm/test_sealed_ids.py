@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.sealed_ids import PREFIXES, Kind, Owned, SealedIds
+from llm.platform.sealed_ids import PREFIXES, Kind, Owned, SealedIds
 from registry.access import Grants
 from registry.errors import NotFound
 from registry.identity import Principal

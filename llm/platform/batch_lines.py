@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from llm import references
-from llm.references import Change
+from llm.platform import references
+from llm.platform.references import Change
 from registry import judged
 from registry.errors import CallerError, InvalidRequest
 from registry.judged import RawObject

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from llm import references, router
+from llm import router
+from llm.platform import references
+from llm.platform.references import Change, Places
+from llm.platform.sealed_ids import Kind, Owned, SealedIds
 from llm.providers.endpoints import Endpoints
-from llm.references import Change, Places
-from llm.sealed_ids import Kind, Owned, SealedIds
 from registry import judged
 from registry.catalog import Catalog
 from registry.entries import Model

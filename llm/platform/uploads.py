@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from llm import forms, multipart, operations, references
-from llm.batch_lines import BatchLines
-from llm.forms import File, Form, Part
-from llm.owned import Opened, OwnedIds
-from llm.passthrough import Visitor
-from llm.platform import Platform
+from llm.platform import forms, multipart, operations, references
+from llm.platform.batch_lines import BatchLines
+from llm.platform.forms import File, Form, Part
+from llm.platform.objects import Platform
+from llm.platform.owned import Opened, OwnedIds
+from llm.platform.passthrough import Visitor
 from llm.providers.endpoints import Request
 from registry import judged
 from registry.errors import InvalidRequest

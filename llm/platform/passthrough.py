@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple
 
-from llm import forms, multipart, router
-from llm.answers import Answering, Origin, relay
+from llm import router
 from llm.call import Models
 from llm.deployments import Place
-from llm.forms import Form
-from llm.owned import OwnedIds
+from llm.platform import forms, multipart
+from llm.platform.answers import Answering, Origin, relay
+from llm.platform.forms import Form
+from llm.platform.owned import OwnedIds
 from llm.providers.endpoints import Endpoints, Request
 from llm.route import Route
 from registry import judged

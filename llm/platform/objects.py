@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from llm import operations, references, router
-from llm.answers import pass_on, used
-from llm.operations import LISTED
-from llm.owned import Opened, OwnedIds
-from llm.passthrough import Visitor
+from llm import router
+from llm.platform import operations, references
+from llm.platform.answers import pass_on, used
+from llm.platform.operations import LISTED
+from llm.platform.owned import Opened, OwnedIds
+from llm.platform.passthrough import Visitor
+from llm.platform.references import Places, Shape
+from llm.platform.sealed_ids import Kind, Owned
 from llm.providers.endpoints import Endpoints, Request
-from llm.references import Places, Shape
-from llm.sealed_ids import Kind, Owned
 from registry import judged
 from registry.catalog import Catalog
 from registry.entries import Model
@@ -47,7 +48,7 @@ _OUTPUTS = ("output_file_id", "error_file_id")
 
 
 class Platform:
-    """Answers requests below `llm.operations.LISTED`. One for a process."""
+    """Answers requests below `llm.platform.operations.LISTED`. One for a process."""
 
     def __init__(self, catalog: Callable[[], Catalog], *, gate: Gate, endpoints: Endpoints, owned: OwnedIds) -> None:
         """`catalog` gives the current snapshot."""

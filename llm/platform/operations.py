@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
-from llm.references import (
+from llm.platform.references import (
     ALL_PARTS,
     BATCH,
     FILE,
@@ -23,7 +23,7 @@ from llm.references import (
     Places,
     Shape,
 )
-from llm.sealed_ids import Kind
+from llm.platform.sealed_ids import Kind
 from registry.errors import HttpMethodRefused, InvalidRequest, MethodNotFound
 
 KINDS: dict[str, Kind] = {

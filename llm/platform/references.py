@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from llm.sealed_ids import Kind
+from llm.platform.sealed_ids import Kind
 from registry import judged
 from registry.judged import RawObject
 

@@ -12,8 +12,8 @@ from typing import IO
 
 import msgspec
 
-from llm import multipart
-from llm.multipart import End, Event, FormReader, Head
+from llm.platform import multipart
+from llm.platform.multipart import End, Event, FormReader, Head
 from registry.errors import InvalidRequest
 
 MAX_FIELD_BYTES = 1024 * 1024
