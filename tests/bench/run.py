@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import bridge
+from tests.bench import bridge, chat_rounds
 from tests.bench.cases import CASES, MANY, MANY_BUDGET_MB, MANY_STREAMS, MEMORY_BUDGET_MB, Case
 from tests.bench.loading import CONNECTIONS, check, load, load_command, session, spread, write_request
 from tests.bench.processes import Void, rss_mb
@@ -49,6 +49,7 @@ def measure(directory: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
         report["usage_rows"] = count_usage(directory)
         ground = bridge.Ground(directory, load_core, proxy_core, mock.port, rounds, seconds)
         report["many_tools"] = bridge.many_tools(ground)
+        report["chat_rounds"] = chat_rounds.measure(ground)
         report["fastmcp"] = bridge.fastmcp(ground, proxy)
     expected = MANY + sum(report["cases"][case.name]["hub"]["answered"] for case in CASES if recorded(case))
     if report["usage_rows"] < expected:

@@ -27,7 +27,9 @@ def markdown(report: dict[str, Any]) -> str:
         f"Linux {about['kernel']}, Python {about['python']}, nginx {about['nginx']}, "
         f"commit {about['commit']}, {about['at'][:10]}.",
     ]
-    return "\n".join(rows + many_tools(report) + fastmcp(report) + disturbed(report) + slow_upstream(report))
+    return "\n".join(
+        rows + many_tools(report) + chat_rounds(report) + fastmcp(report) + disturbed(report) + slow_upstream(report)
+    )
 
 
 def many_tools(report: dict[str, Any]) -> list[str]:
@@ -47,6 +49,20 @@ def many_tools(report: dict[str, Any]) -> list[str]:
         "",
         f"`tools/list` grows with what it lists, {found['servers']} times as much. "
         f"Memory after the load: {memory['one']:.0f} MB with one server, {memory['many']:.0f} MB with all.",
+    ]
+
+
+def chat_rounds(report: dict[str, Any]) -> list[str]:
+    """What the tool loop costs."""
+    found = report["chat_rounds"]
+    cases = ", ".join(
+        f"{name} {cpu['median']:,.0f} µs ({cpu['min']:,.0f}-{cpu['max']:,.0f})" for name, cpu in found["cases"].items()
+    )
+    holds = all(cpu["median"] <= found["budget_us"] for cpu in found["cases"].values())
+    return [
+        "",
+        f"A round of a chat that calls tools, that is one call of the model and one of an MCP tool: {cases} "
+        f"(at most {found['budget_us']:,}: {verdict(holds)}).",
     ]
 
 

@@ -82,7 +82,7 @@ DISCOVERED = {
 LISTED = {"resultType": "complete", "tools": TOOL_LIST, "ttlMs": 3_600_000, "cacheScope": "public"}
 
 
-def chunk(delta: dict[str, str] | None, **more: Any) -> bytes:
+def chunk(delta: dict[str, Any] | None, **more: Any) -> bytes:
     """One event of a chat stream, framed as HTTP chunk; no `delta`: the event that only tells the usage."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
     event = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1_760_000_000}
@@ -111,7 +111,29 @@ STREAM_HEAD = (
 )
 STREAM_EVENTS = [chunk({"content": f"word{number} "}) for number in range(EVENTS)]
 STREAM_USAGE = chunk(None, usage=CHAT["usage"])
+TOOL_ROUNDS = 3
+"""So often a model that is offered nothing but tools calls one before it answers."""
+TOOL_CALL = {
+    "id": "call_0",
+    "type": "function",
+    "function": {"name": "bench__tool_007", "arguments": '{"argument_0":"7","argument_1":"today"}'},
+}
 LAST_CHUNK = b"0\r\n\r\n"
+CALLING_ANSWER = answer(
+    encode(
+        CHAT
+        | {
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
+                    "finish_reason": "tool_calls",
+                }
+            ]
+        }
+    )
+)
+CALLING_EVENTS = [chunk({"tool_calls": [{"index": 0} | TOOL_CALL]})]
 STREAM_END = framed(b"data: [DONE]\n\n") + LAST_CHUNK
 
 ARTIFACT_CHUNKS = EVENTS - 3
@@ -276,11 +298,17 @@ class Upstream(asyncio.Protocol):
             self._write(NOT_FOUND)
         elif WRONG_KEY.encode() in head:
             self._write(REFUSAL_ANSWER)
-        elif b'"stream":true' in body:
-            self._write(STREAM_HEAD)
-            self._stream(STREAM_EVENTS, STREAM_USAGE + STREAM_END if b'"include_usage":true' in body else STREAM_END)
         else:
-            self._write(CHAT_ANSWER)
+            self._chat(body)
+
+    def _chat(self, body: bytes) -> None:
+        is_calling = b'"bench__tool_007"' in body and body.count(b'"role":"tool"') < TOOL_ROUNDS
+        if b'"stream":true' in body:
+            self._write(STREAM_HEAD)
+            events = CALLING_EVENTS if is_calling else STREAM_EVENTS
+            self._stream(events, STREAM_USAGE + STREAM_END if b'"include_usage":true' in body else STREAM_END)
+        else:
+            self._write(CALLING_ANSWER if is_calling else CHAT_ANSWER)
 
     def _stream(self, events: list[bytes], end: bytes, gap_s: float = EVENT_GAP_S, *, sent: int = 0) -> None:
         if sent == len(events):
