@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 
 from registry.errors import Overloaded, UpstreamUnavailable
@@ -29,32 +29,35 @@ class Line:
     def __init__(self, server: str, places: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._server = server
         self._places = places
+        self._most = max(1, places // 2)
+        """Of one principal."""
         self._clock = clock
         self._taken = 0
-        self._of: Counter[str] = Counter()
+        self._of: dict[str, int] = {}
         self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
         self._failures = 0
         self._again_at = 0.0
 
-    async def take(self, principal_id: str) -> None:
-        """Take a place, which `leave` gives back; wait for one if there is none.
+    def entered(self, principal_id: str) -> bool:
+        """Take a place, which `leave` gives back, if there is one; else `wait` for it.
 
         Raises:
-            Overloaded: too many wait, or it took too long.
             UpstreamUnavailable: the server does nothing but fail.
         """
         if self._failures >= FAILURES:
             self._check()
-        if self._has_place(principal_id):
-            self._enter(principal_id)
-        else:
-            await self._wait(principal_id)
+        if not self._has_place(principal_id):
+            return False
+        self._enter(principal_id)
+        return True
 
     def leave(self, principal_id: str) -> None:
         """Give a place back; the first in line who may have it gets it."""
         self._taken -= 1
-        self._of[principal_id] -= 1
-        if not self._of[principal_id]:
+        left = self._of[principal_id] - 1
+        if left:
+            self._of[principal_id] = left
+        else:
             del self._of[principal_id]
         for waiting, called in self._waiting:
             if not called.done() and self._has_place(waiting):
@@ -74,7 +77,7 @@ class Line:
 
     def _enter(self, principal_id: str) -> None:
         self._taken += 1
-        self._of[principal_id] += 1
+        self._of[principal_id] = self._of.get(principal_id, 0) + 1
 
     def _check(self) -> None:
         left = self._again_at - self._clock()
@@ -88,9 +91,10 @@ class Line:
         return float(min(PAUSE_S * 2 ** min(self._failures - FAILURES, 10), MAX_PAUSE_S))
 
     def _has_place(self, principal_id: str) -> bool:
-        return self._taken < self._places and self._of[principal_id] < max(1, self._places // 2)
+        return self._taken < self._places and self._of.get(principal_id, 0) < self._most
 
-    async def _wait(self, principal_id: str) -> None:
+    async def wait(self, principal_id: str) -> None:
+        """Wait for a place and take it; raises `Overloaded`: too many wait, or it took too long."""
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded(f"Too many calls wait for {self._server}; try again.")
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()

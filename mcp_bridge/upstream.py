@@ -104,7 +104,8 @@ class Upstream:
             UpstreamError: no answer, or the server was switched off meanwhile.
         """
         line, principal_id = self._line, permit.principal.id
-        await line.take(principal_id)
+        if not line.entered(principal_id):
+            await line.wait(principal_id)
         try:
             answer = await self._request(request, permit, listener)
         except (UpstreamUnavailable, UpstreamTimeout):

@@ -243,7 +243,7 @@ CASES = (
         path="/v1/chat/completions",
         body=upstream.encode(CHAT_BODY | {"stream": True}),
         words=upstream.EVENTS,
-        budget=3.5,
+        budget=3,
         check=check_stream,
     ),
     Case(

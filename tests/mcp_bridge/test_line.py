@@ -11,6 +11,12 @@ from mcp_bridge.line import FAILURES, MAX_PAUSE_S, MAX_WAITING, PAUSE_S, Line
 from registry.errors import Overloaded, UpstreamUnavailable
 
 
+async def take(line: Line, principal: str) -> None:
+    """As a call does it."""
+    if not line.entered(principal):
+        await line.wait(principal)
+
+
 class Clock:
     now = 0.0
 
@@ -25,11 +31,11 @@ async def turns() -> None:
 
 async def test_a_call_waits_until_another_has_ended_and_the_first_in_line_is_next() -> None:
     line, order = Line("s", 2), []
-    await line.take("a")
-    await line.take("b")
+    await take(line, "a")
+    await take(line, "b")
 
     async def call(name: str) -> None:
-        await line.take(name)
+        await take(line, name)
         order.append(name)
 
     waiting = [asyncio.create_task(call(name)) for name in ("c", "d")]
@@ -46,11 +52,11 @@ async def test_a_call_waits_until_another_has_ended_and_the_first_in_line_is_nex
 async def test_one_principal_has_half_of_the_places_and_nobody_waits_behind_its_calls() -> None:
     line = Line("s", 4)
     for _ in range(2):
-        await line.take("greedy")
-    third = asyncio.create_task(line.take("greedy"))
+        await take(line, "greedy")
+    third = asyncio.create_task(take(line, "greedy"))
     await turns()
     assert not third.done()
-    await line.take("other")
+    await take(line, "other")
     line.leave("other")
     await turns()
     assert not third.done()
@@ -60,8 +66,8 @@ async def test_one_principal_has_half_of_the_places_and_nobody_waits_behind_its_
 
 async def test_who_leaves_the_line_gives_back_what_was_just_given() -> None:
     line = Line("s", 1)
-    await line.take("a")
-    leaving, staying = asyncio.create_task(line.take("b")), asyncio.create_task(line.take("c"))
+    await take(line, "a")
+    leaving, staying = asyncio.create_task(take(line, "b")), asyncio.create_task(take(line, "c"))
     await turns()
     line.leave("a")  # to b, who leaves in the same moment
     leaving.cancel()
@@ -72,19 +78,19 @@ async def test_who_leaves_the_line_gives_back_what_was_just_given() -> None:
 async def test_a_line_is_bounded_in_length_and_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_module, "WAIT_S", 0.0)
     line = Line("s", 1)
-    await line.take("a")
+    await take(line, "a")
     with pytest.raises(Overloaded, match="at a time"):
-        await line.take("b")
+        await take(line, "b")
     monkeypatch.setattr(line_module, "WAIT_S", 30.0)
-    waiting = [asyncio.create_task(line.take("b")) for _ in range(MAX_WAITING)]
+    waiting = [asyncio.create_task(take(line, "b")) for _ in range(MAX_WAITING)]
     await turns()
     with pytest.raises(Overloaded, match="Too many"):
-        await line.take("c")
+        await take(line, "c")
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
     line.leave("a")
-    await line.take("c")  # nothing was lost
+    await take(line, "c")  # nothing was lost
 
 
 async def test_a_server_that_only_fails_is_left_alone_and_one_call_sees_whether_it_is_back() -> None:
@@ -93,26 +99,26 @@ async def test_a_server_that_only_fails_is_left_alone_and_one_call_sees_whether_
     for number in range(FAILURES + 1):
         if number == FAILURES:
             with pytest.raises(UpstreamUnavailable, match="in a row"):
-                await line.take("a")
+                await take(line, "a")
             clock.now += PAUSE_S
-        await line.take("a")
+        await take(line, "a")
         line.failed()
         line.leave("a")
     clock.now += PAUSE_S  # it failed again, so it is left alone for longer
     with pytest.raises(UpstreamUnavailable):
-        await line.take("a")
+        await take(line, "a")
     clock.now += MAX_PAUSE_S
-    await line.take("a")
+    await take(line, "a")
     with pytest.raises(UpstreamUnavailable):  # while the one is under way
-        await line.take("b")
+        await take(line, "b")
     line.answered()
-    await line.take("b")
+    await take(line, "b")
 
 
 async def test_an_answer_between_failures_begins_the_count_anew() -> None:
     line = Line("s", 9)
     for number in range(3 * FAILURES):
-        await line.take("a")
+        await take(line, "a")
         if number % FAILURES:
             line.failed()
         else:
