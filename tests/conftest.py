@@ -200,6 +200,7 @@ def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None
     if not (directory / "hubbub.db").exists():
         shutil.copy(_empty_database(), directory / "hubbub.db")
     if "\nhub:" in f"\n{text}":
+        assert "database:" in text, "without one of its own it would be the working directory's"
         return text
     more = f"  grpc_port: {grpc_port}\n" if grpc_port else ""
     more += f"  {setting}\n" if setting else ""

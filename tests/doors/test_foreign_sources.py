@@ -15,14 +15,12 @@ from tests.peers.openai_upstream import Turn, openai_upstream
 Hub = Callable[..., Any]
 
 
-def declared(model_url: str, *allowed: str, network: str = "127.0.0.0/8") -> str:
-    return f"""
-hub:
-  foreign_mcp: {list(allowed)}
-  egress_allow: ["{network}"]
-models:
-  m: {{provider: openai, base_url: "{model_url}", api_key: sk-upstream}}
-"""
+def declared(model_url: str) -> str:
+    return f'models:\n  m: {{provider: openai, base_url: "{model_url}", api_key: sk-upstream}}\n'
+
+
+def letting_in(*allowed: str, network: str = "127.0.0.0/8") -> str:
+    return f'foreign_mcp: {list(allowed)}\n  egress_allow: ["{network}"]'
 
 
 def source(url: str, **members: Any) -> dict[str, Any]:
@@ -40,7 +38,7 @@ async def test_a_server_that_is_let_in_is_called_with_the_callers_headers(hub: H
     async with (
         kind() as peer,
         openai_upstream(*turns) as upstream,
-        hub(declared(upstream.url, f"{peer.url}*")) as running,
+        hub(declared(upstream.url), setting=letting_in(f"{peer.url}*")) as running,
     ):
         secret = await running.key("model:*", f"server:{peer.url}")
         answer = await ask(running.url, secret, source(peer.url, authorization="theirs-1", headers={"x-team": "blue"}))
@@ -70,7 +68,7 @@ async def test_any_other_is_refused_and_never_reached(
     async with (
         dual_era() as peer,
         openai_upstream(Turn("no")) as upstream,
-        hub(declared(upstream.url, *allowed, network=network)) as running,
+        hub(declared(upstream.url), setting=letting_in(*allowed, network=network)) as running,
     ):
         secret = await running.key("model:*", grant)
         with pytest.raises(openai.APIStatusError) as refused:
@@ -95,7 +93,10 @@ async def test_any_other_is_refused_and_never_reached(
     ],
 )
 async def test_an_address_that_parsers_read_differently_is_refused(hub: Hub, url: str) -> None:
-    async with openai_upstream(Turn("no")) as upstream, hub(declared(upstream.url, "http://127.0.0.1/*")) as running:
+    async with (
+        openai_upstream(Turn("no")) as upstream,
+        hub(declared(upstream.url), setting=letting_in("http://127.0.0.1/*")) as running,
+    ):
         secret = await running.key("model:*", "server:*")
         with pytest.raises(openai.BadRequestError, match="is not served here"):
             await ask(running.url, secret, source(url))
@@ -103,8 +104,8 @@ async def test_an_address_that_parsers_read_differently_is_refused(hub: Hub, url
 
 async def test_its_label_cannot_be_a_server_of_the_hub(hub: Hub) -> None:
     async with dual_era() as peer, openai_upstream(Turn("no")) as upstream:
-        text = declared(upstream.url, "*") + f"mcpServers:\n  theirs: {{url: '{peer.url}'}}\n"
-        async with hub(text) as running:
+        text = declared(upstream.url) + f"mcpServers:\n  theirs: {{url: '{peer.url}'}}\n"
+        async with hub(text, setting=letting_in("*")) as running:
             secret = await running.key("model:*", "server:*")
             with pytest.raises(openai.BadRequestError, match="choose another"):
                 await ask(running.url, secret, source(peer.url))
@@ -114,7 +115,7 @@ async def test_only_tools_that_change_nothing_are_offered_when_the_request_says_
     async with (
         dual_era() as peer,
         openai_upstream(Turn("ok")) as upstream,
-        hub(declared(upstream.url, "*")) as running,
+        hub(declared(upstream.url), setting=letting_in("*")) as running,
     ):
         secret = await running.key("model:*", "server:*")
         with pytest.raises(openai.BadRequestError, match="no tools for this request"):
