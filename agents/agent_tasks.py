@@ -87,7 +87,9 @@ class AgentTasks:
             self._upstream.quirks.note_no_subscribe(entry, error)
         state = answers.sighting_of(task).state if task is not None else None
         pause = POLL_S[0]
-        while not is_over(state):
+        is_known = task is known  # nothing was heard: it may have gone on since, and be over
+        while is_known or not is_over(state):
+            is_known = False
             now = await self.now(permit, entry, route, task_id)
             found = snapshot.difference(task, now)
             if found:

@@ -291,6 +291,27 @@ async def test_a_hub_that_was_taken_for_dead_and_goes_on_shows_what_the_other_on
         assert seen[-1][1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
+async def test_what_became_of_a_task_that_asked_is_told_though_its_agent_has_nothing_more_to_say(hub: OpenHub) -> None:
+    """It was answered past the hub: the agent refuses to be subscribed to what is finished."""
+    async with (
+        open_agent(SPEECHES[0]) as peer,
+        hub(f"agents:\n  echo: {{url: {peer.url}}}\n") as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        asked = [event async for event in events(http, rpc("SendStreamingMessage", said("ask")))]
+        made = asked[0][1]["task"]
+        body = said("yes")
+        body["message"] |= {"taskId": made["id"], "contextId": made["contextId"], "messageId": "m2"}
+        async with httpx.AsyncClient(trust_env=False) as past:
+            answered = await past.post(
+                f"{peer.url}/rpc", json=rpc("SendMessage", body), headers={"a2a-version": "1.0"}, timeout=30
+            )
+        assert answered.json()["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
+        subscribed = rpc("SubscribeToTask", {"id": made["id"]})
+        seen = [event async for _, event in events(http, subscribed, after=asked[-1][0])]
+        assert seen[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
 async def test_who_goes_on_with_a_task_at_another_hub_takes_it(tmp_path: Path) -> None:
     async with open_agent(SPEECHES[0]) as peer, AsyncExitStack() as stack:
         yaml = f"agents:\n  echo: {{url: {peer.url}}}\n"
