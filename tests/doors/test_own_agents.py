@@ -15,6 +15,7 @@ import pytest
 
 from agents.speech import SPEECHES, Speech
 from agents.wire import MAX_HOPS
+from registry.identity import KeySpec
 from tests.conftest import Hub, open_hub
 from tests.peers import mcp_servers
 from tests.peers.a2a_clients import Refused, open_client
@@ -26,6 +27,8 @@ speeches = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: f"{spe
 ECHO = Turn(calls=(("srv__echo", '{"text": "hi"}'),))
 WAIT = Turn(calls=(("srv__wait", '{"text": "x"}'),))
 DONE = Turn("done")
+QUESTION = Turn(calls=(("ask_user", '{"question": "Which colour?"}'),))
+SHARED = "  shared: {model: m, tools: ['srv__*'], share: team}"
 
 
 @dataclass
@@ -388,6 +391,68 @@ async def test_what_needs_approval_waits_at_the_task_and_goes_on_when_it_was_giv
             assert done["metadata"].get("urn:hubbub:approvals", []) == []
         assert b.server.calls == ([("echo", {"text": "hi"})] if decision == "approve" else [])
         assert len(b.model.received) == 2
+
+
+async def key_of(b: Bench, name: str, team: str, *allow: str) -> str:
+    if team not in [one.alias for one in await b.hub.services.teams.all()]:
+        await b.hub.services.teams.create(team)
+    return (await b.hub.services.keys.create(KeySpec(name=name, allow=("agent:*", *allow), team=team)))[1]
+
+
+async def test_a_colleague_goes_on_with_a_task_and_for_a_stranger_there_is_none(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        b = await stack.enter_async_context(bench(tmp_path, QUESTION, DONE, DONE, more=SHARED))
+        secrets = [
+            await key_of(b, "anna", "red", "tool:*"),
+            await key_of(b, "albert", "red"),
+            await key_of(b, "bella", "blue", "tool:*"),
+            await b.hub.key("agent:*", "tool:*"),
+        ]
+        opened = [await stack.enter_async_context(b.a2a(secret, agent="shared")) for secret in secrets]
+        anna, albert, *strangers = opened
+        task = (await anna.send("paint it"))["task"]
+        for stranger in strangers:
+            for name in (task["id"], "absent"):
+                for operation in ("GetTask", "CancelTask"):
+                    with pytest.raises(Refused) as refused:
+                        await stranger.ask(operation, {"id": name})
+                    assert refused.value.code == -32001
+                with pytest.raises(Refused):
+                    await anext(stranger.follow("SubscribeToTask", {"id": name}))
+            for theirs in ({"taskId": task["id"]}, {"contextId": task["contextId"]}):
+                with pytest.raises(Refused):
+                    await stranger.send("red", **theirs)
+            assert (await stranger.ask("ListTasks")).get("tasks", []) == []
+        assert (await albert.ask("GetTask", {"id": task["id"]}))["status"] == task["status"]
+        assert [one["id"] for one in (await albert.ask("ListTasks"))["tasks"]] == [task["id"]]
+        done = (await albert.send("blue", taskId=task["id"]))["task"]
+        assert (done["id"], done["status"]["state"]) == (task["id"], "TASK_STATE_COMPLETED")
+        assert ("srv__echo" in b.tools(0), "srv__echo" in b.tools(1)) == (
+            True,
+            False,
+        )  # for whom it works, not whose it is
+        assert (await anna.ask("GetTask", {"id": task["id"]}))["status"] == done["status"]
+        await anna.send("and now?", contextId=task["contextId"])
+        said = [one["content"] for one in b.asked(2)["messages"] if one["role"] == "user"]
+        assert said == ["paint it", "blue", "and now?"]
+
+
+async def test_a_colleague_sees_what_waits_for_approval_and_it_goes_on_for_who_asked(tmp_path: Path) -> None:
+    async with bench(tmp_path, ECHO, DONE, rule=", require_approval: always", more=SHARED) as b:
+        annas, alberts = await key_of(b, "anna", "red", "tool:*"), await key_of(b, "albert", "red")
+        async with (
+            b.a2a(annas, agent="shared") as anna,
+            b.a2a(alberts, agent="shared") as albert,
+            b.hub.http(await b.hub.key("admin:approvals")) as boss,
+        ):
+            task = (await anna.send("echo it"))["task"]
+            asked = (await albert.send("well?", taskId=task["id"]))["task"]
+            assert asked["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+            (approval,) = asked["metadata"]["urn:hubbub:approvals"]
+            answer = await boss.post(f"/api/approvals/{approval['id']}", json={"decision": "approve"})
+            assert answer.status_code == 200, answer.text
+            assert text_of(await until(albert, task["id"], "TASK_STATE_COMPLETED")) == "done"
+        assert b.server.calls == [("echo", {"text": "hi"})]
 
 
 def message_of(text: str) -> dict[str, Any]:
