@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.conftest import served
-from tests.peers.openai_upstream import Received
+from tests.peers.model_service import Received, read, unless_left, write_all
 
-Send = Callable[[bytes], Awaitable[None]]
 START_USAGE = {"input_tokens": 5, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1}
 USAGE = {**START_USAGE, "output_tokens": 7, "output_tokens_details": {"thinking_tokens": 4}}
 SIGNATURE = "c2lnbmVkIGJ5IHRoZSBmYWtl"
@@ -58,26 +57,12 @@ class AnthropicUpstream:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        raw = b""
-        while True:
-            message = await receive()
-            raw += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.received.append(Received(scope["path"], headers, raw))
-        body = json.loads(raw)
-        fault = _fault(scope["path"], headers, body)
-        said = Said(status=fault[0], error=fault[1:]) if fault else self._next(scope["path"])
-        answering = asyncio.create_task(self._answer(said, body, send, counts=scope["path"].endswith("/count_tokens")))
-        watching = asyncio.create_task(receive())
-        await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            answering.cancel()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        with suppress(asyncio.CancelledError):
-            await answering
+        request = await read(scope, receive)
+        self.received.append(request)
+        path, body = request.path, request.body
+        fault = _fault(path, request.headers, body)
+        said = Said(status=fault[0], error=fault[1:]) if fault else self._next(path)
+        await unless_left(self._answer(said, body, send, counts=path.endswith("/count_tokens")), receive)
 
     def _next(self, path: str) -> Said:
         if path.endswith("/count_tokens"):
@@ -97,7 +82,8 @@ class AnthropicUpstream:
         if counts and said.status == 200:
             await write(b'{"input_tokens":42}')
         elif streams:
-            await self._stream(said, body, write)
+            pieces = said.raw if said.raw is not None else events(said, body)
+            await write_all(pieces, write, text=b"text_delta", hold_last=said.hold_last, cut_after=said.cut_after)
         elif said.status != 200:
             assert said.error is not None
             await write(json.dumps(error(*said.error)).encode())
@@ -106,16 +92,6 @@ class AnthropicUpstream:
                 await said.hold_last.wait()
             await write(said.raw[0] if said.raw is not None else json.dumps(whole(said, body)).encode())
         await send({"type": "http.response.body", "body": b""})
-
-    async def _stream(self, said: Said, body: dict[str, Any], write: Send) -> None:
-        pieces = list(said.raw) if said.raw is not None else events(said, body)
-        last = max((n for n, piece in enumerate(pieces) if b"text_delta" in piece), default=len(pieces) - 1)
-        for number, piece in enumerate(pieces):
-            if said.cut_after == number:
-                raise ConnectionAbortedError("as the script says")
-            if number == last and said.hold_last is not None:
-                await said.hold_last.wait()
-            await write(piece)
 
 
 def _fault(path: str, headers: dict[str, str], body: dict[str, Any]) -> tuple[int, str, str] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.conftest import served
+from tests.peers.model_service import Received, read
 
 USAGE = {"promptTokenCount": 9, "candidatesTokenCount": 4, "totalTokenCount": 13}
 
@@ -26,15 +27,6 @@ class Turn:
 
 
 @dataclass
-class Received:
-    """One request as it came."""
-
-    path: str
-    headers: dict[str, str]
-    body: dict[str, Any]
-
-
-@dataclass
 class GeminiUpstream:
     """The service. `turns` is the script."""
 
@@ -45,16 +37,10 @@ class GeminiUpstream:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        raw = b""
-        while True:
-            message = await receive()
-            raw += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.received.append(Received(scope["path"], headers, json.loads(raw)))
+        request = await read(scope, receive)
+        self.received.append(request)
         turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
-        streams = scope["path"].endswith(":streamGenerateContent") and turn.status == 200
+        streams = request.path.endswith(":streamGenerateContent") and turn.status == 200
         kind = b"text/event-stream" if streams else b"application/json"
         await send({"type": "http.response.start", "status": turn.status, "headers": [(b"content-type", kind)]})
         if turn.error is not None:

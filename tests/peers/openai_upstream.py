@@ -7,33 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.conftest import served
+from tests.peers.model_service import Received, read, unless_left, write_all
 
-Send = Callable[[bytes], Awaitable[None]]
 USAGE = {
     "prompt_tokens": 9,
     "completion_tokens": 4,
     "total_tokens": 13,
     "completion_tokens_details": {"reasoning_tokens": 1},
 }
-
-
-@dataclass
-class Received:
-    """One request as it came."""
-
-    path: str
-    headers: dict[str, str]
-    raw: bytes
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return json.loads(self.raw)
 
 
 @dataclass
@@ -71,25 +58,11 @@ class OpenAIUpstream:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        raw = b""
-        while True:
-            message = await receive()
-            raw += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.received.append(Received(scope["path"], headers, raw))
+        request = await read(scope, receive)
+        self.received.append(request)
         turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
-        answering = asyncio.create_task(self._answer(turn, json.loads(raw or b"{}"), send))
-        watching = asyncio.create_task(receive())
-        await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
+        if not await unless_left(self._answer(turn, json.loads(request.raw or b"{}"), send), receive):
             self.left.set()
-            answering.cancel()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        with suppress(asyncio.CancelledError):
-            await answering
 
     async def _answer(self, turn: Turn, body: dict[str, Any], send: Any) -> None:
         streams = bool(body.get("stream")) and turn.status == 200
@@ -101,22 +74,13 @@ class OpenAIUpstream:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         if streams:
-            await self._stream(turn, body, write)
+            pieces = turn.raw if turn.raw is not None else events(turn, body)
+            await write_all(pieces, write, text=b'"content"', hold_last=turn.hold_last, cut_after=turn.cut_after)
         elif turn.hold_last is not None:
             await turn.hold_last.wait()
         if not streams:
             await write(turn.error if turn.error is not None else json.dumps(whole(turn, body)).encode())
         await send({"type": "http.response.body", "body": b""})
-
-    async def _stream(self, turn: Turn, body: dict[str, Any], write: Send) -> None:
-        pieces = list(turn.raw) if turn.raw is not None else events(turn, body)
-        last = max((n for n, piece in enumerate(pieces) if b'"content"' in piece), default=len(pieces) - 1)
-        for number, piece in enumerate(pieces):
-            if turn.cut_after == number:
-                raise ConnectionAbortedError("as the script says")
-            if number == last and turn.hold_last is not None:
-                await turn.hold_last.wait()
-            await write(piece)
 
 
 def whole(turn: Turn, body: dict[str, Any]) -> dict[str, Any]:
