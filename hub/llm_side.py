@@ -103,7 +103,7 @@ def llm_side(
     continuing.serve("chat", chat, _as_chat)
     messages = Messages(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("messages", messages, _as_messages)
-    responses = Responses(loop, kept=kept, parking=parking, public_url=ground.public_url)
+    responses = Responses(loop, kept=kept, parking=parking, living=registry.keys.living, public_url=ground.public_url)
     own = agents.make_here(Means(loop, mcp.dispatch, parking, registry.keys.living), kept)
     registry.subscribe(own.follow_catalog)
     return LlmSide(

@@ -21,11 +21,23 @@ KIND = "mcp_approval_response"
 MAX_REASON = 1000
 
 
+class Gone(Conflict):
+    """The run that was answered does not wait any more: it went on by itself, has ended, or has expired."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__("What waited for this approval has ended, expired or was interrupted; ask again without it.")
+        self.run = run
+
+
 class Assents:
     """One for a process."""
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
+
+    async def given(self, run: str) -> list[JsonObject]:
+        """The answers that a run's approvals were given, as items of a request."""
+        return [_item(approval) for approval in await self._parking.approvals.of_run(run)]
 
     async def look(self, items: Sequence[JsonObject], principal: Principal, *, is_continued: bool) -> Parked | None:
         """Note the answers in a request's new items, and find the run that goes on; None: nothing is answered.
@@ -36,7 +48,8 @@ class Assents:
             NotFound: an approval that is not the caller's.
             InvalidRequest: answers for several runs, or something beside them.
             ApprovalRefused: it is not for the caller to answer.
-            Conflict: another answer is missing, or the run has ended.
+            Conflict: another answer is missing.
+            Gone: the run does not wait any more.
         """
         first = next((at for at, item in enumerate(items) if item["type"] == KIND), None)
         if first is None:
@@ -50,7 +63,7 @@ class Assents:
             raise InvalidRequest("these approvals belong to several responses; answer each by itself", member="input")
         parked = await self._parking.look(run, principal)
         if parked is None:
-            raise _gone()
+            raise Gone(run)
         for approval, item in zip(named, answers, strict=True):
             await self._answer(approval, item, principal)
         pending = ", ".join(one.id for one in await self._parking.still(parked))
@@ -59,10 +72,10 @@ class Assents:
         return parked
 
     async def take(self, parked: Parked, principal: Principal) -> Parked:
-        """Take the run up; raises `Conflict` when another request has."""
+        """Take the run up; raises `Gone` when another has."""
         taken = await self._parking.take(parked.run, principal)
         if taken is None:
-            raise _gone()
+            raise Gone(parked.run)
         return taken
 
     async def _own(self, name: str, principal: Principal) -> Approval:
@@ -80,5 +93,6 @@ class Assents:
         await self._parking.approvals.answer(approval.id, Verdict(wanted, said), principal)
 
 
-def _gone() -> Conflict:
-    return Conflict("What waited for this approval has ended, expired or was interrupted; ask again without it.")
+def _item(approval: Approval) -> JsonObject:
+    answer = {"type": KIND, "approval_request_id": approval.id, "approve": approval.state == "approved"}
+    return {**answer, "reason": approval.reason}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,9 +70,18 @@ class Runs:
         """The run of a response; None: nobody works on it here."""
         return self._runs.get(name)
 
-    def start(self, run: Run, work: Coroutine[Any, Any, None]) -> None:
-        """Begin to work, until it ends, is cancelled or the hub stops."""
+    @contextmanager
+    def expecting(self, run: Run) -> Iterator[None]:
+        """Let a run be found already while all is made ready to start it."""
         self._runs[run.id] = run
+        try:
+            yield
+        except BaseException:
+            del self._runs[run.id]
+            raise
+
+    def start(self, run: Run, work: Coroutine[Any, Any, None]) -> None:
+        """Begin to work on what is expected, until it ends, is cancelled or the hub stops."""
         run.task = asyncio.create_task(work)
         run.task.add_done_callback(lambda task: self._ended(run, task))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -31,7 +32,8 @@ class Conversations:
 
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
-        self._busy: set[str] = set()
+        self._busy: dict[str, asyncio.Event] = {}
+        """Those in which a response is being made, until it is."""
 
     async def create(self, body: bytes, principal: Principal) -> JsonObject:
         """Begin one, perhaps with items."""
@@ -115,8 +117,12 @@ class Conversations:
         return added
 
     @asynccontextmanager
-    async def turn(self, name: str | None, principal: Principal) -> AsyncIterator[list[JsonObject]]:
+    async def turn(
+        self, name: str | None, principal: Principal, *, is_patient: bool = False
+    ) -> AsyncIterator[list[JsonObject]]:
         """What was said in a conversation so far; nobody else's response is made in it meanwhile. None: in no conversation.
+
+        Who `is_patient` waits for the response that is being made in it.
 
         Raises:
             NotFound: there is no such conversation.
@@ -126,13 +132,15 @@ class Conversations:
             yield []
             return
         await self._record(name, principal)  # that it is busy is no stranger's business
-        if name in self._busy:
-            raise Conflict("Another response is being made in this conversation; try again when it is complete.")
-        self._busy.add(name)
+        while (busy := self._busy.get(name)) is not None:
+            if not is_patient:
+                raise Conflict("Another response is being made in this conversation; try again when it is complete.")
+            await busy.wait()
+        self._busy[name] = asyncio.Event()
         try:
             yield (await self._record(name, principal))["items"]
         finally:
-            self._busy.discard(name)
+            self._busy.pop(name).set()
 
     async def _record(self, name: str, principal: Principal) -> Any:
         value = await self._kept.get(KIND, name, principal)

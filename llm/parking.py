@@ -41,7 +41,7 @@ class Parking:
             LimitError: too much of the principal waits.
         """
         run = Run(new_id("run"), ticket.door, principal, time.time() + self._seconds)
-        waiting = [replace(one, approval=new_name(), expires_at=run.expires_at) for one in finished.waiting]
+        waiting = [replace(one, approval=new_name(), run=run.id, expires_at=run.expires_at) for one in finished.waiting]
         wanted = [
             Wanted(deed, one.offer.answerer or "admin", one.approval) for deed, one in zip(deeds, waiting, strict=True)
         ]

@@ -19,6 +19,8 @@ class Work:
     """One request."""
 
     request: ResponsesRequest
+    body: bytes
+    """The same as it came."""
     id: str
     before: Sequence[JsonObject]
     """The items that the new ones continue."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Literal
 
-from llm.assents import DOOR, Assents
+import msgspec
+
+from llm.assents import DOOR, Assents, Gone
 from llm.assents import KIND as APPROVAL
 from llm.background import Log, Run, Runs
 from llm.conversations import Conversations
+from llm.fleeting import Fleeting
 from llm.parking import Parking
 from llm.ports import Sink
 from llm.response_passing import Passing
@@ -23,7 +27,7 @@ from llm.voices.outlets import Keeping, Logged, Streamed, Whole
 from llm.voices.responses import Outlet, ResponsesVoice
 from llm.wire import responses
 from llm.wire.response_events import Composer, event
-from llm.wire.response_items import MAX_ITEMS, REFERENCE, Page, identified, response_of
+from llm.wire.response_items import MAX_ITEMS, REFERENCE, Page, going_on, identified, response_of
 from llm.wire.response_tools import Labels
 from llm.wire.responses import ResponsesRequest
 from registry.errors import HubError, InvalidRequest, NotFound
@@ -39,6 +43,9 @@ EVENTS = "response_events"
 MAX_CHAIN = 1000
 """Responses that one may continue, each the one before."""
 
+AT_ONCE = 32
+"""Runs that go on by themselves at the same time; more wait."""
+
 UNFINISHED = ("queued", "in_progress")
 
 LOST = {
@@ -46,17 +53,29 @@ LOST = {
     "message": "The hub stopped to work on this response before it was complete; ask again.",
 }
 
+Living = Callable[[Collection[str]], Awaitable[Mapping[str, Principal]]]
+"""Those of some principals, by id, whose keys are valid."""
+
+logger = logging.getLogger(__name__)
+
 
 class Responses:
-    """All responses. One for a process."""
+    """All responses. One for a process; `run` must be running."""
 
-    def __init__(self, loop: Loop, *, kept: Kept, parking: Parking, public_url: str) -> None:
+    def __init__(self, loop: Loop, *, kept: Kept, parking: Parking, living: Living, public_url: str) -> None:
         self.conversations = Conversations(kept)
         self._assents = Assents(parking)
         self._loop = loop
         self._kept = kept
+        self._fleeting = Fleeting()
+        """Responses that went on by themselves and may leave nothing at rest."""
+        self._parking = parking
+        self._living = living
         self._runs = Runs()
         self._public_url = public_url
+        self._due: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._busy = asyncio.Semaphore(AT_ONCE)
+        parking.approvals.subscribe(DOOR, lambda run, principal: self._due.put_nowait((run, principal)))
 
     async def answer(self, body: bytes, caller: Caller, sink: Sink) -> None:
         """Answer one request into `sink`.
@@ -65,9 +84,18 @@ class Responses:
             HubError: before the answer began; later ones end the response as failed.
         """
         request = responses.read_request(body, public_url=self._public_url)
+        try:
+            await self._answer(request, body, caller, sink)
+        except Gone as gone:
+            if not await self._played(gone.run, request, caller.principal, sink):
+                raise
+
+    async def _answer(self, request: ResponsesRequest, body: bytes, caller: Caller, sink: Sink) -> None:
+        is_back = any(item["type"] == APPROVAL for item in request.items)  # perhaps to what goes on by itself meanwhile
         async with AsyncExitStack() as turn:
-            said = await turn.enter_async_context(self.conversations.turn(request.conversation, caller.principal))
-            work = await self._work(request, said, caller, turn)
+            conversation = self.conversations.turn(request.conversation, caller.principal, is_patient=is_back)
+            said = await turn.enter_async_context(conversation)
+            work = await self._work(request, body, said, caller, turn=turn)
             if not request.background:
                 outlet = self._keeping(work, caller, Streamed(sink) if request.stream else Whole(sink))
                 if work.ask is None:
@@ -76,18 +104,81 @@ class Responses:
                     await self._run(work, work.ask, caller, composer=work.composer(), outlet=outlet)
                 return
             self._runs.check_room(caller.principal.id)
-            run = Run(work.id, caller.principal.id, work.composer())
-            run.log.add(run.composer.queue())
+            run = await self._start(work, caller, turn)
             queued = encode(run.composer.response())
-            await self._kept.put(KIND, work.id, caller.principal, _record(work, run.composer.response()))
-            self._runs.start(run, self._run_on(work, caller, run, turn.pop_all()))
         if request.stream:
             await _follow(run.log, 0, sink)
         else:
             await sink.reply(200, queued)
 
+    async def _start(self, work: Work, caller: Caller, turn: AsyncExitStack) -> Run:
+        """Have it answered in the background."""
+        run = Run(work.id, caller.principal.id, work.composer())
+        with self._runs.expecting(run):
+            run.log.add(run.composer.queue())
+            await self._store(work).put(KIND, work.id, caller.principal, _record(work, run.composer.response()))
+        self._runs.start(run, self._run_on(work, caller, run, turn.pop_all()))
+        return run
+
+    def _store(self, work: Work) -> Kept | Fleeting:
+        return self._kept if work.request.store else self._fleeting
+
+    async def _played(self, run: str, request: ResponsesRequest, principal: Principal, sink: Sink) -> bool:
+        """Give who comes back to a run that went on by itself what it comes, or came, to; False: it did not."""
+        name = going_on(run)
+        if not (self._runs.find(name) or await self._kept_of(KIND, name, principal)):
+            return False
+        if request.stream:
+            await self.follow(name, -1, principal, sink)
+            return True
+        if (made := self._runs.find(name)) is not None:
+            async for _ in made.log.read(0):
+                pass
+        await sink.reply(200, encode(await self.retrieve(name, principal)))
+        return True
+
+    async def _go_on(self, run: str, principal_id: str) -> None:
+        """A boundary: a run whose last answer came from the inbox goes on by itself, and one that cannot must not end the others."""
+        async with self._busy:
+            try:
+                made = await self._taken_up(run, principal_id)
+            except Gone:  # its caller was faster
+                return
+            except HubError as error:  # its caller is told the same when it comes back
+                logger.warning("a run is not gone on with", extra={"run": run, "reason": error.text})
+                return
+            if made is not None and made.task is not None:
+                await asyncio.wait([made.task])
+
+    async def _taken_up(self, name: str, principal_id: str) -> Run | None:
+        """The background run that goes on with a waiting one; None: its caller was faster, has no valid key, or it has expired."""
+        principal = (await self._living([principal_id])).get(principal_id)
+        parked = await self._parking.look(name, principal) if principal is not None else None
+        if principal is None or parked is None:
+            return None
+        about = decode(parked.about)
+        items = await self._assents.given(name)
+        body = encode({**about["request"], "input": items, "stream": True, **_place(about)})
+        request = replace(responses.read_request(body, public_url=self._public_url), background=True)
+        # its pace was counted when the request came
+        caller = Caller(replace(principal, requests_per_minute=None), new_id("req"))
+        async with AsyncExitStack() as turn:
+            await turn.enter_async_context(self.conversations.turn(request.conversation, principal, is_patient=True))
+            model, response = self._loop.find(request.model), going_on(name)
+            items = identified(items, _token(response))
+            work = Work(request=request, body=body, id=response, before=[], items=items, model=model, ask=None)
+            work = await self._to_loop(work, caller, turn)
+            listed = frozenset(Labels(work.listings).offers)  # by the response that asked for approval
+            return await self._start(replace(work, listed=listed), caller, turn)
+
     async def _work(
-        self, request: ResponsesRequest, said: Sequence[JsonObject], caller: Caller, turn: AsyncExitStack
+        self,
+        request: ResponsesRequest,
+        body: bytes,
+        said: Sequence[JsonObject],
+        caller: Caller,
+        *,
+        turn: AsyncExitStack,
     ) -> Work:
         """Read what there is to do; `turn` is left when it is done."""
         principal = caller.principal
@@ -100,7 +191,7 @@ class Responses:
         items = identified(found, _token(name), {item["id"] for item in before})
         if len(before) + len(items) > MAX_ITEMS:
             raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
-        work = Work(request=request, id=name, before=before, items=items, model=model, ask=None)
+        work = Work(request=request, body=body, id=name, before=before, items=items, model=model, ask=None)
         is_answer = any(item["type"] == APPROVAL for item in items)
         if not (request.sources or request.background or is_answer) and self._loop.speaks(model, "responses"):
             return work
@@ -111,13 +202,14 @@ class Responses:
         request, principal = work.request, caller.principal
         everything = [*work.before, *work.items]
         parked = await self._assents.look(work.items, principal, is_continued=bool(work.before))
-        asked = everything if parked is None else decode(parked.about)
+        asked = everything if parked is None else decode(parked.about)["items"]
         offering = self._loop.listings(request.sources, work.model, caller, unsaid_approval=True)
         listings = await turn.enter_async_context(offering)
         ask = responses.ask_of(request, asked, Labels(listings))
         if parked is not None:
             parked = await self._assents.take(parked, principal)
-        ticket = Ticket(DOOR, lambda: encode(asked), is_fleeting=not request.store)
+        about = {"items": asked, "request": msgspec.Raw(work.body), "response": work.id if request.store else None}
+        ticket = Ticket(DOOR, lambda: encode(about), is_fleeting=not request.store)
         listed = {item["server_label"] for item in everything if item["type"] == "mcp_list_tools"}
         ask = replace(ask, ticket=ticket, parked=parked)
         return replace(work, ask=ask, listings=listings, listed=frozenset(listed))
@@ -128,6 +220,8 @@ class Responses:
         while name is not None:
             record = await self._find(name, principal)
             response = record["response"]
+            if not response["store"]:
+                raise NotFound(KIND, name)
             if response["status"] in UNFINISHED or len(found) >= MAX_CHAIN:
                 why = "is not complete yet" if len(found) < MAX_CHAIN else f"continues more than {MAX_CHAIN}"
                 raise InvalidRequest(f"response {name!r} {why}", member="previous_response_id")
@@ -189,13 +283,12 @@ class Responses:
         request = work.request
         if request.conversation is not None and response["status"] in ("completed", "incomplete"):
             await self.conversations.add(request.conversation, [*work.items, *response["output"]], principal)
-        if not request.store:
-            return
-        record = _record(work, response)
-        if not request.background:
-            await self._kept.put(KIND, work.id, principal, record)
-        elif await self._kept.replace(KIND, work.id, principal, record) and request.stream:
-            await self._kept.put(EVENTS, work.id, principal, encode([text.decode() for text in events]))
+        record, store = _record(work, response), self._store(work)
+        if request.background:
+            if await store.replace(KIND, work.id, principal, record) and request.stream:
+                await store.put(EVENTS, work.id, principal, encode([text.decode() for text in events]))
+        elif request.store:
+            await store.put(KIND, work.id, principal, record)
 
     async def retrieve(self, name: str, principal: Principal) -> JsonObject:
         """The response as it is now; raises `NotFound`."""
@@ -218,7 +311,7 @@ class Responses:
         if run is not None:
             await _follow(run.log, after + 1, sink)
             return
-        kept = await self._kept.get(EVENTS, name, principal)
+        kept = await self._kept_of(EVENTS, name, principal)
         events = [] if kept is None else [text.encode() for text in decode(kept)]
         if not events:  # lost with the process that worked on it
             events = [event({"type": "response.failed", "sequence_number": after + 1, "response": record["response"]})]
@@ -239,7 +332,7 @@ class Responses:
 
     async def delete(self, name: str, principal: Principal) -> JsonObject:
         """Forget a response, and end it if it is worked on; raises `NotFound`."""
-        if not await self._kept.delete(KIND, name, principal):
+        if not (await self._fleeting.take(KIND, name, principal) or await self._kept.delete(KIND, name, principal)):
             raise NotFound(KIND, name)
         run = self._runs.find(name)
         if run is not None:
@@ -253,7 +346,7 @@ class Responses:
 
     async def _find(self, name: str, principal: Principal) -> Any:
         """The record of a response that is open to `principal`, as it is now."""
-        value = await self._kept.get(KIND, name, principal)
+        value = await self._kept_of(KIND, name, principal)
         if value is None:
             raise NotFound(KIND, name)
         record = decode(value)
@@ -265,12 +358,24 @@ class Responses:
                 record["response"] |= {"status": "failed", "error": LOST}
         return record
 
+    async def _kept_of(self, kind: str, name: str, principal: Principal) -> bytes | None:
+        return await self._fleeting.get(kind, name, principal) or await self._kept.get(kind, name, principal)
+
     async def run(self) -> None:
-        """End what is worked on in the background when this is cancelled."""
+        """Go on with runs that were answered in the inbox; end what is worked on in the background when this is cancelled."""
         try:
-            await asyncio.Event().wait()
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task(self._go_on(*await self._due.get()))
         finally:
             await self._runs.aclose()
+
+
+def _place(about: JsonObject) -> JsonObject:
+    """What a response that goes on continues."""
+    if about["request"].get("conversation") is not None:
+        return {}
+    return {"previous_response_id": about["response"]}
 
 
 def _token(name: str) -> str:

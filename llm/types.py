@@ -211,6 +211,8 @@ class Waiting:
     arguments: JsonObject
     approval: str = ""
     """The approval's id, once it was asked for."""
+    run: str = ""
+    """The id of the run that waits for it."""
     expires_at: float = 0.0
     """In seconds since 1970."""
 

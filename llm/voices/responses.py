@@ -10,6 +10,7 @@ from llm.spending import spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.verdicts import pending
 from llm.wire.response_events import Called, Composer, usage_of
+from llm.wire.response_items import going_on
 from llm.wire.response_tools import Labels
 from registry.errors import ContentFiltered, ContextTooLong, HubError, LimitError, UpstreamLimited, UpstreamRejected
 from registry.judged import JsonObject, encode
@@ -107,7 +108,7 @@ class ResponsesVoice:
             await self._write(self._composer.asked(one.offer.label, name, arguments, request_id=one.approval))
         hub: JsonObject = {"usage": spent(finished)}
         if finished.waiting:
-            hub["approvals"] = [pending(one) for one in finished.waiting]
+            hub["approvals"] = [{**pending(one), "response_id": going_on(one.run)} for one in finished.waiting]
         events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage), hub=hub))
         await self._outlet.end(self._composer.response(), events)
 

@@ -146,6 +146,11 @@ def response_of(name: str) -> str | None:
     return f"resp_{token}" if len(token) == _TOKEN_CHARS else None
 
 
+def going_on(run: str) -> str:
+    """The id of the response in which a run that waited for approvals goes on by itself."""
+    return f"resp_{run.partition('_')[2]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Which part of a list is asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import openai
 import pytest
 
 from tests.conftest import ADMIN_KEY, OpenHub
-from tests.doors.responses_desk import SOURCE, WEATHER, Desk, client, kinds, open_desk, output, streamed
+from tests.doors.responses_desk import SOURCE, WEATHER, Desk, checked, client, kinds, open_desk, output, streamed
 from tests.peers.mcp_servers import dual_era
 from tests.peers.openai_upstream import Turn, openai_upstream
 from tests.processes import hub_process
@@ -154,4 +155,149 @@ async def test_a_call_that_waits_survives_kill_9(tmp_path: Path) -> None:
                 model="m", input=[answer(approval)], previous_response_id=first.id, tools=[ASKS]
             )
         assert second.output_text == "done"
+        assert peer.calls == [("echo", {"text": "a"})]
+
+
+async def decide(desk: Desk, approval: str, decision: str = "approve", **members: Any) -> None:
+    """Answer in the inbox."""
+    async with desk.hub.http(ADMIN_KEY) as admin:
+        decided = await admin.post(f"/api/approvals/{approval}", json={"decision": decision, **members})
+        assert decided.status_code == 200, decided.text
+
+
+async def once(sdk: openai.AsyncOpenAI, name: str, status: str = "completed") -> Any:
+    """A response that is made in the background, once it is in this state."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(openai.NotFoundError):  # it has not begun yet
+                found = await sdk.responses.retrieve(name)
+                if found.status == status:
+                    return found
+            await asyncio.sleep(0.01)
+
+
+async def test_after_the_last_answer_of_the_inbox_the_run_goes_on_by_itself(hub: OpenHub) -> None:
+    async with open_desk(hub, CALLS, Turn("done"), Turn("more"), server="require_approval: always") as desk:
+        events = await streamed(desk, input="hi", tools=[SOURCE])
+        first, approval = events[-1]["response"], output(events)[-1]["id"]
+        (waiting,) = first["hub"]["approvals"]
+        assert waiting["answerer"] == "admin"
+        await decide(desk, approval)
+        second = await once(desk.sdk, waiting["response_id"])
+        assert (second.status, second.output_text, second.previous_response_id) == ("completed", "done ", first["id"])
+        assert [item.type for item in second.output] == ["mcp_call", "message"]
+        assert second.output[0].approval_request_id == approval
+        assert desk.peer.calls == [("echo", {"text": "a"})]
+        (said,) = (await desk.sdk.responses.input_items.list(second.id)).data
+        assert (said.type, said.approval_request_id, said.approve) == ("mcp_approval_response", approval, True)
+        back: Any = {"input": [answer(approval)], "previous_response_id": first["id"], "tools": [SOURCE]}
+        whole = await desk.sdk.responses.create(model="m", **back)
+        assert (whole.id, whole.output_text) == (second.id, "done ")
+        assert (await streamed(desk, **back))[-1]["response"]["id"] == second.id
+        assert len(desk.upstream.received) == 2
+        await desk.sdk.responses.create(model="m", input="go on", previous_response_id=second.id, tools=[SOURCE])
+        assert [one["role"] for one in desk.messages()] == ["user", "assistant", "tool", "assistant", "user"]
+
+
+async def test_who_comes_back_while_it_goes_on_reads_along(hub: OpenHub) -> None:
+    hold = asyncio.Event()
+    async with open_desk(hub, CALLS, Turn("all is done", hold_last=hold), server="require_approval: always") as desk:
+        first = await desk.sdk.responses.create(model="m", input="hi", tools=[SOURCE])
+        (waiting,) = first.to_dict()["hub"]["approvals"]  # type: ignore[index]
+        await decide(desk, waiting["id"])
+        assert (await once(desk.sdk, waiting["response_id"], "in_progress")).background
+        back: Any = {"input": [answer(waiting["id"])], "previous_response_id": first.id, "tools": [SOURCE]}
+        body = {"model": "m", "stream": True, **back}
+        async with (
+            asyncio.timeout(30),
+            desk.hub.http(desk.secret) as http,
+            http.stream("POST", "/v1/responses", json=body) as stream,
+        ):
+            lines = []
+            async for line in stream.aiter_lines():
+                lines.append(line)
+                if "response.output_text.delta" in line:
+                    hold.set()
+        events = checked(lines)
+        assert (events[-1]["type"], output(events)[-1]["content"][0]["text"]) == ("response.completed", "all is done ")
+        assert len(desk.peer.calls) == 1
+
+
+async def test_what_is_denied_in_the_inbox_goes_on_too(hub: OpenHub) -> None:
+    async with open_desk(hub, CALLS, Turn("As you like."), server="require_approval: always") as desk:
+        first = await desk.sdk.responses.create(model="m", input="hi", tools=[SOURCE])
+        (waiting,) = first.to_dict()["hub"]["approvals"]  # type: ignore[index]
+        await decide(desk, waiting["id"], "deny", reason="not today")
+        second = await once(desk.sdk, waiting["response_id"])
+        assert second.output_text == "As you like. "
+        assert "not today" in desk.messages()[-1]["content"]
+        assert desk.peer.calls == []
+
+
+async def test_what_goes_on_by_itself_in_a_conversation_is_added_to_it(hub: OpenHub) -> None:
+    async with open_desk(hub, CALLS, Turn("done"), server="require_approval: always") as desk:
+        talk = await desk.sdk.conversations.create()
+        first = await desk.sdk.responses.create(model="m", input="hi", tools=[SOURCE], conversation=talk.id)
+        (waiting,) = first.to_dict()["hub"]["approvals"]  # type: ignore[index]
+        await decide(desk, waiting["id"])
+        await once(desk.sdk, waiting["response_id"])
+        items = (await desk.sdk.conversations.items.list(talk.id, order="asc")).data
+        asking = ["message", "mcp_list_tools", "message", "mcp_approval_request"]
+        assert [item.type for item in items] == [*asking, "mcp_approval_response", "mcp_call", "message"]
+
+
+async def test_without_a_store_what_went_on_by_itself_is_at_rest_nowhere(hub: OpenHub) -> None:
+    async with open_desk(hub, CALLS, Turn("done"), server="require_approval: always") as desk:
+        first = await desk.sdk.responses.create(model="m", input="hi", tools=[SOURCE], store=False)
+        said: Any = [item.to_dict() for item in first.output]
+        (waiting,) = first.to_dict()["hub"]["approvals"]  # type: ignore[index]
+        await decide(desk, waiting["id"])
+        assert (await once(desk.sdk, waiting["response_id"])).output_text == "done "
+        items: Any = [{"role": "user", "content": "hi"}, *said, answer(waiting["id"])]
+        second = await desk.sdk.responses.create(model="m", input=items, tools=[SOURCE], store=False)
+        assert (second.id, second.output_text) == (waiting["response_id"], "done ")
+        with pytest.raises(openai.NotFoundError):
+            await desk.sdk.responses.create(model="m", input="go on", previous_response_id=second.id)
+        with desk.hub.services.database.engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar() == 0
+        stranger = await desk.hub.key("model:m", "tool:*")
+        async with client(desk.hub.url, stranger) as other:
+            with pytest.raises(openai.NotFoundError):
+                await other.responses.retrieve(second.id)
+
+
+async def test_a_run_that_goes_on_by_itself_may_wait_again(hub: OpenHub) -> None:
+    more = Turn(calls=(("peer__echo", '{"text":"b"}'),))
+    async with open_desk(hub, CALLS, more, Turn("done"), server="require_approval: always") as desk:
+        first = await desk.sdk.responses.create(model="m", input="hi", tools=[SOURCE])
+        (waiting,) = first.to_dict()["hub"]["approvals"]  # type: ignore[index]
+        await decide(desk, waiting["id"])
+        second = await once(desk.sdk, waiting["response_id"])
+        (waiting,) = second.to_dict()["hub"]["approvals"]
+        await decide(desk, waiting["id"])
+        third = await once(desk.sdk, waiting["response_id"])
+        assert (third.output_text, third.previous_response_id) == ("done ", second.id)
+        assert [arguments for _, arguments in desk.peer.calls] == [{"text": "a"}, {"text": "b"}]
+
+
+async def test_what_was_decided_goes_on_by_itself_after_kill_9(tmp_path: Path) -> None:
+    async with openai_upstream(CALLS, Turn("done")) as upstream, dual_era() as peer, asyncio.timeout(120):
+        yaml = (
+            f"models:\n  m: {{provider: deepseek, model: up, base_url: '{upstream.url}', api_key: sk-up-00}}\n"
+            f"mcpServers:\n  peer: {{url: '{peer.url}', require_approval: always}}\n"
+        )
+        async with hub_process(tmp_path, yaml) as hub:
+            secret = await hub.key("ann", "model:*", "tool:*")
+            boss = await hub.key("boss", "admin:approvals")
+            async with client(hub.url, secret) as sdk:
+                first = await sdk.responses.create(model="m", input="hi", tools=[SOURCE])
+                (waiting,) = first.to_dict()["hub"]["approvals"]  # type: ignore[index]
+                hub.send(signal.SIGKILL)
+                await hub.child.wait()
+        async with hub_process(tmp_path, yaml) as hub, client(hub.url, secret) as sdk:
+            async with hub.http(boss) as inbox:
+                decided = await inbox.post(f"/api/approvals/{waiting['id']}", json={"decision": "approve"})
+                assert decided.status_code == 200, decided.text
+            second = await once(sdk, waiting["response_id"])
+        assert second.output_text == "done "
         assert peer.calls == [("echo", {"text": "a"})]
