@@ -37,6 +37,8 @@ class Line:
         self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
         self._failures = 0
         self._again_at = 0.0
+        self._is_probed = False
+        """Whether a call was let through to see, and nothing is known of it yet."""
 
     def entered(self, principal_id: str) -> bool:
         """Take a place, which `leave` gives back, if there is one; else `wait` for it.
@@ -68,24 +70,39 @@ class Line:
     def answered(self) -> None:
         """The server answered a call, be it with an error."""
         self._failures = 0
+        self._is_probed = False
 
     def failed(self) -> None:
-        """The server could not be reached, or did not answer."""
+        """The server could not be reached, or did not answer; if it does nothing else, those in line are told."""
         self._failures += 1
+        self._is_probed = False
         if self._failures >= FAILURES:
             self._again_at = self._clock() + self._pause()
+            for _, called in self._waiting:
+                if not called.done():
+                    called.set_exception(self._refusal())
+
+    def undecided(self) -> None:
+        """A call ended by something else, as its caller's leaving: if it was to see, another may at once."""
+        if self._is_probed:
+            self._is_probed = False
+            self._again_at = self._clock()
 
     def _enter(self, principal_id: str) -> None:
         self._taken += 1
         self._of[principal_id] = self._of.get(principal_id, 0) + 1
 
     def _check(self) -> None:
-        left = self._again_at - self._clock()
-        if left > 0:
-            raise UpstreamUnavailable(
-                self._server, f"it failed {self._failures} times in a row; it is asked again in {left:.0f} s"
-            )
+        if self._again_at > self._clock():
+            raise self._refusal()
+        self._is_probed = True
         self._again_at = self._clock() + self._pause()  # the others wait for what becomes of this one
+
+    def _refusal(self) -> UpstreamUnavailable:
+        left = self._again_at - self._clock()
+        return UpstreamUnavailable(
+            self._server, f"it failed {self._failures} times in a row; it is asked again in {left:.0f} s"
+        )
 
     def _pause(self) -> float:
         return float(min(PAUSE_S * 2 ** min(self._failures - FAILURES, 10), MAX_PAUSE_S))
@@ -94,7 +111,12 @@ class Line:
         return self._taken < self._places and self._of.get(principal_id, 0) < self._most
 
     async def wait(self, principal_id: str) -> None:
-        """Wait for a place and take it; raises `Overloaded`: too many wait, or it took too long."""
+        """Wait for a place and take it.
+
+        Raises:
+            Overloaded: too many wait, or it took too long.
+            UpstreamUnavailable: meanwhile the server does nothing but fail.
+        """
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded(f"Too many calls wait for {self._server}; try again.")
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,7 +125,8 @@ class Line:
             async with asyncio.timeout(WAIT_S):
                 await called
         except BaseException as error:
-            if called.done() and not called.cancelled():  # the place came too late
+            self.undecided()
+            if called.done() and not called.cancelled() and called.exception() is None:  # the place came too late
                 self.leave(principal_id)
             if isinstance(error, TimeoutError):
                 raise Overloaded(f"{self._server} has all the calls it may have at a time; try again.") from None

@@ -111,6 +111,9 @@ class Upstream:
         except (UpstreamUnavailable, UpstreamTimeout):
             line.failed()
             raise
+        except BaseException:
+            line.undecided()
+            raise
         else:
             line.answered()
         finally:

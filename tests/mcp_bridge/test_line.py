@@ -124,3 +124,53 @@ async def test_an_answer_between_failures_begins_the_count_anew() -> None:
         else:
             line.answered()
         line.leave("a")
+
+
+async def test_those_in_line_are_told_at_once_when_the_server_is_left_alone() -> None:
+    line = Line("s", 1)
+    await take(line, "a")
+    waiting = [asyncio.create_task(take(line, "b")) for _ in range(3)]
+    await turns()
+    waiting[0].cancel()
+    for _ in range(FAILURES):
+        line.failed()
+    waiting[1].cancel()  # in the same moment
+    with pytest.raises(UpstreamUnavailable, match="in a row"):
+        await waiting[2]
+    assert waiting[1].cancelled()
+    line.answered()
+    line.leave("a")
+    await take(line, "c")  # nobody took the place along
+
+
+async def test_a_call_that_ends_without_seeing_anything_lets_the_next_one_see() -> None:
+    clock = Clock()
+    line = Line("s", 1, clock=clock)
+    for _ in range(FAILURES):
+        line.failed()
+    clock.now += PAUSE_S
+    await take(line, "a")
+    with pytest.raises(UpstreamUnavailable):
+        await take(line, "b")
+    line.undecided()
+    line.leave("a")
+    await take(line, "b")
+    line.failed()
+    line.undecided()  # another call's end: the pause that has begun goes on
+    with pytest.raises(UpstreamUnavailable):
+        await take(line, "c")
+
+
+async def test_who_was_to_see_and_leaves_the_line_lets_another_see() -> None:
+    clock = Clock()
+    line = Line("s", 1, clock=clock)
+    await take(line, "hanging")
+    for _ in range(FAILURES):
+        line.failed()
+    clock.now += PAUSE_S
+    leaving = asyncio.create_task(take(line, "a"))
+    await turns()
+    leaving.cancel()
+    await turns()
+    line.leave("hanging")
+    await take(line, "b")
