@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from llm.translate.mcp_blocks import decoded
+from llm.translate.whole import blocks, translated
 from llm.types import Prompt
-from registry import judged
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject
 
@@ -56,15 +55,7 @@ def lacking(members: JsonObject) -> list[str]:
 
 def prompt(asked: Prompt) -> Prompt:
     """Say a prompt; raises as `request`."""
-    members = {
-        name: judged.decode(value) if isinstance(value, msgspec.Raw) else value for name, value in asked.members.items()
-    }
-    tools = {"tools": decoded(asked.own_tools)} if asked.own_tools else {}
-    try:
-        said = request({**members, "messages": decoded(asked.messages), **tools})
-    except (AttributeError, KeyError, TypeError) as fault:  # a value of a type that the format does not have there
-        raise InvalidRequest("the request is not as OpenAI's format has it") from fault
-    return Prompt("messages", said, said.pop("messages"), said.pop("tools", ()))
+    return translated(asked, "messages", request, made_by="OpenAI")
 
 
 def request(members: JsonObject) -> JsonObject:
@@ -108,13 +99,13 @@ def messages(conversation: Sequence[JsonObject]) -> tuple[str, list[JsonObject]]
     for message in conversation:
         role = message.get("role")
         if role in ("system", "developer"):
-            system += [str(part.get("text") or "") for part in _given(message.get("content"))]
+            system += [str(part.get("text") or "") for part in blocks(message.get("content"))]
         elif role == "assistant":
             _add(said, "assistant", list(_assistant(message)))
         elif role == "tool":
             _add(said, "user", [_result(message)])
         elif role == "user":
-            _add(said, "user", [_block(part) for part in _given(message.get("content"))])
+            _add(said, "user", [_block(part) for part in blocks(message.get("content"))])
         else:
             raise _impossible(f"a message with the role {role!r}", "messages")
     return "\n\n".join(filter(None, system)), said
@@ -132,14 +123,8 @@ def _add(said: list[JsonObject], role: str, content: list[JsonObject]) -> None:
         said.append({"role": role, "content": content})
 
 
-def _given(content: Any) -> list[JsonObject]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-
-
 def _assistant(message: JsonObject) -> Iterator[JsonObject]:
-    for part in _given(message.get("content")):
+    for part in blocks(message.get("content")):
         text = part.get("refusal") if part.get("type") == "refusal" else part.get("text")
         yield {"type": "text", "text": str(text or "")}
     for call in message.get("tool_calls") or ():
@@ -172,7 +157,7 @@ def arguments(text: object) -> JsonObject:
 
 def _result(message: JsonObject) -> JsonObject:
     content = message.get("content")
-    said = content if isinstance(content, str) else [_block(part) for part in _given(content)]
+    said = content if isinstance(content, str) else [_block(part) for part in blocks(content)]
     return {"type": "tool_result", "tool_use_id": call_id(message.get("tool_call_id")), "content": said}
 
 

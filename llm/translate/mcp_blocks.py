@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
 
+from llm.translate.whole import blocks, decoded
 from registry import judged
-from registry.errors import InvalidRequest
 from registry.judged import JsonObject
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
@@ -28,14 +27,6 @@ def sendable(messages: Sequence[object]) -> list[object]:
     if not any(_needs_change(message) for message in messages):
         return list(messages)
     return [_without_unsigned(message) for message in untangled(decoded(messages))]
-
-
-def decoded(messages: Sequence[object]) -> list[JsonObject]:
-    """Messages, or other objects, that may be raw; raises `InvalidRequest` for one that is no object."""
-    found: list[Any] = [judged.decode(message) if isinstance(message, msgspec.Raw) else message for message in messages]
-    if not all(isinstance(message, dict) for message in found):
-        raise InvalidRequest("messages and tools must be lists of objects")
-    return found
 
 
 def _needs_change(message: object) -> bool:
@@ -78,13 +69,6 @@ def untangled(messages: Sequence[JsonObject]) -> list[JsonObject]:
 
 
 _KINDS = frozenset({"mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"})
-
-
-def blocks(content: object) -> list[JsonObject]:
-    """A message's content as blocks."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
 
 
 def _kind(block: object) -> str | None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from llm.translate.mcp_blocks import blocks, decoded, untangled
+from llm.translate.mcp_blocks import untangled
+from llm.translate.whole import blocks, translated
 from llm.types import Prompt
-from registry import judged
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject
 
@@ -30,15 +30,7 @@ EFFORT_OF_BUDGET = ((4096, "low"), (12_288, "medium"))
 
 def prompt(asked: Prompt) -> Prompt:
     """Say a prompt; raises as `request`."""
-    members = {
-        name: judged.decode(value) if isinstance(value, msgspec.Raw) else value for name, value in asked.members.items()
-    }
-    tools = {"tools": decoded(asked.own_tools)} if asked.own_tools else {}
-    try:
-        said = request({**members, "messages": decoded(asked.messages), **tools})
-    except (AttributeError, KeyError, TypeError) as fault:  # a value of a type that the format does not have there
-        raise InvalidRequest("the request is not as Anthropic's format has it") from fault
-    return Prompt("chat", said, said.pop("messages"), said.pop("tools", ()))
+    return translated(asked, "chat", request, made_by="Anthropic")
 
 
 def request(members: JsonObject) -> JsonObject:
