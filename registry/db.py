@@ -25,6 +25,11 @@ from sqlmodel import Session
 T = TypeVar("T")
 V = TypeVar("V")
 
+# The driver looks for an adapter of all that is no number or text, and takes longest to find that there is none.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(bool, int)
+sqlite3.register_adapter(type(None), cast("Any", {}.get))
+
 Change = Callable[[sqlite3.Connection, list[V]], Sequence[T]]
 """Writes a batch of values and answers each, in their order. Runs in the writer thread, inside a transaction.
 
@@ -42,9 +47,11 @@ HERE_MAX_ROWS = 64
 """Appends committed at once on the event loop: some 2 ms of it."""
 
 HERE_MAX_S = 0.02
-"""A commit on the event loop that took longer sends the next ones to the writer thread, for PAUSE_S."""
+"""A commit on the event loop that took longer sends the next ones to the writer thread, for PAUSE times as long."""
 
-PAUSE_S = 1.0
+PAUSE = 10
+"""So a slow disk holds the loop for a tenth of the time at most, and a busy machine, which looks the same, costs little."""
+
 BATCHES_HERE = 500
 """After so many, one goes to the writer thread, whose connection copies the write-ahead log back when it is long."""
 
@@ -223,7 +230,7 @@ class Database:
         _transact(lambda: self._here, batch, begun=True)
         end = self._loop.time()
         if end - begin > HERE_MAX_S:
-            self._here_after = end + PAUSE_S
+            self._here_after = end + PAUSE * (end - begin)
         return True
 
     def _finish(self, batch: list[_Pending]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, func, select
 
 from registry.db import Database, insert
-from registry.gate import Settled
+from registry.gate import NOTHING_KNOWN, Settled
 from registry.models import UsageRow
 
 logger = logging.getLogger(__name__)
@@ -45,12 +45,14 @@ SUMS = {
 }
 """What is added up. Null: of none of the calls it is known; a cost is that of the calls whose price is known."""
 
-_COLUMNS = (
-    "usage (at, principal, key_name, kind, name, outcome, duration_ms,"
-    " input_tokens, output_tokens, estimated, cached_tokens, cache_written_tokens, reasoning_tokens,"
-    " audio_input_tokens, audio_output_tokens, cost_usd, request_id)"
+_CALL = "at, principal, key_name, kind, name, outcome, duration_ms, request_id"
+"""In the order of `Settled` without its usage."""
+
+_USED = (
+    "input_tokens, output_tokens, estimated, cached_tokens, cache_written_tokens, reasoning_tokens,"
+    " audio_input_tokens, audio_output_tokens, cost_usd"
 )
-"""In the order of `Settled` and, in the place of its usage, `Usage`."""
+"""In the order of `Usage`."""
 
 
 class UsageLog:
@@ -93,7 +95,11 @@ class UsageLog:
 
 def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:
     for batch in batches:
-        insert(connection, _COLUMNS, [(*row[:-2], *row.usage, row.request_id) for row in batch])
+        # what is bound costs more than what is written: calls of agents and tools bind half as much
+        unknown = [(*row[:-2], row.request_id, 0) for row in batch if row.usage is NOTHING_KNOWN]
+        insert(connection, f"usage ({_CALL}, estimated)", unknown)
+        known = [(*row[:-2], row.request_id, *row.usage) for row in batch if row.usage is not NOTHING_KNOWN]
+        insert(connection, f"usage ({_CALL}, {_USED})", known)
     return [None] * len(batches)
 
 

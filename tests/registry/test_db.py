@@ -181,10 +181,17 @@ async def test_an_append_is_committed_on_the_event_loop_unless_another_process_w
 async def test_after_a_slow_commit_the_next_ones_are_the_threads(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "HERE_MAX_S", -1.0)
-    monkeypatch.setattr(db, "PAUSE_S", 3600.0)
+    monkeypatch.setattr(db, "PAUSE", 1e9)
+    clock = asyncio.get_running_loop().time
+
+    def where_slowly(connection: sqlite3.Connection, values: list[None]) -> list[str]:
+        end = clock() + 2 * db.HERE_MAX_S
+        while clock() < end:
+            pass
+        return where(connection, values)
+
     await database.append(add, "opens the connections")
-    assert await database.append(where, None) == threading.current_thread().name
+    assert await database.append(where_slowly, None) == threading.current_thread().name
     assert await database.append(where, None) == "hubbub-write"
 
 
