@@ -20,6 +20,9 @@ from registry.tool_approvals import Approval, Deed, Run, ToolApprovals, Wanted, 
 
 _KIND, _ANSWER = "parked", "continued"
 
+MAX_BYTES = 64 * 1024 * 1024
+"""Of one principal's waiting runs at rest."""
+
 ANSWER_S = 3600.0
 """How long an answer is kept at least, where its approvals expire earlier."""
 
@@ -56,7 +59,12 @@ class Parking:
             is_fleeting=ticket.is_fleeting,
         )
         store = self._fleeting if ticket.is_fleeting else self._kept
-        await store.put(_KIND, run.id, principal, written_run(parked), expires_at=run.expires_at)
+        value = written_run(parked)
+        if len(value) + await self._kept.size(_KIND, principal) > MAX_BYTES:
+            raise LimitError(
+                f"This key's requests that wait for approval come to more than {MAX_BYTES} bytes; have some answered first."
+            )
+        await store.put(_KIND, run.id, principal, value, expires_at=run.expires_at)
         try:
             await self.approvals.ask(run, wanted)  # last: an answer finds what it is for
         except LimitError:

@@ -92,5 +92,7 @@ class KeySpec:
     """As `Principal.require_approval`."""
     request_limits: RequestLimits = HUBS_LIMITS
     expires_at: float | None = None
+    created_by: str | None = None
+    """The id of the principal that makes it; None: the operator."""
     secret: str | None = field(default=None, repr=False)
     """A key written in the file; None: made here."""

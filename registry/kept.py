@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session, col, delete, or_, select
+from sqlmodel import Session, col, delete, func, or_, select
 
 from registry.db import Database
 from registry.identity import Principal
@@ -108,6 +108,12 @@ class Kept:
             return edited
 
         return await self._database.write(change)
+
+    async def size(self, kind: str, owner: Principal) -> int:
+        """How many bytes of a kind are kept for `owner`."""
+        total = select(func.coalesce(func.sum(func.length(KeptRecord.sealed)), 0))
+        of_owner = (KeptRecord.kind == kind, KeptRecord.owner == owner.id, col(KeptRecord.expires_at) > time.time())
+        return await self._database.read(lambda session: session.exec(total.where(*of_owner)).one())
 
     async def take(self, kind: str, name: str, principal: Principal) -> bytes | None:
         """Remove a record and return what was kept: of all who take it, one gets it."""

@@ -13,7 +13,7 @@ from registry import floors
 from registry.access import Grants
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from registry.identity import HUBS_LIMITS, KeySpec, Principal, RequestLimits, admin
+from registry.identity import ADMIN_ID, HUBS_LIMITS, KeySpec, Principal, RequestLimits, admin
 from registry.models import ApiKey, Change, Setting, StoredCredential, Team
 from registry.secrets import digest, new_api_key, new_id
 
@@ -246,6 +246,22 @@ def _team_id(session: Session, name: object) -> str | None:
     return team.id
 
 
+def are_kin(session: Session, one: str, other: str) -> bool:
+    """Whether two principals are one, or one's key was made by the other, perhaps through further keys.
+
+    The operator's admin key is nobody's kin: whom it makes keys for is the operator's business.
+    """
+    return other in _line(session, one) or one in _line(session, other)
+
+
+def _line(session: Session, name: str) -> list[str]:
+    """A principal, who made its key, who made that one's, and so on."""
+    found = [name]
+    while (key := session.get(ApiKey, found[-1])) is not None and key.created_by not in (None, ADMIN_ID, *found):
+        found.append(str(key.created_by))
+    return found
+
+
 def grants_of(key: ApiKey) -> tuple[str, ...]:
     """The grants of a stored key."""
     return msgspec.json.decode(key.grants, type=tuple[str, ...])
@@ -285,6 +301,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         expires_at=spec.expires_at,
         created_at=time.time(),
         owner=owner,
+        created_by=spec.created_by,
         team_id=_team_id(session, spec.team),
     )
     session.add(key)

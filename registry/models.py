@@ -39,6 +39,8 @@ class ApiKey(SQLModel, table=True):
     created_at: float
     owner: str
     """`file` or `api`, as `registry.entries.Owner`."""
+    created_by: str | None = None
+    """The id of the principal that made it over the API; None: the operator."""
 
 
 class StoredEntry(SQLModel, table=True):

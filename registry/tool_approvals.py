@@ -26,6 +26,7 @@ from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.identity import Principal
 from registry.judged import JsonObject
+from registry.keys import are_kin
 from registry.models import ToolApproval
 from registry.secrets import Sealer, digest, new_id
 
@@ -35,6 +36,9 @@ State = Literal["pending", "approved", "denied", "used", "expired"]
 
 MAX_PENDING = 1000
 """Of one principal."""
+
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+"""Of the arguments of one principal's, as they are kept."""
 
 SWEEP_S = 60.0
 KEPT_S = 30 * 86_400.0
@@ -137,9 +141,7 @@ class ToolApprovals:
         rows = [self._row(run, one, now) for one in wanted]
 
         def insert(session: Session) -> None:
-            pending = select(func.count()).where(ToolApproval.principal == principal.id, _is("pending", now))
-            if session.exec(pending).one() + len(rows) > MAX_PENDING:
-                raise LimitError(f"More than {MAX_PENDING} calls of this key wait for approval.")
+            _check_room(session, rows, now)
             session.add_all(rows)
 
         await self._database.write(insert)
@@ -187,20 +189,24 @@ class ToolApprovals:
 
         Raises:
             NotFound: there is no such approval, or it is not for `by` to know of it.
-            ApprovalRefused: the principal that asked for it may not answer.
+            ApprovalRefused: the principal that asked for it may not answer, nor whose key it made, nor who made its key.
             Conflict: it was answered before, or has expired.
         """
         if not by.grants.allow("admin", "approvals"):
             raise NotFound("approval", name)
         approval = await self.find(name)
-        if approval.answerer == "admin" and by.id == approval.principal:
-            raise self._refused(
-                approval, by, "a rule of the hub asks for somebody else's approval than the caller's own"
+        if approval.answerer == "admin" and await self._is_own(approval, by):
+            text = (
+                "a rule of the hub asks for somebody else's approval than the caller's own, or of a key of its making"
             )
+            raise self._refused(approval, by, text)
         decided = await self._decide(approval, verdict, by)
         if not any(one.state == "pending" for one in await self.of_run(decided.run)):
             self._resume(decided.door, decided.run, decided.principal)
         return decided
+
+    async def _is_own(self, approval: Approval, by: Principal) -> bool:
+        return await self._database.read(lambda session: are_kin(session, approval.principal, by.id))
 
     async def answer(self, name: str, verdict: Verdict, caller: Principal) -> Approval:
         """Answer in the request that goes on with the run, which is who calls to resume.
@@ -349,6 +355,20 @@ def _is(state: State, now: float) -> ColumnElement[bool]:
 
 def _is_over(now: float) -> ColumnElement[bool]:
     return col(ToolApproval.state).in_(("pending", "approved")) & (col(ToolApproval.expires_at) <= now)
+
+
+def _check_room(session: Session, rows: Sequence[ToolApproval], now: float) -> None:
+    """Raise `LimitError` when too much would be pending of the principal whose `rows` are to come."""
+    size = func.coalesce(func.sum(func.length(ToolApproval.sealed)), 0)
+    pending = select(func.count(), size).where(ToolApproval.principal == rows[0].principal, _is("pending", now))
+    count, total = session.exec(pending).one()
+    if count + len(rows) > MAX_PENDING:
+        raise LimitError(f"More than {MAX_PENDING} calls of this key wait for approval; have some answered first.")
+    if total + sum(len(row.sealed) for row in rows) > MAX_PENDING_BYTES:
+        raise LimitError(
+            f"The arguments of this key's calls that wait for approval come to more than {MAX_PENDING_BYTES} bytes;"
+            " have some answered first, or call with less."
+        )
 
 
 def _find(session: Session, name: str) -> ToolApproval | None:

@@ -86,6 +86,8 @@ class PublicKey(BaseModel):
     expires_at: datetime | None
     created_at: datetime
     owner: str
+    created_by: str | None
+    """The id of the principal that made it over the API; null: the operator."""
 
 
 class ShownKey(PublicKey):
@@ -109,17 +111,19 @@ class KeyPage(BaseModel):
 
 @router.post("", status_code=201)
 async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey:
-    """Make a key. Nobody can make one that holds more than they hold."""
+    """Make a key. Nobody can make one that holds more than they hold; limits that are not said are the maker's."""
+    limits = _bounded(caller, body.limits)
     made, secret = await services.keys.create(
         KeySpec(
             name=body.name,
             allow=_granted(caller, body.allow),
             team=_placed(caller, body.team) if body.team is not None else None,
-            requests_per_minute=body.limits.requests_per_minute,
+            requests_per_minute=limits.requests_per_minute,
             mcp_mode=body.mcp_mode,
             require_approval=_demanded(caller, body),
-            request_limits=body.limits.of_request(),
-            expires_at=body.expires_at.timestamp() if body.expires_at else None,
+            request_limits=limits.of_request(),
+            expires_at=_ending(caller, body.expires_at),
+            created_by=caller.id,
         )
     )
     return MadeKey(key=secret, **_public(made, await _aliases(services)).model_dump())
@@ -157,10 +161,11 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
     if body.allow is not None:
         members["grants"] = msgspec.json.encode(_granted(caller, body.allow)).decode()
     if body.limits is not None:
-        members["requests_per_minute"] = body.limits.requests_per_minute
-        members["request_limits"] = written_limits(body.limits.of_request())
+        limits = _bounded(caller, body.limits)
+        members["requests_per_minute"] = limits.requests_per_minute
+        members["request_limits"] = written_limits(limits.of_request())
     if "expires_at" in body.model_fields_set:
-        members["expires_at"] = body.expires_at.timestamp() if body.expires_at else None
+        members["expires_at"] = _ending(caller, body.expires_at)
     if "mcp_mode" in body.model_fields_set:
         members["mcp_mode"] = body.mcp_mode
     if "require_approval" in body.model_fields_set:
@@ -196,6 +201,28 @@ def _demanded(caller: Principal, body: NewKey | ChangedKey) -> Floor | None:
     return wanted
 
 
+def _bounded(caller: Principal, wanted: Limits) -> Limits:
+    """The limits of a key, none above the caller's own; raises `InvalidRequest` where more is asked for."""
+    own = _limits(caller.requests_per_minute, caller.request_limits)
+    asked, most = wanted.model_dump(exclude_none=True), own.model_dump(exclude_none=True)
+    beyond = [f"{name} {bound}" for name, bound in most.items() if asked.get(name, bound) > bound]
+    if beyond:
+        raise InvalidRequest(f"your own key's limits are {', '.join(beyond)}", member="limits")
+    return Limits(**most | asked)
+
+
+def _ending(caller: Principal, wanted: datetime | None) -> float | None:
+    """When a key expires: not after the caller's own."""
+    asked = wanted.timestamp() if wanted is not None else caller.expires_at
+    if asked is not None and caller.expires_at is not None and asked > caller.expires_at:
+        raise InvalidRequest("your own key expires before that", member="expires_at")
+    return asked
+
+
+def _limits(requests_per_minute: int | None, of_request: RequestLimits) -> Limits:
+    return Limits(requests_per_minute=requests_per_minute, **of_request._asdict())
+
+
 def _placed(caller: Principal, team: str | None) -> str | None:
     """The team that a key is put into: its colleagues' tasks open to it, so it takes more than making keys."""
     if not caller.grants.allow("admin", "teams"):
@@ -213,10 +240,11 @@ def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
         name=key.name,
         allow=list(grants_of(key)),
         team=aliases.get(key.team_id) if key.team_id is not None else None,
-        limits=Limits(requests_per_minute=key.requests_per_minute, **request_limits_of(key)._asdict()),
+        limits=_limits(key.requests_per_minute, request_limits_of(key)),
         mcp_mode="search" if key.mcp_mode == "search" else "full" if key.mcp_mode == "full" else None,
         require_approval=floors.stored(key.require_approval),
         expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,
         created_at=datetime.fromtimestamp(key.created_at, UTC),
         owner=key.owner,
+        created_by=key.created_by,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
 
+from registry.identity import RequestLimits
 from tests.conftest import ADMIN_KEY, Hub, OpenHub
 
 YAML = """
@@ -68,6 +71,41 @@ async def test_nobody_makes_a_key_that_holds_more_than_they_hold(running: Hub) -
     assert beyond.status_code == 400
     assert "tool:*" in beyond.json()["detail"]
     assert raised.status_code == 400
+
+
+async def test_a_key_that_a_limited_one_makes_is_limited_likewise(running: Hub) -> None:
+    limits = RequestLimits(max_calls=5, max_usd=1.0)
+    ending = datetime(2099, 1, 1, tzinfo=UTC)
+    secret = await running.key(
+        "admin:keys", requests_per_minute=60, request_limits=limits, expires_at=ending.timestamp()
+    )
+    async with running.http(secret) as clerk:
+        made = (await clerk.post("/api/keys", json={"name": "a", "allow": [], "limits": {"max_calls": 2}})).json()
+        assert {name: value for name, value in made["limits"].items() if value is not None} == {
+            "requests_per_minute": 60,
+            "max_calls": 2,
+            "max_usd": 1.0,
+        }
+        assert datetime.fromisoformat(made["expires_at"]) == ending
+        more: Any
+        for more in (
+            {"limits": {"requests_per_minute": 61}},
+            {"limits": {"max_usd": 1.5}},
+            {"expires_at": "2099-01-02T00:00:00Z"},
+        ):
+            beyond = await clerk.post("/api/keys", json={"name": "b", "allow": [], **more})
+            assert (beyond.status_code, "your own key" in beyond.json()["detail"]) == (400, True)
+            assert (await clerk.patch("/api/keys/a", json=more)).status_code == 400
+        changed = (await clerk.patch("/api/keys/a", json={"limits": {"max_calls": 3}, "expires_at": None})).json()
+        assert (changed["limits"]["max_usd"], changed["limits"]["max_calls"]) == (1.0, 3)
+        assert datetime.fromisoformat(changed["expires_at"]) == ending
+
+
+async def test_it_is_known_who_made_a_key(running: Hub, admin: httpx.AsyncClient) -> None:
+    clerk = (await admin.post("/api/keys", json={"name": "clerk", "allow": ["admin:keys"]})).json()
+    async with running.http(clerk["key"]) as http:
+        made = (await http.post("/api/keys", json={"name": "a", "allow": []})).json()
+    assert (clerk["created_by"], made["created_by"]) == ("admin", clerk["id"])
 
 
 async def test_a_key_says_how_its_tools_are_listed(admin: httpx.AsyncClient) -> None:

@@ -413,3 +413,13 @@ async def test_anthropics_door_waits_and_goes_on_likewise(hub: OpenHub, stream: 
         assert blocks[1].tool_use_id == blocks[0].id
         assert (blocks[2].text.strip(), reason) == ("Paid.", "end_turn")
         assert d.bank.calls == [("pay", {"text": "5 to eve"})]
+
+
+async def test_the_bytes_of_what_a_key_lets_wait_are_bounded(hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.parking.MAX_BYTES", 20_000)
+    large: list[Any] = [{"role": "user", "content": "x" * 15_000}]
+    async with opened(hub, Turn(calls=(PAY,))) as d:
+        assert (await d.ask("always", messages=large)).hub["approvals"]
+        with pytest.raises(openai.RateLimitError, match="20000 bytes"):
+            await d.ask("always", messages=large)
+        assert len(await d.pending()) == 1

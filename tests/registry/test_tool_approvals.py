@@ -11,7 +11,8 @@ from registry.access import Grants
 from registry.db import Database
 from registry.errors import ApprovalRefused, Conflict, LimitError, NotFound
 from registry.gate import Settled
-from registry.identity import Principal
+from registry.identity import KeySpec, Principal, admin
+from registry.keys import Keys
 from registry.secrets import Sealer
 from registry.tool_approvals import Answerer, Approval, Deed, Run, ToolApprovals, Verdict, Wanted, bound
 
@@ -107,6 +108,31 @@ async def test_a_rule_of_the_hub_is_never_answered_by_who_asked(
         ("ann", "approval", "bank__pay", "error"),
         ("ann", "approval", "bank__pay", "error"),
     ]
+
+
+@pytest.mark.parametrize(("asker", "may"), [("maker", False), ("first", False), ("second", False), ("other", True)])
+async def test_nor_by_a_key_of_their_making_nor_by_who_made_theirs(
+    office: Office, database: Database, asker: str, may: bool
+) -> None:
+    keys = Keys(database)
+
+    async def made(name: str, by: Principal | None) -> Principal:
+        spec = KeySpec(name=name, allow=("admin:approvals",), created_by=by.id if by else None)
+        key, _ = await keys.create(spec)
+        return Principal(id=key.id, name=name, grants=Grants.parse(("admin:approvals",)))
+
+    maker = await made("maker", admin())
+    first = await made("first", maker)
+    people = {"maker": maker, "first": first, "second": await made("second", first), "other": await made("o", admin())}
+    (asked,) = await office.all.ask(Run("run_1", "chat", people[asker], office.now + HOUR), [Wanted(deed(), "admin")])
+    await keys.revoke("first")  # who made whom is known all the same
+    by = people["maker" if asker == "second" else "second"]
+    if may:
+        assert (await office.all.decide(asked.id, YES, by)).state == "approved"
+        return
+    with pytest.raises(ApprovalRefused, match="of its making"):
+        await office.all.decide(asked.id, YES, by)
+    assert (await office.all.decide(asked.id, YES, admin())).state == "approved"
 
 
 async def test_a_requests_own_demand_is_answered_by_its_caller_or_in_the_inbox(office: Office) -> None:
@@ -211,6 +237,15 @@ async def test_what_a_key_may_leave_pending_is_bounded(office: Office, monkeypat
     with pytest.raises(LimitError):
         await office.ask(deed(), run="run_2")
     assert await office.all.of_run("run_2") == []
+
+
+async def test_so_are_the_bytes_of_its_arguments(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.tool_approvals.MAX_PENDING_BYTES", 5000)
+    await office.ask(deed(arguments={"text": "x" * 3000}))
+    with pytest.raises(LimitError, match="5000 bytes"):
+        await office.ask(deed(arguments={"text": "x" * 3000}), run="run_2")
+    assert await office.all.of_run("run_2") == []
+    await office.ask(deed(), run="run_3")
 
 
 async def test_arguments_are_nowhere_in_clear(
