@@ -11,6 +11,7 @@ from agents.own.agents import Means
 from hub import errors
 from hub.agent_side import AgentSide, Ground, Part
 from hub.mcp_side import McpSide
+from hub.search_side import search_side
 from llm import router
 from llm.call import Models
 from llm.continuing import Continuing, Failure
@@ -18,6 +19,7 @@ from llm.deployments import Deployments
 from llm.known_prices import SHIPPED, KnownPrices
 from llm.messages import Messages
 from llm.parking import Parking
+from llm.platform.embedding import Embedding
 from llm.platform.objects import Platform
 from llm.platform.owned import OwnedIds
 from llm.platform.passthrough import PassThrough
@@ -104,6 +106,10 @@ def llm_side(
     messages = Messages(loop, public_url=ground.public_url, continuing=continuing)
     continuing.serve("messages", messages, _as_messages)
     responses = Responses(loop, kept=kept, parking=parking, living=registry.keys.living, public_url=ground.public_url)
+    searching: tuple[Part, ...] = ()
+    if (search_model := ground.hub.search_model) is not None:
+        embedding = Embedding(search_model, catalog, models=models, endpoints=endpoints)
+        searching = (search_side(registry, embedding, loop=loop, tools=mcp.dispatch),)
     own = agents.make_here(Means(loop, mcp.dispatch, parking, registry.keys.living), kept)
     registry.subscribe(own.follow_catalog)
     return LlmSide(
@@ -116,7 +122,7 @@ def llm_side(
         uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals, continuing, responses, own),
+        parts=(kept, approvals, continuing, responses, own, *searching),
     )
 
 

@@ -27,9 +27,11 @@ from llm.wire.chat import counted
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
 from registry.errors import ApprovalRefused, HubError, InvalidRequest, ParseFailed, UpstreamInvalid, UpstreamTimeout
+from registry.finding import Seeker
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
+from registry.meaning import Asker, Meanings
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Workbench:
     limits: LoopLimits
     parking: Parking | None = None
     """None: calls that need approval are not made."""
+    meanings: Meanings | None = None
+    """What tools mean; None: they are searched by words alone."""
 
 
 class Rounds:
@@ -303,6 +307,8 @@ class Rounds:
         content: Sequence[JsonObject] = ()
         try:
             order = self._toolbox.order(call, turns)
+            if order.query is not None:
+                order = replace(order, said=await self._toolbox.search(order.query, self._seeker(principal)))
             if order.said is None and order.offer is not None:
                 await self._approve(call, order.offer, order.arguments, principal)
                 if refusal := self._bounds.take_call():
@@ -327,6 +333,10 @@ class Rounds:
             content=content,
             whole=None if said is text else text,
         )
+
+    def _seeker(self, principal: Principal) -> Seeker | None:
+        meanings = self._bench.meanings
+        return None if meanings is None else Seeker(meanings, Asker(principal, within=self._first))
 
     async def _execute(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
         assert self._first is not None, "a model asked for this call"

@@ -35,6 +35,7 @@ from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model, Server
 from registry.gate import Usage
+from registry.meaning import Meanings
 
 DIALECTS = Dialects(
     by_format={"chat": ChatDialect(), "messages": MessagesDialect()},
@@ -64,6 +65,10 @@ class Loop:
     def park(self, parking: Parking) -> None:
         """Let calls wait for approval that need it; until then they are not made."""
         self._bench = replace(self._bench, parking=parking)
+
+    def search_by(self, meanings: Meanings) -> None:
+        """Let models search tools by what they mean, too."""
+        self._bench = replace(self._bench, meanings=meanings)
 
     def find(self, name: str) -> Model:
         """The entry that a model's name means; raises `NotFound`."""

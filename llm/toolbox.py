@@ -1,28 +1,29 @@
 """The hub's tools in one request: those of its sources, and those that the loop brings with it.
 
 Sources that would crowd out the conversation are not put before the model whole: three tools search, describe and call
-theirs. A result that was cut can be read on with a fourth. Pure but for the index, which is made at the first search.
+theirs. A result that was cut can be read on with a fourth. Pure but for the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from llm.results import MAX_CHARACTERS
 from llm.types import Listing, Offer, OfferedTool, ToolCall, Turn
 from registry.errors import InvalidRequest
+from registry.finding import DEPTH, Findable, Index, Seeker
 from registry.judged import JsonObject
-from registry.lexical import Lexicon
 
 MANY_TOOLS = 40
 MANY_TOKENS = 10_000
 """Above either, a list crowds out what its reader is to do."""
 
 FOUND = 10
-MAX_FOUND = 50
+MAX_FOUND = DEPTH
 MAX_SUMMARY = 240
 """Characters of a description in what is found."""
 
@@ -76,6 +77,13 @@ READ = _Builtin(
 BUILTINS: Mapping[str, Offer] = {tool.exposed: Offer(tool, "hub") for tool in (SEARCH, DESCRIBE, CALL, READ)}
 
 
+class Query(NamedTuple):
+    """What a model searches for."""
+
+    text: str
+    limit: int
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a model's call comes to."""
@@ -86,6 +94,8 @@ class Order:
     said: str | None = None
     """The answer, where nothing needs to be called for it."""
     failed: bool = False
+    query: Query | None = None
+    """What is searched for; `Toolbox.search` then says what was found."""
 
 
 class Toolbox:
@@ -101,7 +111,7 @@ class Toolbox:
         large = _large(listings)
         self._searched = [offer for listing in large for offer in listing.offers]
         self._whole = [offer for listing in listings if listing not in large for offer in listing.offers]
-        self._lexicon: Lexicon | None = None
+        self._index = Index(lambda: map(_findable, self._searched))
 
     def shown(self, turns: Sequence[Turn]) -> list[Offer]:
         """What the model is told of in the round after `turns`."""
@@ -134,7 +144,9 @@ class Toolbox:
             if not isinstance(inner, dict):
                 raise InvalidRequest("arguments must be an object that fits the tool's schema.")
             offer, arguments = meant, inner
-        elif offer.tool in (SEARCH, DESCRIBE, READ):
+        elif offer.tool is SEARCH:
+            return Order(offer, arguments, query=_query(arguments))
+        elif offer.tool in (DESCRIBE, READ):
             return Order(offer, arguments, self._answer(offer.tool, arguments, turns))
         if _is_stuck(offer, arguments, turns):
             text = f"Not called again: with these arguments it gave the same result {REPEATS} times. Go on with what you know."
@@ -142,8 +154,6 @@ class Toolbox:
         return Order(offer, arguments)
 
     def _answer(self, tool: OfferedTool, arguments: JsonObject, turns: Sequence[Turn]) -> str:
-        if tool is SEARCH:
-            return self._search(_text(arguments, "query"), arguments.get("limit", FOUND))
         if tool is READ:
             return _read(_text(arguments, "id"), arguments.get("offset"), turns)
         meant = self._offers.get(_text(arguments, "name"))
@@ -152,12 +162,9 @@ class Toolbox:
         described = {"description": meant.tool.description, "inputSchema": meant.tool.input_schema}
         return msgspec.json.encode({"name": meant.tool.exposed, **described}).decode()
 
-    def _search(self, query: str, limit: object) -> str:
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise InvalidRequest("limit must be a whole number above 0.")
-        if self._lexicon is None:
-            self._lexicon = Lexicon(_texts(self._searched))
-        found = [self._searched[at].tool for at in self._lexicon.search(query, min(limit, MAX_FOUND))]
+    async def search(self, query: Query, seeker: Seeker | None) -> str:
+        """What a search finds, for the model; without a `seeker` by words alone."""
+        found = [self._searched[at].tool for at in await self._index.search(*query, seeker)]
         if not found:
             servers = ", ".join(dict.fromkeys(offer.tool.server for offer in self._searched))
             return f"Nothing matches. Try other words; there are {len(self._searched)} tools, of: {servers}."
@@ -184,15 +191,18 @@ def _tokens(listing: Listing) -> int:
     )
 
 
-def _texts(offers: Iterable[Offer]) -> Iterable[tuple[str, str, str]]:
-    for offer in offers:
-        tool = offer.tool
-        properties = tool.input_schema.get("properties")
-        yield (
-            f"{tool.exposed} {tool.server}",
-            tool.description,
-            " ".join(properties if isinstance(properties, dict) else ()),
-        )
+def _findable(offer: Offer) -> Findable:
+    tool = offer.tool
+    properties = tool.input_schema.get("properties")
+    words = " ".join(properties if isinstance(properties, dict) else ())
+    return Findable(tool.exposed, tool.server, tool.description, words)
+
+
+def _query(arguments: JsonObject) -> Query:
+    limit = arguments.get("limit", FOUND)
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidRequest("limit must be a whole number above 0.")
+    return Query(_text(arguments, "query"), min(limit, MAX_FOUND))
 
 
 def _summary(tool: OfferedTool) -> JsonObject:

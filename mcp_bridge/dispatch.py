@@ -24,9 +24,11 @@ from mcp_bridge.wire import Answer, Request, as_raw
 from registry.discreet import discreet
 from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamUnavailable
+from registry.finding import Seeker
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.judged import JsonObject, encode
+from registry.meaning import Asker, Meanings
 from registry.registry import Registry
 
 
@@ -51,6 +53,8 @@ class Dispatch:
         self._personal = personal
         self._views = Views()
         self.tasks = Tasks(handles)
+        self.meanings: Meanings | None = None
+        """What tools mean; None: they are searched by words alone."""
 
     def view(self, principal: Principal, path: str = AGGREGATE) -> View:
         """The principal's tools at a path of the MCP door; raises `NotFound`."""
@@ -70,6 +74,10 @@ class Dispatch:
     async def prepare(self, principal: Principal) -> None:
         """Wait a while until it is known what servers list for the principal's own accounts."""
         await self._personal.prepare(principal)
+
+    def seeker(self, principal: Principal, request_id: str) -> Seeker | None:
+        """Who searches by meaning, where that can be done."""
+        return None if self.meanings is None else Seeker(self.meanings, Asker(principal, request_id))
 
     def tool(self, principal: Principal, name: str, *, path: str = AGGREGATE) -> Tool:
         """The tool that is shown to the principal as `name` at `path`; raises `NotFound`."""

@@ -229,7 +229,9 @@ class FastLane:
             is_searched = caller.searches and message.method == "tools/list"
             return caller.view.search_list if is_searched else caller.view.modern(message.method)
         if caller.searches and message.method == "tools/call":
-            found = await caller.view.search.answer(message.params)
+            found = await caller.view.search.answer(
+                message.params, self._dispatch.seeker(caller.principal, caller.request_id)
+            )
             if isinstance(found, Chosen):  # its headers say call_tool's parameters, and it has none
                 chosen = msgspec.structs.replace(message, method=found.method, params=found.params)
                 return await self._relayed(chosen, caller, headers=None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
+from registry.catalog import Catalog
 from registry.entries import Feature, Prompt
 from registry.errors import InvalidRequest, ParseFailed, UpstreamInvalid
+from registry.finding import Findable
 from registry.judged import JsonObject, RawObject, decode, encode, read_array
 
 MAX_SUMMARY = 240
@@ -32,11 +35,18 @@ class _Parameter(NamedTuple):
 _told = msgspec.json.Decoder(_Told)
 
 
-def texts(name: str, feature: Feature) -> tuple[str, str, str]:
+def findable(name: str, feature: Feature) -> Findable:
     """What is searched: what it is called, what is said of it, and what is said of its parameters."""
     told = _told.decode(feature.description)
     words = [f"{one.name} {one.description or ''}" for one in _parameters(feature, told)]
-    return f"{name} {feature.server} {told.title}", told.description, " ".join(words)
+    return Findable(name, f"{feature.server} {told.title}", told.description, " ".join(words))
+
+
+def meanings(catalog: Catalog) -> Iterator[str]:
+    """What says of each tool and prompt of the catalog what it means."""
+    for features in (catalog.tools, catalog.prompts):
+        for name, feature in features.items():
+            yield findable(name, feature).text
 
 
 def summary(name: str, feature: Feature) -> JsonObject:

@@ -186,7 +186,7 @@ async def _result(
 ) -> RawObject | Answer:
     is_chosen = False
     if caller.searches and method == "tools/call":
-        searched = await caller.view.search.answer(members)
+        searched = await caller.view.search.answer(members, dispatch.seeker(caller.principal, caller.request_id))
         if isinstance(searched, Chosen):
             is_chosen = searched.method != method  # a model's call of a prompt
             method, members = searched

@@ -7,25 +7,24 @@ likewise, since a model cannot send `prompts/get`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from mcp_bridge.findable import summary, texts
+from mcp_bridge.findable import findable, summary
 from mcp_bridge.requests import check_arguments
 from registry import judged
 from registry.entries import Feature, ListedKind, Prompt, Tool
 from registry.errors import InvalidParams, InvalidRequest, NotFound
+from registry.finding import DEPTH, Index, Seeker
 from registry.judged import JsonObject, RawObject, decode, encode
-from registry.lexical import Lexicon
 from registry.toolsets import SEARCH_NAMES
 
 MODE_HEADER = b"x-hubbub-mcp-mode"
 SEARCH_TOOLS, DESCRIBE_TOOL, CALL_TOOL = SEARCH_NAMES
 
-MAX_FOUND = 50
+MAX_FOUND = DEPTH
 FOUND = 10
 """How many tools a search tells when nobody says how many."""
 
@@ -95,7 +94,7 @@ def is_wanted(header: bytes | None, mode: str | None) -> bool:
 
 
 class Search:
-    """The three tools over the tools of one view. The index is made at the first search, in a thread."""
+    """The three tools over the tools of one view."""
 
     def __init__(
         self,
@@ -107,16 +106,17 @@ class Search:
         self._all: Mapping[ListedKind, Mapping[str, Feature]] = {"tool": tools, "prompt": prompts}
         self._shown = shown
         self._places = [(kind, name) for kind, things in self._all.items() for name in things]
-        self._lexicon: Lexicon | None = None
-        self._making = asyncio.Lock()
+        self._index = Index(lambda: (findable(name, self._all[kind][name]) for kind, name in self._places), learns=True)
 
     def listed(self) -> list[RawObject]:
         """The three, as a list of tools holds them."""
         three = _three(self._scope(), with_prompts=bool(self._all["prompt"]))
         return [{member: msgspec.Raw(encode(value)) for member, value in tool.items()} for tool in three]
 
-    async def answer(self, params: RawObject) -> RawObject | Chosen | None:
+    async def answer(self, params: RawObject, seeker: Seeker | None = None) -> RawObject | Chosen | None:
         """Answer a `tools/call` of one of the three: a result, or for `call_tool` what to call; None: it is of none.
+
+        Without a `seeker` tools are found by words alone.
 
         Arguments that are wrong become an `isError` result, which a model can mend (MCP 2025-11-25, Error Handling).
 
@@ -137,7 +137,7 @@ class Search:
                 return Chosen(method, {**params, **inner})
             if name == DESCRIBE_TOOL:
                 return _result(encode(self._shown(*self._find(given))))
-            return _result(await self._search(given))
+            return _result(await self._search(given, seeker))
         except InvalidParams as error:
             return _result(error.text.encode(), is_error=True)
 
@@ -152,21 +152,15 @@ class Search:
                 return kind, name, things[name]
         raise NotFound(wanted or "tool", name)
 
-    async def _search(self, given: RawObject) -> bytes:
+    async def _search(self, given: RawObject, seeker: Seeker | None) -> bytes:
         query = _text(given, "query")
         limit = decode(given["limit"]) if "limit" in given else FOUND
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
             raise InvalidParams("limit must be a whole number above 0", member="limit")
-        async with self._making:
-            if self._lexicon is None:
-                self._lexicon = await asyncio.to_thread(self._made)
-        places = [self._places[at] for at in self._lexicon.search(query, min(limit, MAX_FOUND))]
+        places = [self._places[at] for at in await self._index.search(query, min(limit, MAX_FOUND), seeker)]
         if not places:
             return f"Nothing matches. Try other words; {self._scope()}".encode()
         return encode({"found": [summary(name, self._all[kind][name]) for kind, name in places]})
-
-    def _made(self) -> Lexicon:
-        return Lexicon(texts(name, self._all[kind][name]) for kind, name in self._places)
 
     def _scope(self) -> str:
         """How much there is, and of whom."""

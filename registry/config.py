@@ -79,6 +79,8 @@ class HubSettings:
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     prices: str | None = None
     """A file of prices that `hubbub prices update` wrote; None: those that ship with the hub."""
+    search_model: str | None = None
+    """The model whose embeddings tools are searched by, beside words; None: by words alone."""
     limits: Limits = Limits()
 
 

@@ -81,6 +81,7 @@ class HubShape(Shape):
     allowed_origins: list[Origin] = []
     secret_keys: list[SecretText] = []
     prices: Text | None = None
+    search_model: Text | None = None
     limits: LimitsShape = LimitsShape()
 
 

@@ -19,6 +19,9 @@ from hub.cli.common import migrate_database
 from hub.mcp_side import McpSide, mcp_side
 from hub.services import sealer
 from hub.settings import environment
+from llm.call import Models
+from llm.platform.embedding import Embedding
+from llm.providers.endpoints import Endpoints
 from llm.providers.openai import OpenAICompatible
 from llm.providers.table import TABLE
 from mcp_bridge.views import AGGREGATE, cost_at
@@ -34,6 +37,7 @@ from registry.errors import HubError, UpstreamRefused, UpstreamTimeout, Upstream
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.keys import Keys
+from registry.meaning import Asker
 from registry.registry import Registry
 from registry.schema import DatabaseUnavailable, SchemaNewer
 
@@ -67,7 +71,7 @@ async def examine(declared: Declared) -> list[Finding]:
     except (DatabaseUnavailable, DatabaseUnsupported, SchemaNewer) as error:
         return [Finding("database", str(error))]
     logging.getLogger().addHandler(logging.NullHandler())  # what is wrong is said in the findings
-    async with _asking(declared) as (registry, ask):
+    async with _asking(declared) as (registry, ask, embedding):
         catalog = registry.catalog
         entries: list[Agent | Server | Model] = [
             *(one for agent in catalog.agents.values() for one in agent.instances()),
@@ -75,7 +79,8 @@ async def examine(declared: Declared) -> list[Finding]:
             *(one for model in catalog.models.values() if not isinstance(model, AgentModel) for one in model.places()),
         ]  # none switched off
         found = await asyncio.gather(*(_finding(entry, ask) for entry in entries))
-        return [Finding("database"), *found, *_long_lists(registry.catalog)]
+        searching = [] if embedding is None else [await _embeds(embedding)]
+        return [Finding("database"), *found, *searching, *_long_lists(registry.catalog)]
 
 
 _Ask = Callable[[Agent | Server | Model], Awaitable[str]]
@@ -83,7 +88,7 @@ _Ask = Callable[[Agent | Server | Model], Awaitable[str]]
 
 
 @asynccontextmanager
-async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
+async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask, Embedding | None]]:
     """Open what is needed to ask, as `hub.services` does, but without changing keys and without a usage row."""
     limits = declared.hub.limits
     egress = Egress(
@@ -99,6 +104,13 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
         ground = Ground(declared.hub, url, database=database, sealer=sealer(declared), egress=egress, gate=gate)
         mcp = mcp_side(ground, registry, environment())
         models = OpenAICompatible(egress, keys=environment())
+        embedding = None
+        if declared.hub.search_model is not None:
+            plain = Models(gate, providers={}, prices=lambda _model: None)
+            endpoints = Endpoints(egress, keys=environment())
+            embedding = Embedding(
+                declared.hub.search_model, lambda: registry.catalog, models=plain, endpoints=endpoints
+            )
         running = tasks.create_task(discovery.run())
 
         async def ask(entry: Agent | Server | Model) -> str:
@@ -115,7 +127,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask]]:
 
         await registry.show(declared)
         try:
-            yield registry, ask
+            yield registry, ask, embedding
         finally:
             running.cancel()
             await mcp.aclose()
@@ -150,6 +162,19 @@ async def _listed(mcp: McpSide, entry: Server) -> str:
             raise
         return f"each user connects an account at /connect/{entry.name}"
     return ""
+
+
+async def _embeds(embedding: Embedding) -> Finding:
+    """Have the model of search make a vector: only that says whether it can."""
+    title, so = "search by meaning", "tools are searched by words alone"
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await embedding(["search"], Asker(HUB))
+    except TimeoutError:
+        return Finding(title, f"no answer within {PROBE_S:.0f} s; {so}")
+    except HubError as error:
+        return Finding(title, f"{error.text}; {so}")
+    return Finding(title)
 
 
 def _long_lists(catalog: Catalog) -> Iterator[Finding]:

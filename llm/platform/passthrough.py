@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 from llm import router
 from llm.call import Models
-from llm.deployments import Place
 from llm.platform import forms, multipart
 from llm.platform.answers import Answering, Origin, relay
 from llm.platform.forms import Form
 from llm.platform.owned import OwnedIds
+from llm.platform.sending import Sending
 from llm.providers.endpoints import Endpoints, Request
-from llm.route import Route
 from registry import judged
 from registry.catalog import Catalog
-from registry.egress.http import Incoming
 from registry.entries import Model
-from registry.errors import HubError, InvalidRequest
-from registry.gate import Permit
+from registry.errors import InvalidRequest
 from registry.identity import Principal
 from registry.prices import priced
 
@@ -55,6 +51,7 @@ class PassThrough:
         self._models = models
         self._endpoints = endpoints
         self._owned = owned
+        self._sending = Sending(models, endpoints)
 
     async def answer(self, endpoint: str, data: bytes, visitor: Visitor) -> None:
         """Answer a request whose body is JSON.
@@ -75,36 +72,10 @@ class PassThrough:
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
             if endpoint in COUNTED:
                 permit.estimate(input_tokens=len(data) // BYTES_PER_TOKEN, output_tokens=0)
-            async with self._answered(asked, permit, request) as (model, incoming):
+            async with self._sending.answered(asked, permit, request) as (model, incoming):
                 await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
                 if endpoint in COUNTED:
                     permit.usage = priced(self._models.prices(model), permit.usage)
-
-    @asynccontextmanager
-    async def _answered(
-        self, asked: Model, permit: Permit, make: Callable[[Model], Request]
-    ) -> AsyncIterator[tuple[Model, Incoming]]:
-        """Ask one deployment after the other until one answers, as `llm.route` says; nothing is tried again after that."""
-        deployments = self._models.deployments
-        route = Route(deployments, asked, find=self._models.find)
-        while True:
-            place, sent, began = None, permit.requests, route.now()
-            async with AsyncExitStack() as call:
-                try:
-                    place, model = route.next()
-                    call.enter_context(_counted(place, began))
-                    incoming = await call.enter_async_context(self._endpoints.send(permit, model, make(model)))
-                except HubError as error:
-                    was_sent = permit.requests > sent
-                    if place is not None:
-                        place.failed(error, route.now(), was_sent=was_sent)
-                    wait = route.after(error, place, was_sent=was_sent)
-                else:
-                    place.answered(route.now() - began, route.now())
-                    yield model, incoming
-                    place.tokens.take(route.now(), (permit.usage.input_tokens or 0) + (permit.usage.output_tokens or 0))
-                    return
-            await deployments.pause(wait)
 
     async def answer_form(self, endpoint: str, form: Form, visitor: Visitor) -> None:
         """Answer a request whose body is a form with files, made with `DECIDING`; raises as `answer`."""
@@ -121,13 +92,3 @@ class PassThrough:
         if not name:
             raise InvalidRequest("model is missing; GET /v1/models says which there are", member="model")
         return router.find(self._catalog().models, name)
-
-
-@contextmanager
-def _counted(place: Place, now: float) -> Iterator[None]:
-    """Have a deployment know of a call for its length."""
-    place.begin(now)
-    try:
-        yield
-    finally:
-        place.busy -= 1

@@ -58,6 +58,8 @@ class Endpoints:
     """`tests.peers.openai_platform.Platform`."""
     answer: Response | None = None
     """Given in the place of the next answer."""
+    vector: Callable[[str], list[float]] = lambda _text: VECTOR
+    """The embedding of a text."""
 
     async def take(self, request: Request) -> Seen:
         """Read a request and record it."""
@@ -93,11 +95,12 @@ def error(status: int, message: str, **members: Any) -> JSONResponse:
     )
 
 
-def _embeddings(body: dict[str, Any]) -> Response:
-    packed = base64.b64encode(struct.pack("<3f", *VECTOR)).decode()
-    vector = packed if body.get("encoding_format") == "base64" else VECTOR
+def _embeddings(body: dict[str, Any], vector: Callable[[str], list[float]]) -> Response:
     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-    data = [{"object": "embedding", "index": n, "embedding": vector} for n, _ in enumerate(texts)]
+    vectors: list[Any] = [vector(text) for text in texts]
+    if body.get("encoding_format") == "base64":
+        vectors = [base64.b64encode(struct.pack(f"<{len(one)}f", *one)).decode() for one in vectors]
+    data = [{"object": "embedding", "index": n, "embedding": one} for n, one in enumerate(vectors)]
     usage = {"prompt_tokens": 5, "total_tokens": 5}
     return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
@@ -176,7 +179,6 @@ async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
 ANSWERS: dict[str, Callable[[dict[str, Any]], Response]] = {
     "/chat/completions": _chat,
     "/responses": _responses,
-    "/embeddings": _embeddings,
     "/completions": _completions,
     "/moderations": _moderations,
     "/rerank": _rerank,
@@ -193,6 +195,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Response]] = {
 async def openai_endpoints() -> AsyncIterator[Endpoints]:
     """Serve the fake on a free port."""
     fake = Endpoints()
+    answers = {**ANSWERS, "/embeddings": lambda body: _embeddings(body, fake.vector)}
 
     async def passed(request: Request) -> Response:
         seen = await fake.take(request)
@@ -201,12 +204,12 @@ async def openai_endpoints() -> AsyncIterator[Endpoints]:
             return answer
         if not fake.model_is_known(seen):
             return error(404, f"The model {seen.body.get('model')!r} does not exist", code="model_not_found")
-        return ANSWERS[seen.path](seen.body)
+        return answers[seen.path](seen.body)
 
     from tests.peers.openai_platform import Platform
 
     fake.platform = Platform(fake)
-    routes = [Route(f"/v1{path}", passed, methods=["POST"]) for path in ANSWERS]
+    routes = [Route(f"/v1{path}", passed, methods=["POST"]) for path in answers]
     routes += fake.platform.routes
     async with served(Starlette(routes=routes)) as url:
         fake.url = f"{url}/v1"

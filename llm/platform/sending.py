@@ -1,0 +1,66 @@
+"""Sends one request to where a model runs, or to another such place when that fails: what `llm.call` is to chat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+from llm.call import Models
+from llm.deployments import Place
+from llm.providers.endpoints import Endpoints, Request
+from llm.route import Route
+from registry.egress.http import Incoming
+from registry.entries import Model
+from registry.errors import HubError
+from registry.gate import Permit
+
+
+class Sending:
+    """One for a process."""
+
+    def __init__(self, models: Models, endpoints: Endpoints) -> None:
+        self._models = models
+        self._endpoints = endpoints
+
+    @asynccontextmanager
+    async def answered(
+        self, asked: Model, permit: Permit, make: Callable[[Model], Request], *, by_itself: bool = False
+    ) -> AsyncIterator[tuple[Model, Incoming]]:
+        """Ask one deployment after the other until one answers, as `llm.route` says; nothing is tried again after that.
+
+        `by_itself`: no other model stands in.
+        """
+        deployments = self._models.deployments
+        route = Route(deployments, asked, find=_nobody if by_itself else self._models.find)
+        while True:
+            place, sent, began = None, permit.requests, route.now()
+            async with AsyncExitStack() as call:
+                try:
+                    place, model = route.next()
+                    call.enter_context(_counted(place, began))
+                    incoming = await call.enter_async_context(self._endpoints.send(permit, model, make(model)))
+                except HubError as error:
+                    was_sent = permit.requests > sent
+                    if place is not None:
+                        place.failed(error, route.now(), was_sent=was_sent)
+                    wait = route.after(error, place, was_sent=was_sent)
+                else:
+                    place.answered(route.now() - began, route.now())
+                    yield model, incoming
+                    place.tokens.take(route.now(), (permit.usage.input_tokens or 0) + (permit.usage.output_tokens or 0))
+                    return
+            await deployments.pause(wait)
+
+
+def _nobody(_name: str) -> None:
+    return None
+
+
+@contextmanager
+def _counted(place: Place, now: float) -> Iterator[None]:
+    """Have a deployment know of a call for its length."""
+    place.begin(now)
+    try:
+        yield
+    finally:
+        place.busy -= 1
