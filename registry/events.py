@@ -42,10 +42,12 @@ PURGE_TASKS = 500
 ROW_BYTES = 64 * 1024
 """How large the events of a row are together; one that is larger has its own."""
 
-_APPEND = (
-    "INSERT INTO task_events (task, seq, form, data) SELECT id, ?, ?, ? FROM tasks WHERE agent = ? AND task_id = ?"
+_IS_NEXT = (
+    "SELECT id FROM tasks WHERE agent = ? AND task_id = ?"
     " AND NOT EXISTS (SELECT 1 FROM task_events WHERE task = tasks.id AND seq >= ?)"
 )
+_APPEND = "INSERT INTO task_events (task, seq, form, data) VALUES (?, ?, ?, ?)"
+"""By itself: SQLite gathers in a table of its own what one statement reads of a table and writes to it."""
 _READS = " AND reader = ?"
 _IS_UNREAD = " AND reader NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?)"
 _LEAD = (
@@ -214,12 +216,11 @@ def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[b
     kept = []
     for agent, task_id, reader, events in batches:
         condition, who = (_IS_UNREAD, living) if reader is None else (_READS, reader)
-        first, *rest = _rows(events)
-        fits = connection.execute(_APPEND + condition, (*first, agent, task_id, events[0].seq, who)).rowcount == 1
-        if fits:
-            for row in rest:
-                connection.execute(_APPEND, (*row, agent, task_id, row[0]))
-        kept.append(fits)
+        task = connection.execute(_IS_NEXT + condition, (agent, task_id, events[0].seq, who)).fetchone()
+        if task is not None:
+            for row in _rows(events):
+                connection.execute(_APPEND, (*task, *row))
+        kept.append(task is not None)
     return kept
 
 
