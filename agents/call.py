@@ -115,6 +115,8 @@ class AgentCaller:
             NotFound: a task or context of the request is not the caller's.
             UpstreamError: the agent failed, or showed what is somebody else's.
         """
+        if permit.unjudged:
+            await permit.judge(_params_of(request))
         operation, speech = request.envelope.operation, JSONRPC_SPEECHES[request.envelope.version]
         if entry.urls and entry.is_several and operation not in FROM_ALL:
             again = lambda one: answered(self.call(permit, one, request, forwarded))  # noqa: E731
@@ -163,6 +165,8 @@ class AgentCaller:
             AgentFault: the agent answered with an error.
             HubError: as `call`.
         """
+        if permit.unjudged:
+            await permit.judge(ask.params)
         named = wire.named_in(ask)
         if entry.is_several and ask.operation not in FROM_ALL:
             again = lambda one: answered(self.ask(permit, one, ask))  # noqa: E731
@@ -220,6 +224,8 @@ class AgentCaller:
         Raises:
             HubError: as `call`; also while the events are read, after some of them came.
         """
+        if permit.unjudged:
+            await permit.judge(_params_of(request))
         if entry.is_several:
             again = lambda one: self.stream(permit, one, request, forwarded, after=after)  # noqa: E731
             async with self._instances.lend(permit, entry, request, again) as stream:
@@ -250,6 +256,8 @@ class AgentCaller:
         self, permit: Permit, entry: Agent, ask: Ask, *, after: int | None = None
     ) -> AsyncIterator[Stream]:
         """Make a streaming call in canonical form; as `stream`."""
+        if permit.unjudged:
+            await permit.judge(ask.params)
         named = wire.named_in(ask)
         if entry.is_several:
             again = lambda one: self.follow(permit, one, ask, after=after)  # noqa: E731
@@ -459,6 +467,15 @@ class AgentCaller:
 
 async def _no_receiver(_task_id: str) -> None:
     """Nobody is to be sent a task's events."""
+
+
+def _params_of(request: Request) -> JsonObject:
+    """The parameters as the hub's rules see them: in canonical form, of a request that every reader reads alike."""
+    if request.envelope.plain is not None:
+        judged.unambiguous(request.envelope.plain)
+    elif request.params is not None:
+        judged.unambiguous(judged.encode(request.params))
+    return wire.canonical(request, ()).params
 
 
 def _waits(operation: Operation | None, seen: Sighting) -> bool:

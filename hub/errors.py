@@ -52,6 +52,10 @@ TABLE: dict[type[HubError], Row] = {
     errors.NotFound: Row(404, -32001, -32602, ("invalid_request_error", "model_not_found"), "NOT_FOUND"),
     errors.Conflict: Row(409, -32600, -32600, _BAD, "CONFLICT"),
     errors.ApprovalRefused: Row(403, -32600, -32600, ("invalid_request_error", "approval_refused"), "APPROVAL_REFUSED"),
+    errors.PolicyRefused: Row(403, -32600, -32600, ("invalid_request_error", "policy_refused"), "POLICY_REFUSED"),
+    errors.ApprovalRequired: Row(
+        403, -32600, -32600, ("invalid_request_error", "approval_required"), "APPROVAL_REQUIRED"
+    ),
     errors.NotSupported: Row(400, -32004, -32601, _BAD, "UNSUPPORTED_OPERATION"),
     errors.VersionNotSupported: Row(400, -32009, -32022, _BAD, "VERSION_NOT_SUPPORTED"),
     errors.HostRefused: Row(421, -32600, -32600, _BAD, "HOST_REFUSED", http=True),

@@ -19,6 +19,7 @@ from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
 from hub.llm_side import LlmSide, llm_side
 from hub.mcp_side import mcp_side
+from hub.policing import Inbox
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
@@ -119,6 +120,7 @@ async def open_services(
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
         llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=usage.record)
+        gate.approve = Inbox(llm.approvals, hours=hub.limits.approval_hours).approve
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
         await agents.ready()

@@ -11,6 +11,7 @@ from llm.deployments import Deployments, Place, Prices, name_of
 from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers import failures
 from llm.route import Route
+from registry import judged
 from registry.deadline import Deadline
 from registry.entries import Model
 from registry.errors import HubError, UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
@@ -62,6 +63,8 @@ class ModelCall:
         self._sending = self._provider.call(self._permit, self.model, request)
 
     async def __aenter__(self) -> Self:
+        if self._permit.unjudged:
+            await self._permit.judge(judged.unambiguous(self._make(self.model).body))
         if self.model.deployments:
             await self._find_way()
         else:

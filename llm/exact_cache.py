@@ -16,6 +16,7 @@ from llm.call import Models
 from llm.ports import Sink
 from llm.rounds import Caller
 from llm.types import Format
+from registry import judged
 from registry.entries import Model
 from registry.gate import Usage
 
@@ -108,6 +109,8 @@ class ExactCache:
                 self._keep(key, _Kept(200, body, recorder.is_stream, self._clock() + (model.cache_s or 0.0)))
             return
         permit = self._models.admit(principal, model, request_id=caller.request_id, hops=caller.hops)
+        if permit.unjudged:
+            await permit.judge(judged.unambiguous(body))
         permit.usage = Usage(input_tokens=0, output_tokens=0, cost_usd=0.0)
         permit.settle("cached")
         caller.add_header(HEADER, b"hit")

@@ -17,7 +17,7 @@ from mcp_bridge.listener import Front, Listener
 from mcp_bridge.outcome import result_of_call
 from mcp_bridge.personal import Personal
 from mcp_bridge.pool import Pool
-from mcp_bridge.requests import Call, tool_call
+from mcp_bridge.requests import Call, arguments_of, tool_call
 from mcp_bridge.tasks import Tasks, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request, as_raw
@@ -112,6 +112,8 @@ class Dispatch:
         if server is None:
             raise NotFound(callee.kind, callee.grant_name)
         with self._gate.admit(principal, callee, request_id=request_id, within=within) as permit:
+            if permit.unjudged:
+                await permit.judge(arguments_of(request))
             if server.unavailable is not None:
                 raise UpstreamUnavailable(server.name, server.unavailable)
             if server.serves_accounts and is_invitation(callee):

@@ -63,6 +63,7 @@ class Guest:
         tool = self._tools[name]
         request = tool_call(tool, Call(arguments=msgspec.Raw(encode(arguments))))
         with self._gate.admit(principal, self._callee, within=within) as permit:
+            await permit.judge(arguments)
             answer = await self._upstream.request(request, permit)
         return result_of_call(answer, tool)
 
@@ -104,6 +105,7 @@ class Guests:
         upstream = self._pool.guest(server)
         try:
             with self._gate.admit(principal, callee) as permit:
+                await permit.judge({})
                 listed = await tools_of(upstream, permit)
             tools = [
                 Tool(

@@ -9,7 +9,7 @@ from mcp_bridge.headers import annotated, parameter_headers
 from mcp_bridge.wire import Request
 from registry.entries import Headers, Prompt, Resource, Tool
 from registry.errors import InvalidParams
-from registry.judged import JsonObject, RawObject, decode
+from registry.judged import JsonObject, RawObject, decode, encode, unambiguous
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +50,18 @@ def resource_read(resource: Resource, call: Call) -> Request:
     """`resources/read`."""
     params: JsonObject = {**call.params, "uri": resource.name}
     return Request(method="resources/read", params=params, meta=onward(call.meta), name=resource.name)
+
+
+def arguments_of(request: Request) -> JsonObject:
+    """What the hub's rules may look at: the arguments of a tool or prompt, else all that is said of the request.
+
+    Raises:
+        InvalidRequest: a member stands twice in them, so that others might see others.
+    """
+    if request.method not in ("tools/call", "prompts/get"):
+        return unambiguous(encode(request.params))
+    given = request.params.get("arguments")
+    return {} if given is None else unambiguous(given if isinstance(given, msgspec.Raw) else encode(given))
 
 
 def _named(name: str, call: Call) -> JsonObject:

@@ -178,8 +178,8 @@ class Subscriptions:
         honoured = Filter(wanted.lists & offered, tuple(resources), tuple(tasks))
         within = None
         for named in (*resources.values(), *(one.tool for one in tasks.values())):
-            with self._gate.admit(hearer.principal, named, within=within) as within:
-                pass  # one request of the client's, however many it names
+            with self._gate.admit(hearer.principal, named, within=within) as within:  # one request of the client's
+                within.check({})
         subscriber = self.join(hearer, honoured.lists)
         try:
             for uri in resources:
@@ -224,7 +224,8 @@ class Subscriptions:
         held = sum(len(one.watches) for one in self._of(subscriber.principal))
         if uri not in subscriber.watches and held >= MAX_SUBSCRIPTIONS:
             raise Overloaded(f"This key has {MAX_SUBSCRIPTIONS} subscriptions to resources; end some.")
-        with self._gate.admit(subscriber.principal, resource, request_id=request_id):
+        with self._gate.admit(subscriber.principal, resource, request_id=request_id) as permit:
+            await permit.judge({"uri": uri})
             if uri in subscriber.watches:
                 return
             try:

@@ -133,6 +133,19 @@ class Grants:
         server, mark, _ = name.partition(SEPARATOR)
         return kind in OF_SERVERS and bool(mark) and self.allow("server", server)
 
+    def granting(self, kind: str, name: str) -> tuple[str, ...]:
+        """The grants that allow `name`; empty when it is not allowed."""
+        if not self.allow(kind, name):
+            return ()
+        server, mark, _ = name.partition(SEPARATOR)
+        of_server = server if kind in OF_SERVERS and mark else None
+        return tuple(
+            str(one)
+            for one in self.grants
+            if (one.kind == kind and matches(one.glob, name))
+            or (one.kind == "server" and of_server is not None and matches(one.glob, of_server))
+        )
+
     def reach(self, kind: str, prefix: str) -> bool:
         """Whether some name that begins with `prefix` may be allowed, now or later."""
         return any(_may_begin(grant, kind, prefix) for grant in self.grants)

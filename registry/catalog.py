@@ -18,6 +18,9 @@ from registry.entries import (
     Tool,
     Toolset,
 )
+from registry.policy import Policy
+
+NO_RULES = Policy(())
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -44,4 +47,5 @@ class Catalog:
     quarantined: tuple[Quarantined, ...] = ()
     shadowed: frozenset[tuple[str, str]] = frozenset()
     """(kind, name) of stored entries that the file's entry of the same name hides."""
+    policy: Policy = NO_RULES
     switched_off: frozenset[tuple[str, str]] = frozenset()

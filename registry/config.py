@@ -23,7 +23,8 @@ from registry.identity import KeySpec, RequestLimits
 from registry.judged import JsonObject
 from registry.members import Shape, is_http_url
 from registry.names import model_name_fault, name_fault
-from registry.shapes import FileShape, HubShape, KeyShape, explain, nearest, without_nulls
+from registry.policy import Policy, Rule, RuleInvalid
+from registry.shapes import FileShape, HubShape, KeyShape, RuleShape, explain, nearest, without_nulls
 from registry.source import Fault, Path, Source, dotted, parse
 
 __all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "read"]
@@ -94,6 +95,7 @@ class Declared:
     models: dict[str, Model] = field(default_factory=dict)
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     keys: tuple[KeySpec, ...] = ()
+    policy: tuple[Rule, ...] = ()
     notices: tuple[Fault, ...] = ()
     """What the hub leaves out or cannot do yet, though the file is valid."""
 
@@ -192,6 +194,7 @@ class _Reading:
             models={name: self._entry("models", name, model) for name, model in shape.models.items()},
             toolsets={name: self._toolset(name, found) for name, found in shape.toolsets.items()},
             keys=tuple(self._key_specs(shape)),
+            policy=tuple(self._rules(shape)),
             notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
         )
 
@@ -288,6 +291,19 @@ class _Reading:
             return shape.env
         return {**{name: value for name, value in found.items() if value is not None}, **shape.env}
 
+    def _rules(self, shape: FileShape) -> Iterator[Rule]:
+        names: set[str] = set()
+        for at, found in enumerate(shape.policy):
+            if found.name in names:
+                self.fault(("policy", at, "name"), f"{found.name} stands twice")
+            names.add(found.name)
+            rule = rule_of(found)
+            try:
+                Policy([rule])
+            except RuleInvalid as error:
+                self.fault(("policy", at), str(error))
+            yield rule
+
     def _key_specs(self, shape: FileShape) -> Iterator[KeySpec]:
         for at, key in enumerate(shape.keys):
             if key.budget is not None:
@@ -306,6 +322,11 @@ def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:
         section.pop(str(path[1]), None)
     else:
         value.pop(str(path[0]), None)
+
+
+def rule_of(shape: RuleShape) -> Rule:
+    """A rule as the policy has it."""
+    return Rule(shape.name, shape.effect, tuple(shape.on), shape.when, shape.reason)
 
 
 def _settings(hub: HubShape) -> HubSettings:

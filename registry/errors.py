@@ -105,6 +105,27 @@ class ApprovalRefused(CallerError):
     """Somebody answered for an approval who may not, or used one for something else than it was given for."""
 
 
+class PolicyRefused(CallerError):
+    """A rule of the hub's policy is against this call of a thing that the caller may call otherwise."""
+
+    def __init__(self, rule: str, reason: str | None) -> None:
+        super().__init__(f"The hub's rule {rule!r} refuses this call{f': {reason}' if reason else ''}.")
+        self.rule = rule
+
+
+class ApprovalRequired(CallerError):
+    """A rule of the hub's policy has this call approved before it is made, and nobody has yet."""
+
+    def __init__(self, rule: str, reason: str | None, approval: str | None = None) -> None:
+        text = f"The hub's rule {rule!r} has this call approved first{f': {reason}' if reason else ''}"
+        if approval is not None:
+            text += f"; it waits in the hub's inbox as {approval}: make the same call again when it is approved"
+        super().__init__(f"{text}.")
+        self.rule = rule
+        self.reason = reason
+        self.approval = approval
+
+
 class NotSupported(CallerError):
     """A valid operation that this hub or this agent does not offer."""
 

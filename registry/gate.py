@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Literal, NamedTuple, Protocol, Self
 
-from registry.errors import NotFound, RateLimited
-from registry.identity import HUB, Principal
+from registry.errors import ApprovalRequired, NotFound, RateLimited
+from registry.identity import HUB, Circumstances, Principal
+from registry.judged import JsonObject
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
@@ -85,6 +86,7 @@ class Permit:
         "principal",
         "request_id",
         "requests",
+        "unjudged",
         "usage",
     )
 
@@ -96,6 +98,8 @@ class Permit:
         self._within = within
         self.kind = entry.kind
         self.entry_name = entry.grant_name
+        self.unjudged = principal.policy is not None and principal.policy.asks(entry.kind, entry.grant_name)
+        """`judge` is to be awaited before the upstream is asked anything."""
         self.request_id = request_id
         self.usage = NOTHING_KNOWN
         """Set by the call when it learns what it used."""
@@ -110,12 +114,40 @@ class Permit:
         """Count one upstream request; the way out calls it."""
         if self._settled:
             raise RuntimeError(f"upstream request for {self.entry_name} after its permit was settled")
+        if self.unjudged:
+            raise RuntimeError(f"upstream request for {self.entry_name} before the hub's rules were asked")
         self.requests += 1
+
+    async def judge(self, arguments: JsonObject | None, *, approved: bool = False) -> None:
+        """Ask the hub's rules, where there are any for this entry, about the call with these arguments.
+
+        None: it has none that rules could look at. `approved`: somebody has approved it already.
+
+        Raises:
+            PolicyRefused: a rule is against it.
+            ApprovalRequired: somebody has to approve it, and nobody has yet.
+        """
+        try:
+            self.check(arguments, approved=approved)
+        except ApprovalRequired as needed:
+            await self._gate.approve(self, arguments or {}, needed)
+            self.check(arguments, approved=True)
+
+    def check(self, arguments: JsonObject | None, *, approved: bool = False) -> None:
+        """As `judge`, for what nobody can be asked to approve."""
+        if self.unjudged and self.principal.policy is not None:
+            call = Circumstances(arguments, self.hops)
+            self.principal.policy.check(self.kind, self.entry_name, call, approved=approved)
+            self.unjudged = False
 
     def settle(self, outcome: Outcome) -> None:
         """Record how the call ended."""
         if self._settled:
             raise RuntimeError(f"the permit for {self.entry_name} was settled twice")
+        if self.unjudged and outcome in ("ok", "cached"):
+            self.unjudged, outcome = False, "error"
+            self.settle(outcome)
+            raise RuntimeError(f"{self.entry_name} was answered before the hub's rules were asked")
         self._settled = True
         self._gate.record(self, outcome, (time.monotonic() - self._started) * 1000)
 
@@ -142,6 +174,13 @@ class Permit:
         self.usage = Usage(input_tokens, output_tokens, estimated=True)
 
 
+Approve = Callable[[Permit, JsonObject, ApprovalRequired], Awaitable[None]]
+
+
+async def _nobody(_permit: Permit, _arguments: JsonObject, needed: ApprovalRequired) -> None:
+    raise needed
+
+
 class Gate:
     """Decides who may call what, and how often. One for a process."""
 
@@ -149,6 +188,8 @@ class Gate:
         self._record = record
         self._clock = clock
         self._next_free: OrderedDict[str, float] = OrderedDict()
+        self.approve: Approve = _nobody
+        """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 
     def admit(
         self, principal: Principal, entry: Callee, *, request_id: str = "", within: Permit | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
+from registry.judged import JsonObject
 
 
 class RequestLimits(NamedTuple):
@@ -40,6 +41,24 @@ def _least(one: Number | None, other: Number | None) -> Number | None:
 HUBS_LIMITS = RequestLimits()
 
 
+class Rules(Protocol):
+    """The hub's policy as it is for one principal: `registry.policy.Judge`."""
+
+    def asks(self, kind: str, name: str) -> bool:
+        """Whether calls of an entry are judged one by one."""
+
+    def check(self, kind: str, name: str, call: Circumstances, *, approved: bool = False) -> None:
+        """Let a call pass, or raise."""
+
+
+class Circumstances(NamedTuple):
+    """What the rules may know of one call."""
+
+    arguments: JsonObject | None
+    """None: it has none that can be judged."""
+    hops: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The caller as the gate sees it. `id` is immutable and never reused: owners are ids, not names (surface.md 4)."""
@@ -59,6 +78,8 @@ class Principal:
     """Which tools a model calls for it only when that was approved; globs are over `{server}__{tool}`."""
     request_limits: RequestLimits = HUBS_LIMITS
     """Of each of its requests that runs tools."""
+    policy: Rules | None = None
+    """The rules that its calls are under; None: there are none."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 

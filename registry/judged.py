@@ -111,6 +111,30 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
     return top
 
 
+def unambiguous(data: bytes | msgspec.Raw) -> JsonObject:
+    """Decode a body, or a part of one, that must be an object of which every reader sees the same: no member stands twice.
+
+    Raises:
+        ParseFailed: not JSON.
+        InvalidRequest: not an object, or it holds one in which a member stands twice.
+    """
+
+    def pairs(members: list[tuple[str, Any]]) -> JsonObject:
+        found = dict(members)
+        if len(found) < len(members):
+            twice = next(name for at, (name, _) in enumerate(members) if name in (one for one, _ in members[:at]))
+            raise InvalidRequest(f"{twice[:80]} stands twice", member=twice)
+        return found
+
+    try:
+        found = json.loads(bytes(data), object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        raise ParseFailed("malformed") from None
+    if not isinstance(found, dict):
+        raise InvalidRequest("the body must be an object")
+    return found
+
+
 def check_size(data: bytes) -> None:
     """Refuse what no parser should be given.
 

@@ -36,6 +36,8 @@ class Keys:
         self._version = 0
         self._fresh_at = clock()
         self._listeners: list[Callable[[], None]] = []
+        self.under: Callable[[Principal], Principal] = lambda principal: principal
+        """Puts a principal under the hub's rules. What it says is remembered until `forget`."""
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever some key may have changed, for the life of the process."""
@@ -57,7 +59,7 @@ class Keys:
             version = self._version
             found = await self._database.read(lambda session: _load(session, secret_digest))
             if version == self._version:  # otherwise a key changed while we read: what we read may be old
-                self._cache[secret_digest] = found
+                self._cache[secret_digest] = None if found is None else self.under(found)
                 if len(self._cache) > MAX_CACHED:
                     self._cache.popitem(last=False)
         return _unexpired(self._cache[secret_digest])
@@ -82,10 +84,23 @@ class Keys:
 
         def load(session: Session) -> list[Principal]:
             found = session.exec(select(ApiKey).where(col(ApiKey.id).in_(ids), col(ApiKey.revoked_at).is_(None))).all()
-            return [_principal(key) for key in found]
+            return [self.under(_principal(key)) for key in found]
 
         found = [admin(), *await self._database.read(load)]
         return {one.id: one for one in found if _unexpired(one) is not None}
+
+    async def named(self, name: str) -> Principal:
+        """The principal of a valid key, by its name or id; raises `NotFound`."""
+
+        def load(session: Session) -> ApiKey | None:
+            by_id = select(ApiKey).where(ApiKey.id == name, col(ApiKey.revoked_at).is_(None))
+            return _live(session, name) or session.exec(by_id).first()
+
+        key = await self._database.read(load)
+        found = None if key is None else _unexpired(_principal(key))
+        if found is None:
+            raise NotFound("principal", name)
+        return self.under(found)
 
     async def create(self, spec: KeySpec) -> tuple[ApiKey, str]:
         """Make a key; returns it and its secret, which is not kept.

@@ -130,6 +130,12 @@ def check_team_alias(alias: str) -> str:
     return alias
 
 
+def _rule_name(name: str) -> str:
+    if not _KEY_NAME.fullmatch(name):
+        raise ValueError("a rule's name has at most 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")
+    return name
+
+
 def _scope(text: str) -> str:
     if not _SCOPE.fullmatch(text):
         raise ValueError("must be one scope, without spaces and quotes")
@@ -166,6 +172,7 @@ GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
 Scope = Annotated[str, AfterValidator(_scope)]
 Instances = Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)]
 KeyName = Annotated[str, AfterValidator(check_key_name)]
+RuleName = Annotated[str, AfterValidator(_rule_name)]
 FloorRule = Annotated[str | tuple[str, ...], BeforeValidator(read_floor)]
 
 

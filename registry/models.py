@@ -216,6 +216,22 @@ class ProviderObject(SQLModel, table=True):
     """What it used was counted."""
 
 
+class PolicyRow(SQLModel, table=True):
+    """One version of the policy. The newest is in force."""
+
+    __tablename__ = "policy_versions"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    number: int | None = Field(default=None, primary_key=True)
+    at: float
+    by: str
+    """Id of the principal, or `file`."""
+    by_name: str
+    of_file: str
+    """JSON array of rules as `registry.policy.Rule`: those of the file then."""
+    rules: str
+    """Likewise: those made through the API."""
+
+
 class SigningKey(SQLModel, table=True):
     """A key that the hub signs with. The newest signs, all verify."""
 

@@ -36,10 +36,13 @@ from registry.entries import (
     Toolset,
 )
 from registry.errors import Conflict, InvalidRequest, NotFound
+from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.keys import Keys
 from registry.listings import Listed
 from registry.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
+from registry.policies import Policies, Version, latest
+from registry.policy import Policy, Rule, under
 from registry.secrets import Sealer, SecretKeyInvalid
 from registry.stored import stored_entry
 
@@ -72,6 +75,8 @@ class _Stored:
     switched_off: frozenset[tuple[str, str]] = frozenset()
     listed: dict[str, list[Listed]] = field(default_factory=dict)
     """By server."""
+    rules: tuple[Rule, ...] = ()
+    """Those made through the API."""
 
 
 class Registry:
@@ -80,6 +85,8 @@ class Registry:
     def __init__(self, database: Database, sealer: Sealer, keys: Keys) -> None:
         self.catalog = Catalog(number=0)
         self.keys = keys
+        keys.under = lambda principal: under(self.catalog.policy, principal)
+        self.policies = Policies(database)
         self._database = database
         self._sealer = sealer
         self._declared = Declared()
@@ -103,6 +110,7 @@ class Registry:
             self._seen = await self._last_change()
             await self._database.append(_prune_changes, None)
         await self.keys.follow_file(list(declared.keys))
+        await self.policies.follow_file(declared.policy)
         self._declared = declared
         await self._rebuild()
 
@@ -114,6 +122,12 @@ class Registry:
         """Put the catalog together for looking at it: as `follow_file`, but nothing is written."""
         self._declared = declared
         await self._rebuild()
+
+    async def set_policy(self, rules: Sequence[Rule], by: Principal, *, instead_of: int | None = None) -> Version:
+        """Make `rules` those of the API, in force when this returns; raises as `Policies.put`."""
+        made = await self.policies.put(rules, by, instead_of=instead_of)
+        await self._rebuild()
+        return made
 
     async def put(self, kind: StoredKind, name: str, body: JsonObject, *, trusted: bool) -> None:
         """Store an entry made through the API; usable when this returns.
@@ -265,21 +279,28 @@ class Registry:
             stored = await self._read()
             # in a thread: with thousands of tools it takes a good part of a second
             catalog = await asyncio.to_thread(assemble, old.number + 1, declared, stored)
-            self.catalog = replace(catalog, tools={**catalog.tools, **self.agent_tools(catalog.agents)})
+            rules = (*declared.policy, *stored.rules)
+            policy = old.policy if old.policy.rules == rules else Policy(rules)
+            self.catalog = replace(catalog, tools={**catalog.tools, **self.agent_tools(catalog.agents)}, policy=policy)
+            if policy is not old.policy:
+                self.keys.forget()
             self._all = {**stored.entries, **declared_entries(declared)}
             self._built = wanted
         for listener in self._listeners:
             listener(old, self.catalog)
 
     async def _read(self) -> _Stored:
-        def query(session: Session) -> tuple[list[StoredEntry], list[SwitchedOff], dict[str, list[Listed]]]:
+        def query(
+            session: Session,
+        ) -> tuple[list[StoredEntry], list[SwitchedOff], dict[str, list[Listed]], tuple[Rule, ...]]:
             return (
                 list(session.exec(select(StoredEntry)).all()),
                 list(session.exec(select(SwitchedOff)).all()),
                 listings.read_all(session),
+                latest(session).rules,
             )
 
-        rows, off, listed = await self._database.read(query)
+        rows, off, listed, rules = await self._database.read(query)
         entries: dict[tuple[str, str], _Entry] = {}
         for row in rows:
             about = f"{row.kind}/{row.name}"
@@ -288,7 +309,7 @@ class Registry:
                 entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)
             except (SecretKeyInvalid, InvalidRequest) as error:
                 logger.error("stored entry cannot be used", extra={"entry": about, "reason": str(error)})  # noqa: TRY400
-        return _Stored(entries, frozenset((row.kind, row.name) for row in off), listed)
+        return _Stored(entries, frozenset((row.kind, row.name) for row in off), listed, rules)
 
     def _own(self, session: Session, kind: StoredKind, name: str) -> StoredEntry:
         row = session.get(StoredEntry, (kind, name))

@@ -42,6 +42,7 @@ from registry.members import (
     PositiveInt,
     ProxyUrl,
     PublicUrl,
+    RuleName,
     SecretText,
     Shape,
     Text,
@@ -116,6 +117,16 @@ class KeyShape(Shape):
     expires_at: AwareDatetime | None = None
 
 
+class RuleShape(Shape):
+    """One item of `policy`."""
+
+    name: RuleName
+    effect: Literal["allow", "deny", "require_approval"]
+    on: list[GrantText] = []
+    when: Text | None = None
+    reason: Text | None = None
+
+
 class FileShape(Shape):
     """The whole file."""
 
@@ -125,6 +136,7 @@ class FileShape(Shape):
     toolsets: dict[str, ToolsetShape] = {}
     agents: dict[str, AgentShape] = {}
     keys: list[KeyShape] = []
+    policy: list[RuleShape] = []
 
 
 SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
@@ -148,6 +160,7 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("agents", None, "price"): CallPriceShape,
     ("keys", None): KeyShape,
     ("keys", None, "limits"): KeyLimitsShape,
+    ("policy", None): RuleShape,
     ("keys", None, "budget"): BudgetShape,
 }
 """Which shape stands where; None stands for any name or position. For the nearest known key to an unknown one."""

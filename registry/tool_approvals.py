@@ -40,6 +40,9 @@ MAX_PENDING = 1000
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """Of the arguments of one principal's, as they are kept."""
 
+DIRECT = "direct"
+"""The door of calls that nothing waits for: their caller makes them again."""
+
 SWEEP_S = 60.0
 KEPT_S = 30 * 86_400.0
 """How long an approval is shown after it expired."""
@@ -220,6 +223,36 @@ class ToolApprovals:
         if approval.answerer != "caller":
             raise self._refused(approval, caller, "a rule of the hub asks for it, so it is answered in the hub's inbox")
         return await self._decide(approval, verdict, caller)
+
+    async def claim(self, deed: Deed, caller: Principal, *, until: float) -> Approval | None:
+        """Take an approval that somebody gave for exactly this call, or ask for one, once, until `until`.
+
+        Returns None when the call may be made now, else what waits in the inbox. For calls that no run waits for.
+
+        Raises:
+            LimitError: too much of the principal is pending.
+        """
+        now, digest_of_all = self._clock(), bound(deed, caller.id)
+        mine = (
+            col(ToolApproval.door) == DIRECT,
+            col(ToolApproval.principal) == caller.id,
+            col(ToolApproval.bound) == digest_of_all,
+        )
+
+        def take(session: Session) -> ToolApproval | None:
+            given = select(ToolApproval).where(*mine, _is("approved", now)).limit(1)
+            found = session.exec(given).first()
+            if found is None:
+                return session.exec(select(ToolApproval).where(*mine, _is("pending", now)).limit(1)).first()
+            found.state = "used"
+            session.add(found)
+            return found
+
+        found = await self._database.write(take)
+        if found is None:
+            run = Run(new_id("call"), DIRECT, caller, until)
+            return (await self.ask(run, [Wanted(deed, "admin")]))[0]
+        return None if found.state == "used" else self._shown(found)
 
     async def use(self, name: str, deed: Deed, caller: Principal) -> None:
         """Take an approval for exactly this call: of all who try, one may make it.

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from hub import errors
-from hub.api import agent_cards, approvals, entries, keys, push, teams, toolsets, usage
+from hub.api import agent_cards, approvals, entries, keys, policy, push, teams, toolsets, usage
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
@@ -37,6 +37,7 @@ def api(services: Services) -> FastAPI:
         agent_cards.router,
         push.router,
         approvals.router,
+        policy.router,
         usage.router,
     ):
         app.include_router(router, prefix="/api")

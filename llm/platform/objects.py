@@ -81,6 +81,8 @@ class Platform:
         members.pop("model", None)
         body = references.in_object(members, sends, self._owned.at(place, visitor.principal))
         with self.admit(entry, visitor) as permit:
+            if permit.unjudged:
+                await permit.judge(judged.unambiguous(judged.encode(body)))
             self._endpoints.check(place, endpoint)
             request = Request(path=path, body=judged.encode(body))
             like = self._owned.own(visitor.principal, entry, place, purpose=purpose or "")
@@ -144,6 +146,7 @@ class Platform:
         target = operations.target(operation, names, query, change)
         request = Request(method=method, path=target, body=body)
         with self.admit(opened.entry, visitor) as permit:
+            await permit.judge(None)
             try:
                 if operation.answers is None:
                     async with self._endpoints.send(permit, opened.place, request) as incoming:
@@ -226,6 +229,7 @@ class Platform:
         try:
             async with turn:
                 with self.admit(opened.entry, visitor) as permit:
+                    await permit.judge(None)
                     return await self.asked(permit, opened, request, _SHAPES[kind], visitor)
         except HubError as error:
             if isinstance(error, UpstreamRejected) and error.status == 404:

@@ -70,6 +70,8 @@ class PassThrough:
             return Request(path=endpoint, body=self._owned.sent(body, endpoint, model, visitor.principal))
 
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
+            if permit.unjudged:
+                await permit.judge(judged.unambiguous(data))
             if endpoint in COUNTED:
                 permit.estimate(input_tokens=len(data) // BYTES_PER_TOKEN, output_tokens=0)
             async with self._sending.answered(asked, permit, request) as (model, incoming):
@@ -81,6 +83,7 @@ class PassThrough:
         """Answer a request whose body is a form with files, made with `DECIDING`; raises as `answer`."""
         asked = self._find(await form.until("model"))
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
+            await permit.judge(None)
             model = self._endpoints.place(asked, endpoint)
             boundary = multipart.new_boundary()
             body = await forms.measured(forms.written(form, boundary, instead={"model": model.model}))

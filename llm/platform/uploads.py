@@ -44,6 +44,7 @@ class Uploads:
             asked = named
         entry, place = self._platform.chosen("batches" if lines else "files", asked, visitor.principal)
         with self._platform.admit(entry, visitor) as permit:
+            await permit.judge(None)
             data = file.data
             if lines is not None:
                 data = lines.written(place.model, self._owned.at(place, visitor.principal))
@@ -61,6 +62,7 @@ class Uploads:
         boundary = multipart.new_boundary()
         target = operations.target(operation, [opened.owned.name], b"", self._owned.at(opened.place, visitor.principal))
         with self._platform.admit(opened.entry, visitor) as permit:
+            await permit.judge(None)
             body = await forms.measured(forms.written(form, boundary, instead={}))
             request = Request(path=target, body=body, media_type=multipart.media_type(boundary))
             shown = await self._platform.asked(permit, opened, request, references.PART, visitor)

@@ -1,0 +1,227 @@
+"""`/api/policy`: the rules, version by version; and `/api/explain`: which of them decides for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict
+
+from hub.api.access import ServicesNow, needs
+from hub.services import Services
+from registry import judged
+from registry.access import KINDS
+from registry.config import rule_of
+from registry.errors import InvalidRequest, NotFound
+from registry.explaining import Answer, explain
+from registry.identity import Principal
+from registry.policies import NONE, Version
+from registry.policy import MAX_RULES, Rule
+from registry.shapes import RuleShape
+
+router = APIRouter(tags=["policy"])
+Caller = Annotated[Principal, Depends(needs("policy"))]
+
+
+class WantedRules(BaseModel):
+    """The rules that are to be the API's; `version` is the one that they were written for, if it matters."""
+
+    model_config = ConfigDict(extra="forbid")
+    rules: list[RuleShape]
+    version: int | None = None
+
+
+class WantedVersion(BaseModel):
+    """A version whose rules are to be the API's again."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int
+
+
+class PublicRule(BaseModel):
+    """A rule in its place. Rules of the file come first."""
+
+    name: str
+    effect: str
+    on: list[str]
+    when: str | None
+    reason: str | None
+    owner: Literal["file", "api"]
+
+
+class PublicPolicy(BaseModel):
+    """The policy of one version."""
+
+    version: int
+    at: datetime | None
+    by: str
+    rules: list[PublicRule]
+
+
+class VersionPage(BaseModel):
+    """Some versions, newest first; `next` continues the list as `before`."""
+
+    items: list[PublicPolicy]
+    next: int | None
+
+
+class Changed(BaseModel):
+    """One rule in two versions."""
+
+    before: PublicRule
+    after: PublicRule
+
+
+class Difference(BaseModel):
+    """What is different in `to`. Rules are told by their names."""
+
+    added: list[PublicRule]
+    removed: list[PublicRule]
+    changed: list[Changed]
+    reordered: bool
+    """Rules that both have are asked in another order."""
+
+
+class PublicExplanation(BaseModel):
+    """What decides about one entry for one principal."""
+
+    principal: str
+    kind: str
+    name: str
+    answer: Answer
+    listed: bool
+    grants: list[str]
+    rule: str | None
+    asked: list[str]
+    reason: str
+
+
+EXAMPLE = {
+    "rules": [{"name": "no-deletes", "effect": "deny", "on": ["tool:*__delete_*"], "when": "principal.name != 'ops'"}]
+}
+_body = {"requestBody": {"content": {"application/json": {"examples": [EXAMPLE]}}}}
+
+
+@router.get("/policy")
+async def now(_caller: Caller, services: ServicesNow) -> PublicPolicy:
+    """Show the rules in force."""
+    return _public(await _latest(services))
+
+
+@router.put("/policy", openapi_extra=_body)
+async def replace(body: WantedRules, caller: Caller, services: ServicesNow) -> PublicPolicy:
+    """Make these the rules that come after the file's, all at once; they are in force when this answers."""
+    if len(body.rules) > MAX_RULES:
+        raise InvalidRequest(f"more than {MAX_RULES} rules", member="rules")
+    rules = [rule_of(shape) for shape in body.rules]
+    return _public(await services.registry.set_policy(rules, caller, instead_of=body.version))
+
+
+@router.get("/policy/versions")
+async def versions(
+    _caller: Caller,
+    services: ServicesNow,
+    before: int | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> VersionPage:
+    """List the policy's versions, newest first."""
+    found = await services.registry.policies.page(before, limit + 1)
+    return VersionPage(
+        items=[_public(one) for one in found[:limit]], next=found[limit - 1].number if len(found) > limit else None
+    )
+
+
+@router.get("/policy/versions/{number}")
+async def version(number: int, _caller: Caller, services: ServicesNow) -> PublicPolicy:
+    """Show the rules of one version."""
+    return _public(await services.registry.policies.find(number))
+
+
+@router.get("/policy/diff")
+async def difference(
+    _caller: Caller, services: ServicesNow, since: Annotated[int, Query(alias="from")], to: int | None = None
+) -> Difference:
+    """Say what is different between two versions; without `to`, between one and the rules in force."""
+    policies = services.registry.policies
+    one = await policies.find(since)
+    two = await _latest(services) if to is None else await policies.find(to)
+    return _difference(_rules(one), _rules(two))
+
+
+@router.post("/policy/rollback")
+async def roll_back(body: WantedVersion, caller: Caller, services: ServicesNow) -> PublicPolicy:
+    """Make the API's rules of an older version the newest; what the file says stays."""
+    found = await services.registry.policies.find(body.version)
+    return _public(await services.registry.set_policy(found.rules, caller))
+
+
+@router.get("/explain")
+async def explained(
+    request: Request,
+    services: ServicesNow,
+    kind: str,
+    name: str,
+    principal: str | None = None,
+    arguments: str | None = None,
+) -> PublicExplanation:
+    """Say what decides whether a principal, a key's name or id, may call something: the caller, or with `admin:policy` anybody.
+
+    `arguments` is a JSON object, those of a call that rules may look at.
+    """
+    caller: Principal = request.scope["principal"]
+    found = caller
+    if principal not in (None, caller.name, caller.id):
+        assert principal is not None, "it is another's"
+        if not caller.grants.allow("admin", "policy"):
+            raise NotFound("principal", principal)
+        found = await services.keys.named(principal)
+    if kind not in KINDS:
+        raise InvalidRequest(f"kind must be one of {', '.join(sorted(KINDS))}", member="kind")
+    given = None if arguments is None else judged.unambiguous(arguments.encode())
+    said = explain(found, kind, name, given)
+    return PublicExplanation(
+        principal=found.name,
+        kind=kind,
+        name=name,
+        answer=said.answer,
+        listed=said.is_listed,
+        grants=list(said.grants),
+        rule=said.rule,
+        asked=list(said.asked),
+        reason=said.reason,
+    )
+
+
+async def _latest(services: Services) -> Version:
+    found = await services.registry.policies.page(None, 1)
+    return found[0] if found else NONE
+
+
+def _rules(version: Version) -> list[PublicRule]:
+    return [*_shown(version.of_file, "file"), *_shown(version.rules, "api")]
+
+
+def _shown(rules: Sequence[Rule], owner: Literal["file", "api"]) -> list[PublicRule]:
+    return [PublicRule(**{**rule._asdict(), "on": list(rule.on)}, owner=owner) for rule in rules]
+
+
+def _public(version: Version) -> PublicPolicy:
+    at = datetime.fromtimestamp(version.at, UTC) if version.number else None
+    return PublicPolicy(version=version.number, at=at, by=version.by_name, rules=_rules(version))
+
+
+def _difference(one: list[PublicRule], two: list[PublicRule]) -> Difference:
+    before, after = ({rule.name: rule for rule in rules} for rules in (one, two))
+    both = before.keys() & after.keys()
+    return Difference(
+        added=[rule for rule in two if rule.name not in before],
+        removed=[rule for rule in one if rule.name not in after],
+        changed=[
+            Changed(before=before[rule.name], after=rule)
+            for rule in two
+            if rule.name in both and rule != before[rule.name]
+        ],
+        reordered=[name for name in before if name in both] != [name for name in after if name in both],
+    )

@@ -1,0 +1,53 @@
+"""`hubbub explain`: why a key may call something or not, whether the hub runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from hub.cli.common import config_option, database_of, declared_by, told
+from hub.services import sealer
+from registry import judged
+from registry.access import KINDS, Grants
+from registry.config import Declared
+from registry.errors import CallerError
+from registry.explaining import Explanation, explain
+from registry.identity import Principal
+from registry.judged import JsonObject
+from registry.keys import Keys
+from registry.registry import Registry
+
+
+def _arguments(_context: click.Context, _option: click.Parameter, text: str | None) -> JsonObject | None:
+    try:
+        return None if text is None else judged.unambiguous(text.encode())
+    except CallerError as error:
+        raise click.BadParameter(error.text) from None
+
+
+async def _explained(declared: Declared, key: str, kind: str, name: str, arguments: JsonObject | None) -> Explanation:
+    async with database_of(declared) as database:
+        keys = Keys(database)
+        registry = Registry(database, sealer(declared), keys)
+        await registry.show(declared)
+        of_file = next((spec for spec in declared.keys if spec.name == key), None)
+        if of_file is None:
+            return explain(await keys.named(key), kind, name, arguments)
+        principal = Principal(id=key, name=key, grants=Grants.parse(of_file.allow))  # which no hub may have read yet
+        return explain(keys.under(principal), kind, name, arguments)
+
+
+@click.command("explain")
+@click.argument("key")
+@click.argument("kind", type=click.Choice(sorted(KINDS)))
+@click.argument("name")
+@click.option("--arguments", callback=_arguments, help="A JSON object: those of a call, which rules may look at.")
+@config_option
+def explain_command(key: str, kind: str, name: str, arguments: JsonObject | None, config: Path | None) -> None:
+    """Say which grant or rule decides whether KEY (name or id) may call NAME, such as `tool github__list_issues`."""
+    with told():
+        said = asyncio.run(_explained(declared_by(config), key, kind, name, arguments))
+    click.echo(f"{said.answer.replace('_', ' ')}: {said.reason}.")
+    click.echo("It is listed." if said.is_listed else "It is not listed.")

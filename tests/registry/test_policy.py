@@ -1,0 +1,125 @@
+"""What rules say of calls: order, conditions, what cannot be decided, and what lists may show."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.access import Grants
+from registry.errors import ApprovalRequired, PolicyRefused
+from registry.identity import Circumstances, Principal
+from registry.judged import JsonObject
+from registry.policy import MAX_ARGUMENT_BYTES, Facts, Judge, Policy, Rule, RuleInvalid, under
+
+RITA = Facts("key_1", "rita", "team_1", None)
+
+
+def judge(*rules: Rule, facts: Facts = RITA) -> Judge:
+    return Policy(rules).judge(facts)
+
+
+def effect(judge: Judge, name: str = "github__delete", arguments: JsonObject | None = None, hops: int = 0) -> str:
+    return judge.verdict("tool", name, Circumstances({} if arguments is None else arguments, hops)).effect
+
+
+def test_without_a_rule_that_fits_the_grant_stands() -> None:
+    assert effect(judge(Rule("other", "deny", ("tool:jira__*",)))) == "allow"
+
+
+def test_the_first_rule_that_holds_decides() -> None:
+    ours = Rule("ours", "allow", ("tool:github__*",), "arguments.repo.startsWith('acme/')")
+    rest = Rule("rest", "deny", ("tool:github__*",))
+    assert effect(judge(ours, rest), arguments={"repo": "acme/x"}) == "allow"
+    assert effect(judge(ours, rest), arguments={"repo": "other/x"}) == "deny"
+    assert effect(judge(rest, ours), arguments={"repo": "acme/x"}) == "deny"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "arguments.absent == 1",
+        "arguments.repo > 5",
+        "1 / (size(arguments) - 1) == 1",
+        "arguments.repo.matches('[')",
+        "1",
+    ],
+)
+def test_a_condition_that_cannot_be_decided_counts_against_the_call(condition: str) -> None:
+    assert effect(judge(Rule("no", "deny", when=f"{condition}")), arguments={"repo": "x"}) == "deny"
+    assert effect(judge(Rule("yes", "allow", when=condition), Rule("no", "deny")), arguments={"repo": "x"}) == "deny"
+
+
+def test_arguments_too_large_to_look_at_count_against_the_call() -> None:
+    rule = Rule("long", "deny", when="arguments.text == 'x'")
+    assert effect(judge(rule), arguments={"text": "y"}) == "allow"
+    assert effect(judge(rule), arguments={"text": "y" * MAX_ARGUMENT_BYTES}) == "deny"
+
+
+def test_a_call_without_arguments_that_can_be_judged_is_refused_by_rules_about_arguments() -> None:
+    found = judge(Rule("long", "allow", when="arguments.text == 'x'"))
+    assert found.verdict("model", "gpt", Circumstances(None)).effect == "deny"
+
+
+def test_rules_know_principal_entry_time_and_task_tree() -> None:
+    assert effect(judge(Rule("r", "deny", when="principal.name == 'rita' && principal.user == null"))) == "deny"
+    assert effect(judge(Rule("r", "deny", when="entry.server == 'github' && entry.kind == 'tool'"))) == "deny"
+    assert effect(judge(Rule("r", "deny", when="now > timestamp('2020-01-01T00:00:00Z')"))) == "deny"
+    assert effect(judge(Rule("r", "deny", when="tree.hops > 2")), hops=3) == "deny"
+    assert effect(judge(Rule("r", "deny", when="tree.hops > 2")), hops=2) == "allow"
+
+
+def test_what_no_call_can_pass_is_hidden_and_what_some_may_is_not() -> None:
+    assert judge(Rule("no", "deny", ("tool:github__*",))).hides("tool", "github__delete")
+    assert not judge(Rule("no", "deny", when="arguments.x == 1")).hides("tool", "github__delete")
+    assert judge(Rule("a", "deny", when="arguments.x == 1"), Rule("b", "deny")).hides("tool", "github__delete")
+    assert not judge(Rule("a", "allow", when="arguments.x == 1"), Rule("b", "deny")).hides("tool", "github__delete")
+
+
+def test_rules_are_not_about_the_admin_api() -> None:
+    assert not judge(Rule("no", "deny")).hides("admin", "keys")
+    with pytest.raises(RuleInvalid, match="admin"):
+        Policy([Rule("no", "deny", ("admin:keys",))])
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("1 +", "is not CEL"),
+        ("request.x == 1", "no request"),
+        ("principal.password == ''", "principal.team"),
+        ("principal == 1", "principal.team"),
+        ("arguments.a.all(x, arguments.b.all(y, x == y))", "more than once"),
+        ("'" + "x" * 2000 + "' == ''", "2000"),
+    ],
+)
+def test_a_condition_that_cannot_be_used_is_refused_with_its_reason(condition: str, said: str) -> None:
+    with pytest.raises(RuleInvalid, match=said):
+        Policy([Rule("r", "deny", when=condition)])
+
+
+def test_lists_and_calls_are_the_same_grants() -> None:
+    policy = Policy([Rule("no", "deny", ("tool:github__delete",), "principal.name == 'rita'")])
+    held = Grants.parse(["server:github"])
+    rita = under(policy, Principal("key_1", "rita", held))
+    otto = under(policy, Principal("key_2", "otto", held))
+    assert not rita.grants.allow("tool", "github__delete")
+    assert rita.grants.allow("tool", "github__list")
+    assert otto.grants.allow("tool", "github__delete")
+    assert rita.grants != otto.grants
+
+
+def test_principals_that_are_the_same_to_all_rules_share_their_lists() -> None:
+    policy = Policy([Rule("no", "deny", ("tool:github__delete",))])
+    held = Grants.parse(["server:github"])
+    one, two = (under(policy, Principal(f"key_{n}", f"k{n}", held)).grants for n in (1, 2))
+    assert one == two
+    assert hash(one) == hash(two)
+
+
+def test_check_says_which_rule_and_why() -> None:
+    found = judge(Rule("night", "deny", reason="not at night"), facts=RITA)
+    with pytest.raises(PolicyRefused, match=r"'night' refuses this call: not at night"):
+        found.check("tool", "github__delete", Circumstances({}))
+    found = judge(Rule("ask", "require_approval"))
+    with pytest.raises(ApprovalRequired, match="'ask'"):
+        found.check("tool", "github__delete", Circumstances({}))
+    found.check("tool", "github__delete", Circumstances({}), approved=True)
