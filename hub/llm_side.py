@@ -82,7 +82,7 @@ def llm_side(
     approvals = ToolApprovals(ground.database, sealer=ground.sealer, record=record)
     endpoints = Endpoints(ground.egress, keys=environment)
     owned = OwnedIds(catalog, ids=SealedIds(ground.sealer), rows=ProviderObjects(ground.database), endpoints=endpoints)
-    compatible = OpenAICompatible(ground.egress, keys=environment, sent=owned.sent)
+    compatible = OpenAICompatible(ground.egress, keys=environment, ids=owned)
     providers: dict[str, Provider] = {
         **dict.fromkeys(TABLE, compatible),
         **dict.fromkeys(sdks.ROWS, AnyLLM(keys=environment, deadlines=ground.egress.deadlines)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -13,14 +13,17 @@ from llm.platform import references
 from llm.platform.references import Change, Places
 from llm.platform.sealed_ids import Kind, Owned, SealedIds
 from llm.providers.endpoints import Endpoints
+from llm.providers.table import TABLE
 from registry import judged
 from registry.catalog import Catalog
 from registry.entries import Model
-from registry.errors import InvalidRequest, NotFound
+from registry.errors import InvalidRequest, NotFound, ParseFailed, UpstreamInvalid
 from registry.identity import Principal
 from registry.judged import RawObject
 from registry.models import ProviderObject
 from registry.provider_objects import ProviderObjects
+
+Show = Callable[[bytes], Awaitable[bytes]]
 
 
 class Opened(NamedTuple):
@@ -60,7 +63,7 @@ class OwnedIds:
             entry = router.find(self._catalog().models, owned.model)
         except NotFound:
             raise NotFound(kind, text) from None
-        keeping = [one for one in entry.places() if self._endpoints.keeps(one)]
+        keeping = [one for one in entry.places() if self._endpoints.keeps(one) or _may_cite(one)]
         place = next((one for one in keeping if self._endpoints.name_of(one) == owned.place), None)
         if place is None or not principal.grants.allow("model", entry.grant_name):
             raise NotFound(kind, text)
@@ -75,6 +78,8 @@ class OwnedIds:
         """
 
         def change(kind: Kind, text: str) -> str:
+            if kind == "prompt":  # whose they are nobody knows here: none is made through the hub
+                raise InvalidRequest("prompts that a provider keeps cannot be used here: send their text", member=kind)
             opened = self.opened(kind, text, principal)
             if not self._endpoints.share_account(opened.place, place):
                 raise InvalidRequest(
@@ -90,6 +95,27 @@ class OwnedIds:
         if places is None or not references.mentions(data):
             return data
         return references.in_request(data, places, self.at(place, principal))
+
+    def shows(self, data: bytes, format: str, place: Model, principal: Principal) -> Show | None:  # noqa: A002  # as above
+        """What puts the hub's ids into the answer to a request, or into an event of its stream; None: it holds none.
+
+        The change raises:
+            UpstreamInvalid: this is no JSON.
+        """
+        places = references.ANSWERED.get(format)
+        if places is None or not references.may_be_cited(data):
+            return None
+        like = self.own(principal, place, place)
+
+        async def show(answer: bytes) -> bytes:
+            if not references.cites(answer):
+                return answer
+            try:
+                return judged.encode(await self.shown(answer, places, like, principal))
+            except (ParseFailed, InvalidRequest):
+                raise UpstreamInvalid(place.name, "its answer is not a JSON object") from None
+
+        return show
 
     def own(self, principal: Principal, entry: Model, place: Model, *, name: str = "", purpose: str = "") -> Owned:
         """What is to be said of a thing that is made for `principal` now."""
@@ -143,3 +169,9 @@ class OwnedIds:
                 expires_at=float(expires_at) if isinstance(expires_at, int | float) and kind == "file" else None,
             )
         )
+
+
+def _may_cite(place: Model) -> bool:
+    """Whether answers of a model name what its provider's tools made."""
+    row = TABLE.get(place.provider)
+    return row is not None and not references.ANSWERED.keys().isdisjoint(row.formats)

@@ -17,32 +17,65 @@ from registry import judged
 from registry.judged import RawObject
 
 Places = Mapping[str, "Places | Kind"]
-"""Members that lead to ids, and the kind of what the id names; `*` is each item of an array, and each other member."""
+"""Members that lead to ids, and the kind of what the id names; `*` is each item of an array, and each other member; the
+empty name is the value where it is a text."""
 
 Change = Callable[[Kind, str], str]
 
-_INPUT: Places = {
-    "file_id": "file",
-    "content": {"*": {"file_id": "file"}},
+_CITED: Places = {"file_id": "file", "container_id": "container"}
+_ITEM: Places = {
+    **_CITED,
+    "content": {"*": {"file_id": "file", "annotations": {"*": _CITED}}},
     "output": {"file_id": "file", "*": {"file_id": "file"}},
+    "results": {"*": _CITED},
+    "environment": _CITED,
 }
+"""Of the Responses API, asked and answered."""
+
 _TOOL: Places = {
     "vector_store_ids": {"*": "vector store"},
-    "container": {"file_ids": {"*": "file"}},
-    "environment": {"file_ids": {"*": "file"}},
+    "container": {"": "container", "file_ids": {"*": "file"}},
+    "environment": {"container_id": "container", "file_ids": {"*": "file"}},
     "input_image_mask": {"file_id": "file"},
 }
+
+_BLOCK: dict[str, Places | Kind] = {"file_id": "file", "citations": {"*": {"file_id": "file"}}}
+"""Of Anthropic's format, asked and answered: blocks hold blocks, by themselves, in lists and in results."""
+_WITHIN: dict[str, Places | Kind] = {"*": _BLOCK, "file_id": "file", "source": _BLOCK}
+_WITHIN["content"] = _WITHIN
+_BLOCK |= {"source": _BLOCK, "content": _WITHIN}
+_CONTAINER: Places = {"": "container", "id": "container"}
+_MESSAGE: Places = {"content": {"*": _BLOCK}, "container": _CONTAINER}
 
 ASKED: Mapping[str, Places] = {
     "chat": {"messages": {"*": {"content": {"*": {"file": {"file_id": "file"}}}}}, "tools": {"*": _TOOL}},
     "responses": {
-        "input": {"*": _INPUT},
+        "input": {"*": _ITEM},
         "tools": {"*": _TOOL},
-        "prompt": {"variables": {"*": {"file_id": "file"}}},
+        "prompt": {"id": "prompt", "variables": {"*": {"file_id": "file"}}},
     },
+    "messages": {"messages": {"*": _MESSAGE}, "container": _CONTAINER},
     "images/edits": {"images": {"*": {"file_id": "file"}}, "mask": {"file_id": "file"}},
 }
 """In requests to models, by their format or endpoint."""
+
+_OUTPUT: Places = {"output": {"*": _ITEM}}
+ANSWERED: Mapping[str, Places] = {
+    "responses": {
+        **_OUTPUT,
+        "response": _OUTPUT,
+        "item": _ITEM,
+        "part": {"annotations": {"*": _CITED}},
+        "annotation": _CITED,
+    },
+    "messages": {
+        **_MESSAGE,
+        "message": _MESSAGE,
+        "content_block": _BLOCK,
+        "delta": {"container": _CONTAINER, "citation": {"file_id": "file"}},
+    },
+}
+"""In models' answers and in the events of streams of them, by their format."""
 
 
 class Shape(NamedTuple):
@@ -71,7 +104,7 @@ NEW_STORE: Places = {"file_ids": {"*": "file"}}
 NEW_STORE_FILE: Places = {"file_id": "file"}
 NEW_FILE_BATCH: Places = {"file_ids": {"*": "file"}, "files": {"*": {"file_id": "file"}}}
 
-DECIDING = frozenset({"file_id", "file_ids", "vector_store_ids"})
+DECIDING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id", "prompt"})
 """Members that hold ids in requests: one that stands twice is refused."""
 _SIGNS = tuple(f'"{name}"'.encode() for name in sorted(DECIDING))
 _hides = re.compile(rb"\\u00[2-7]").search
@@ -81,6 +114,20 @@ _hides = re.compile(rb"\\u00[2-7]").search
 def mentions(data: bytes) -> bool:
     """Whether a request to a model may hold an id; most hold none, and are not read for it."""
     return any(sign in data for sign in _SIGNS) or (b"\\u00" in data and _hides(data) is not None)
+
+
+_TOOLS_THAT_CITE = (b"file_search", b"code_interpreter", b"code_execution", b'"shell"')
+_CITES = (b'"file_id"', b'"container_id"', b'"container"')
+
+
+def may_be_cited(data: bytes) -> bool:
+    """Whether the answer to a request may hold ids: some tools of providers name what they found or made."""
+    return mentions(data) or any(sign in data for sign in _TOOLS_THAT_CITE)
+
+
+def cites(data: bytes) -> bool:
+    """Whether an answer, or an event of one, may hold an id."""
+    return any(sign in data for sign in _CITES)
 
 
 def in_request(data: bytes, places: Places, change: Change) -> bytes:
@@ -103,6 +150,8 @@ def _changed(raw: msgspec.Raw, places: Places | Kind, change: Change) -> object:
         value = judged.decode(raw)
         return change(places, value) if isinstance(value, str) else raw
     begins = bytes(memoryview(raw)[:1])
+    if begins == b'"' and "" in places:
+        return _changed(raw, places[""], change)
     if begins == b"[" and "*" in places:
         return [_changed(item, places["*"], change) for item in judged.read_array(raw, "ids")]
     return in_object(judged.read_object(raw), places, change) if begins == b"{" else raw

@@ -16,7 +16,7 @@ from registry.errors import NotFound
 from registry.identity import Principal
 from registry.secrets import Sealer, SecretKeyInvalid
 
-Kind = Literal["file", "batch", "vector store", "file batch", "upload", "part"]
+Kind = Literal["file", "batch", "vector store", "file batch", "upload", "part", "container", "prompt"]
 
 PREFIXES: dict[Kind, str] = {
     "file": "file-",
@@ -25,6 +25,8 @@ PREFIXES: dict[Kind, str] = {
     "file batch": "vsfb_",
     "upload": "upload_",
     "part": "part_",
+    "container": "cntr_",
+    "prompt": "pmpt_",
 }
 """As OpenAI begins them, whose SDKs and examples look at that."""
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import Protocol
 
-from llm.ports import ModelRequest
+from llm.ports import ModelAnswer, ModelRequest
 from llm.providers import failures
 from llm.providers.destination import Destination, Destinations
 from llm.types import Format
 from registry.egress.http import Egress, Incoming, Outgoing
+from registry.egress.sse import Framer, data_of
 from registry.entries import Headers, Model
 from registry.errors import UpstreamError, UpstreamInvalid
 from registry.gate import Permit
 from registry.identity import Principal
 
-Sent = Callable[[bytes, Format, Model, Principal], bytes]
+Show = Callable[[bytes], Awaitable[bytes]]
+"""Puts the hub's ids into an answer, or an event of one."""
+
+
+class Ids(Protocol):
+    """Translates the ids of what providers keep: the hub's own, and theirs."""
+
+    def sent(self, data: bytes, format: Format, place: Model, principal: Principal) -> bytes:  # noqa: A002  # as ModelRequest's
+        """A request with the provider's own."""
+
+    def shows(self, data: bytes, format: Format, place: Model, principal: Principal) -> Show | None:  # noqa: A002  # as above
+        """What puts the hub's into the answer to a request; None: it holds none."""
+
 
 ANTHROPIC_VERSION = ("anthropic-version", "2023-06-01")
 """Where the caller says none. 2026-10-21 differs in requests only: it refuses `temperature`, which chat has."""
@@ -38,12 +52,12 @@ def _headers(own: Headers, request: ModelRequest) -> Headers:
 class OpenAICompatible:
     """Every row of the table. `keys` are the values of the table's key variables, by variable.
 
-    `sent` gives a body the provider's own names of what it keeps for a principal.
+    `ids` are those of what providers keep for principals.
     """
 
-    def __init__(self, egress: Egress, *, keys: Mapping[str, str], sent: Sent | None = None) -> None:
+    def __init__(self, egress: Egress, *, keys: Mapping[str, str], ids: Ids | None = None) -> None:
         self._egress = egress
-        self._sent = sent
+        self._ids = ids
         self._destinations = Destinations(keys)
 
     def call(self, permit: Permit, model: Model, request: ModelRequest) -> Call:
@@ -57,9 +71,10 @@ class OpenAICompatible:
             UpstreamTimeout, UpstreamInvalid, AddressRefused: as the names say.
             NotFound, InvalidRequest: it mentions a file that is not the caller's, or that another provider keeps.
         """
-        body = request.body
-        if self._sent is not None:
-            body = self._sent(body, request.format, model, permit.principal)
+        body, show = request.body, None
+        if self._ids is not None:
+            show = self._ids.shows(body, request.format, model, permit.principal)
+            body = self._ids.sent(body, request.format, model, permit.principal)
         to = self._destinations.of(model)
         outgoing = Outgoing(
             url=to.urls[request.format] + request.path,
@@ -68,7 +83,7 @@ class OpenAICompatible:
             trusted=to.trusted,
             may_stream=request.stream,
         )
-        return Call(self._egress.send(permit, outgoing), model, to, stream=request.stream)
+        return Call(self._egress.send(permit, outgoing), model, to, stream=request.stream, show=show)
 
     async def probe(self, permit: Permit, model: Model) -> None:
         """Ask the service what models it has: it can be reached and takes the hub's key. Costs nothing.
@@ -89,24 +104,31 @@ class OpenAICompatible:
 class Call:
     """One request under way: enter to send it. A class: a generator's context costs more than the rest of the way."""
 
-    __slots__ = ("_destination", "_model", "_sending", "_stream")
+    __slots__ = ("_destination", "_model", "_sending", "_show", "_stream")
 
     def __init__(
-        self, sending: AbstractAsyncContextManager[Incoming], model: Model, destination: Destination, *, stream: bool
+        self,
+        sending: AbstractAsyncContextManager[Incoming],
+        model: Model,
+        destination: Destination,
+        *,
+        stream: bool,
+        show: Show | None = None,
     ) -> None:
+        self._show = show
         self._sending = sending
         self._model = model
         self._destination = destination
         self._stream = stream
 
-    async def __aenter__(self) -> Incoming:
+    async def __aenter__(self) -> ModelAnswer:
         incoming = await self._sending.__aenter__()
         try:
             await self._check(incoming)
         except BaseException as error:
             await self._sending.__aexit__(type(error), error, error.__traceback__)
             raise
-        return incoming
+        return incoming if self._show is None else Shown(incoming, self._show)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -119,6 +141,34 @@ class Call:
         expected = "text/event-stream" if self._stream else "application/json"
         if incoming.media_type != expected:
             raise UpstreamInvalid(self._model.name, f"its answer is not {expected}")
+
+
+class Shown:
+    """An answer with the hub's ids in it (llm.ports.ModelAnswer)."""
+
+    def __init__(self, answer: ModelAnswer, show: Show) -> None:
+        self._answer = answer
+        self._show = show
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return await self._show(await self._answer.read())
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The event stream, in whole events; raises `EventTooLarge` for what is none."""
+        framer = Framer()
+        async for chunk in self._answer.chunks():
+            for event in framer.feed(chunk):
+                yield await self._shown(event)
+        yield framer.rest
+
+    async def _shown(self, event: bytes) -> bytes:
+        data = data_of(event)
+        shown = await self._show(data)
+        if shown is data:
+            return event
+        others = [line for line in event.splitlines() if line and not line.startswith(b"data:")]
+        return b"\n".join((*others, b"data: " + shown, b"\n"))
 
 
 async def failure(model: Model, incoming: Incoming, *, secrets: Sequence[str]) -> UpstreamError:

@@ -108,3 +108,77 @@ async def test_what_the_provider_counted_is_recorded_for_the_key(hub: Callable[.
             one, counted = [permit.usage for permit in running.gate.permits if permit.kind == "model"]
         assert (one.input_tokens, one.output_tokens, one.estimated) == (10, 7, False)
         assert (counted.input_tokens, counted.output_tokens, counted.estimated) == (0, 0, False)
+
+
+RAN: Any = {
+    "type": "bash_code_execution_tool_result",
+    "tool_use_id": "srvtoolu_1",
+    "content": {
+        "type": "bash_code_execution_result",
+        "stdout": "",
+        "stderr": "",
+        "return_code": 0,
+        "content": [{"type": "bash_code_execution_output", "file_id": "file_theirs"}],
+    },
+}
+MADE: Any = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "up",
+    "content": [RAN],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 5, "output_tokens": 1},
+    "container": {"id": "container_theirs", "expires_at": "2030-01-01T00:00:00Z"},
+}
+CODE: Any = [{"type": "code_execution_20250825", "name": "code_execution"}]
+
+
+def events_of(message: Any) -> tuple[bytes, ...]:
+    end = {"stop_reason": "end_turn", "stop_sequence": None, "container": message["container"]}
+    found: list[Any] = [
+        {"type": "message_start", "message": {**message, "content": [], "container": None}},
+        {"type": "content_block_start", "index": 0, "content_block": RAN},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": end, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    ]
+    return tuple(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in found)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_files_and_containers_of_a_provider_have_ids_of_the_hub(hub: Callable[..., Any], stream: bool) -> None:
+    raw = events_of(MADE) if stream else (json.dumps(MADE).encode(),)
+    async with anthropic_upstream(Said(raw=raw)) as upstream:
+        yaml = f"models:\n  m: {{provider: anthropic, model: up, base_url: '{upstream.url}', api_key: {KEY}}}\n"
+        async with hub(yaml) as running:
+            ask: dict[str, Any] = {"model": "m", "max_tokens": 9, "tools": CODE, "messages": ASK}
+            async with running.http(await running.key("model:m")) as http:
+                answer = await http.post("/v1/messages", json={**ask, "stream": stream})
+                assert "theirs" not in answer.text
+                if stream:
+                    said = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+                    block, container = said[1]["content_block"], said[3]["delta"]["container"]["id"]
+                else:
+                    block, container = answer.json()["content"][0], answer.json()["container"]["id"]
+                talk = [*ASK, {"role": "assistant", "content": [block]}, *ASK]
+                await http.post(
+                    "/v1/messages", json={**ask, "stream": stream, "messages": talk, "container": container}
+                )
+                sent = upstream.received[-1].body
+                assert sent["container"] == "container_theirs"
+                assert sent["messages"][1]["content"] == [RAN]
+            picture = {"type": "image", "source": {"type": "file", "file_id": "file_theirs"}}
+            nested = {"type": "tool_result", "tool_use_id": "t", "content": [picture]}
+            async with running.http(await running.key("model:m")) as stranger:
+                for more in (
+                    {"container": "container_theirs"},
+                    {"container": {"id": container}},
+                    {"messages": [{"role": "user", "content": [picture]}]},
+                    {"messages": [{"role": "user", "content": [nested]}]},
+                    {"messages": talk},
+                ):
+                    refused = await stranger.post("/v1/messages", json={**ask, **more})
+                    assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error"), more
+            assert len(upstream.received) == 2

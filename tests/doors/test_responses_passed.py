@@ -177,3 +177,67 @@ async def test_a_refusal_of_the_provider_is_an_http_error(hub: OpenHub) -> None:
     async with passing(hub, Turn(status=400, error=json.dumps(error).encode())) as (_, sdk, _, _):
         with pytest.raises(openai.BadRequestError, match="no such tool"):
             await sdk.responses.create(model="m", input="hi", stream=True)
+
+
+RAN = {
+    "id": "ci_1",
+    "type": "code_interpreter_call",
+    "status": "completed",
+    "container_id": "cntr_theirs",
+    "code": "1",
+    "outputs": None,
+}
+CITES = {
+    "type": "container_file_citation",
+    "container_id": "cntr_theirs",
+    "file_id": "cfile_theirs",
+    "filename": "plot.png",
+    "start_index": 0,
+    "end_index": 1,
+}
+CITED = {**SAID, "content": [{"type": "output_text", "text": "hi", "annotations": [CITES], "logprobs": []}]}
+INTERPRETER: Any = {"type": "code_interpreter", "container": {"type": "auto"}}
+
+
+async def test_what_a_provider_made_is_cited_by_ids_of_the_hub_that_only_its_owner_can_use(hub: OpenHub) -> None:
+    async with passing(hub, whole(output=[RAN, CITED]), whole(output=[SAID])) as (running, sdk, upstream, _):
+        first = await sdk.responses.create(model="m", input="plot", tools=[INTERPRETER])
+        assert "theirs" not in first.to_json()
+        container = first.to_dict()["output"][0]["container_id"]  # type: ignore[index]
+        cited: Any = first.to_dict()["output"][1]["content"][0]["annotations"][0]  # type: ignore[index]
+        assert cited["container_id"] == container
+        assert cited["file_id"].startswith("file-")
+        await sdk.responses.create(model="m", input="more", previous_response_id=first.id, tools=[INTERPRETER])
+        (_, ran, said, _) = upstream.received[-1].body["input"]
+        assert ran["container_id"] == "cntr_theirs"
+        assert said["content"][0]["annotations"] == [CITES]
+        named: Any = [{**INTERPRETER, "container": container}]
+        await sdk.responses.create(model="m", input="more", tools=named)
+        assert upstream.received[-1].body["tools"][0]["container"] == "cntr_theirs"
+        raw: Any = [{**INTERPRETER, "container": "cntr_theirs"}]
+        async with client(running.url, await running.key("model:m")) as stranger:
+            for tools in (raw, named):
+                with pytest.raises(openai.NotFoundError, match="container"):
+                    await stranger.responses.create(model="m", input="hi", tools=tools)
+            forged: Any = [{"role": "user", "content": "hi"}, RAN]
+            with pytest.raises(openai.NotFoundError, match="container"):
+                await stranger.responses.create(model="m", input=forged, tools=[INTERPRETER])
+            with pytest.raises(openai.BadRequestError, match="prompt"):
+                await stranger.responses.create(model="m", prompt={"id": "pmpt_theirs"}, input="hi")
+        assert len(upstream.received) == 3
+
+
+async def test_so_it_is_in_streams(hub: OpenHub) -> None:
+    at = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "annotation_index": 0}
+    more = (
+        {"type": "response.output_text.annotation.added", **at, "annotation": CITES},
+        {"type": "response.completed", "response": upstreams(output=[CITED])},
+    )
+    async with passing(hub, Turn(raw=events(*more))) as (running, _, _, secret):
+        body = {"model": "m", "stream": True, "input": "plot", "tools": [INTERPRETER]}
+        async with running.http(secret) as http, http.stream("POST", "/v1/responses", json=body) as answer:
+            lines = [line async for line in answer.aiter_lines()]
+        said = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+        assert "theirs" not in json.dumps(said)
+        (added,) = [one["annotation"] for one in said if one["type"].endswith("annotation.added")]
+        assert said[-1]["response"]["output"][0]["content"][0]["annotations"] == [added]

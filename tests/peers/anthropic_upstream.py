@@ -109,7 +109,7 @@ def _fault(path: str, headers: dict[str, str], body: dict[str, Any]) -> tuple[in
         return 400, bad, f"{min(unknown)}: Extra inputs are not permitted"
     if any(re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", tool["name"]) is None for tool in body.get("tools", ())):
         return 400, bad, "tools: name"
-    if any({"oneOf", "anyOf", "allOf"} & tool["input_schema"].keys() for tool in body.get("tools", ())):
+    if any({"oneOf", "anyOf", "allOf"} & tool.get("input_schema", {}).keys() for tool in body.get("tools", ())):
         return 400, bad, "input_schema does not support oneOf, allOf, or anyOf at the top level"
     reason = _of_messages(body)
     return (400, bad, reason) if reason else None
@@ -133,6 +133,7 @@ _MEMBERS = frozenset(
         "output_config",
         "context_management",
         "service_tier",
+        "container",
     ]
 )
 
@@ -158,9 +159,23 @@ def _of_messages(body: dict[str, Any]) -> str | None:
     return None
 
 
+_BLOCKS = frozenset(
+    [
+        "text",
+        "image",
+        "document",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "bash_code_execution_tool_result",
+    ]
+)
+
+
 def _of_block(block: dict[str, Any]) -> str | None:
     kind = block["type"]
-    if kind not in {"text", "image", "document", "thinking", "redacted_thinking", "tool_use", "tool_result"}:
+    if kind not in _BLOCKS:
         return f"unknown block {kind}"
     if kind == "text" and not block["text"].strip():
         return "text content blocks must contain non-whitespace text"
