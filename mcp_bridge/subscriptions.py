@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -40,6 +40,9 @@ MAX_SUBSCRIPTIONS = 1024
 
 MAX_WAITING = 256
 """URIs that may wait for a slow client beside those it named: of more, only what it named is told."""
+
+TRIES, RETRY_S = 10, 1.0
+"""How often keys that cannot be read are read again, until those who listen with them are sent away."""
 
 _NO_META: RawObject = {}
 
@@ -344,7 +347,7 @@ class Subscriptions:
         """End those whose key was revoked, and let the others do what theirs may now."""
         unsure, self._unsure = self._unsure, set()
         doubted = [one for one in self._subscribers if unsure is None or one.principal.id in unsure]
-        living = await self._registry.keys.living({one.principal.id for one in doubted}) if doubted else {}
+        living = await self._living({one.principal.id for one in doubted}) if doubted else {}
         for subscriber in doubted:
             principal = living.get(subscriber.principal.id)
             if principal is None:
@@ -354,6 +357,15 @@ class Subscriptions:
             for uri in list(subscriber.watches):
                 if not self._may_read(subscriber, uri):
                     subscriber.unsubscribe(uri)
+
+    async def _living(self, ids: Collection[str]) -> Mapping[str, Principal]:
+        """Those whose keys are valid; nobody's is known to be when keys cannot be read for long."""
+        for _ in range(TRIES):
+            try:
+                return await self._registry.keys.living(ids)
+            except Overloaded:
+                await asyncio.sleep(RETRY_S)
+        return {}
 
     def _may_read(self, subscriber: Subscriber, uri: str) -> bool:
         try:

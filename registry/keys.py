@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, delete, or_, select
 
 from registry import floors
@@ -16,6 +18,8 @@ from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import ADMIN_ID, HUBS_LIMITS, KeySpec, Principal, RequestLimits, admin
 from registry.models import ApiKey, Change, Setting, StoredCredential, Team
 from registry.secrets import digest, new_api_key, new_id
+
+logger = logging.getLogger(__name__)
 
 MAX_CACHED = 100_000
 """Digests remembered, good and bad together: a flood of wrong keys costs this much memory and no more."""
@@ -80,13 +84,21 @@ class Keys:
             listener()
 
     async def living(self, ids: Collection[str]) -> dict[str, Principal]:
-        """Those of some principals, by id, whose keys are valid, as they are now."""
+        """Those of some principals, by id, whose keys are valid, as they are now.
+
+        Raises:
+            Overloaded: the database cannot be read.
+        """
 
         def load(session: Session) -> list[Principal]:
             found = session.exec(select(ApiKey).where(col(ApiKey.id).in_(ids), col(ApiKey.revoked_at).is_(None))).all()
             return [self.under(_principal(key)) for key in found]
 
-        found = [admin(), *await self._database.read(load)]
+        try:
+            found = [admin(), *await self._database.read(load)]
+        except SQLAlchemyError as error:
+            logger.warning("keys cannot be read", extra={"reason": str(error)})
+            raise Overloaded("The hub cannot read its own keys; try again shortly.") from None
         return {one.id: one for one in found if _unexpired(one) is not None}
 
     async def named(self, name: str) -> Principal:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +277,54 @@ async def test_a_revoked_key_hears_nothing_more(tmp_path: Path, mode: str) -> No
             else:
                 await ear.until(("ended", ""))
             assert subscriber.watches == {}
+
+
+@contextmanager
+def unreadable_keys(directory: Path) -> Iterator[None]:
+    """Nothing can be read of keys."""
+    with contextlib.closing(sqlite3.connect(directory / "hubbub.db", isolation_level=None)) as database:
+        database.execute("ALTER TABLE api_keys RENAME TO elsewhere")
+        yield
+        database.execute("ALTER TABLE elsewhere RENAME TO api_keys")
+
+
+async def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    """Wait until the hub has logged it."""
+    async with asyncio.timeout(20):
+        while not any(words in record.getMessage() for record in caplog.records):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_keys_that_cannot_be_read_for_a_moment_cost_nobody_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    monkeypatch.setattr(subscriptions, "RETRY_S", 0.01)
+    monkeypatch.setattr(subscriptions, "TRIES", 10_000)
+    async with (
+        hub_before("both", tmp_path) as (hub, peer),
+        listening(hub, await hub.key("tool:*"), mode) as ear,
+    ):
+        with unreadable_keys(tmp_path):
+            hub.services.keys.forget()
+            await said(caplog, "keys cannot be read")
+            await peer.telling.grow()
+        await ear.until((TOOLS, ""))
+
+
+async def test_who_listens_is_sent_away_when_keys_cannot_be_read_for_long_and_may_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "RETRY_S", 0.0)
+    async with hub_before("both", tmp_path) as (hub, peer):
+        key = await hub.key("tool:*")
+        async with listening(hub, key, "2026-07-28") as ear:
+            with unreadable_keys(tmp_path):
+                hub.services.keys.forget()
+                await ear.until(("ended", ""))
+        async with listening(hub, key, "2026-07-28") as ear:
+            await peer.telling.grow()
+            await ear.until((TOOLS, ""))
 
 
 @pytest.mark.parametrize("mode", MODES)
