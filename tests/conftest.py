@@ -6,12 +6,10 @@ import asyncio
 import atexit
 import contextlib
 import os
-import secrets
 import shutil
-import socket
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +33,11 @@ from registry.db import open_engine
 from registry.identity import KeySpec
 from registry.schema import migrate
 from tests.recording import RecordingGate
+from tests.serving import Embedded as Embedded
+from tests.serving import free_port as free_port
+from tests.serving import free_socket as free_socket
+from tests.serving import run as run
+from tests.serving import served as served
 
 # no wall clock decides a test, and a run finds what the run before found
 settings.register_profile("hubbub", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -65,33 +68,6 @@ class Hub:
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
 
-class Embedded(uvicorn.Server):
-    """A server inside the test's event loop: signals stay with pytest."""
-
-    def __init__(self, config: uvicorn.Config, ending: asyncio.Event | None = None) -> None:
-        super().__init__(config)
-        self.ending = ending or asyncio.Event()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As the hub's own server does."""
-        self.ending.set()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@asynccontextmanager
-async def served(app: object, sock: socket.socket | None = None) -> AsyncIterator[str]:
-    """Serve an ASGI application on a free port; yields its URL."""
-    sock = sock or free_socket()
-    host, port = sock.getsockname()[:2]
-    config = uvicorn.Config(app, ws="none", log_config=None, lifespan="auto", timeout_graceful_shutdown=1)
-    async with run(Embedded(config), sock):
-        yield f"http://{host}:{port}"
-
-
 @asynccontextmanager
 async def served_exchanges(serve: Serve) -> AsyncIterator[str]:
     """Serve a function of exchanges over the hub's own HTTP on a free port; yields its URL."""
@@ -107,42 +83,6 @@ async def served_exchanges(serve: Serve) -> AsyncIterator[str]:
     config = uvicorn.Config(lifespan, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=1)
     async with run(Embedded(config), sock):
         yield f"http://{host}:{port}"
-
-
-def free_socket(port: int = 0) -> socket.socket:
-    """A listening socket on a free loopback port, or on one that was free before."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
-    sock.listen(128)
-    return sock
-
-
-def free_port() -> int:
-    """A port that is free now, for servers that bind it themselves.
-
-    It is below those that systems give out (from 32768 on), so that no other socket gets it before the server does.
-    """
-    while True:
-        port = 15_000 + secrets.randbelow(17_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
-@asynccontextmanager
-async def run(uvicorn_server: uvicorn.Server, sock: socket.socket) -> AsyncIterator[None]:
-    """Run a server on a bound socket until the block ends."""
-    serving = asyncio.create_task(uvicorn_server.serve([sock]))
-    try:
-        while not uvicorn_server.started:
-            if serving.done():
-                serving.result()
-            await asyncio.sleep(0)
-        yield
-    finally:
-        uvicorn_server.should_exit = True
-        await serving
-        sock.close()
 
 
 OpenHub = Callable[..., contextlib.AbstractAsyncContextManager[Hub]]

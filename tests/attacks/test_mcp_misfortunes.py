@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import free_socket
-from tests.peers import mcp_asking, mcp_servers
+from tests.peers import mcp_servers
 from tests.peers.mcp_hub import headers, message, open_mcp_hub
+from tests.peers.mcp_process import server_process
 from tests.peers.mcp_waiting import ASKABLE, hub_before, legacy_call, modern_call, read, rpc, session
 
 OBJECT = {"type": "object"}
@@ -117,21 +116,27 @@ async def test_a_killed_stdio_server_is_not_noticed_by_a_caller_who_tries_again(
             assert "result" in await again(echo)
 
 
-@pytest.mark.parametrize("kind", ["both", "modern", "legacy"])
-async def test_an_http_server_that_starts_again_is_not_noticed_by_a_caller_who_tries_again(
+@pytest.mark.parametrize("kind", ["both", "modern", "legacy", "sse"])
+async def test_an_http_server_that_dies_and_starts_again_is_not_noticed_by_a_caller_who_tries_again(
     tmp_path: Path, kind: str
 ) -> None:
-    async with AsyncExitStack() as life:
-        first = await life.enter_async_context(mcp_asking.asking(kind))
-        port = int(first.url.rpartition(":")[2].partition("/")[0])
-        yaml = f"mcpServers: {{peer: {{url: {first.url}}}}}\n"
-        async with open_mcp_hub(tmp_path, yaml) as hub, hub.http(await hub.key("tool:*")) as http:
-            await hub.listed("peer__echo")
-            echoes = await tries(http, "peer__echo")
-            for echo in echoes:
-                assert "result" in await echo()
-            await life.aclose()
-            assert all(["error" in await echo() for echo in echoes])
-            async with mcp_asking.asking(kind, sock=free_socket(port)):
-                for echo in echoes:
-                    assert "result" in await again(echo)
+    """As another process on the same port, which knows nothing of what the first one knew."""
+    async with (
+        server_process(kind, tmp_path) as server,
+        open_mcp_hub(tmp_path, f"mcpServers: {{peer: {{url: {server.url}}}}}\n") as hub,
+        hub.http(await hub.key("tool:*")) as http,
+    ):
+        await hub.listed("peer__echo")
+        echoes, works = await tries(http, "peer__echo"), await tries(http, "peer__work")
+        for echo in echoes:
+            assert "result" in await echo()
+        calls = [asyncio.create_task(work()) for work in works]
+        await server.works(len(calls))
+        await server.kill()
+        async with asyncio.timeout(30):
+            answers = await asyncio.gather(*calls)
+        assert all(answer["error"]["message"].startswith("peer") for answer in answers)
+        assert all(["error" in await echo() for echo in echoes])
+        await server.start()
+        for echo in echoes:
+            assert "result" in await again(echo)

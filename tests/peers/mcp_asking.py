@@ -25,6 +25,7 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import ServerMessageMetadata
 
 from tests.peers.mcp_servers import MakeServer, Peer, _managed, _plain, recorded
+from tests.serving import served
 
 MODERN = "2026-07-28"
 TOOLS = ("ask", "ask_twice", "visit", "sample", "roots", "report", "wait", "hold", "echo")
@@ -157,8 +158,6 @@ async def asking(eras: str, make: MakeServer = asking_server, sock: socket.socke
 @asynccontextmanager
 async def asking_over_sse(make: MakeServer = asking_server, sock: socket.socket | None = None) -> AsyncIterator[Peer]:
     """Serve it, or what `make` makes, over the two streams of 2024-11-05."""
-    from tests.conftest import served
-
     peer = Peer()
     server, transport = make(peer), SseServerTransport("/messages/")
 

@@ -20,9 +20,9 @@ from typing import Any
 import mcp_types as t
 from mcp.server import Server
 
-from tests.conftest import free_port, free_socket
 from tests.peers.mcp_asking import ANY, asking, asking_over_sse, text
 from tests.peers.mcp_servers import Peer
+from tests.serving import free_port, free_socket
 
 
 def working_server(directory: Path) -> Server[Any]:
@@ -68,7 +68,7 @@ class Process:
         """Start it, and wait until it takes connections."""
         arguments = (self.kind, str(self.port), str(self.directory))
         self.child = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, *arguments, cwd=ROOT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 assert self.child.returncode is None
                 try:

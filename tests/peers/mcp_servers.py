@@ -18,6 +18,8 @@ import mcp_types as t
 from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
+from tests.serving import served
+
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}}
 HINTS = {"look": t.ToolAnnotations(read_only_hint=True), "add": t.ToolAnnotations(destructive_hint=False)}
 REGION = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
@@ -129,8 +131,6 @@ async def legacy_only(make: MakeServer = sdk_server, **options: Any) -> AsyncIte
 async def _managed(
     peer: Peer, server: Server[Any], make: Callable[[Any], Callable[..., Any]], sock: socket.socket | None = None
 ) -> AsyncIterator[None]:
-    from tests.conftest import served
-
     manager = StreamableHTTPSessionManager(server)
     peer.manager = manager
     app = recorded(peer, make(manager))
@@ -159,8 +159,6 @@ Script = Callable[[dict[str, Any]], tuple[int, bytes, bytes] | None]
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[Peer]:
     """A fake server: `script` takes the posted message and returns status, media type and body; None hangs."""
-    from tests.conftest import served
-
     peer = Peer()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,0 +1,75 @@
+"""Applications served on free ports, in the test's own event loop or a process of a test's. Loads nothing of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+
+
+class Embedded(uvicorn.Server):
+    """A server inside the test's event loop: signals stay with pytest."""
+
+    def __init__(self, config: uvicorn.Config, ending: asyncio.Event | None = None) -> None:
+        super().__init__(config)
+        self.ending = ending or asyncio.Event()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As the hub's own server does."""
+        self.ending.set()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def served(app: object, sock: socket.socket | None = None) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port; yields its URL."""
+    sock = sock or free_socket()
+    host, port = sock.getsockname()[:2]
+    config = uvicorn.Config(app, ws="none", log_config=None, lifespan="auto", timeout_graceful_shutdown=1)
+    async with run(Embedded(config), sock):
+        yield f"http://{host}:{port}"
+
+
+def free_socket(port: int = 0) -> socket.socket:
+    """A listening socket on a free loopback port, or on one that was free before."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen(128)
+    return sock
+
+
+def free_port() -> int:
+    """A port that is free now, for servers that bind it themselves.
+
+    It is below those that systems give out (from 32768 on), so that no other socket gets it before the server does.
+    """
+    while True:
+        port = 15_000 + secrets.randbelow(17_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+@asynccontextmanager
+async def run(uvicorn_server: uvicorn.Server, sock: socket.socket) -> AsyncIterator[None]:
+    """Run a server on a bound socket until the block ends."""
+    serving = asyncio.create_task(uvicorn_server.serve([sock]))
+    try:
+        while not uvicorn_server.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0)
+        yield
+    finally:
+        uvicorn_server.should_exit = True
+        await serving
+        sock.close()
