@@ -83,6 +83,7 @@ def mcp_side(
     dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, personal=personal, agents=tools)
     subscriptions = Subscriptions(registry, dispatch=dispatch, pool=pool, gate=ground.gate)
     personal.changed = subscriptions.own_lists_changed
+    personal.listens = subscriptions.listens
     parts: tuple[Part, ...] = (sync, subscriptions)
     if agents is not None:
         parts = (*parts, AgentListing(registry, agents.discovery))

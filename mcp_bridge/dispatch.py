@@ -83,6 +83,10 @@ class Dispatch:
         """The tool that is shown to the principal as `name` at `path`; raises `NotFound`."""
         return self.view(principal, path).tool(name)
 
+    def renew(self, principal: Principal) -> None:
+        """Have what servers list for the principal's own accounts read again, where that is old."""
+        self._personal.renew(principal)
+
     async def relay(
         self,
         principal: Principal,

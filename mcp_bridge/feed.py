@@ -126,10 +126,10 @@ class Feed:
                 self._watches.pop(uri, None)
                 self._poke()
 
-    def follow_lists(self) -> None:
-        """Have the server tell when its lists change, if that costs nothing or the way is open anyway."""
-        if not self._stopped:
-            self._lists = True
+    def follow_lists(self, wanted: bool = True) -> None:
+        """Have the server tell when its lists change, if that costs nothing or the way is open anyway; or no more."""
+        if not self._stopped and (wanted or self._lists):
+            self._lists = wanted
             self._poke()
 
     def told(self, method: str, params: JsonObject) -> None:

@@ -10,9 +10,10 @@ import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from mcp_bridge.sync import INTERVAL_S
 from mcp_bridge.views import View, Views
@@ -32,6 +33,9 @@ WAIT_S = 10.0
 WITHOUT_S = 30.0
 """How long a principal counts as one without an account, or a failed listing is left alone."""
 
+QUIET_S = 1.0
+"""How long a server that says that its lists changed may say so again before they are read."""
+
 MAX_PRINCIPALS = 10_000
 MAX_BYTES = 128 * 1024 * 1024
 """Whose lists are kept, and how much of them; those that were used longest ago are listed anew."""
@@ -43,8 +47,16 @@ MAX_VIEWS = 4
 AT_ONCE = 8
 
 Found = Mapping[ListedKind, Sequence[Listed]]
-Ask = Callable[[Server, Principal], Awaitable[tuple[Found, HubError | None]]]
-"""Lists a server with a principal's account: what it has of each kind, and why the rest could not be listed."""
+
+
+class Ask(Protocol):
+    """How servers are listed."""
+
+    async def __call__(self, server: Server, principal: Principal, *, follows: bool) -> tuple[Found, HubError | None]:
+        """List a server with a principal's account: what it has of each kind, and why the rest could not be listed.
+
+        `follows`: have it say when that changes.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,8 @@ class _Lists:
     """When it is to be listed again."""
     found: Found
     """Empty: the principal has no account there."""
+    is_followed: bool
+    """Whether the server was asked to say when they change: its principal listened."""
 
     @property
     def size(self) -> int:
@@ -79,7 +93,9 @@ class Personal:
         self.servers: tuple[Server, ...] = ()
         """Those of the catalog; without any, nothing here has to be asked."""
         self.changed: Callable[[], None] = lambda: None
-        """Called when somebody's lists became others."""
+        """Called when somebody's lists became others, or may have."""
+        self.listens: Callable[[str], bool] = lambda _principal_id: False
+        """Whether a principal wants to hear when its lists change."""
         self._ask = ask
         self._own: OrderedDict[str, dict[str, _Lists]] = OrderedDict()
         """By principal and server."""
@@ -113,20 +129,26 @@ class Personal:
 
     async def prepare(self, principal: Principal) -> None:
         """Wait a while for lists of the principal that were never read; those that are old are read meanwhile."""
+        waiting = self.renew(principal)
+        if waiting:
+            await asyncio.wait(waiting, timeout=WAIT_S)
+
+    def renew(self, principal: Principal) -> list[asyncio.Task[None]]:
+        """Have old lists of the principal read again; returns the listings of what was never read."""
         own = self._own.get(principal.id)
+        listens = self.listens(principal.id)
         now = time.monotonic()
         waiting = []
         for server in self.servers:
             known = own.get(server.name) if own is not None else None
             is_known = known is not None and known.server == server
-            if is_known and known is not None and known.due > now:
+            if is_known and known is not None and known.due > now and known.is_followed == listens:
                 continue
             if any(principal.grants.reach(kind, f"{server.name}{SEPARATOR}") for kind in OF_SERVERS):
                 listing = self._listing(server, principal)
                 if not is_known:
                     waiting.append(listing)
-        if waiting:
-            await asyncio.wait(waiting, timeout=WAIT_S)
+        return waiting
 
     async def refresh(self, name: str, principal: Principal) -> None:
         """List a server for a principal that has just connected its account; raises `NotFound`."""
@@ -138,10 +160,11 @@ class Personal:
         await asyncio.shield(self._listing(server, principal))
 
     def lists_changed(self, name: str) -> None:
-        """Have the lists of a server read again when they are next wanted: it said that they changed."""
+        """Have the lists of a server read again, for those who listen soon, else when they are next wanted: it said so."""
         for own in self._own.values():
             if name in own:
                 own[name] = replace(own[name], due=0.0)
+                self.changed()
 
     async def aclose(self) -> None:
         """Stop listing."""
@@ -165,10 +188,13 @@ class Personal:
         own = self._own.get(principal.id)
         before = own.get(server.name) if own is not None else None
         found: Found = before.found if before is not None and before.server == server else {}
-        pause = WITHOUT_S
+        pause, follows = WITHOUT_S, self.listens(principal.id)
         try:
+            if before is not None and not before.due:
+                await asyncio.sleep(QUIET_S)
+                before = self._own.get(principal.id, {}).get(server.name)
             async with self._at_once:
-                new, failure = await self._ask(server, principal)
+                new, failure = await self._ask(server, principal, follows=follows)
             found = {**found, **new}
             if failure is not None:
                 raise failure
@@ -177,7 +203,11 @@ class Personal:
             found = {}
         except HubError as error:
             logger.warning("not listed for a key", extra={"server": server.name, "reason": error.text})
-        self._keep(principal.id, _Lists(server, time.monotonic() + pause, found))
+        now = self._own.get(principal.id, {}).get(server.name)
+        due = time.monotonic() + pause if now is before else 0.0  # it said meanwhile that they changed
+        self._keep(principal.id, _Lists(server, due, found, follows))
+        if not due or follows != self.listens(principal.id):
+            self.changed()
 
     def _keep(self, principal_id: str, lists: _Lists) -> None:
         own = self._own.setdefault(principal_id, {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from mcp_bridge.feed import backoff
 from mcp_bridge.listener import NOTHING, Front
 from mcp_bridge.listening import CAPABILITIES, LIST_CHANGED, LISTS, MAX_TASKS, UPDATED, Filter
 from mcp_bridge.pool import Pool
+from mcp_bridge.sync import INTERVAL_S
 from mcp_bridge.task_watch import TOLD, watch
 from mcp_bridge.tasks import Task
 from mcp_bridge.views import View
@@ -143,6 +145,8 @@ class Subscriptions:
         self._pool = pool
         self._gate = gate
         self._subscribers: set[Subscriber] = set()
+        self._listening: Counter[str] = Counter()
+        """How many of them each principal has."""
         self._changed = asyncio.Event()
         self._unsure: set[str] | None = set()
         """Principals whose keys have to be looked at; None: all."""
@@ -154,7 +158,9 @@ class Subscriptions:
     async def run(self) -> None:
         """Tell of changes until cancelled."""
         while True:
-            await self._changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S if self._dispatch.serves_accounts else None):
+                    await self._changed.wait()
             self._changed.clear()
             await self._look_at_keys()
             await self._compare()
@@ -201,6 +207,7 @@ class Subscriptions:
         subscriber = Subscriber(hearer, lists)
         subscriber.seen = self._digests(subscriber)
         self._subscribers.add(subscriber)
+        self._listening[hearer.principal.id] += 1
         if self._unsure is not None:  # its key may have been revoked since the request came
             self._unsure.add(hearer.principal.id)
         self._changed.set()
@@ -209,7 +216,19 @@ class Subscriptions:
     def leave(self, subscriber: Subscriber) -> None:
         """Forget a client."""
         subscriber.end()
-        self._subscribers.discard(subscriber)
+        if subscriber not in self._subscribers:
+            return
+        self._subscribers.remove(subscriber)
+        principal = subscriber.principal
+        self._listening[principal.id] -= 1
+        if not self._listening[principal.id]:
+            del self._listening[principal.id]
+            if not self._draining:
+                self._dispatch.renew(principal)  # servers need not tell it any more
+
+    def listens(self, principal_id: str) -> bool:
+        """Whether a principal has a stream or session that is told of changes."""
+        return principal_id in self._listening
 
     async def subscribe(self, subscriber: Subscriber, uri: str, *, request_id: str) -> None:
         """Tell a client of a resource too, once its server has agreed.
@@ -329,6 +348,9 @@ class Subscriptions:
         """Tell those whose lists are others now."""
         known: dict[tuple[Grants, str, bool, str], Mapping[str, bytes]] = {}
         number = self._registry.catalog.number
+        if self._dispatch.serves_accounts:
+            for principal in {one.principal.id: one.principal for one in self._subscribers}.values():
+                self._dispatch.renew(principal)
         for subscriber in list(self._subscribers):
             if self._registry.catalog.number != number:  # it turned meanwhile, and everybody is looked at again
                 return

@@ -82,8 +82,12 @@ class Sync:
                 self._follow_catalog(group)
                 await self._catalog_changed.wait()
 
-    async def ask(self, server: Server, principal: Principal = HUB) -> tuple[Found, UpstreamError | None]:
+    async def ask(
+        self, server: Server, principal: Principal = HUB, *, follows: bool = True
+    ) -> tuple[Found, UpstreamError | None]:
         """List a server as a principal: what it has of each kind, and why the rest could not be listed.
+
+        `follows`: have it say when that changes, if it can.
 
         Raises:
             UpstreamError: nothing can be listed.
@@ -92,8 +96,8 @@ class Sync:
             upstream = self._pool.upstream(server, principal)
             asked = await _Asking.begin(upstream, permit)
             failure = await asked.everything()
-        if principal is HUB and asked.tells:
-            upstream.follow_lists()
+        if asked.tells:
+            upstream.follow_lists(follows)
         return asked.found, failure
 
     async def refresh(self, name: str) -> int:

@@ -201,11 +201,11 @@ class Upstream:
         found = interactive(bytes(passed_on(bytes(capabilities), sampling=self.server.sampling)))
         return (await self._owner_of(principal, front, found, asks=bytes(found) != b"{}")).feed
 
-    def follow_lists(self) -> None:
-        """Have the server, which was just listed, say when its lists change."""
+    def follow_lists(self, wanted: bool) -> None:
+        """Have the server, which was just listed, say when its lists change, or no more."""
         if self._api is None:
             feed = self._feed if self.server.command is None and self._is_modern else self.owner.feed
-            feed.follow_lists()
+            feed.follow_lists(wanted)
 
     async def roots_changed(self, front: Front) -> None:
         """As `Dispatch.roots_changed`."""

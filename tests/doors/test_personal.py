@@ -23,7 +23,7 @@ NOBODY = ["crm__connect_account"]
 
 async def keys_of(hub: McpHub, issuer: Authorization, *users: str) -> list[str]:
     """A key for each user, their accounts connected."""
-    keys = [await hub.key("tool:crm__*") for _ in users]
+    keys = [await hub.key("tool:crm__*", "resource:crm__*") for _ in users]
     for user, key in zip(users, keys, strict=True):
         issuer.provider.user = user
         await connect(hub, key)

@@ -146,9 +146,13 @@ class Protected(Peer):
 
 @asynccontextmanager
 async def protected_server(
-    issuer: str, verifier: Any, *, scopes: tuple[str, ...] = ("read",)
+    issuer: str,
+    verifier: Any,
+    *,
+    scopes: tuple[str, ...] = ("read",),
+    make: Callable[[Peer], Server[Any]] | None = None,
 ) -> AsyncIterator[Protected]:
-    """The SDK's MCP server of both eras, which serves nobody without a token for itself."""
+    """The SDK's MCP server of both eras, or what `make` makes, which serves nobody without a token for itself."""
     sock, peer = free_socket(), Protected()
     peer.url = f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
 
@@ -164,7 +168,8 @@ async def protected_server(
         peer.calls.append((params.name, {"user": token.subject}))
         return t.CallToolResult(content=[t.TextContent(type="text", text=str(token.subject))])
 
-    server: Server[Any] = Server("crm", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+    crm: Server[Any] = Server("crm", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+    server = make(peer) if make is not None else crm
     auth = AuthSettings(
         issuer_url=AnyHttpUrl(issuer),
         resource_server_url=AnyHttpUrl(peer.url),

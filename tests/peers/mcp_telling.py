@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -100,6 +101,9 @@ class Telling:
         self.peer.cancelled.set()
         return t.EmptyResult()
 
+    async def listen(self, ctx: Any, params: t.SubscriptionsListenRequestParams) -> t.SubscriptionsListenResult:
+        return await _Listening(self.bus, self.peer)(ctx, params)
+
     async def roots_changed(self, ctx: Any, params: Any) -> None:
         self.peer.calls.append(("roots", {}))
         self.peer.waiting.set()
@@ -122,22 +126,33 @@ class _Listening(ListenHandler):
             self._peer.cancelled.set()
 
 
-def telling_server(peer: Peer) -> Server[Any]:
+Of = Callable[[], Telling]
+
+
+def telling_server(peer: Peer, of: Of | None = None) -> Server[Any]:
+    """The server; `of` says which of several it is for whoever asks now."""
     telling = Telling(peer)
     peer.telling = telling
+
+    def on(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def handle(ctx: Any, params: Any) -> Any:
+            return await method(of() if of is not None else telling, ctx, params)
+
+        return handle
+
     server: Server[Any] = Server(
         "telling",
         version="1",
-        on_list_tools=telling.list_tools,
-        on_call_tool=telling.call,
-        on_list_prompts=telling.list_prompts,
-        on_list_resources=telling.list_resources,
-        on_read_resource=telling.read,
-        on_subscribe_resource=telling.subscribe,
-        on_unsubscribe_resource=telling.unsubscribe,
-        on_subscriptions_listen=_Listening(telling.bus, peer),
+        on_list_tools=on(Telling.list_tools),
+        on_call_tool=on(Telling.call),
+        on_list_prompts=on(Telling.list_prompts),
+        on_list_resources=on(Telling.list_resources),
+        on_read_resource=on(Telling.read),
+        on_subscribe_resource=on(Telling.subscribe),
+        on_unsubscribe_resource=on(Telling.unsubscribe),
+        on_subscriptions_listen=on(Telling.listen),
     )
-    server.add_notification_handler("notifications/roots/list_changed", t.NotificationParams, telling.roots_changed)
+    server.add_notification_handler("notifications/roots/list_changed", t.NotificationParams, on(Telling.roots_changed))
     return server
 
 
