@@ -12,13 +12,17 @@ from typing import Any
 
 import grpc.aio
 import httpx
+import pytest
 from a2a.types import a2a_pb2
 from a2a.types.a2a_pb2_grpc import A2AServiceStub
 
 from tests.conftest import free_port, free_socket
+from tests.doors.test_mcp_ended import listed
+from tests.peers import mcp_servers
 from tests.peers.a2a_agent import sdk_agent
+from tests.peers.mcp_waiting import legacy_call, modern_call, session
 from tests.peers.openai_upstream import Turn, openai_upstream
-from tests.processes import hub_process, hubbub
+from tests.processes import HubProcess, hub_process, hubbub
 
 
 def yaml(model_url: str = "http://127.0.0.1:9", agent_url: str = "http://127.0.0.1:9") -> str:
@@ -54,6 +58,69 @@ async def test_sigterm_lets_a_running_stream_end_whole(tmp_path: Path) -> None:
             assert await hub.child.wait() == 0
     rows = sqlite3.connect(tmp_path / "hubbub.db").execute("SELECT kind, name, outcome FROM usage").fetchall()
     assert rows == [("model", "up", "ok")]
+
+
+async def test_sigterm_lets_a_running_stream_of_an_agent_end_whole(tmp_path: Path) -> None:
+    async with (
+        sdk_agent() as agent,
+        hub_process(tmp_path, yaml(agent_url=agent.url)) as hub,
+        hub.http(await hub.key("app", "agent:*")) as http,
+    ):
+        body = rpc("SendStreamingMessage", message("hold one two"))
+        async with http.stream("POST", "/a2a/echo", json=body) as answer:
+            lines = answer.aiter_lines()
+            events = [await first_event(lines)]
+            hub.send(signal.SIGTERM)
+            await refused(hub)
+            agent.echo.confirmed.set()
+            events += [line async for line in lines if line.startswith("data: ")]
+        assert json.loads(events[-1][6:])["result"]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+        async with asyncio.timeout(30):
+            assert await hub.child.wait() == 0
+    assert used(tmp_path) == [("agent", "echo", "ok")]
+
+
+@pytest.mark.parametrize("is_modern", [True, False])
+async def test_sigterm_lets_a_call_of_a_tool_that_tells_its_progress_end_whole(tmp_path: Path, is_modern: bool) -> None:
+    async with (
+        mcp_servers.dual_era() as server,
+        hub_process(tmp_path, f"mcpServers: {{peer: {{url: {server.url}}}}}\n") as hub,
+        hub.http(await hub.key("app", "tool:*")) as http,
+    ):
+        await listed(http, "peer")
+        body, headers = modern_call("peer__tell", {})
+        if not is_modern:
+            body, headers = legacy_call("peer__tell"), await session(http, {})
+        body["params"].setdefault("_meta", {})["progressToken"] = "p"
+        async with http.stream("POST", "/mcp", json=body, headers=headers) as answer:
+            lines = answer.aiter_lines()
+            while "notifications/progress" not in (event := await first_event(lines)):
+                assert event
+            hub.send(signal.SIGTERM)
+            await refused(hub)
+            server.release.set()
+            events = [line async for line in lines if line.startswith("data: ")]
+        assert json.loads(events[-1][6:])["result"]["structuredContent"] == {"echoed": {}}
+        async with asyncio.timeout(30):
+            assert await hub.child.wait() == 0
+    assert used(tmp_path) == [("tool", "peer__tell", "ok")]
+
+
+async def refused(hub: HubProcess) -> None:
+    """Wait until the hub takes no connection any more: it is stopping."""
+    async with asyncio.timeout(20), hub.http() as http:
+        while True:
+            try:
+                await http.get("/readyz", headers={"connection": "close"})
+            except httpx.TransportError:
+                return
+            await asyncio.sleep(0.01)
+
+
+def used(directory: Path) -> list[tuple[str, str, str]]:
+    """What the calls of agents, and of tools that end late, came to."""
+    query = "SELECT kind, name, outcome FROM usage WHERE name NOT LIKE '%__echo'"
+    return sqlite3.connect(directory / "hubbub.db").execute(query).fetchall()
 
 
 async def test_sigterm_ends_grpc_beside_http_and_not_after_it(tmp_path: Path) -> None:
