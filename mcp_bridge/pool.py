@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mcp_bridge.handles import Handles
+from mcp_bridge.line import Line
 from mcp_bridge.listener import Front
 from mcp_bridge.oauth.credentials import Credentials
 from mcp_bridge.openapi.upstream import OpenApi
@@ -71,6 +72,7 @@ class Pool:
         self._children = children
         self._upstreams: OrderedDict[tuple[str, str], Upstream] = OrderedDict()
         self._apis: dict[str, OpenApi] = {}
+        self._lines: dict[str, tuple[Server, Line]] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -88,7 +90,7 @@ class Pool:
             raise UpstreamUnavailable(server.name, "the hub is stopping")
         if upstream is not None:
             self._stop(upstream, DRAIN_S)
-        upstream = self._made(server, principal)
+        upstream = self._made(server, principal, self._line(server))
         self._upstreams[key] = upstream
         if len(self._upstreams) > MAX_UPSTREAMS:
             self._stop(self._upstreams.popitem(last=False)[1], DRAIN_S)
@@ -98,11 +100,11 @@ class Pool:
         """An upstream for a server outside the catalog; whoever asks for it stops it."""
         if self._closed:
             raise UpstreamUnavailable(server.name, "the hub is stopping")
-        return self._made(server, HUB)
+        return self._made(server, HUB, Line(server.name, server.concurrency))
 
-    def _made(self, server: Server, principal: Principal) -> Upstream:
-        sender = self._credentials.sender(server, principal)
-        access = Access(sender, self._credentials.of(server, principal), self._api(server), self._saying(server))
+    def _made(self, server: Server, principal: Principal, line: Line) -> Upstream:
+        sender, credential = self._credentials.sender(server, principal), self._credentials.of(server, principal)
+        access = Access(sender, credential, self._api(server), line, self._saying(server))
         limit = MAX_STDIO_SESSIONS if server.command is not None else MAX_HTTP_SESSIONS
         sessions = Sessions(lambda capabilities: self._owner(server, sender, capabilities), limit=limit)
         owner = self._owner(server, sender, None)
@@ -134,6 +136,13 @@ class Pool:
         self._upstreams.clear()
         if self._stopping:
             await asyncio.wait(self._stopping)
+
+    def _line(self, server: Server) -> Line:
+        """The one line before a server, whichever account its calls use."""
+        found = self._lines.get(server.name)
+        if found is None or found[0] != server:
+            found = self._lines[server.name] = server, Line(server.name, server.concurrency)
+        return found[1]
 
     def _api(self, server: Server) -> OpenApi | None:
         """The one reader of a server's OpenAPI document, for all its upstreams."""
@@ -186,6 +195,7 @@ class Pool:
             if server != upstream.server:
                 del self._upstreams[key]
                 self._apis.pop(upstream.server.name, None)
+                self._lines.pop(upstream.server.name, None)
                 self._stop(upstream, 0.0 if server is None else DRAIN_S)
 
     def _stop(self, upstream: Upstream, drain_s: float) -> None:

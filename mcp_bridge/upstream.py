@@ -58,6 +58,8 @@ class Access:
     credential: Credential | None
     api: OpenApi | None
     """Of a server that is an OpenAPI document."""
+    line: Line
+    """Of the server's calls, whoever reaches it."""
     lists_changed: Callable[[], None]
     """Called when the server says that what it offers changed."""
 
@@ -83,7 +85,7 @@ class Upstream:
         """Whether it speaks older revisions too; not asked before an older client comes."""
         self._probing = asyncio.Lock()
         self._calls: set[_Stoppable] = set()
-        self._line = Line(server.name, server.concurrency)
+        self._line = access.line
         stream = Stream(server.name, self._listen, self._broken)
         self._feed = Feed(server.name, stream, lists_changed=access.lists_changed)
         """What it tells in 2026-07-28 over HTTP, without a connection."""

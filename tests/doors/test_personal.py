@@ -193,3 +193,12 @@ async def test_who_connects_is_told_that_the_list_changed_and_nobody_else(tmp_pa
             await connect(hub, bob)
             await of_bob.until((TOOLS, ""))
             assert of_ann.heard == of_bob.heard == [(TOOLS, "")]
+
+
+async def test_calls_of_one_server_stand_in_one_line_whichever_account_they_use(tmp_path: Path) -> None:
+    async with crm(tmp_path) as (hub, _, issuer):
+        keys = await keys_of(hub, issuer, "ann", "bob")
+        server = hub.services.registry.catalog.servers["crm"]
+        one, two = [hub.dispatch._pool.upstream(server, await principal_of(hub, key)) for key in keys]
+        assert one is not two
+        assert one._line is two._line
