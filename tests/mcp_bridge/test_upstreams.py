@@ -17,8 +17,9 @@ from mcp_bridge import owner
 from mcp_bridge.stdio import children
 from registry.errors import NotFound, UpstreamError, UpstreamUnavailable
 from registry.identity import admin
-from tests.peers import mcp_servers
+from tests.peers import mcp_asking, mcp_servers
 from tests.peers.mcp_hub import McpHub, open_mcp_hub
+from tests.peers.mcp_waiting import legacy_call, modern_call, read, session
 
 CHILD = """
 import json, os, subprocess, sys
@@ -131,6 +132,34 @@ async def test_an_idle_child_is_ended_and_started_when_needed(tmp_path: Path, mo
         found = await pids(hub)
         await gone(*found)
         assert (await pids(hub)) != found
+
+
+async def test_idle_sessions_with_an_older_server_are_ended_and_opened_when_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_bridge.pool.HTTP_IDLE_S", 0.2)
+    async with (
+        mcp_asking.asking("legacy") as peer,
+        open_mcp_hub(tmp_path, f"mcpServers: {{peer: {{url: {peer.url}}}}}\n") as hub,
+    ):
+        await hub.listed("peer__echo")
+        async with hub.http(await hub.key("tool:*")) as http:
+            given = await session(http, {})
+
+            async def open_sessions(wanted: int) -> None:
+                async with asyncio.timeout(20):
+                    while len(peer.manager._server_instances) != wanted:
+                        await asyncio.sleep(0.01)
+
+            for _ in range(2):
+                await open_sessions(0)
+                body, modern = modern_call("peer__wait", {})
+                calls = ((legacy_call("peer__wait"), given), (body, modern))
+                waiting = [asyncio.create_task(http.post("/mcp", json=one, headers=with_)) for one, with_ in calls]
+                await open_sessions(2)  # the older client's own, and the shared one
+                peer.release.set()
+                assert all("result" in read(one) for one in await asyncio.gather(*waiting))
+                peer.release.clear()
 
 
 async def test_switching_a_server_off_ends_its_calls_and_its_child(tmp_path: Path) -> None:
