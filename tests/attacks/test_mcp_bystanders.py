@@ -14,7 +14,7 @@ import pytest
 from mcp_bridge import pool
 from tests.peers import mcp_asking
 from tests.peers.mcp_hub import META, McpHub, headers, message, open_mcp_hub
-from tests.peers.mcp_waiting import hub_before, read, rpc, session
+from tests.peers.mcp_waiting import KINDS, hub_before, read, rpc, session
 
 ASKABLE = {**META, "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
 CALLERS = 200
@@ -85,13 +85,8 @@ async def ask_older(http: httpx.AsyncClient, number: int) -> httpx.Response:
     return await http.post("/mcp", json=body, headers=given)
 
 
-PAIRS = [
-    *((ask_modern, kind) for kind in ("legacy", "modern", "stdio", "stdio-legacy")),
-    *((ask_older, kind) for kind in ("legacy", "stdio")),
-]
-
-
-@pytest.mark.parametrize(("ask", "kind"), PAIRS)
+@pytest.mark.parametrize("ask", [ask_modern, ask_older])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_callers_who_all_use_request_id_1_see_their_own_answers_alone(
     tmp_path: Path, kind: str, ask: Ask
 ) -> None:
