@@ -126,7 +126,7 @@ class Feed:
                 self._watches.pop(uri, None)
                 self._poke()
 
-    def follow_lists(self, wanted: bool = True) -> None:
+    def follow_lists(self, wanted: bool) -> None:
         """Have the server tell when its lists change, if that costs nothing or the way is open anyway; or no more."""
         if not self._stopped and (wanted or self._lists):
             self._lists = wanted
