@@ -53,6 +53,8 @@ MADE_HERE: frozenset[Operation] = PUSH | {"ListTasks", "GetExtendedAgentCard"}
 FROM_ALL: frozenset[Operation | None] = PUSH | {"ListTasks"}
 """Operations that are about no single instance of an agent."""
 
+MESSAGES: frozenset[Operation | None] = frozenset({"SendMessage", "SendStreamingMessage"})  # all that limits count
+
 JSONRPC_SPEECHES = {"1.0": Speech("JSONRPC", "1.0"), "0.3": Speech("JSONRPC", "0.3")}
 
 
@@ -118,6 +120,7 @@ class AgentCaller:
         if permit.unjudged:
             await permit.judge(_params_of(request))
         operation, speech = request.envelope.operation, JSONRPC_SPEECHES[request.envelope.version]
+        permit.due = permit.due and operation in MESSAGES
         if entry.urls and entry.is_several and operation not in FROM_ALL:
             again = lambda one: answered(self.call(permit, one, request, forwarded))  # noqa: E731
             async with self._instances.lend(permit, entry, request, again) as heard:
@@ -168,6 +171,7 @@ class AgentCaller:
         if permit.unjudged:
             await permit.judge(ask.params)
         named = wire.named_in(ask)
+        permit.due = permit.due and ask.operation in MESSAGES
         if entry.is_several and ask.operation not in FROM_ALL:
             again = lambda one: answered(self.ask(permit, one, ask))  # noqa: E731
             async with self._instances.lend(permit, entry, named, again) as heard:
@@ -226,6 +230,7 @@ class AgentCaller:
         """
         if permit.unjudged:
             await permit.judge(_params_of(request))
+        permit.due = permit.due and request.envelope.operation in MESSAGES
         if entry.is_several:
             again = lambda one: self.stream(permit, one, request, forwarded, after=after)  # noqa: E731
             async with self._instances.lend(permit, entry, request, again) as stream:
@@ -259,6 +264,7 @@ class AgentCaller:
         if permit.unjudged:
             await permit.judge(ask.params)
         named = wire.named_in(ask)
+        permit.due = permit.due and ask.operation in MESSAGES
         if entry.is_several:
             again = lambda one: self.follow(permit, one, ask, after=after)  # noqa: E731
             async with self._instances.lend(permit, entry, named, again) as stream:

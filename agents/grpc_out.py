@@ -186,6 +186,8 @@ class GrpcUpstream:
     @asynccontextmanager
     async def _lent(self, permit: Permit, entry: Agent, target: Target) -> AsyncIterator[_Channel]:
         """Lend a connected channel."""
+        if permit.due:
+            await permit.reserve()
         permit.use()
         address = "" if entry.trusted else await self._egress.checked(target, entry.name)
         key = (*target.key[:3], address)
@@ -198,6 +200,7 @@ class GrpcUpstream:
         one.calls += 1
         try:
             if not await self._connect(one.channel, entry):
+                permit.missed()
                 if one in many:  # it would refuse all calls until its next attempt: the next call dials anew
                     many.remove(one)
                 raise unsent(UpstreamUnavailable(entry.name, "it cannot be reached"))

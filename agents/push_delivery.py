@@ -26,6 +26,7 @@ from registry.entries import Headers
 from registry.errors import UpstreamError
 from registry.gate import Gate
 from registry.identity import HUB
+from registry.limits import Limit
 from registry.outbox import Due, Outbox
 
 logger = logging.getLogger(__name__)
@@ -144,6 +145,8 @@ class _Addressee(NamedTuple):
 
     grant_name: str
     kind: str = "agent"
+    limits: tuple[Limit, ...] = ()
+    call_usd: float | None = None
 
 
 class Courier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -59,6 +59,8 @@ class Ground:
     sealer: Sealer
     egress: Egress
     gate: Gate
+    process: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Names this one among those that share the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, ground.hub))
     discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
     ledger = Ledger(Ownership(database), is_shared=lambda name: _is_shared(catalog(), name))
-    events = Events(database, secrets.token_hex(8))
+    events = Events(database, ground.process)
     upstream = Upstream(egress, ledger)
     configs = PushConfigs(database, sealer=ground.sealer)
     outbox = Outbox(database, sealer=ground.sealer)

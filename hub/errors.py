@@ -72,6 +72,13 @@ TABLE: dict[type[HubError], Row] = {
     errors.DeploymentsBusy: Row(
         429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "DEPLOYMENTS_BUSY", http=True
     ),
+    errors.LimitReached: Row(
+        429, -32603, -32603, ("rate_limit_error", "rate_limit_exceeded"), "LIMIT_REACHED", http=True
+    ),
+    errors.OverBudget: Row(
+        429, -32603, -32603, ("insufficient_quota", "insufficient_quota"), "BUDGET_EXCEEDED", http=True
+    ),
+    errors.PriceUnknown: Row(403, -32603, -32603, ("invalid_request_error", "price_unknown"), "PRICE_UNKNOWN"),
     errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
     errors.TooExpensive: Row(400, -32603, -32603, ("invalid_request_error", "too_expensive"), "TOO_EXPENSIVE"),
     errors.TooManyHops: Row(508, -32603, -32603, ("invalid_request_error", "too_many_hops"), "TOO_MANY_HOPS"),
@@ -136,12 +143,18 @@ def grpc_status(error: HubError) -> int:
     return faults.grpc_status(row.a2a)
 
 
+SOON_S = 60.0
+"""Nobody is told to send a request again by itself that may not work before so long: SDKs would wait much less."""
+
+
 def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
     """Headers that belong to the error: `WWW-Authenticate`, `Retry-After`, `Allow`, and OpenAI's `x-should-retry`."""
     retry = [(b"x-should-retry", b"false")] if error.tools_ran else []  # the SDKs would call the tools twice
     if isinstance(error, errors.Unauthenticated):
         return [(b"www-authenticate", b'Bearer realm="hubbub"')]
     if isinstance(error, errors.RateLimited):
+        if error.retry_after_s > SOON_S:
+            retry = [(b"x-should-retry", b"false")]
         return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode()), *retry]
     if isinstance(error, errors.UpstreamLimited | errors.UpstreamOverloaded) and error.retry_after is not None:
         return [(b"retry-after", error.retry_after.encode()), *retry]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from mcp_bridge.stdio.children import Children
 from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
 from registry.config import Declared, HubSettings
+from registry.counters import Counters
 from registry.db import Database, open_database
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
@@ -46,7 +48,7 @@ logger = logging.getLogger(__name__)
 GREETING_S = 10.0
 """How long registering a server waits for its tool list."""
 
-MakeGate = Callable[[Callable[[Settled], None]], Gate]
+MakeGate = Callable[[Callable[[Settled], None], Counters], Gate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class Services:
     gate: Gate
     egress: Egress
     usage: UsageLog
+    counters: Counters
     approvals: ToolApprovals
     agents: AgentCaller
     callbacks: Callbacks
@@ -110,12 +113,13 @@ async def open_services(
     hub = declared.hub
     async with AsyncExitStack() as stack:
         database = await _database(hub, stack)
+        counters = Counters(database, process := secrets.token_hex(8))
         keys, usage = Keys(database), UsageLog(database)
         egress = _way_out(hub, stack)
-        secrets_of = sealer(declared)
-        registry = Registry(database, secrets_of, keys)
-        gate = make_gate(usage.record)
-        ground = Ground(hub, public_url, database=database, sealer=secrets_of, egress=egress, gate=gate)
+        seals = sealer(declared)
+        registry = Registry(database, seals, keys)
+        gate = make_gate(usage.record, counters)
+        ground = Ground(hub, public_url, process=process, database=database, sealer=seals, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
@@ -123,8 +127,9 @@ async def open_services(
         gate.approve = Inbox(llm.approvals, hours=hub.limits.approval_hours).approve
         await registry.follow_file(declared)
         stack.push_async_callback(usage.flush)
+        stack.push_async_callback(counters.flush)
         await agents.ready()
-        parts: tuple[Part, ...] = (usage, *llm.parts, *agents.parts, *mcp.parts)
+        parts: tuple[Part, ...] = (usage, counters, *llm.parts, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
@@ -137,6 +142,7 @@ async def open_services(
             gate=gate,
             egress=egress,
             usage=usage,
+            counters=counters,
             approvals=llm.approvals,
             agents=agents.caller,
             callbacks=agents.callbacks,
@@ -149,7 +155,7 @@ async def open_services(
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,
-            sealer=secrets_of,
+            sealer=seals,
             kept=llm.kept,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )

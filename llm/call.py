@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from llm.deployments import Deployments, Place, Prices, name_of
+from llm.expected import largest_answer
 from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers import failures
 from llm.route import Route
@@ -59,6 +60,8 @@ class ModelCall:
 
     def _send(self, request: ModelRequest) -> None:
         self._estimate = len(request.body) // BYTES_PER_TOKEN
+        if self._permit.is_counted and self.model.kind == "model":
+            self._models.expect(self._permit, self.model, given=self._estimate, made=largest_answer(request.body))
         self.format = request.format
         self._sending = self._provider.call(self._permit, self.model, request)
 
@@ -213,6 +216,11 @@ class Models:
             DeploymentsBusy: all deployments have as many requests as they may have.
         """
         return ModelCall(self, permit, model, make)
+
+    def expect(self, permit: Permit, model: Model, *, given: int, made: int) -> None:
+        """Tell a permit with limits that a request may have so many tokens of input and of output."""
+        price = self.prices(model)
+        permit.expect(tokens=given + made, usd=None if price is None else price.cost(Usage(given, made)))
 
     def provider(self, model: Model) -> Provider:
         """The provider of a deployment; raises `UpstreamUnavailable`."""

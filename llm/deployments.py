@@ -94,8 +94,8 @@ class Place:
         "failures",
         "is_limited",
         "latency_s",
-        "limits",
         "number",
+        "pace",
         "requests",
         "tokens",
         "used",
@@ -106,7 +106,7 @@ class Place:
         self.number = number
         """Its position among the model's deployments."""
         self.weight = model.weight
-        self.limits = model.limits
+        self.pace = model.pace
         self.cools = cools
         """It is left alone after failures: there is somewhere else to go."""
         self.busy = 0
@@ -118,8 +118,8 @@ class Place:
         """Until answers begin, of late; None: not known yet."""
         self.used = 0
         """When it was chosen last: the number of that choice."""
-        self.requests = Pace(model.limits.requests_per_minute)
-        self.tokens = Pace(model.limits.tokens_per_minute)
+        self.requests = Pace(model.pace.requests_per_minute)
+        self.tokens = Pace(model.pace.tokens_per_minute)
 
     def state(self, now: float) -> str:
         """`healthy`; `cooling`: it is left alone; `probing`: one call tries it, or may."""
@@ -129,7 +129,7 @@ class Place:
 
     def wait(self, now: float) -> float:
         """Seconds until it may be asked."""
-        most = self.limits.concurrency
+        most = self.pace.concurrency
         full = FULL_S if most is not None and self.busy >= most else 0.0
         return max(self.again_at - now, full, self.requests.wait(now), self.tokens.wait(now))
 
@@ -137,7 +137,7 @@ class Place:
         """Take over how the deployment did, when what is configured around it has changed."""
         self.failures, self.again_at, self.is_limited = before.failures, before.again_at, before.is_limited
         self.latency_s = before.latency_s
-        if before.limits == self.limits:
+        if before.pace == self.pace:
             self.requests, self.tokens = before.requests, before.tokens
 
     def begin(self, now: float) -> None:
@@ -309,7 +309,7 @@ def _is_same(one: Model, other: Model) -> bool:
 
 
 def _is_same_place(one: Model, other: Model) -> bool:
-    return (one.weight, one.limits, _address(one)) == (other.weight, other.limits, _address(other))
+    return (one.weight, one.pace, _address(one)) == (other.weight, other.pace, _address(other))
 
 
 def _address(model: Model) -> tuple[object, ...]:

@@ -142,6 +142,7 @@ class AgentTools:
         with self._gate.admit(call.principal, call.tool, request_id=call.request_id, within=call.within) as permit:
             if permit.unjudged:
                 await permit.judge(arguments_of(call.request))
+            permit.bound(entry.limits, entry.call_usd)
             if entry.unavailable is not None:
                 raise UpstreamUnavailable(entry.name, entry.unavailable)
             if call.request.method in tasks.METHODS:

@@ -139,6 +139,8 @@ class Connection:
     async def _send(self, method: str, params: JsonObject, permit: OpenPermit, within_s: float | None) -> JsonObject:
         if self.is_lost:
             raise Lost
+        if permit.due:  # here rather than where the SDK sends it, in a task of its own
+            await permit.reserve()
         options: dict[str, Any] = {"timeout": within_s}
         transport, number = self.transport, ""
         if transport is None or self.server.is_sse:  # one pipe for all calls, opened under the connection's own permit

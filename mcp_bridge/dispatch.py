@@ -118,11 +118,12 @@ class Dispatch:
         with self._gate.admit(principal, callee, request_id=request_id, within=within) as permit:
             if permit.unjudged:
                 await permit.judge(arguments_of(request))
+            if server.limits or server.tool_bounds or permit.is_counted:
+                _count(permit, server, callee, request)
             if server.unavailable is not None:
                 raise UpstreamUnavailable(server.name, server.unavailable)
             if server.serves_accounts and is_invitation(callee):
                 await self._pool.sign_in(server, principal)
-                permit.use()
                 return Answer(as_raw(connected(server.name)))
             upstream = self._pool.upstream(server, principal)
             answer = await upstream.request(request, permit, listener=listener)
@@ -202,3 +203,18 @@ class Dispatch:
         except ConsentNeeded as needed:
             return result_of(needed)
         return result_of_call(answer, tool)
+
+
+CALLS = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Requests that limits count. Others are about what those made, or look at what there is."""
+
+
+def _count(permit: Permit, server: Server, callee: Feature | Server, request: Request) -> None:
+    """Tell a permit of the server's limits, and what the call costs."""
+    if isinstance(callee, Feature) and request.method not in CALLS:
+        permit.uncounted()
+        return
+    limits = server.limits_of(callee) if isinstance(callee, Feature) else ()  # the gate knows a server's own
+    price = server.price
+    usd = None if price is None else price.of(request.name or "") if request.method == "tools/call" else price.call
+    permit.bound(limits, usd)

@@ -27,6 +27,7 @@ from registry.errors import InvalidRequest, NotFound
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.judged import JsonObject, encode
+from registry.limits import Limit
 from registry.names import name_fault
 
 _PLAIN = re.compile(
@@ -42,6 +43,8 @@ class _Callee:
 
     grant_name: str
     kind: ClassVar[str] = "server"
+    limits: ClassVar[tuple[Limit, ...]] = ()
+    call_usd: ClassVar[float | None] = None
 
 
 class Guest:
@@ -106,6 +109,7 @@ class Guests:
         try:
             with self._gate.admit(principal, callee) as permit:
                 await permit.judge({})
+                permit.uncounted()
                 listed = await tools_of(upstream, permit)
             tools = [
                 Tool(

@@ -18,7 +18,7 @@ from registry import toolsets
 from registry.access import matches
 from registry.declare import ENTRIES
 from registry.entries import Agent, Model, Server, Toolset
-from registry.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape
+from registry.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape, bounds
 from registry.identity import KeySpec, RequestLimits
 from registry.judged import JsonObject
 from registry.members import Shape, is_http_url
@@ -193,7 +193,7 @@ class _Reading:
             },
             models={name: self._entry("models", name, model) for name, model in shape.models.items()},
             toolsets={name: self._toolset(name, found) for name, found in shape.toolsets.items()},
-            keys=tuple(self._key_specs(shape)),
+            keys=tuple(map(_key_spec, shape.keys)),
             policy=tuple(self._rules(shape)),
             notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
         )
@@ -304,16 +304,6 @@ class _Reading:
                 self.fault(("policy", at), str(error))
             yield rule
 
-    def _key_specs(self, shape: FileShape) -> Iterator[KeySpec]:
-        for at, key in enumerate(shape.keys):
-            if key.budget is not None:
-                text = (
-                    f"this version cannot keep a budget, so the key {key.name} is left out; it works without its budget"
-                )
-                self.notice(("keys", at, "budget"), text)
-            else:
-                yield _key_spec(key)
-
 
 def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:
     """Remove the entry at `path`, or the whole section where entries have no names of their own."""
@@ -352,7 +342,8 @@ def _key_spec(key: KeyShape) -> KeySpec:
         requests_per_minute=key.limits.requests_per_minute,
         mcp_mode=key.mcp_mode,
         require_approval=key.require_approval,
-        request_limits=RequestLimits(**key.limits.model_dump(exclude={"requests_per_minute"})),
+        request_limits=RequestLimits(**key.limits.model_dump(include=set(RequestLimits._fields))),
+        bounds=bounds(key.limits, key.budget),
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         secret=key.key,
     )

@@ -14,6 +14,7 @@ from registry.entry_shapes import (
     PriceShape,
     ServerShape,
     ToolPriceShape,
+    bounds,
     transport_fault,
 )
 from registry.prices import CallPrice, Price
@@ -56,7 +57,8 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         grpc_url=shape.grpc_url,
         detach=shape.detach,
         shared=shape.share == "team",
-        call_usd=None if shape.price is None else shape.price.call,
+        call_usd=shape.price.call if shape.price is not None else None if shape.model is None else 0.0,
+        limits=bounds(shape.limits, shape.budget).of(f"agent {name}", f"{name}'s"),
         unavailable=unavailable,
         own=_own(shape),
     )
@@ -115,6 +117,8 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         require_approval=shape.require_approval,
         is_sse=shape.type == "sse",
         price=_call_price(shape.price),
+        limits=bounds(shape.limits, shape.budget).of(f"server {name}", f"{name}'s"),
+        tool_bounds=tuple((glob, bounds(one, None)) for glob, one in shape.limits.tools.items()),
         owner=owner,
         trusted=trusted,
         unavailable=unavailable,
@@ -142,6 +146,7 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
             fallbacks=tuple(shape.fallbacks),
             context_fallbacks=tuple(shape.context_fallbacks),
         ),
+        limits=bounds(shape.limits, shape.budget).of(f"model {name}", f"{name}'s"),
         inputs=None if shape.inputs is None else tuple(shape.inputs),
         cache_s=None if shape.cache is None else shape.cache.ttl_s,
     )
@@ -151,8 +156,8 @@ def _model(name: str, shape: ModelShape, _env: dict[str, str], owner: Owner, tru
         replace(entry, **members, deployment=f"{name} {number}") for number, members in enumerate(found, start=1)
     ]
     for at, place in enumerate(shape.deployments):
-        limits = ModelLimits(**place.limits.model_dump())
-        deployments[at] = replace(deployments[at], weight=place.weight, limits=limits)
+        pace = ModelLimits(**place.limits.model_dump())
+        deployments[at] = replace(deployments[at], weight=place.weight, pace=pace)
     return replace(entry, deployments=tuple(deployments))
 
 

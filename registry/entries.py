@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from registry.access import Grant, Grants, matches
 from registry.floors import Floor
+from registry.limits import Bounds, Limit
 from registry.prices import CallPrice, Price
 
 Owner = Literal["file", "api"]
@@ -74,6 +75,8 @@ class Agent:
     """What a key of a team makes there is open to all keys of the team."""
     call_usd: float | None = None
     """What a message to it costs; None: that is not known."""
+    limits: tuple[Limit, ...] = ()
+    """Of all its callers together, as those of the other entries."""
     unavailable: str | None = None
     """Why this kind of agent cannot be called by this version; None: it can."""
     urls: tuple[str, ...] = ()
@@ -152,9 +155,25 @@ class Server:
     is_sse: bool = False
     """It speaks the HTTP+SSE transport of 2024-11-05 only."""
     price: CallPrice | None = None
+    limits: tuple[Limit, ...] = ()
+    tool_bounds: tuple[tuple[str, Bounds], ...] = ()
+    """Of each tool by itself, by globs over the server's own tool names; the first that matches holds."""
     owner: Owner = "file"
     trusted: bool = True
     unavailable: str | None = None
+
+    @property
+    def call_usd(self) -> float | None:
+        """What a call costs that is of no tool."""
+        return None if self.price is None else self.price.call
+
+    def limits_of(self, feature: Feature) -> tuple[Limit, ...]:
+        """The limits of one thing that it offers: its own, and those of the tool."""
+        if feature.kind == "tool":
+            for glob, bounds in self.tool_bounds:
+                if matches(glob, feature.name):
+                    return self.limits + bounds.of(f"tool {feature.grant_name}", f"{feature.grant_name}'s")
+        return self.limits
 
     @property
     def serves_accounts(self) -> bool:
@@ -187,6 +206,9 @@ class Feature:
     """`{server}__{name}`, never shortened."""
     description: bytes
     """The server's JSON object for it, unchanged; empty for what it did not list."""
+    limits: ClassVar[tuple[Limit, ...]] = ()
+    """Its server says them, and what a call costs."""
+    call_usd: ClassVar[float | None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +310,11 @@ class Model:
     deployment: str = ""
     """Which of several this is: the entry's name and a number; empty: it stands for all, or is the only one."""
     weight: float = 1.0
-    limits: ModelLimits = ModelLimits()
+    pace: ModelLimits = ModelLimits()
+    """What may be asked of this deployment."""
+    limits: tuple[Limit, ...] = ()
+    call_usd: float | None = None
+    """Of an agent as a model: as the agent's. What a model costs hangs on what is asked of it."""
 
     def places(self) -> tuple[Model, ...]:
         """Each deployment by itself; a model with one is that."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from registry.limits import WARN_AT, Bounds, Span
 from registry.members import (
     MAX_INSTANCES,
     FloorRule,
@@ -25,6 +26,32 @@ from registry.members import (
 
 MAX_FALLBACKS = 8
 MAX_RETRIES = 10
+
+
+class BoundsShape(Shape):
+    """`limits`: how much may be used in each minute, day and month of the calendar, in UTC, and at a time."""
+
+    tokens_per_minute: PositiveInt | None = None
+    tokens_per_day: PositiveInt | None = None
+    tokens_per_month: PositiveInt | None = None
+    calls_per_minute: PositiveInt | None = None
+    calls_per_day: PositiveInt | None = None
+    calls_per_month: PositiveInt | None = None
+    concurrent_calls: PositiveInt | None = None
+
+
+class BudgetShape(Shape):
+    """What may be spent in each day, week, month or year of the calendar, in UTC."""
+
+    usd: PositiveFloat
+    per: Span = "month"
+    warn_at: Annotated[PositiveFloat, Field(le=1)] = WARN_AT
+
+
+def bounds(limits: BoundsShape, budget: BudgetShape | None) -> Bounds:
+    """What both say."""
+    said = {name: value for name, value in limits.model_dump().items() if name in BoundsShape.model_fields}
+    return Bounds(**said, **({} if budget is None else budget.model_dump()))
 
 
 class ModelLimitsShape(Shape):
@@ -98,6 +125,8 @@ class ModelShape(Shape):
     deadline_s: PositiveFloat | None = None
     cache: CacheShape | None = None
     price: PriceShape | None = None
+    limits: BoundsShape = BoundsShape()
+    budget: BudgetShape | None = None
 
 
 class AuthShape(Shape):
@@ -126,9 +155,10 @@ class AuthShape(Shape):
         return self
 
 
-class ProcessLimitsShape(Shape):
-    """`limits` of a server with `command`: for each of its processes."""
+class ServerLimitsShape(BoundsShape):
+    """`limits` of a server: of all its tools together, of each, and of each of its processes if it has `command`."""
 
+    tools: dict[Text, BoundsShape] = {}
     memory_mb: Annotated[int, Field(ge=16, le=1 << 20)] = 4096
     cpu_s: Annotated[int, Field(ge=1, le=1 << 30)] = 86_400
 
@@ -142,7 +172,8 @@ class ServerShape(Shape):
     env: dict[str, str] = {}
     env_file: Annotated[Text | None, Field(alias="envFile")] = None
     cwd: Text | None = None
-    limits: ProcessLimitsShape = ProcessLimitsShape()
+    limits: ServerLimitsShape = ServerLimitsShape()
+    budget: BudgetShape | None = None
     concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
     url: Url | None = None
     headers: HeaderMap = {}
@@ -156,6 +187,9 @@ class ServerShape(Shape):
     price: ToolPriceShape | None = None
 
 
+_OF_PROCESSES = frozenset({"memory_mb", "cpu_s"})
+
+
 def transport_fault(shape: ServerShape) -> str | None:
     """Say which members of an MCP server do not go together; None: they do."""
     if shape.command is None and shape.url is None and shape.openapi is None:
@@ -164,9 +198,9 @@ def transport_fault(shape: ServerShape) -> str | None:
         return "has command, which starts a server here, and url or openapi, which reach one elsewhere"
     if shape.type is not None and (shape.type == "stdio") != (shape.command is not None):
         return f"type {shape.type} needs {'command' if shape.type == 'stdio' else 'url'}"
-    process = {"args", "cwd", "env", "env_file", "limits"} & shape.model_fields_set
-    if shape.command is None and any(getattr(shape, member) for member in process):
-        return "args, cwd, env, envFile and limits belong to a server with command"
+    process = shape.args or shape.cwd or shape.env or shape.env_file or _OF_PROCESSES & shape.limits.model_fields_set
+    if shape.command is None and process:
+        return "args, cwd, env, envFile, limits.memory_mb and limits.cpu_s belong to a server with command"
     if shape.url is None and (shape.auth is not None or (shape.headers and shape.openapi is None)):
         return "headers and auth belong to a server with url"
     if shape.openapi is not None and shape.type is not None:
@@ -249,6 +283,8 @@ class AgentShape(Shape):
     detach: bool = False
     share: Literal["team"] | None = None
     price: CallPriceShape | None = None
+    limits: BoundsShape = BoundsShape()
+    budget: BudgetShape | None = None
     bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
     assistant: Text | None = None
     model: Text | None = None

@@ -210,6 +210,27 @@ class DeploymentsBusy(RateLimited):
         self.retry_after_s = retry_after_s
 
 
+class LimitReached(RateLimited):
+    """A limit of the caller or of what is called has nothing left until its span ends."""
+
+    def __init__(self, text: str, retry_after_s: float) -> None:
+        LimitError.__init__(self, text)
+        self.retry_after_s = retry_after_s
+
+
+class OverBudget(LimitReached):
+    """Likewise a budget."""
+
+
+class PriceUnknown(LimitError):
+    """Under a budget nothing is called whose price nobody knows."""
+
+    def __init__(self, entry: str, whose: str) -> None:
+        super().__init__(
+            f"{entry} has no price, and {whose} budget counts every call: the operator sets its price, 0 if it costs nothing."
+        )
+
+
 class TooManyRounds(LimitError):
     """The tool loop reached its bound without an answer."""
 

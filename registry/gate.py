@@ -1,20 +1,33 @@
 """The gate: every call of an agent, a tool or a model passes here, whatever door it came through.
 
-`admit` decides and reserves, `settle` records. Neither reads the database nor waits: what a decision needs is in the
-principal, and usage rows are written in batches off the path.
+`admit` decides, `settle` records. Neither reads the database nor waits: what a decision needs is in the principal, and usage
+rows are written in batches off the path. Where a caller or an entry has limits that are counted (registry/limits.py), the way
+out has the permit reserve what the call may use right before it sends it; nobody else waits for anything.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from registry.errors import ApprovalRequired, NotFound, RateLimited
+from registry.errors import (
+    AgentFault,
+    ApprovalRequired,
+    ConsentNeeded,
+    NotFound,
+    PriceUnknown,
+    RateLimited,
+    UpstreamLimited,
+    UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamRejected,
+)
 from registry.identity import HUB, Circumstances, Principal
 from registry.judged import JsonObject
+from registry.limits import NOTHING, Amounts, Limit, amounts
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
@@ -33,6 +46,14 @@ class Callee(Protocol):
     @property
     def grant_name(self) -> str:
         """The name that grants match."""
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Those of all its callers together."""
+
+    @property
+    def call_usd(self) -> float | None:
+        """What a call costs, if the entry says it; None: it is not known before the call."""
 
 
 class Usage(NamedTuple):
@@ -71,27 +92,59 @@ class Settled(NamedTuple):
     request_id: str
 
 
+class Held(Protocol):
+    """What is reserved for a call."""
+
+    @property
+    def amounts(self) -> Amounts:
+        """How much it is."""
+
+
+class Counting(Protocol):
+    """What the gate asks of `registry.counters.Counters`."""
+
+    async def reserve(self, limits: Sequence[Limit], amounts: Amounts, held: Any = None) -> Held:
+        """Take what a call may use from all of `limits`, or raise."""
+
+    def settle(self, limits: Sequence[Limit], held: Any, used: Amounts) -> None:
+        """Replace it by what the call used."""
+
+
+ANSWERED = (AgentFault, ConsentNeeded, UpstreamLimited, UpstreamOverloaded, UpstreamRefused, UpstreamRejected)
+"""Errors by which the other side said that it did nothing: such a call used nothing that is not known."""
+
+
 class Permit:
     """One admitted call. Enter it for the length of the call; leaving settles it, exactly once."""
 
     __slots__ = (
         "_gate",
+        "_held",
+        "_limits",
         "_settled",
         "_started",
         "_within",
         "charged_within",
+        "due",
         "entry_name",
+        "expected",
         "hops",
         "kind",
         "principal",
         "request_id",
         "requests",
         "unjudged",
+        "unsent",
         "usage",
     )
 
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
         self._gate = gate
+        self._limits = limits = entry.limits + principal.limits if principal is not HUB else ()
+        self.due = bool(limits)
+        """`reserve` is to be awaited before the next upstream request."""
+        if limits:
+            self._bind(entry.call_usd)
         self._started = time.monotonic()
         self._settled = False
         self.principal = principal
@@ -110,12 +163,29 @@ class Permit:
         self.charged_within = 0.0
         """What calls within this one were charged, in USD."""
 
+    def _bind(self, usd: float | None) -> None:
+        self._held: Held | None = None
+        self.expected = amounts(tokens=0, usd=usd)
+        """What one attempt at the call may use."""
+        self.unsent = 0
+        """Of `requests`: those that were not sent after all. Like the others only where there are limits."""
+        self.due = True
+
+    def bound(self, limits: tuple[Limit, ...], usd: float | None) -> None:
+        """Have further limits count the call, of which only the way out knows, and say what it costs."""
+        if self.principal is not HUB:
+            self._limits = limits + self._limits
+            if self._limits:
+                self._bind(usd)
+
     def use(self) -> None:
         """Count one upstream request; the way out calls it."""
         if self._settled:
             raise RuntimeError(f"upstream request for {self.entry_name} after its permit was settled")
         if self.unjudged:
             raise RuntimeError(f"upstream request for {self.entry_name} before the hub's rules were asked")
+        if self.due:
+            raise RuntimeError(f"upstream request for {self.entry_name} before it was reserved what it may use")
         self.requests += 1
 
     async def judge(self, arguments: JsonObject | None, *, approved: bool = False) -> None:
@@ -140,16 +210,63 @@ class Permit:
             self.principal.policy.check(self.kind, self.entry_name, call, approved=approved)
             self.unjudged = False
 
-    def settle(self, outcome: Outcome) -> None:
-        """Record how the call ended."""
+    def missed(self) -> None:
+        """Note that the upstream request that was counted last was not sent."""
+        if self._limits:
+            self.unsent += 1
+
+    def expect(self, *, tokens: int, usd: float | None) -> None:
+        """Say what the next attempt at the call may use. None: its price is not known."""
+        if self._limits:
+            self.expected = amounts(tokens=tokens, usd=usd)
+            self.due = True
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it matters what the call is expected to use."""
+        return bool(self._limits)
+
+    def uncounted(self) -> None:
+        """Say that this is about what another call made, such as a look at a task, or its end: it may always be done."""
+        self.due = False
+
+    async def reserve(self) -> None:
+        """Have the limits hold what the call may use; `due` says that it is time for it.
+
+        Raises:
+            LimitReached, OverBudget: not so much is left.
+            PriceUnknown: a budget holds, and nobody knows what the call costs.
+            Overloaded: nothing can be counted at the moment.
+        """
+        self._held = await self._gate.reserve(self._limits, self.entry_name, self.expected, self._held)
+        self.due = False
+
+    def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
+        """Record how the call ended, and with what error if it failed."""
         if self._settled:
             raise RuntimeError(f"the permit for {self.entry_name} was settled twice")
         if self.unjudged and outcome in ("ok", "cached"):
             self.unjudged, outcome = False, "error"
-            self.settle(outcome)
+            self.settle(outcome, error)
             raise RuntimeError(f"{self.entry_name} was answered before the hub's rules were asked")
         self._settled = True
+        if self._limits and self._held is not None:
+            self._gate.count(self._limits, self._held, self._used(self._held.amounts, outcome, error))
         self._gate.record(self, outcome, (time.monotonic() - self._started) * 1000)
+
+    def _used(self, reserved: Amounts, outcome: Outcome, error: BaseException | None) -> Amounts:
+        """What the call used, as far as that is known; what is not known was what was reserved."""
+        if self.requests == self.unsent:
+            return NOTHING
+        used = self.usage
+        is_known = outcome == "ok" or isinstance(error, ANSWERED)
+        tokens = 0 if is_known else reserved.tokens
+        if used.input_tokens is not None or used.output_tokens is not None:
+            tokens = (used.input_tokens or 0) + (used.output_tokens or 0)
+        found = amounts(tokens=tokens, usd=used.cost_usd)
+        if found.usd is None:
+            found = found._replace(usd=0 if is_known else reserved.usd)
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +277,7 @@ class Permit:
         if kind is None:
             self.settle("ok")
         else:
-            self.settle("error" if issubclass(kind, Exception) else "cancelled")
+            self.settle("error" if issubclass(kind, Exception) else "cancelled", error)
 
     def charge(self, usd: float | None) -> None:
         """Add what something costs that was answered within this call; None: that is not known."""
@@ -184,8 +301,16 @@ async def _nobody(_permit: Permit, _arguments: JsonObject, needed: ApprovalRequi
 class Gate:
     """Decides who may call what, and how often. One for a process."""
 
-    def __init__(self, record: Callable[[Settled], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        record: Callable[[Settled], None],
+        counters: Counting | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without `counters` no call is made that a limit counts."""
         self._record = record
+        self._counters = counters
         self._clock = clock
         self._next_free: OrderedDict[str, float] = OrderedDict()
         self.approve: Approve = _nobody
@@ -230,6 +355,21 @@ class Gate:
         self._next_free.move_to_end(key)
         if len(self._next_free) > MAX_LIMITED_KEYS:
             self._next_free.popitem(last=False)
+
+    async def reserve(self, limits: tuple[Limit, ...], entry: str, expected: Amounts, held: Held | None) -> Held:
+        """As `Permit.reserve`, which alone calls it."""
+        assert self._counters is not None, "a gate without counters admits nobody with limits"
+        if expected.usd is None:
+            unpriced = [limit for limit in limits if limit.unit == "usd"]
+            if unpriced:
+                raise PriceUnknown(entry, unpriced[0].whose)
+            expected = expected._replace(usd=0)
+        return await self._counters.reserve(limits, expected, held)
+
+    def count(self, limits: tuple[Limit, ...], held: Held, used: Amounts) -> None:
+        """Have the limits hold what a call used in the place of what was reserved for it."""
+        assert self._counters is not None, "something was reserved"
+        self._counters.settle(limits, held, used)
 
     def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
         """Hand a settled call to usage; the hub's own calls leave no row."""

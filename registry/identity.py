@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
 from registry.judged import JsonObject
+from registry.limits import UNBOUND, Bounds, Limit
 
 
 class RequestLimits(NamedTuple):
@@ -80,6 +81,8 @@ class Principal:
     """Of each of its requests that runs tools."""
     policy: Rules | None = None
     """The rules that its calls are under; None: there are none."""
+    limits: tuple[Limit, ...] = ()
+    """What is counted of its calls, and how much of it there may be; of all levels that it belongs to."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 
@@ -112,6 +115,8 @@ class KeySpec:
     require_approval: Floor | None = None
     """As `Principal.require_approval`."""
     request_limits: RequestLimits = HUBS_LIMITS
+    bounds: Bounds = UNBOUND
+    """How much it may use, in which time."""
     expires_at: float | None = None
     created_by: str | None = None
     """The id of the principal that makes it; None: the operator."""

@@ -16,6 +16,7 @@ from registry.access import Grants
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import ADMIN_ID, HUBS_LIMITS, KeySpec, Principal, RequestLimits, admin
+from registry.limits import Bounds, Limit
 from registry.models import ApiKey, Change, Setting, StoredCredential, Team
 from registry.secrets import digest, new_api_key, new_id
 
@@ -92,7 +93,7 @@ class Keys:
 
         def load(session: Session) -> list[Principal]:
             found = session.exec(select(ApiKey).where(col(ApiKey.id).in_(ids), col(ApiKey.revoked_at).is_(None))).all()
-            return [self.under(_principal(key)) for key in found]
+            return [self.under(_principal(session, key)) for key in found]
 
         try:
             found = [admin(), *await self._database.read(load)]
@@ -104,12 +105,12 @@ class Keys:
     async def named(self, name: str) -> Principal:
         """The principal of a valid key, by its name or id; raises `NotFound`."""
 
-        def load(session: Session) -> ApiKey | None:
+        def load(session: Session) -> Principal | None:
             by_id = select(ApiKey).where(ApiKey.id == name, col(ApiKey.revoked_at).is_(None))
-            return _live(session, name) or session.exec(by_id).first()
+            key = _live(session, name) or session.exec(by_id).first()
+            return None if key is None else _principal(session, key)
 
-        key = await self._database.read(load)
-        found = None if key is None else _unexpired(_principal(key))
+        found = _unexpired(await self._database.read(load))
         if found is None:
             raise NotFound("principal", name)
         return self.under(found)
@@ -142,8 +143,8 @@ class Keys:
     ) -> ApiKey:
         """Replace members of a key made here; raises `NotFound`, or `Conflict` for a key of the file.
 
-        `check` sees the key as it would be, and raises to leave it as it is. The member `team` is an alias or id, or None;
-        raises `InvalidRequest` when there is no such team.
+        `check` sees the key as it would be, may change it further, and raises to leave it as it was. The member `team` is an
+        alias or id, or None; raises `InvalidRequest` when there is no such team.
         """
 
         def change(session: Session) -> ApiKey:
@@ -193,6 +194,7 @@ class Keys:
                     key.mcp_mode = spec.mcp_mode
                     key.require_approval = floors.written(spec.require_approval)
                     key.request_limits = written_limits(spec.request_limits)
+                    key.bounds = spec.bounds.written()
                     key.expires_at = spec.expires_at
                     key.team_id = _team_id(session, spec.team)
                 session.add(key)
@@ -232,10 +234,10 @@ def _load(session: Session, secret_digest: str) -> Principal | None:
     key = session.exec(select(ApiKey).where(ApiKey.digest == secret_digest)).first()
     if key is None or key.revoked_at is not None:
         return None
-    return _principal(key)
+    return _principal(session, key)
 
 
-def _principal(key: ApiKey) -> Principal:
+def _principal(session: Session, key: ApiKey) -> Principal:
     return Principal(
         id=key.id,
         name=key.name,
@@ -244,9 +246,20 @@ def _principal(key: ApiKey) -> Principal:
         mcp_mode=key.mcp_mode,
         require_approval=floors.stored(key.require_approval),
         request_limits=request_limits_of(key),
+        limits=limits_of(session, key),
         expires_at=key.expires_at,
         team_id=key.team_id,
     )
+
+
+def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
+    """What is counted of a key's calls: by its own limits, and by those of the key that made it, which it spends from too."""
+    found = Bounds.stored(key.bounds).of(key.id, "the key's")
+    for name in _line(session, key.id)[1:]:
+        maker = session.get(ApiKey, name)
+        if maker is not None:
+            found += Bounds.stored(maker.bounds).of(maker.id, "its maker's")
+    return found
 
 
 def request_limits_of(key: ApiKey) -> RequestLimits:
@@ -325,6 +338,7 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         mcp_mode=spec.mcp_mode,
         require_approval=floors.written(spec.require_approval),
         request_limits=written_limits(spec.request_limits),
+        bounds=spec.bounds.written(),
         expires_at=spec.expires_at,
         created_at=time.time(),
         owner=owner,

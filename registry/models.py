@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 
@@ -34,6 +34,8 @@ class ApiKey(SQLModel, table=True):
     """As `registry.floors.written` writes it."""
     request_limits: str | None = None
     """JSON array as `registry.identity.RequestLimits`; None: none of the key's own."""
+    bounds: str | None = None
+    """Its limits and budget, as `registry.limits.Bounds.written` writes them."""
     expires_at: float | None = None
     revoked_at: float | None = None
     created_at: float
@@ -294,6 +296,23 @@ class PushNotification(SQLModel, table=True):
     """Why it was given up; None: it is pending."""
     dead_at: float | None = None
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Counter(SQLModel, table=True):
+    """How much of one thing was used, or is reserved, in one span of time."""
+
+    __tablename__ = "counters"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    counter: str = Field(primary_key=True)
+    """As `registry.limits.Limit.counter`."""
+    ends: int = Field(primary_key=True)
+    """When the span ends, in seconds since 1970; 0: calls under way."""
+    process: str = Field(primary_key=True)
+    """Whose calls are under way; else empty."""
+    used: int = Field(sa_type=BigInteger)
+    """In billionths, of USD."""
+    warned: bool = False
+    """That little is left."""
 
 
 class UsageRow(SQLModel, table=True):

@@ -361,7 +361,14 @@ def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
 
 def _as_model(agent: Agent) -> AgentModel:
     name = f"{AGENT_MODELS}{agent.name}"
-    return AgentModel(name=name, provider="agent", model=agent.name, unavailable=agent.unavailable)
+    return AgentModel(
+        name=name,
+        provider="agent",
+        model=agent.name,
+        unavailable=agent.unavailable,
+        limits=agent.limits,
+        call_usd=agent.call_usd,
+    )
 
 
 def with_lists(catalog: Catalog, lists: Mapping[str, list[Listed]], number: int) -> Catalog:

@@ -15,6 +15,8 @@ from pydantic_core import ErrorDetails
 from registry.entry_shapes import (
     AgentShape,
     AuthShape,
+    BoundsShape,
+    BudgetShape,
     CacheShape,
     CallPriceShape,
     DeploymentShape,
@@ -23,7 +25,7 @@ from registry.entry_shapes import (
     ModelLimitsShape,
     ModelShape,
     PriceShape,
-    ProcessLimitsShape,
+    ServerLimitsShape,
     ServerShape,
     ToolPriceShape,
     ToolsetShape,
@@ -86,21 +88,14 @@ class HubShape(Shape):
     limits: LimitsShape = LimitsShape()
 
 
-class KeyLimitsShape(Shape):
-    """How often a key may call, and how much one of its requests that runs tools may do."""
+class KeyLimitsShape(BoundsShape):
+    """How often and how much a key may call, and how much one of its requests that runs tools may do."""
 
     requests_per_minute: PositiveInt | None = None
     max_rounds: PositiveInt | None = None
     max_calls: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
     max_usd: PositiveFloat | None = None
-
-
-class BudgetShape(Shape):
-    """What a key may spend."""
-
-    usd: PositiveFloat
-    per: Literal["day", "week", "month", "year"]
 
 
 class KeyShape(Shape):
@@ -145,19 +140,25 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("hub", "limits"): LimitsShape,
     ("models", None): ModelShape,
     ("models", None, "cache"): CacheShape,
+    ("models", None, "limits"): BoundsShape,
+    ("models", None, "budget"): BudgetShape,
     ("models", None, "deployments", None): DeploymentShape,
     ("models", None, "deployments", None, "limits"): ModelLimitsShape,
     ("models", None, "price"): PriceShape,
     ("models", None, "deployments", None, "price"): PriceShape,
     ("mcpServers", None): ServerShape,
     ("mcpServers", None, "auth"): AuthShape,
-    ("mcpServers", None, "limits"): ProcessLimitsShape,
+    ("mcpServers", None, "limits"): ServerLimitsShape,
+    ("mcpServers", None, "limits", "tools", None): BoundsShape,
+    ("mcpServers", None, "budget"): BudgetShape,
     ("mcpServers", None, "price"): ToolPriceShape,
     ("toolsets", None): ToolsetShape,
     ("toolsets", None, "tools", None): ToolShape,
     ("agents", None): AgentShape,
     ("agents", None, "card_keys", None): JwkShape,
     ("agents", None, "price"): CallPriceShape,
+    ("agents", None, "limits"): BoundsShape,
+    ("agents", None, "budget"): BudgetShape,
     ("keys", None): KeyShape,
     ("keys", None, "limits"): KeyLimitsShape,
     ("policy", None): RuleShape,

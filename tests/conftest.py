@@ -29,6 +29,7 @@ from hub.serve import open_house, server
 from hub.services import Services
 from llm.providers.table import NAMES
 from registry.config import Declared, read
+from registry.counters import Counters
 from registry.db import open_engine
 from registry.identity import KeySpec
 from registry.schema import migrate
@@ -115,8 +116,8 @@ async def open_hub(
     ending = asyncio.Event()
     gates: list[RecordingGate] = []
 
-    def make_gate(record: Callable[..., None]) -> RecordingGate:
-        gates.append(RecordingGate(record))
+    def make_gate(record: Callable[..., None], counters: Counters) -> RecordingGate:
+        gates.append(RecordingGate(record, counters))
         return gates[-1]
 
     @asynccontextmanager

@@ -11,11 +11,23 @@ from typing import Any
 from registry.gate import Gate, Outcome, Permit, Settled
 
 
+class Unlimited:
+    """What the way out asks of a permit, as of one without limits."""
+
+    due = False
+
+    async def reserve(self) -> None:
+        raise AssertionError("nothing is due")
+
+    def missed(self) -> None:
+        """Nobody counts."""
+
+
 class RecordingGate(Gate):
     """Remembers all permits of one hub."""
 
-    def __init__(self, record: Any) -> None:
-        super().__init__(record)
+    def __init__(self, record: Any, counters: Any = None) -> None:
+        super().__init__(record, counters)
         self.permits: list[Permit] = []
         self.settled: list[Settled] = []
         self.outcomes: dict[int, list[Outcome]] = {}

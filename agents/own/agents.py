@@ -158,6 +158,9 @@ class OwnAgents:
         assert entry.own is not None, "it is made here"
         assert self._tasks is not None, "OwnAgents.run must be running"
         self._check_room(permit.principal)
+        if permit.due:
+            await permit.reserve()
+        permit.use()
         permit.hops = int(dict(ask.trace).get(wire.HOPS_HEADER, "0"))
         message = ask.params["message"]
         task_id = message.get("taskId")

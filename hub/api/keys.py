@@ -11,15 +11,17 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
+from hub.api.limits import UsedLimit, used_of
 from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
 from registry import floors
 from registry.access import GrantInvalid, Grants
-from registry.entry_shapes import Mode
+from registry.entry_shapes import BoundsShape, BudgetShape, Mode, bounds
 from registry.errors import InvalidRequest, NotFound
 from registry.floors import Floor
 from registry.identity import KeySpec, Principal, RequestLimits
-from registry.keys import grants_of, request_limits_of, written_limits
+from registry.keys import grants_of, limits_of, request_limits_of, written_limits
+from registry.limits import UNBOUND, Bounds
 from registry.members import FloorRule, check_key_name
 from registry.models import ApiKey
 
@@ -27,10 +29,9 @@ router = APIRouter(prefix="/keys", tags=["keys"])
 Caller = Annotated[Principal, Depends(needs("keys"))]
 
 
-class Limits(BaseModel):
+class Limits(BoundsShape):
     """How much a key may do."""
 
-    model_config = ConfigDict(extra="forbid")
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_rounds: int | None = Field(default=None, ge=1)
     """Of tool calls in one request, like the next three."""
@@ -40,7 +41,7 @@ class Limits(BaseModel):
 
     def of_request(self) -> RequestLimits:
         """Those of one request."""
-        return RequestLimits(**self.model_dump(exclude={"requests_per_minute"}))
+        return RequestLimits(**self.model_dump(include=set(RequestLimits._fields)))
 
 
 class NewKey(BaseModel):
@@ -52,6 +53,7 @@ class NewKey(BaseModel):
     team: str | None = None
     """Alias or id. Putting a key into a team needs `admin:teams`."""
     limits: Limits = Limits()
+    budget: BudgetShape | None = None
     mcp_mode: Mode | None = None
     """How MCP tools are listed to the key; null: as a toolset says, else all."""
     require_approval: FloorRule | None = None
@@ -67,6 +69,8 @@ class ChangedKey(BaseModel):
     team: str | None = None
     """Alias or id; null takes the key out of its team. Needs `admin:teams`."""
     limits: Limits | None = None
+    budget: BudgetShape | None = None
+    """Null: none."""
     mcp_mode: Mode | None = None
     require_approval: FloorRule | None = None
     expires_at: AwareDatetime | None = None
@@ -81,6 +85,7 @@ class PublicKey(BaseModel):
     team: str | None
     """The alias of its team."""
     limits: Limits
+    budget: BudgetShape | None
     mcp_mode: Mode | None
     require_approval: str | tuple[str, ...] | None
     expires_at: datetime | None
@@ -91,9 +96,10 @@ class PublicKey(BaseModel):
 
 
 class ShownKey(PublicKey):
-    """A key, with what its list of tools at `/mcp` costs."""
+    """A key, with what its list of tools at `/mcp` costs, and what it has used of its limits."""
 
     view: ViewCost
+    used: list[UsedLimit]
 
 
 class MadeKey(PublicKey):
@@ -122,6 +128,7 @@ async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey
             mcp_mode=body.mcp_mode,
             require_approval=_demanded(caller, body),
             request_limits=limits.of_request(),
+            bounds=bounds(body.limits, body.budget),
             expires_at=_ending(caller, body.expires_at),
             created_by=caller.id,
         )
@@ -151,7 +158,9 @@ async def one(name: str, _caller: Caller, services: ServicesNow) -> ShownKey:
     if found is None:
         raise NotFound("key", name)
     view = view_cost(services.registry.catalog, Grants.parse(grants_of(found)))
-    return ShownKey(view=view, **_public(found, await _aliases(services)).model_dump())
+    limits = await services.database.read(lambda session: limits_of(session, found))
+    used = await used_of(services, limits)
+    return ShownKey(view=view, used=used, **_public(found, await _aliases(services)).model_dump())
 
 
 @router.patch("/{name}")
@@ -172,7 +181,17 @@ async def change(name: str, body: ChangedKey, caller: Caller, services: Services
         members["require_approval"] = floors.written(_demanded(caller, body))
     if "team" in body.model_fields_set:
         members["team"] = _placed(caller, body.team)
-    changed = await services.keys.update(name, check=lambda key: _granted(caller, grants_of(key)), **members)
+
+    def finish(key: ApiKey) -> None:
+        _granted(caller, grants_of(key))
+        said = Bounds.stored(key.bounds)
+        if body.limits is not None:
+            said = said.with_limits(bounds(body.limits, None))
+        if "budget" in body.model_fields_set:
+            said = said.with_budget(bounds(BoundsShape(), body.budget))
+        key.bounds = said.written()
+
+    changed = await services.keys.update(name, check=finish, **members)
     return _public(changed, await _aliases(services))
 
 
@@ -219,8 +238,9 @@ def _ending(caller: Principal, wanted: datetime | None) -> float | None:
     return asked
 
 
-def _limits(requests_per_minute: int | None, of_request: RequestLimits) -> Limits:
-    return Limits(requests_per_minute=requests_per_minute, **of_request._asdict())
+def _limits(requests_per_minute: int | None, of_request: RequestLimits, counted: Bounds = UNBOUND) -> Limits:
+    said = {name: getattr(counted, name) for name in BoundsShape.model_fields}
+    return Limits(requests_per_minute=requests_per_minute, **of_request._asdict(), **said)
 
 
 def _placed(caller: Principal, team: str | None) -> str | None:
@@ -235,12 +255,14 @@ async def _aliases(services: Services) -> dict[str, str]:
 
 
 def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
+    said = Bounds.stored(key.bounds)
     return PublicKey(
         id=key.id,
         name=key.name,
         allow=list(grants_of(key)),
         team=aliases.get(key.team_id) if key.team_id is not None else None,
-        limits=_limits(key.requests_per_minute, request_limits_of(key)),
+        limits=_limits(key.requests_per_minute, request_limits_of(key), said),
+        budget=None if said.usd is None else BudgetShape(usd=said.usd, per=said.per, warn_at=said.warn_at),
         mcp_mode="search" if key.mcp_mode == "search" else "full" if key.mcp_mode == "full" else None,
         require_approval=floors.stored(key.require_approval),
         expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,

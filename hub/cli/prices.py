@@ -19,6 +19,7 @@ from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.errors import UpstreamInvalid
 from registry.gate import Gate
 from registry.identity import HUB
+from registry.limits import Limit
 
 SOURCE = "https://raw.githubusercontent.com/pydantic/genai-prices/refs/heads/main/prices/new_data/v2/data.json"
 FILE = Path("prices.json")
@@ -29,6 +30,8 @@ class _Source(NamedTuple):
 
     grant_name: str = "prices"
     kind: str = "server"
+    limits: tuple[Limit, ...] = ()
+    call_usd: float | None = None
 
 
 @click.group("prices")

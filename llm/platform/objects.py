@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from llm import router
+from llm.expected import flat
 from llm.platform import operations, references
 from llm.platform.answers import pass_on, used
 from llm.platform.operations import LISTED
@@ -44,6 +45,9 @@ _MADE: dict[str, tuple[Places, Shape]] = {
 """Where ids stand in what makes a thing, and in the thing."""
 
 _DECIDING = frozenset({"model", "purpose", "input_file_id", "file_ids", "file_id", "files", "part_ids"})
+_PAID = ("batches", "vector_stores")
+"""What providers charge for making, or adding to. What a batch costs nobody knows before."""
+
 _OUTPUTS = ("output_file_id", "error_file_id")
 
 
@@ -149,6 +153,7 @@ class Platform:
             await permit.judge(None)
             try:
                 if operation.answers is None:
+                    permit.uncounted()
                     async with self._endpoints.send(permit, opened.place, request) as incoming:
                         await pass_on(incoming, visitor.sink)
                     return
@@ -163,8 +168,16 @@ class Platform:
 
     async def asked(self, permit: Permit, at: Opened, request: Request, shape: Shape, visitor: Visitor) -> RawObject:
         """Ask a provider and return what it answered under the hub's ids, noted for lists if it is a thing that is listed."""
+        is_work = request.method == "POST" and request.path.startswith(_PAID) and not request.path.endswith("/cancel")
+        usd = flat(at.place.price) if is_work else 0.0
+        if is_work:
+            permit.expect(tokens=0, usd=usd)
+        else:
+            permit.uncounted()
         async with self._endpoints.send(permit, at.place, request) as incoming:
             data = await incoming.read()
+        if usd:
+            permit.charge(usd)
         kind = shape.thing
         try:
             members = judged.read_object(data)

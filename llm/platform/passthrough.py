@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from llm import router
 from llm.call import Models
+from llm.expected import flat, largest_answer
 from llm.platform import forms, multipart
 from llm.platform.answers import Answering, Origin, relay
 from llm.platform.forms import Form
@@ -63,21 +64,29 @@ class PassThrough:
         members = judged.body(data, DECIDING)
         judged.check_spelling(members, DECIDING)
         asked = self._find(judged.read_string(members, "model"))
+        given = len(data) // BYTES_PER_TOKEN
 
         def request(model: Model) -> Request:
             self._endpoints.check(model, endpoint)
             body = judged.encode({**members, "model": model.model})
+            if permit.is_counted and endpoint in COUNTED:
+                made = largest_answer(body) if endpoint == "completions" else 0
+                self._models.expect(permit, model, given=given, made=made)
+            elif permit.is_counted:
+                permit.expect(tokens=0, usd=flat(self._models.prices(model)))
             return Request(path=endpoint, body=self._owned.sent(body, endpoint, model, visitor.principal))
 
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
             if permit.unjudged:
                 await permit.judge(judged.unambiguous(data))
             if endpoint in COUNTED:
-                permit.estimate(input_tokens=len(data) // BYTES_PER_TOKEN, output_tokens=0)
+                permit.estimate(input_tokens=given, output_tokens=0)
             async with self._sending.answered(asked, permit, request) as (model, incoming):
                 await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
                 if endpoint in COUNTED:
                     permit.usage = priced(self._models.prices(model), permit.usage)
+                else:
+                    permit.charge(flat(self._models.prices(model)))
 
     async def answer_form(self, endpoint: str, form: Form, visitor: Visitor) -> None:
         """Answer a request whose body is a form with files, made with `DECIDING`; raises as `answer`."""
@@ -86,10 +95,13 @@ class PassThrough:
             await permit.judge(None)
             model = self._endpoints.place(asked, endpoint)
             boundary = multipart.new_boundary()
+            usd = flat(self._models.prices(model))
+            permit.expect(tokens=0, usd=usd)
             body = await forms.measured(forms.written(form, boundary, instead={"model": model.model}))
             request = Request(path=endpoint, body=body, media_type=multipart.media_type(boundary))
             async with self._endpoints.send(permit, model, request) as incoming:
                 await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
+            permit.charge(usd)
 
     def _find(self, name: str | None) -> Model:
         if not name:

@@ -86,12 +86,15 @@ class AnyLLM:
         """
         sdk = ROWS[model.provider]
         _check(model, sdk)
+        if permit.due:
+            await permit.reserve()
         permit.use()
         loop = asyncio.get_running_loop()
         try:
             # its imports take seconds, so a thread does them
             client, fault = await loop.run_in_executor(None, self._client, sdk, model.base_url, self._key(model))
         except (ImportError, _Unusable) as unusable:
+            permit.missed()
             raise UpstreamUnavailable(model.name, _advice(model, sdk, unusable)) from None
         answer = SdkAnswer(model, fault, secrets=self.secrets(model), idle_s=self._deadlines.stream_idle_s)
         async with _ended(answer):

@@ -46,6 +46,8 @@ class Offline:
     @asynccontextmanager
     async def call(self, permit: Permit, model: Model, request: ModelRequest) -> AsyncIterator[OfflineAnswer]:
         """Answer one request (llm.ports.Provider); raises `UpstreamRejected` for one that makes no sense."""
+        if permit.due:
+            await permit.reserve()
         permit.use()
         asked = decode(request.body)
         messages = asked.get("messages")

@@ -50,8 +50,18 @@ class OpenPermit(Protocol):
     def entry_name(self) -> str:
         """The entry's name, for error texts."""
 
+    @property
+    def due(self) -> bool:
+        """Whether `reserve` is to be awaited before `use`."""
+
+    async def reserve(self) -> None:
+        """Have limits hold what the call may use; raises what refuses it."""
+
     def use(self) -> None:
         """Count one upstream request; raises when the permit is settled."""
+
+    def missed(self) -> None:
+        """Note that the request that was counted last was not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +195,7 @@ class Call:
 
     async def __aenter__(self) -> Incoming:
         outgoing, egress, entry = self._outgoing, self._egress, self._permit.entry_name
-        self._permit.use()
+        permit = self._permit
         try:
             target = parse(outgoing.url)
             head = egress.head(target, outgoing)
@@ -196,6 +206,9 @@ class Call:
         if not outgoing.trusted:
             address = await egress.checked(target, entry, plain_inside_only=outgoing.plain_inside_only)
             self._key = (*target.key[:3], address)
+        if permit.due:
+            await permit.reserve()
+        permit.use()
         connection = egress.idle.take(self._key)
         if connection is not None:
             try:
@@ -205,7 +218,11 @@ class Call:
                 # same, so only what may be done twice is sent again (RFC 9110 §9.2.2): never a tool's call.
                 if error.failure is not Failure.LOST or not outgoing.is_repeatable:
                     raise _told(error, entry) from None
-        connection = await egress.dial(target, address, entry)
+        try:
+            connection = await egress.dial(target, address, entry)
+        except UpstreamError:
+            permit.missed()
+            raise
         try:
             return await self._exchange(connection, head)
         except Failed as error:

@@ -54,6 +54,8 @@ class ToolOffered:
         return f"{self.server}__{self.name}"
 
     kind = "tool"
+    limits = ()
+    call_usd = None
 
     @property
     def grant_name(self) -> str:

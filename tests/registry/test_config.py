@@ -10,6 +10,7 @@ from registry.config import ConfigInvalid, Declared, HubSettings, read
 from registry.entries import Auth, ModelLimits, Routing
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
+from registry.limits import UNBOUND
 from registry.names import name_fault
 from registry.stored import stored_entry
 
@@ -78,7 +79,7 @@ def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
     entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
     assert {entry.name for entry in entries if entry.unavailable} == {"planner"}
     told = " ".join(str(notice) for notice in declared.notices)
-    for what in ("valkey", "planner", "budget"):
+    for what in ("valkey", "planner"):
         assert what in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
 
@@ -87,7 +88,7 @@ def test_a_model_runs_at_several_places_with_their_weights_and_limits() -> None:
     model = load(ROUTED).models["gpt"]
     first, second = model.places()
     assert (first.name, first.model, first.weight, first.deployment) == ("gpt", "gpt-4o-mini", 2.0, "gpt 1")
-    assert first.limits == ModelLimits(requests_per_minute=60, tokens_per_minute=9000, concurrency=4)
+    assert first.pace == ModelLimits(requests_per_minute=60, tokens_per_minute=9000, concurrency=4)
     assert (second.provider, second.model, second.headers) == ("azure", "eu-4o", (("x-team", "7"),))
     assert (model.provider, model.model, model.deployment) == ("openai", "gpt-4o-mini", "")
     assert model.routing == Routing(
@@ -133,8 +134,10 @@ def test_what_cannot_be_routed_is_a_fault_with_its_line(written: str, fault: str
     assert found[0].startswith(f"hub.yaml:5: {fault}")
 
 
-def test_a_key_whose_budget_cannot_be_kept_opens_nothing() -> None:
-    assert [key.name for key in load(EXAMPLE).keys] == ["plain"]
+def test_a_key_has_the_limits_and_the_budget_that_it_says() -> None:
+    dev, plain = load(EXAMPLE).keys
+    assert (dev.requests_per_minute, dev.bounds.usd, dev.bounds.per) == (60, 10, "month")
+    assert plain.bounds == UNBOUND
 
 
 def test_nothing_is_shared_and_no_key_is_in_a_team_but_by_the_files_word() -> None:

@@ -17,11 +17,12 @@ from registry.egress.pool import IdleConnections
 from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from tests.peers.authority import LOCALHOST, Authority
 from tests.peers.http_peer import OK, Peer, always, forward, listening, never, read_request
+from tests.recording import Unlimited
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
-class Permit:
+class Permit(Unlimited):
     entry_name = "x"
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.egress.request import parse
 from registry.errors import AddressRefused, UpstreamUnavailable
 from tests.peers.http_peer import OK, Peer, always, listening
+from tests.recording import Unlimited
 
 PRIVATE = [
     "0.0.0.0",
@@ -81,7 +82,7 @@ async def peer() -> AsyncIterator[Peer]:
         yield peer
 
 
-class Permit:
+class Permit(Unlimited):
     entry_name = "x"
 
     def use(self) -> None:

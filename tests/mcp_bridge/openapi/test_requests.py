@@ -18,6 +18,7 @@ from mcp_bridge.openapi.requests import BadArgument, Target, outgoing
 from registry.egress.http import Egress, Outgoing
 from registry.egress.request import head, parse
 from tests.peers.http_peer import always, listening
+from tests.recording import Unlimited
 
 TARGET = Target(base="https://api.example/v1?key=k", headers=(("authorization", "Bearer the-secret"),))
 PETS = read_document(
@@ -258,7 +259,7 @@ def allowed(made: Outgoing, *, has_argument: bool, place: str) -> None:
 async def test_a_recording_server_sees_allowed_requests_only() -> None:
     """The same over a socket: what is sent is what was made, one request for each."""
 
-    class Permit:
+    class Permit(Unlimited):
         entry_name = "api"
 
         def use(self) -> None:

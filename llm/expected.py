@@ -1,0 +1,45 @@
+"""What a request to a model may use at most, as far as it says. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from registry.prices import Price
+
+ANSWER_TOKENS = 1000
+"""Assumed of an answer whose request sets no bound."""
+
+_MAX = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+
+
+class _Body(msgspec.Struct):
+    """The members of requests of every format that say it. Whatever is none of a number is the provider's to refuse."""
+
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    max_tokens: Any = None
+    n: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def largest_answer(body: bytes) -> int:
+    """The most tokens of output that a request lets its model make; a usual number where it sets no bound."""
+    try:
+        said = _DECODER.decode(body)
+    except msgspec.DecodeError:
+        return ANSWER_TOKENS
+    bounds = [most for name in _MAX if (most := _number(getattr(said, name))) is not None]
+    return (max(bounds) if bounds else ANSWER_TOKENS) * max(1, _number(said.n) or 1)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def flat(price: Price | None) -> float | None:
+    """What a call costs if that hangs on no token of it; None: it does, or the price is not known."""
+    return price.call if price is not None and price == Price(call=price.call) else None

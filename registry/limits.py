@@ -1,0 +1,156 @@
+"""Limits and budgets: how much may be used in one span of time. Pure.
+
+Spans are those of the calendar, in UTC. Amounts are whole numbers, so that sums are exact: calls, tokens, and billionths of a USD.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+
+import msgspec
+
+Unit = Literal["calls", "tokens", "usd", "concurrent"]
+"""What is counted; the last: calls under way at a time."""
+
+Per = Literal["minute", "day", "week", "month", "year", "moment"]
+"""For how long it is counted; the last: for now."""
+
+NANO = 1_000_000_000
+"""Parts of a USD that are counted."""
+
+MOST = 1 << 53
+"""Amounts are at most this, whatever a request says of itself: sums fit into the database's integers."""
+
+WARN_AT = 0.8
+"""The share of a budget at which the hub warns, unless it says another one."""
+
+
+class Amounts(NamedTuple):
+    """What a call uses, or may use."""
+
+    calls: int = 1
+    tokens: int = 0
+    usd: int | None = 0
+    """In billionths; None: what it costs is not known."""
+
+    def of(self, unit: Unit) -> int:
+        """The amount of one unit; what it costs must be known."""
+        if unit == "usd":
+            assert self.usd is not None, "a call that counts against a budget has a price"
+            return self.usd
+        return self.tokens if unit == "tokens" else self.calls
+
+
+NOTHING = Amounts(calls=0)
+
+
+def amounts(*, tokens: int, usd: float | None) -> Amounts:
+    """What one call uses that takes so many tokens and costs so much."""
+    return Amounts(1, min(tokens, MOST), None if usd is None else round(min(usd * NANO, MOST)))
+
+
+class Limit(NamedTuple):
+    """One bound: no more than `most` of a unit in each span."""
+
+    counter: str
+    """Names what is counted, and of whom; the same for all that is counted together."""
+    whose: str
+    """In an error, before `limit` or `budget`."""
+    unit: Unit
+    per: Per
+    most: int
+    warn: int | None = None
+    """From how much on the hub warns, once a span."""
+
+    @property
+    def name(self) -> str:
+        """As `limits` calls it."""
+        if self.unit == "usd":
+            return "budget"
+        return "concurrent_calls" if self.unit == "concurrent" else f"{self.unit}_per_{self.per}"
+
+    def shown(self, amount: int) -> float | int:
+        """An amount as people read it."""
+        return amount / NANO if self.unit == "usd" else amount
+
+
+Span = Literal["day", "week", "month", "year"]
+"""Of a budget."""
+
+
+class Bounds(NamedTuple):
+    """`limits` and `budget` as they are written, of a key, a team, an entry. None: no such bound."""
+
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    calls_per_minute: int | None = None
+    calls_per_day: int | None = None
+    calls_per_month: int | None = None
+    concurrent_calls: int | None = None
+    usd: float | None = None
+    per: Span = "month"
+    warn_at: float = WARN_AT
+
+    def of(self, scope: str, whose: str) -> tuple[Limit, ...]:
+        """These as limits of `scope`, which never names anything else."""
+        found = [
+            Limit(f"{scope} {unit}/{per}", whose, unit, per, most)
+            for name, unit, per in _COUNTED
+            if (most := getattr(self, name)) is not None
+        ]
+        if self.usd is not None:
+            most = round(self.usd * NANO)
+            found.append(Limit(f"{scope} usd/{self.per}", whose, "usd", self.per, most, round(most * self.warn_at)))
+        return tuple(found)
+
+    def with_limits(self, other: Bounds) -> Bounds:
+        """These with the limits of others, and this budget."""
+        return other._replace(usd=self.usd, per=self.per, warn_at=self.warn_at)
+
+    def with_budget(self, other: Bounds) -> Bounds:
+        """These limits, and the budget of others."""
+        return self._replace(usd=other.usd, per=other.per, warn_at=other.warn_at)
+
+    def written(self) -> str | None:
+        """As they are stored."""
+        said = {name: value for name, value in self._asdict().items() if value != UNBOUND_MEMBERS[name]}
+        return msgspec.json.encode(said).decode() if said else None
+
+    @classmethod
+    def stored(cls, text: str | None) -> Bounds:
+        """Read what `written` wrote."""
+        return cls(**msgspec.json.decode(text)) if text else UNBOUND
+
+
+UNBOUND = Bounds()
+UNBOUND_MEMBERS = UNBOUND._asdict()
+
+_COUNTED: tuple[tuple[str, Unit, Per], ...] = (
+    ("tokens_per_minute", "tokens", "minute"),
+    ("tokens_per_day", "tokens", "day"),
+    ("tokens_per_month", "tokens", "month"),
+    ("calls_per_minute", "calls", "minute"),
+    ("calls_per_day", "calls", "day"),
+    ("calls_per_month", "calls", "month"),
+    ("concurrent_calls", "concurrent", "moment"),
+)
+
+
+def end_of(per: Per, now: float) -> int:
+    """When the span ends in which `now` is, both in seconds since 1970; 0 for a moment."""
+    if per == "moment":
+        return 0
+    if per == "minute":
+        return (int(now) // 60 + 1) * 60
+    if per == "day":
+        return (int(now) // 86_400 + 1) * 86_400
+    day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if per == "week":  # weeks begin on Monday (ISO 8601)
+        end = day + timedelta(days=7 - day.weekday())
+    elif per == "month":
+        end = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    else:
+        end = day.replace(year=day.year + 1, month=1, day=1)
+    return int(end.timestamp())

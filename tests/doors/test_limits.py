@@ -1,0 +1,297 @@
+"""Limits and budgets at every door: how many calls pass, how the others are refused, and what is shown of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from agents.speech import Speech
+from tests.conftest import ADMIN_KEY, Hub, OpenHub
+from tests.peers.a2a_sdk_agents import open_agent
+from tests.peers.http_peer import always, listening
+from tests.peers.mcp_servers import dual_era, legacy_only
+from tests.peers.openai_upstream import USAGE, Turn, openai_upstream
+
+JSONRPC = Speech("JSONRPC", "1.0")
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+Call = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
+
+
+def rpc(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": "mine", "method": method, "params": params}
+
+
+async def say(http: httpx.AsyncClient) -> httpx.Response:
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+    return await http.post("/a2a/echo", json=rpc("SendMessage", {"message": message}))
+
+
+async def use_tool(http: httpx.AsyncClient, name: str = "s__echo") -> httpx.Response:
+    headers = {
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+        "mcp-name": name,
+        "accept": "application/json, text/event-stream",
+    }
+    argument = "message" if name.startswith("agent__") else "text"
+    params = {"name": name, "arguments": {argument: "x"}, "_meta": META}
+    return await http.post("/mcp", json=rpc("tools/call", params), headers=headers)
+
+
+async def chat(http: httpx.AsyncClient, **members: Any) -> httpx.Response:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **members}
+    return await http.post("/v1/chat/completions", json=body)
+
+
+async def message(http: httpx.AsyncClient) -> httpx.Response:
+    body = {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
+    return await http.post("/v1/messages", json=body)
+
+
+async def embed(http: httpx.AsyncClient) -> httpx.Response:
+    return await http.post("/v1/embeddings", json={"model": "m", "input": "hi"})
+
+
+async def ask_agent(http: httpx.AsyncClient) -> httpx.Response:
+    return await chat(http, model="agent/echo")
+
+
+async def use_agent(http: httpx.AsyncClient) -> httpx.Response:
+    return await use_tool(http, "agent__echo")
+
+
+CALLS = {
+    "agent": say,
+    "tool": use_tool,
+    "model": chat,
+    "messages": message,
+    "embeddings": embed,
+    "agent as model": ask_agent,
+    "agent as tool": use_agent,
+}
+
+
+@asynccontextmanager
+async def everything(hub: OpenHub, *, priced: bool = True, more: str = "") -> AsyncIterator[Hub]:
+    price, tokens = (", price: {call: 0.02}", ", price: {input: 0, call: 0.02}") if priced else ("", "")
+    async with openai_upstream(Turn("hi")) as upstream, dual_era() as server, open_agent(JSONRPC) as agent:
+        yaml = (
+            f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000{tokens}}}}}\n"
+            f"mcpServers: {{s: {{url: '{server.url}'{price}}}}}\nagents: {{echo: {{url: '{agent.url}'{price}}}}}\n{more}"
+        )
+        async with hub(yaml) as running:
+            await running.services.sync.refresh("s")
+            yield running
+
+
+async def made(running: Hub, **members: Any) -> str:
+    async with running.http(ADMIN_KEY) as admin:
+        body = {"name": "rita", "allow": ["model:*", "tool:*", "agent:*"], **members}
+        answer = await admin.post("/api/keys", json=body)
+        assert answer.status_code == 201, answer.text
+        secret: str = answer.json()["key"]
+        return secret
+
+
+async def shown(running: Hub, name: str = "rita") -> dict[str, tuple[float, float]]:
+    async with running.http(ADMIN_KEY) as admin:
+        found = (await admin.get(f"/api/keys/{name}")).json()
+        return {one["limit"]: (one["used"], one["remaining"]) for one in found["used"]}
+
+
+async def statuses(call: Call, http: httpx.AsyncClient, times: int) -> list[int]:
+    answers = await asyncio.gather(*(call(http) for _ in range(times)))
+    return sorted(answer.status_code for answer in answers)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("bounds", [{"limits": {"calls_per_day": 5}}, {"budget": {"usd": 0.1, "per": "day"}}], ids=str)
+async def test_exactly_as_many_calls_pass_as_there_are(hub: OpenHub, name: str, bounds: dict[str, Any]) -> None:
+    async with everything(hub) as running, running.http(await made(running, **bounds)) as http:
+        assert await statuses(CALLS[name], http, 10) == [200] * 5 + [429] * 5
+        ((used, remaining),) = (await shown(running)).values()
+        assert (used, remaining) == ((5, 0) if "limits" in bounds else (pytest.approx(0.1), 0))
+
+
+async def test_a_refusal_is_in_each_doors_own_form_and_says_when_it_ends(hub: OpenHub) -> None:
+    async with (
+        everything(hub) as running,
+        running.http(await made(running, budget={"usd": 0.001, "per": "year"})) as http,
+    ):
+        refused = {name: await call(http) for name, call in CALLS.items()}
+        for name, answer in refused.items():
+            assert answer.status_code == 429, name
+            assert int(answer.headers["retry-after"]) > 0
+            assert "budget of 0.001 USD per year" in answer.text
+        assert refused["model"].json()["error"]["code"] == "insufficient_quota"
+        assert refused["model"].json()["error"]["type"] == "insufficient_quota"
+        assert refused["messages"].json()["error"]["type"] == "rate_limit_error"
+        assert refused["agent"].json()["error"]["data"][0]["reason"] == "BUDGET_EXCEEDED"
+        assert refused["tool"].json()["error"]["code"] == -32603
+
+
+async def test_under_a_budget_what_has_no_price_is_refused_by_name(hub: OpenHub) -> None:
+    async with everything(hub, priced=False) as running:
+        async with running.http(await made(running, budget={"usd": 10})) as http:
+            for name, call in CALLS.items():
+                answer = await call(http)
+                assert "has no price" in answer.text, name
+                assert answer.status_code == (
+                    403 if name in {"model", "messages", "embeddings", "agent as model"} else 200
+                )
+        async with running.http(await running.key("model:*")) as free:
+            assert (await chat(free)).status_code == 200
+
+
+async def test_looking_at_tasks_and_lists_counts_as_nothing(hub: OpenHub) -> None:
+    async with everything(hub) as running, running.http(await made(running, limits={"calls_per_day": 1})) as http:
+        task = (await say(http)).json()["result"]["task"]["id"]
+        assert (await say(http)).status_code == 429
+        for method, params in (("GetTask", {"id": task}), ("ListTasks", {}), ("CancelTask", {"id": task})):
+            assert (await http.post("/a2a/echo", json=rpc(method, params))).status_code == 200
+        headers = {
+            "mcp-protocol-version": "2026-07-28",
+            "mcp-method": "tools/list",
+            "accept": "application/json, text/event-stream",
+        }
+        assert (await http.post("/mcp", json=rpc("tools/list", {"_meta": META}), headers=headers)).status_code == 200
+
+
+async def test_a_model_counts_the_tokens_that_it_used(hub: OpenHub) -> None:
+    async with everything(hub) as running, running.http(await made(running, limits={"tokens_per_day": 2000})) as http:
+        assert (await chat(http)).status_code == 200
+        total = USAGE["prompt_tokens"] + USAGE["completion_tokens"]
+        assert await shown(running) == {"tokens_per_day": (total, 2000 - total)}
+        too_many = await chat(http, max_tokens=3000)
+        assert too_many.status_code == 429
+        assert "ask for less, as with max_tokens" in too_many.json()["error"]["message"]
+        assert (await chat(http, stream=True)).status_code == 200
+        assert (await shown(running))["tokens_per_day"][0] == 2 * total
+
+
+async def test_an_entry_and_each_tool_have_limits_of_all_their_callers(hub: OpenHub) -> None:
+    async with dual_era() as server:
+        limits = "limits: {calls_per_day: 3, tools: {'ec*': {calls_per_day: 1}}}"
+        async with hub(f"mcpServers: {{s: {{url: '{server.url}', {limits}}}}}\n") as running:
+            await running.services.sync.refresh("s")
+            for expected in (200, 429):
+                async with running.http(await running.key("tool:*")) as http:
+                    assert (await use_tool(http)).status_code == expected
+            async with running.http(await running.key("tool:*")) as http:
+                assert [(await use_tool(http, "s__region")).status_code for _ in range(3)] == [200, 200, 429]
+
+
+async def test_older_servers_over_a_connection_are_counted_too(hub: OpenHub) -> None:
+    async with legacy_only() as server, hub(f"mcpServers: {{s: {{url: '{server.url}'}}}}\n") as running:
+        await running.services.sync.refresh("s")
+        async with running.http(await made(running, limits={"calls_per_day": 2})) as http:
+            assert await statuses(use_tool, http, 5) == [200, 200, 429, 429, 429]
+
+
+async def test_calls_of_tools_within_a_chat_are_counted_and_the_model_is_told(hub: OpenHub) -> None:
+    turns = (Turn(calls=(("s__echo", '{"text": "x"}'), ("s__echo", '{"text": "y"}'))), Turn("done"))
+    async with openai_upstream(*turns) as upstream, dual_era() as server:
+        yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\nmcpServers: {{s: {{url: '{server.url}'}}}}\n"
+        async with hub(yaml) as running:
+            await running.services.sync.refresh("s")
+            async with running.http(await made(running, limits={"calls_per_day": 3})) as http:
+                tools = [{"type": "mcp", "server_label": "s", "server_url": "hub/mcp/s"}]
+                answer = await chat(http, tools=tools)
+        assert answer.status_code == 429  # a model, two tools, and the second round is one too many
+        assert len(server.calls) == 2
+
+
+async def test_so_many_calls_are_under_way_and_no_more(hub: OpenHub) -> None:
+    async with dual_era() as server, hub(f"mcpServers: {{s: {{url: '{server.url}'}}}}\n") as running:
+        await running.services.sync.refresh("s")
+        async with running.http(await made(running, limits={"concurrent_calls": 1})) as http:
+            waiting = asyncio.create_task(use_tool(http, "s__wait"))
+            await server.waiting.wait()
+            refused = await use_tool(http)
+            assert refused.status_code == 429
+            assert "concurrent_calls of 1 are under way" in refused.text
+            server.release.set()
+            assert (await waiting).status_code == 200
+            assert (await use_tool(http)).status_code == 200
+
+
+async def test_what_waits_in_a_servers_line_holds_nothing(hub: OpenHub) -> None:
+    async with dual_era() as server, hub(f"mcpServers: {{s: {{url: '{server.url}', concurrency: 1}}}}\n") as running:
+        await running.services.sync.refresh("s")
+        async with running.http(await made(running, limits={"calls_per_day": 5})) as http:
+            first = asyncio.create_task(use_tool(http, "s__wait"))
+            await server.waiting.wait()
+            second = asyncio.create_task(use_tool(http))
+            while running.gate.permits[-1].entry_name != "s__echo":
+                await asyncio.sleep(0)
+            assert await shown(running) == {"calls_per_day": (1, 4)}
+            second.cancel()
+            server.release.set()
+            assert (await first).status_code == 200
+            assert await shown(running) == {"calls_per_day": (1, 4)}
+
+
+async def test_a_call_that_reached_nobody_is_given_back_and_one_that_failed_there_counts(hub: OpenHub) -> None:
+    refusal = b"HTTP/1.1 401 No\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"
+    async with listening(always(refusal)) as peer:
+        yaml = (
+            "models:\n  gone: {provider: openai, base_url: 'http://127.0.0.1:1', api_key: sk-up-000, retries: 0}\n"
+            f"  no: {{provider: openai, base_url: '{peer.url}', api_key: sk-up-000, retries: 0, price: {{input: 5}}}}\n"
+        )
+        async with hub(yaml) as running, running.http(await made(running, limits={"calls_per_day": 5})) as http:
+            assert (await chat(http, model="gone")).status_code == 502
+            assert await shown(running) == {"calls_per_day": (0, 5)}
+            assert (await chat(http, model="no")).status_code == 502
+            assert await shown(running) == {"calls_per_day": (1, 4)}
+
+
+async def test_limits_and_budgets_are_written_shown_changed_and_taken_away_by_the_api(hub: OpenHub) -> None:
+    async with everything(hub) as running:
+        secret = await made(running, limits={"calls_per_day": 1}, budget={"usd": 5, "per": "week", "warn_at": 0.5})
+        async with running.http(ADMIN_KEY) as admin, running.http(secret) as http:
+            key = (await admin.get("/api/keys/rita")).json()
+            assert (key["limits"]["calls_per_day"], key["budget"]) == (1, {"usd": 5, "per": "week", "warn_at": 0.5})
+            assert {one["limit"] for one in key["used"]} == {"calls_per_day", "budget"}
+            assert await statuses(say, http, 2) == [200, 429]
+            changed = (await admin.patch("/api/keys/rita", json={"limits": {"calls_per_day": 2}})).json()
+            assert (changed["limits"]["calls_per_day"], changed["budget"]["usd"]) == (2, 5)
+            assert await statuses(say, http, 2) == [200, 429]  # at once, and what was used stays used
+            changed = (await admin.patch("/api/keys/rita", json={"budget": None})).json()
+            assert (changed["limits"]["calls_per_day"], changed["budget"]) == (2, None)
+            assert (await admin.patch("/api/keys/rita", json={"limits": {}})).status_code == 200
+            assert await statuses(say, http, 3) == [200] * 3
+            wrong = await admin.patch("/api/keys/rita", json={"budget": {"usd": 1, "per": "fortnight"}})
+            assert wrong.status_code == 400
+
+
+async def test_a_key_that_another_made_spends_from_its_makers_budget_too(hub: OpenHub) -> None:
+    async with everything(hub) as running:
+        secret = await made(running, allow=["model:*", "admin:keys"], limits={"calls_per_day": 3})
+        async with running.http(secret) as http:
+            child = (await http.post("/api/keys", json={"name": "child", "allow": ["model:*"]})).json()["key"]
+            async with running.http(child) as childs:
+                assert await statuses(chat, childs, 2) == [200, 200]
+                assert await statuses(chat, http, 2) == [200, 429]
+                refused = await chat(childs)
+                assert refused.status_code == 429
+                assert "Its maker's calls_per_day" in refused.text
+
+
+async def test_a_budget_of_which_little_is_left_is_shown_so(hub: OpenHub, caplog: pytest.LogCaptureFixture) -> None:
+    async with everything(hub) as running:
+        secret = await made(running, budget={"usd": 0.1, "per": "day"})
+        async with running.http(secret) as http, running.http(ADMIN_KEY) as admin:
+            for near in (False, False, False, True, True):
+                assert (await say(http)).status_code == 200
+                (one,) = (await admin.get("/api/keys/rita")).json()["used"]
+                assert one["is_near"] is near
+    assert [record.message for record in caplog.records].count("a budget is nearly used up") == 1
