@@ -60,7 +60,7 @@ def _provider(name: str, row: Row) -> str:
     speaks = ", ".join([*row.formats, *(f"`{endpoint}`" for endpoint in row.endpoints)])
     speaks = f"{', '.join(row.formats)}, everything else" if row.endpoints == EVERY else speaks
     lacks = ", ".join(f"`{member}`" for member in row.lacks)
-    tested = "fake" if row.formats else "documentation only"
+    tested = "a small real model" if name in REAL else "fake" if row.formats else "documentation only"
     return f"| `{name}` | {address} | {key} | {speaks} | {lacks} | {tested} | [{row.seen}]({row.page}) |\n"
 
 
@@ -72,6 +72,9 @@ KINDS = {
     "Gateways": gateways.ROWS,
     "Run by their users": own.ROWS,
 }
+REAL = {"llama_cpp_python"}
+"""Servers that `make test-model` runs."""
+
 FAKED_SDKS = {"google"}
 """Services that tests/foreign/test_any_llm.py fakes."""
 

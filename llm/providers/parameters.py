@@ -9,7 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from llm.dialects import Round
+from llm.providers.row import NULL_CONTENT
 from llm.providers.table import TABLE
+from llm.types import Turn
 from registry.entries import Model
 from registry.errors import UnsupportedParameters
 
@@ -46,10 +48,18 @@ def fit_round(asked: Round) -> Round:
     if row is None or not row.lacks:
         return asked
     prompt = replace(asked.prompt, members=fit(asked.model, asked.prompt.members))
+    if NULL_CONTENT in row.lacks:
+        asked = replace(asked, turns=[_with_text(turn) for turn in asked.turns])
     if "tools" in row.lacks and (prompt.own_tools or asked.offers):
         _refuse(asked.model, ["tools"])
         return replace(asked, prompt=replace(prompt, own_tools=()), offers=())
     return replace(asked, prompt=prompt)
+
+
+def _with_text(turn: Turn) -> Turn:
+    """A round whose message has a text, if an empty one."""
+    message = {**turn.reply.message, "content": turn.reply.message.get("content") or ""}
+    return replace(turn, reply=replace(turn.reply, message=message))
 
 
 def _is_null(value: object) -> bool:

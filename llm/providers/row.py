@@ -23,6 +23,9 @@ EVERY = (
 )
 """What a service may have beside its formats: paths below its address, as OpenAI has them (`rerank`: as Jina and Cohere)."""
 
+NULL_CONTENT = "content: null"
+"""Stands among what a service lacks that refuses its own messages when they are all calls of tools, without a text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -49,7 +52,7 @@ class Row:
     """Members of a chat completions request that it refuses, or takes without doing what they say.
 
     A service without `stream_options` sends usage with the last chunk unasked; one without `max_completion_tokens` is
-    sent `max_tokens`.
+    sent `max_tokens`; one without `NULL_CONTENT` an empty text.
     """
     note: str = ""
     """For the operator, in docs/providers.md."""

@@ -148,9 +148,9 @@ def _pieces(said: Mapping[str, Any]) -> Iterator[Piece]:
 
 
 def _visible(members: Mapping[str, Any]) -> JsonObject:
-    return {
-        name: value for name, value in members.items() if name not in ("role", "tool_calls") and value not in (None, "")
-    }
+    """All but the role and the calls, which some providers say in the words of `functions` once more."""
+    hidden = ("role", "tool_calls", "function_call") if members.get("tool_calls") else ("role", "tool_calls")
+    return {name: value for name, value in members.items() if name not in hidden and value not in (None, "")}
 
 
 def _head(answer: JsonObject) -> JsonObject:
@@ -261,6 +261,9 @@ class ChatFold:
         if not isinstance(at, int):  # some providers leave it out and send whole calls
             at = len(self._calls)
         call = self._calls.setdefault(at, _Call(len(self._calls)))
+        kind = _kind(call.whole)
+        if call.is_begun and isinstance(piece.get(kind), dict):  # its name is whole: some providers repeat it
+            piece = {**piece, kind: {**piece[kind], "name": None}}
         _merge(call.whole, {name: value for name, value in piece.items() if name != "index"}, once=_ONCE)
         if call.is_begun:
             if more := _body({**piece, "type": call.whole.get("type")}):

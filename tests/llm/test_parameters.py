@@ -72,6 +72,18 @@ async def test_bound_of_tokens_goes_by_the_name_that_the_provider_knows(
         assert (body["max_tokens"], "max_completion_tokens" in body) == (sent, False)
 
 
+@pytest.mark.parametrize(("provider", "content"), [("llama_cpp_python", ""), ("openai", None)])
+async def test_a_call_without_a_text_is_given_back_as_the_provider_takes_it(
+    desk: Any, provider: str, content: str | None
+) -> None:
+    async with desk(Turn(calls=(("clock__now", "{}"),)), Turn("noon")) as d:
+        at(d, provider)
+        d.workshop.add("clock", "now", lambda: "noon")
+        answer = await post(d, tools=[{"type": "mcp", "server_url": "hub"}])
+        assert answer.status_code == 200
+        assert d.upstream.received[1].body["messages"][1]["content"] == content
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["the caller's", "the hub's"])
 async def test_provider_without_tools_is_given_none(desk: Any, own: bool) -> None:
     async with desk(Turn("yes")) as d:

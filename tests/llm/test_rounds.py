@@ -12,7 +12,7 @@ import pytest
 from llm.rounds import LoopLimits
 from registry.errors import UpstreamUnavailable
 from tests.llm.conftest import PUBLIC_URL
-from tests.peers.openai_upstream import USAGE, Turn
+from tests.peers.openai_upstream import USAGE, Turn, chunk
 
 ASK: list[Any] = [{"role": "user", "content": "please"}]
 HUB: dict[str, Any] = {"type": "mcp", "server_label": "x", "server_url": "hub", "require_approval": "never"}
@@ -334,6 +334,26 @@ async def test_loop_has_a_deadline(desk: Any) -> None:
         with pytest.raises(openai.APIStatusError) as caught:
             await ask(d)
         assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
+
+
+async def test_a_call_that_is_told_twice_over_in_every_piece_is_one(desk: Any) -> None:
+    def piece(arguments: str) -> bytes:
+        function = {"name": "s__a", "arguments": arguments}
+        call = {"index": 0, "id": "call_0", "type": "function", "function": function}
+        return chunk({"model": "m"}, {"content": None, "function_call": function, "tool_calls": [call]})
+
+    raw = (piece('{"x"'), piece(":1}"), chunk({"model": "m"}, {}, "tool_calls"), b"data: [DONE]\n\n")
+    async with desk(Turn(raw=raw), Turn("done")) as d:  # as llama-cpp-python streams it
+        add(d.workshop, "a")
+        text, chunks = await gather(await ask(d, stream=True))
+        assert text == "done "
+        assert not any(piece.choices and piece.choices[0].delta.function_call for piece in chunks)
+        [call] = [call for piece in chunks if hasattr(piece, "hub") for call in piece.hub.get("tool_calls", ())]
+        assert (call["arguments"], call["result"]) == ({"x": 1}, 'a got {"x": 1}')
+        [given_back] = [
+            message for message in d.upstream.received[1].body["messages"] if message["role"] == "assistant"
+        ]
+        assert (given_back["tool_calls"][0]["function"]["name"], "function_call" in given_back) == ("s__a", False)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm.providers.row import EVERY, Row
+from llm.providers.row import EVERY, NULL_CONTENT, Row
 
 ROWS: dict[str, Row] = {
     "llamacpp": Row(
@@ -11,6 +11,14 @@ ROWS: dict[str, Row] = {
         "https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
         "2026-10-26",
         endpoints=("embeddings", "completions", "rerank"),
+    ),
+    "llama_cpp_python": Row(
+        "http://127.0.0.1:8000/v1",
+        None,
+        "https://github.com/abetlen/llama-cpp-python/blob/main/docs/server.md",
+        "2026-03-29",
+        endpoints=("embeddings", "completions"),
+        lacks=("stream_options", "max_completion_tokens", "parallel_tool_calls", NULL_CONTENT),
     ),
     "lmstudio": Row(
         "http://127.0.0.1:1234/v1",
