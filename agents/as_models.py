@@ -18,12 +18,13 @@ from agents.chat_words import Asked, Telling
 from agents.conversations import Conversations, Place
 from agents.speech import Ask
 from agents.turns import Turn, Turns, message_of
+from llm.call import spent_by
 from llm.ports import ModelRequest
 from llm.wire.chat import DONE, event
 from registry.catalog import Catalog
 from registry.entries import Agent, Model
 from registry.errors import InvalidRequest, NotFound, TaskFailed
-from registry.gate import Permit
+from registry.gate import Permit, Usage
 from registry.judged import JsonObject, decode, encode
 
 PROVIDER = "agent"
@@ -73,7 +74,7 @@ class AgentProvider:
         return ()
 
     async def _converse(self, said: _Said, talk: _Talk) -> JsonObject:
-        """Send the message, tell `talk` what comes, and return the answer's `hub` member."""
+        """Send the message, tell `talk` what comes, and return the answer's members `hub` and `usage`."""
         owner, name = said.permit.principal.id, said.entry.name
         place = self._place(said)
         parts = said.asked.parts
@@ -87,7 +88,7 @@ class AgentProvider:
         waits = turn.task_id if turn.state in _WAITS else None
         spoken = [*said.request["messages"], {"role": "assistant", "content": talk.telling.text}]
         self._conversations.keep(owner, name, chat_words.digest(spoken), Place(turn.context_id, waits))
-        return _told(turn, talk.telling)
+        return _told(turn, talk.telling, said.permit)
 
     def _place(self, said: _Said) -> Place | None:
         """Where the conversation goes on; None: it is not known, or begins."""
@@ -155,7 +156,7 @@ class AgentAnswer:
             pass
         message = {"role": "assistant", "content": self._talk.telling.text}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return encode({**self._head, "object": "chat.completion", "choices": [choice], "hub": self._work.result()})
+        return encode({**self._head, "object": "chat.completion", "choices": [choice], **self._work.result()})
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The answer as the agent tells it, beginning when the agent does."""
@@ -164,7 +165,11 @@ class AgentAnswer:
             if piece or begin:
                 yield self._chunk({**begin, "content": piece})
             begin = {}
-        yield self._chunk({}, finish_reason="stop", hub=self._work.result())
+        told = self._work.result()
+        yield self._chunk({}, finish_reason="stop", hub=told["hub"])
+        if "usage" in told:
+            cost = {"usage": told["hub"]["usage"]}
+            yield event({**self._head, "object": "chat.completion.chunk", "choices": [], **told, "hub": cost})
         yield DONE
 
     async def end(self) -> None:
@@ -190,8 +195,23 @@ class AgentAnswer:
         return event({**self._head, "object": "chat.completion.chunk", "choices": [choice], **members})
 
 
-def _told(turn: Turn, telling: Telling) -> JsonObject:
-    """The `hub` member of an answer."""
+def _told(turn: Turn, telling: Telling, permit: Permit) -> JsonObject:
+    """The members `hub` of an answer and, of an agent that asked models of the hub, `usage`."""
     told: JsonObject = {"state": turn.state}
     told |= {name: value for name, value in (("context_id", turn.context_id), ("task_id", turn.task_id)) if value}
-    return told | ({"parts": telling.attachments} if telling.attachments else {})
+    told |= {"parts": telling.attachments} if telling.attachments else {}
+    used = spent_by(permit)
+    if used.cost_usd is not None or used.input_tokens is not None:
+        told["usage"] = {"cost_usd": used.cost_usd}
+    return {"hub": told} if used.input_tokens is None else {"hub": told, "usage": _usage(used)}
+
+
+def _usage(used: Usage) -> JsonObject:
+    given, made = used.input_tokens or 0, used.output_tokens or 0
+    return {
+        "prompt_tokens": given,
+        "completion_tokens": made,
+        "total_tokens": given + made,
+        "prompt_tokens_details": {"cached_tokens": used.cached_tokens or 0},
+        "completion_tokens_details": {"reasoning_tokens": used.reasoning_tokens or 0},
+    }

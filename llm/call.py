@@ -161,13 +161,24 @@ class ModelCall:
     def used(self) -> Usage:
         """What is known of its usage, else an estimate, and what it cost."""
         usage = self.usage
+        if self.model.kind != "model":  # what agents say that they used is recorded with the models that they asked
+            return self._permit.usage
         if usage is None:
-            if self.model.kind != "model":  # agents count no tokens, and say themselves what they charge
-                return self._permit.usage
             return priced(self._models.prices(self.model), Usage(self._estimate, self.output_tokens, estimated=True))
         if usage.cost_usd is None:
             self.usage = usage = priced(self._models.prices(self.model), usage)
         return usage
+
+    @property
+    def spent(self) -> Usage:
+        """As `used`, for who is told of it: what an agent asked models for, too."""
+        return self.used if self.model.kind == "model" else spent_by(self._permit)
+
+
+def spent_by(agent: Permit) -> Usage:
+    """What the call of an agent used and cost with all that it did within, as far as that is known."""
+    charged = [cost for cost in (agent.usage.cost_usd, agent.used_within.cost_usd) if cost is not None]
+    return agent.used_within._replace(cost_usd=sum(charged) if charged else None)
 
 
 CUT_SHORT = "its answer was cut short"

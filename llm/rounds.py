@@ -196,7 +196,8 @@ class Rounds:
                 return replace(
                     reply,
                     model=call.model.name,
-                    used=call.used,
+                    used=call.spent,
+                    told=reply.told if call.model.kind == "agent" else {},
                     deployment=call.deployment,
                     attempts=call.attempts,
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llm.types import Finished, Reply
+from registry.gate import NOTHING_KNOWN, Usage
 from registry.judged import JsonObject
 
 _SHOWN = ("input_tokens", "output_tokens", "cached_tokens", "cache_written_tokens", "reasoning_tokens")
@@ -17,6 +18,14 @@ def spent(finished: Finished) -> JsonObject:
     known = [cost for cost in costs if cost is not None]
     total = sum(known) + finished.charged_usd if len(known) == len(costs) else None
     return {"rounds": [_round(turn.reply) for turn in finished.fresh], "cost_usd": total}
+
+
+def total(finished: Finished) -> Usage:
+    """What all rounds used together, and what they and the hub's own calls cost."""
+    used = [turn.reply.used for turn in finished.fresh]
+    counts = {name: [count for one in used if (count := getattr(one, name)) is not None] for name in _SHOWN}
+    summed = {name: sum(known) for name, known in counts.items() if known}
+    return NOTHING_KNOWN._replace(**summed, cost_usd=spent(finished)["cost_usd"])
 
 
 def _round(reply: Reply) -> JsonObject:

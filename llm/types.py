@@ -171,6 +171,8 @@ class Reply:
     """In chat's words: `stop`, `length`, `tool_calls`, `content_filter`."""
     usage: JsonObject = field(default_factory=dict)
     """Empty when the provider gave none."""
+    told: JsonObject = field(default_factory=dict)
+    """What an agent as a model says beside, for the answer's `hub` member: its context and task."""
     model: str = ""
     """Which model of the hub's gave it; this and the next are set once it is whole."""
     used: Usage = NOTHING_KNOWN

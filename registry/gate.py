@@ -136,6 +136,7 @@ class Permit:
         "unjudged",
         "unsent",
         "usage",
+        "used_within",
     )
 
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
@@ -162,6 +163,8 @@ class Permit:
         """Upstream requests made under this permit."""
         self.charged_within = 0.0
         """What calls within this one were charged, in USD."""
+        self.used_within = NOTHING_KNOWN
+        """What an agent made here asked models for within this call, and what all of that cost; recorded with those calls."""
 
     def _bind(self, usd: float | None) -> None:
         self._held: Held | None = None

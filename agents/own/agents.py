@@ -24,6 +24,7 @@ from llm import types as llm_types
 from llm.parking import Parking
 from llm.ports import ToolExecutor, Voice
 from llm.rounds import Caller
+from llm.spending import total
 from llm.types import Parked, Ticket, Waiting
 from llm.verdicts import pending as pending_of
 from registry.access import Through
@@ -353,6 +354,8 @@ class OwnAgents:
         ask = replace(ask, ticket=Ticket(DOOR, lambda: encode(about)), parked=parked)
         await self._loop.answer(ask, self._loop.find(own.model), caller, voice=voice)
         assert voice.finished is not None, "the loop ended well"
+        if caller.within is not None:
+            caller.within.used_within = total(voice.finished)
         if voice.finished.waiting:
             _wait(live, voice.finished.waiting)
             return

@@ -145,7 +145,8 @@ class MessagesVoice:
         await self._begin_message()
         await self._stop()
         ended = self._ended(finished)
-        usage, hub = usage_of(finished.usage), {**report(finished.outcomes), "usage": spent(finished)}
+        usage = usage_of(finished.usage)
+        hub = {**finished.reply.told, **report(finished.outcomes), "usage": spent(finished)}
         if finished.waiting:
             hub["approvals"] = [pending(one) for one in finished.waiting]
         if self._stream:

@@ -106,7 +106,7 @@ class ResponsesVoice:
             name = self._labels.shown(one.offer)
             arguments = encode(one.arguments).decode()
             await self._write(self._composer.asked(one.offer.label, name, arguments, request_id=one.approval))
-        hub: JsonObject = {"usage": spent(finished)}
+        hub: JsonObject = {**finished.reply.told, "usage": spent(finished)}
         if finished.waiting:
             hub["approvals"] = [{**pending(one), "response_id": going_on(one.run)} for one in finished.waiting]
         events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage), hub=hub))

@@ -61,6 +61,7 @@ class ChatDialect:
             choice.get("finish_reason"),
             usage=usage if isinstance(usage, dict) else {},
             head=_head(found),
+            told=_told_beside(found),
         )
 
 
@@ -158,7 +159,14 @@ def _head(answer: JsonObject) -> JsonObject:
     return {"system_fingerprint": fingerprint} if isinstance(fingerprint, str) else {}
 
 
-def _reply(message: JsonObject, finish_reason: object, *, usage: JsonObject, head: JsonObject) -> Reply:
+def _told_beside(answer: JsonObject) -> JsonObject:
+    hub = answer.get("hub")
+    return hub if isinstance(hub, dict) else {}
+
+
+def _reply(
+    message: JsonObject, finish_reason: object, *, usage: JsonObject, head: JsonObject, told: JsonObject
+) -> Reply:
     pieces: list[Piece] = [Opaque("chat", head)] if head else []
     pieces += _pieces(_visible(message))
     calls = [_tool_call(call) for call in message.get("tool_calls") or ()]
@@ -166,7 +174,7 @@ def _reply(message: JsonObject, finish_reason: object, *, usage: JsonObject, hea
         pieces.append(CallBegun(index, call.id, call.name, call.kind, _extra(message["tool_calls"][index])))
         pieces.append(CallArguments(index, call.arguments))
     reason = finish_reason if isinstance(finish_reason, str) else "stop"
-    return Reply("chat", message, pieces, calls, reason, usage)
+    return Reply("chat", message, pieces, calls, reason, usage, told=told)
 
 
 def _kind(call: JsonObject) -> str:
@@ -218,6 +226,7 @@ class ChatFold:
         self._head: JsonObject = {}
         self._finish_reason: str | None = None
         self._is_done = False
+        self._told: JsonObject = {}
         self.usage: JsonObject = {}
 
     @property
@@ -236,6 +245,7 @@ class ChatFold:
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self.usage = usage
+        self._told |= _told_beside(chunk)
         return list(self._said(chunk))
 
     def _said(self, chunk: JsonObject) -> Iterator[Piece]:
@@ -286,7 +296,7 @@ class ChatFold:
         message = {"role": "assistant", "content": None, **self._message}
         if self._calls:
             message["tool_calls"] = [call.whole for call in self._calls.values()]
-        return _reply(message, self._finish_reason, usage=self.usage, head=self._head)
+        return _reply(message, self._finish_reason, usage=self.usage, head=self._head, told=self._told)
 
 
 _ONCE = frozenset({"id", "type"})

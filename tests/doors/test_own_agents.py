@@ -457,3 +457,29 @@ async def test_a_colleague_sees_what_waits_for_approval_and_it_goes_on_for_who_a
 
 def message_of(text: str) -> dict[str, Any]:
     return {"message": {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": text}]}}
+
+
+async def test_as_a_model_it_says_what_it_used_and_where_the_talk_goes_on_at_every_door(tmp_path: Path) -> None:
+    async with bench(tmp_path, ECHO, DONE, ECHO, DONE, ECHO, DONE, ECHO, DONE) as b:
+        secret = await b.hub.key("agent:helper", "tool:srv__*")
+        ask: Any = {"model": "agent/helper", "messages": [{"role": "user", "content": "echo hi"}]}
+        async with b.openai(secret) as sdk, b.hub.http(secret) as http:
+            whole = await sdk.chat.completions.create(**ask)
+            stream = await sdk.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+            chunks: Any = [chunk async for chunk in stream]
+            message = (await http.post("/v1/messages", json={**ask, "max_tokens": 9})).json()
+            response: Any = await sdk.responses.create(model="agent/helper", input="echo hi")
+        used = [(one.usage.input_tokens, one.usage.output_tokens) for one in b.hub.gate.permits if one.kind == "model"]
+        given, made = (sum(counts) for counts in zip(*used[:2], strict=True))  # of the first door's two rounds
+        assert given
+        assert made
+        for usage in (whole.usage, chunks[-1].usage):
+            assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (given, made, given + made)
+        assert (message["usage"]["input_tokens"], message["usage"]["output_tokens"]) == (given, made)
+        assert (response.usage.input_tokens, response.usage.output_tokens) == (given, made)
+        (hub,) = [chunk.hub for chunk in chunks if getattr(chunk, "hub", None) and "state" in chunk.hub]
+        for told in (whole.hub, hub, message["hub"], response.hub):
+            assert (told["state"], bool(told["context_id"]), bool(told["task_id"])) == ("completed", True, True)
+            assert "cost_usd" in told["usage"]
+        rows = [one.usage for one in b.hub.gate.permits if one.kind == "agent"]
+        assert {(one.input_tokens, one.output_tokens) for one in rows} == {(None, None)}  # counted once, at the model
