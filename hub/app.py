@@ -20,6 +20,7 @@ from hub.auth import Authenticator
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
 from hub.http_exchange import HttpExchange, Limits
+from registry.audit import Audit
 from registry.errors import (
     INTERNAL,
     HeadersTooLarge,
@@ -30,6 +31,7 @@ from registry.errors import (
     Overloaded,
     Unauthenticated,
 )
+from registry.identity import NOBODY
 from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class House:
     authenticator: Authenticator
     hosts: Hosts
     limits: Limits
+    audit: Audit
 
 
 Opener = Callable[[], AbstractAsyncContextManager[House]]
@@ -141,6 +144,7 @@ class App:
         except ClientGone:
             pass
         except HubError as error:
+            exchange.failure = error
             await _refuse(exchange, door, error)
         except asyncio.CancelledError:
             exchange.abort()  # the drain time is over
@@ -152,6 +156,13 @@ class App:
             else:
                 await _refuse(exchange, door, INTERNAL)
         finally:
+            if exchange.failure is not None:
+                house.audit.refused(
+                    None if exchange.principal is NOBODY else exchange.principal,
+                    exchange.failure,
+                    request_id=exchange.request_id,
+                    where=f"{exchange.method} {exchange.path}",
+                )
             exchange.stop()
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from registry.errors import HubError
 from registry.identity import Principal
 
 Header = tuple[bytes, bytes]
@@ -42,6 +43,8 @@ class Exchange(Protocol):
     request_id: str
     principal: Principal
     """Who calls. On a path that a door opened to everybody: `registry.identity.NOBODY`."""
+    failure: HubError | None
+    """The error that the door itself answered with."""
 
     async def body(self) -> bytes:
         """Read the whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`, `ClientGone`."""

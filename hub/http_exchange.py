@@ -15,7 +15,7 @@ from typing import Protocol
 from hub.asgi import asgi_call
 from hub.exchange import KEEP_ALIVE, AsgiCall, ClientGone, Header
 from registry.deadline import Deadline
-from registry.errors import BodyStalled, MediaTypeRefused, TooLarge
+from registry.errors import BodyStalled, HubError, MediaTypeRefused, TooLarge
 from registry.identity import NOBODY, Principal
 
 BODY_STALL_S = 30.0
@@ -90,6 +90,7 @@ class HttpExchange:
         "_watcher",
         "_written_at",
         "extra",
+        "failure",
         "finished",
         "gone",
         "head_bytes",
@@ -132,6 +133,8 @@ class HttpExchange:
         self.head_bytes = 0
         """What came until the head was whole: the head, and perhaps some of the body."""
         self.request_id = ""
+        self.failure: HubError | None = None
+        """The error that it was answered with, if a door answered it itself."""
         self.principal: Principal = NOBODY
         self.extra: list[Header] = []
         """Headers of every answer to this request."""

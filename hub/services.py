@@ -26,6 +26,7 @@ from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
 from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
+from registry.audit import Audit
 from registry.config import Declared, HubSettings
 from registry.counters import Counters
 from registry.db import Database, open_database
@@ -67,6 +68,7 @@ class Services:
     usage: UsageLog
     counters: Counters
     approvals: ToolApprovals
+    audit: Audit
     agents: AgentCaller
     callbacks: Callbacks
     discovery: Discovery
@@ -118,7 +120,8 @@ async def open_services(
         egress = _way_out(hub, stack)
         seals = sealer(declared)
         registry = Registry(database, seals, keys)
-        gate = make_gate(usage.record, counters)
+        gate, audit = make_gate(usage.record, counters), Audit(database)
+        gate.refused = audit.refused
         ground = Ground(hub, public_url, process=process, database=database, sealer=seals, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
@@ -144,6 +147,7 @@ async def open_services(
             usage=usage,
             counters=counters,
             approvals=llm.approvals,
+            audit=audit,
             agents=agents.caller,
             callbacks=agents.callbacks,
             discovery=agents.discovery,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 KINDS = frozenset({"tool", "prompt", "resource", "server", "agent", "model", "admin"})
-ADMIN_NAMES = frozenset({"keys", "teams", "agents", "mcp-servers", "models", "usage", "approvals", "policy", "metrics"})
+ADMIN_NAMES = frozenset(
+    {"keys", "teams", "agents", "mcp-servers", "models", "usage", "approvals", "policy", "audit", "metrics"}
+)
 
 OF_SERVERS = frozenset({"tool", "prompt", "resource"})
 """What a grant for a server stands for too."""

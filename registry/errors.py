@@ -17,6 +17,9 @@ from collections.abc import Sequence
 class HubError(Exception):
     """Any outcome that a door has an answer for."""
 
+    noted = False
+    """It is in the audit log already."""
+
     tools_ran = False
     """Tools were called for the request before it failed: sending it again would call them again."""
 

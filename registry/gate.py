@@ -17,7 +17,9 @@ from registry.errors import (
     AgentFault,
     ApprovalRequired,
     ConsentNeeded,
+    HubError,
     NotFound,
+    PolicyRefused,
     PriceUnknown,
     RateLimited,
     UpstreamLimited,
@@ -201,10 +203,14 @@ class Permit:
             ApprovalRequired: somebody has to approve it, and nobody has yet.
         """
         try:
-            self.check(arguments, approved=approved)
-        except ApprovalRequired as needed:
-            await self._gate.approve(self, arguments or {}, needed)
-            self.check(arguments, approved=True)
+            try:
+                self.check(arguments, approved=approved)
+            except ApprovalRequired as needed:
+                await self._gate.approve(self, arguments or {}, needed)
+                self.check(arguments, approved=True)
+        except (PolicyRefused, ApprovalRequired) as error:
+            self._note(error)
+            raise
 
     def check(self, arguments: JsonObject | None, *, approved: bool = False) -> None:
         """As `judge`, for what nobody can be asked to approve."""
@@ -246,6 +252,12 @@ class Permit:
 
     def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """Record how the call ended, and with what error if it failed."""
+
+    def _note(self, error: HubError) -> None:
+        self._gate.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")
+
+    def settle(self, outcome: Outcome) -> None:
+        """Record how the call ended."""
         if self._settled:
             raise RuntimeError(f"the permit for {self.entry_name} was settled twice")
         if self.unjudged and outcome in ("ok", "cached"):
@@ -297,6 +309,17 @@ class Permit:
 Approve = Callable[[Permit, JsonObject, ApprovalRequired], Awaitable[None]]
 
 
+class Refused(Protocol):
+    """`registry.audit.Audit.refused`."""
+
+    def __call__(self, who: Principal | None, error: HubError, /, *, request_id: str = "", where: str = "") -> None:
+        """Note a refusal."""
+
+
+def _forget(_who: Principal | None, _error: HubError, *, request_id: str = "", where: str = "") -> None:
+    pass
+
+
 async def _nobody(_permit: Permit, _arguments: JsonObject, needed: ApprovalRequired) -> None:
     raise needed
 
@@ -316,6 +339,8 @@ class Gate:
         self._counters = counters
         self._clock = clock
         self._next_free: OrderedDict[str, float] = OrderedDict()
+        self.refused: Refused = _forget
+        """Notes what the gate refused."""
         self.approve: Approve = _nobody
         """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 
@@ -332,7 +357,9 @@ class Gate:
             RateLimited: the key's requests per minute are used up.
         """
         if not principal.grants.allow(entry.kind, entry.grant_name):
-            raise NotFound(entry.kind, entry.grant_name)
+            error = NotFound(entry.kind, entry.grant_name)
+            self.refused(principal, error, request_id=within.request_id if within else request_id)
+            raise error
         if within is not None:
             permit = self._permit(principal, entry, within.request_id, within)
             permit.hops = within.hops

@@ -218,6 +218,24 @@ class ProviderObject(SQLModel, table=True):
     """What it used was counted."""
 
 
+class AuditRow(SQLModel, table=True):
+    """One administrative act or refusal, as `registry.audit.Entry`. Rows are only ever added."""
+
+    __tablename__ = "audit"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    number: int | None = Field(default=None, primary_key=True)
+    at: float
+    principal: str
+    principal_name: str
+    act: str
+    object: str
+    outcome: str
+    detail: str
+    request_id: str
+    digest: str
+    """SHA-256 over the digest before it and this row."""
+
+
 class PolicyRow(SQLModel, table=True):
     """One version of the policy. The newest is in force."""
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from hub import errors
-from hub.api import agent_cards, approvals, entries, keys, policy, push, teams, toolsets, usage
+from hub.api import agent_cards, approvals, audit, entries, keys, policy, push, teams, toolsets, usage
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
@@ -37,6 +37,7 @@ def api(services: Services) -> FastAPI:
         agent_cards.router,
         push.router,
         approvals.router,
+        audit.router,
         policy.router,
         usage.router,
     ):
@@ -57,6 +58,9 @@ def api(services: Services) -> FastAPI:
 
 async def _answer(request: Request, error: Exception) -> Response:
     assert isinstance(error, HubError), "registered for hub errors only"
+    services: Services = request.app.state.services
+    where = f"{request.method} {request.scope['path']}"
+    services.audit.refused(request.scope["principal"], error, request_id=request.scope["request_id"], where=where)
     headers = {name.decode(): value.decode() for name, value in errors.extra_headers(error)}
     body = errors.problem(error, request.scope["request_id"])
     return JSONResponse(body, errors.row_of(error).status, headers, media_type=PROBLEM)

@@ -12,6 +12,7 @@ COMMANDS = {
     "doctor": ("hub.cli.doctor", "Probe the database, agents, MCP servers and models."),
     "keys": ("hub.cli.keys", "Make, list and revoke API keys."),
     "teams": ("hub.cli.teams", "Make, list, rename and delete teams of keys."),
+    "audit": ("hub.cli.audit", "Read and check the audit log."),
     "explain": ("hub.cli.explain", "Say why a key may call something or not."),
     "agents": ("hub.cli.lists", "List agents."),
     "mcp": ("hub.cli.lists", "List MCP servers."),

@@ -135,6 +135,7 @@ class A2ADoor:
             headers = _extensions(said.version, heard.extensions)
             await exchange.reply(200, client.result(heard), media_type=client.media_type, headers=headers)
         except HubError as error:
+            exchange.failure = error
             fault = errors.a2a(error, exchange.request_id)
             if exchange.started:
                 await exchange.write(client.error_event(fault))
@@ -174,6 +175,7 @@ def _extensions(version: Version, used: str | None) -> list[Header]:
 
 async def _refuse(exchange: Exchange, envelope: Envelope | None, error: HubError) -> None:
     """Answer a JSON-RPC error under the request's id, in the form that its method's clients read."""
+    exchange.failure = error
     body = encode(
         {
             "jsonrpc": "2.0",

@@ -8,7 +8,10 @@ from typing import Any
 
 from hub.exchange import Exchange, Receive, Send
 from hub.services import Services
-from registry.errors import TooLarge
+from registry import judged
+from registry.audit import Audit
+from registry.errors import ParseFailed, TooLarge
+from registry.identity import NOBODY
 
 AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
@@ -41,6 +44,8 @@ class AdminDoor:
                 raise TooLarge(MAX_BODY_BYTES)
         scope, receive, send = exchange.asgi()
 
+        if exchange.method not in {"GET", "HEAD"} and exchange.principal is not NOBODY:
+            send = _audited(exchange, send, self._services.audit)
         await app({**scope, "principal": exchange.principal, "request_id": exchange.request_id}, receive, send)
 
     async def _built(self) -> AsgiApp:
@@ -48,6 +53,37 @@ class AdminDoor:
             if self._app is None:
                 self._app = await asyncio.to_thread(_build, self._services)
             return self._app
+
+
+def _audited(exchange: Exchange, send: Send, audit: Audit) -> Send:
+    """Have the answer wait until what was done is in the audit log, with the names of what was said; values may be secret."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            status = int(message["status"])
+            await audit.act(
+                exchange.principal,
+                exchange.method,
+                exchange.path,
+                outcome=str(status),
+                detail=_members(await exchange.body()),
+                request_id=exchange.request_id,
+            )
+        await send(message)
+
+    return sending
+
+
+def _members(body: bytes) -> str:
+    """The names of a body's members, and what they call it."""
+    try:
+        said = judged.decode(body) if body else None
+    except ParseFailed:
+        return "not JSON"
+    if not isinstance(said, dict):
+        return ""
+    name = said.get("name") or said.get("alias")
+    return ", ".join([*([f"name {name[:64]}"] if isinstance(name, str) else []), *sorted(said)])[:300]
 
 
 def _build(services: Services) -> AsgiApp:

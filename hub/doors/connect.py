@@ -87,6 +87,7 @@ class ConnectDoor:
             else:
                 raise HttpMethodRefused("GET, POST")
         except HubError as error:
+            exchange.failure = error
             headers = errors.extra_headers(error) if not isinstance(error, Unauthenticated) else []
             await _show(exchange, errors.row_of(error).status, pages.failure(error.text, exchange.request_id), headers)
 

@@ -117,6 +117,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         try:
             call = _Call(operation, headers, await self._authenticator.principal(headers), request_id)
         except HubError as error:
+            self._gate.refused(None, error, request_id=request_id, where=f"gRPC {operation}")
             # no message is read of a stranger: a handler of streams reads only what it asks for
             return grpc.stream_stream_rpc_method_handler(partial(_refuse, error, request_id))
         if operation in STREAMING:
@@ -135,7 +136,14 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         return answer.body
 
     async def _answer(self, call: _Call, data: bytes) -> _Answer | HubError:
-        return await _safely(self._ask(call, data), call.request_id)
+        answer = await _safely(self._ask(call, data), call.request_id)
+        self._note(call, answer)
+        return answer
+
+    def _note(self, call: _Call, outcome: object) -> None:
+        if isinstance(outcome, HubError):
+            where = f"gRPC {call.operation}"
+            self._gate.refused(call.principal, outcome, request_id=call.request_id, where=where)
 
     async def _ask(self, call: _Call, data: bytes) -> _Answer:
         entry, ask = self._read(call, data)
@@ -148,6 +156,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
     async def _stream(self, call: _Call, data: bytes, context: Context) -> None:
         """Pass a stream on until it ends or the client leaves."""
         outcome = await _safely(self._follow(call, data, context), call.request_id)
+        self._note(call, outcome)
         if isinstance(outcome, HubError):
             await _abort(context, outcome, call.request_id)
 

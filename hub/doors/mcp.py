@@ -239,6 +239,7 @@ class _Answering:
 
     async def refuse(self, error: HubError) -> None:
         """Answer with an error of the hub's."""
+        self._exchange.failure = error
         if self._exchange.started:
             await self._end(200, error_message(self._id, errors.mcp(error, self._exchange.request_id)))
         else:
@@ -298,6 +299,7 @@ class _InSession(_Answering):
 
     async def refuse(self, error: HubError) -> None:
         """Answer with an error of the hub's."""
+        self._exchange.failure = error
         row = errors.row_of(error)
         message = error_message(self._id, errors.mcp(error, self._exchange.request_id))
         if self._exchange.started or not row.http:
@@ -333,6 +335,7 @@ def _http_form(error: HubError) -> tuple[int, list[Header]] | None:
 
 
 async def _refuse(exchange: Exchange, error: HubError, request_id: bytes | msgspec.Raw) -> None:
+    exchange.failure = error
     row = errors.row_of(error)
     status = row.status if row.http else HTTP_STATUS.get(row.mcp, 200)
     if isinstance(error, NotFound) and error.kind == "server":
