@@ -250,14 +250,11 @@ class Permit:
         self._held = await self._gate.reserve(self._limits, self.entry_name, self.expected, self._held)
         self.due = False
 
-    def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
-        """Record how the call ended, and with what error if it failed."""
-
     def _note(self, error: HubError) -> None:
         self._gate.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")
 
-    def settle(self, outcome: Outcome) -> None:
-        """Record how the call ended."""
+    def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
+        """Record how the call ended, and with what error if it failed."""
         if self._settled:
             raise RuntimeError(f"the permit for {self.entry_name} was settled twice")
         if self.unjudged and outcome in ("ok", "cached"):
