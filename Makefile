@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 4000
 BIN := .venv/bin
 
-.PHONY: setup demo test foreign check bench tables prices lock format clean
+.PHONY: setup demo test test-model foreign check bench tables prices lock format clean
 
 setup: .venv/ready
 
@@ -23,6 +23,9 @@ test: setup
 
 foreign: setup # the environments of HUBBUB_FOREIGN=1: other SDKs, other frameworks, Node
 	$(BIN)/python -m tests.foreign.environments
+
+test-model: setup # a real small model behind a server of llama.cpp's, which takes some minutes to build
+	HUBBUB_MODEL=1 $(BIN)/python -m pytest -n 0 tests/model
 
 check: setup
 	$(BIN)/ruff format --check .
