@@ -46,6 +46,9 @@ _KEPT_HERE = frozenset(
 _REFUSED = ("prompt", "context_management", "top_logprobs")
 """Members that change what is answered and that only OpenAI's own service understands."""
 
+_LOGPROBS = "message.output_text.logprobs"
+"""The only value of `include` whose lack would be missed: the others add to items of tools that are refused, or to thoughts."""
+
 
 def members(asked: JsonObject) -> JsonObject:
     """The members of a chat completions request beside `messages`, `tools` and `tool_choice`.
@@ -56,6 +59,9 @@ def members(asked: JsonObject) -> JsonObject:
     for member in _REFUSED:
         if asked.get(member):
             raise InvalidRequest(f"{member} is not supported for this model", member=member)
+    wanted = asked.get("include")
+    if isinstance(wanted, list) and _LOGPROBS in wanted:
+        raise InvalidRequest(f"include may not hold {_LOGPROBS} for this model", member="include")
     if asked.get("truncation") not in (None, "disabled"):
         raise InvalidRequest("truncation must be 'disabled' for this model", member="truncation")
     found = {

@@ -236,6 +236,7 @@ async def test_a_client_that_leaves_cancels_model_and_tools_and_nothing_is_kept(
         ({"input": [{"role": "robot", "content": "x"}]}, "role"),
         ({"input": []}, "input is required"),
         ({"truncation": "auto"}, "truncation"),
+        ({"include": ["message.output_text.logprobs"]}, "include"),
         ({"previous_response_id": "resp_x", "conversation": "conv_x"}, "exclude"),
         ({"background": True, "store": False}, "stored"),
         ({"metadata": {"a": 1}}, "metadata"),
