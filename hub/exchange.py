@@ -7,7 +7,7 @@ client reads slowly. Inside `until_gone` the door's task is cancelled when the c
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from registry.errors import HubError
@@ -81,8 +81,8 @@ class Exchange(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the stream as it is; waits while the client is slow."""
 
-    def until_gone(self) -> AbstractAsyncContextManager[None]:
-        """Cancel what runs inside when the client leaves; it then ends with `ClientGone`."""
+    def until_gone(self) -> AbstractContextManager[None]:
+        """`with`: cancel what runs inside when the client leaves; it then ends with `ClientGone`."""
 
     def asgi(self) -> AsgiCall:
         """Hand the exchange to an ASGI application of an SDK: a body that was read is replayed to it."""

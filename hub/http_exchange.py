@@ -14,7 +14,7 @@ from typing import Protocol
 
 from hub.asgi import asgi_call
 from hub.exchange import KEEP_ALIVE, AsgiCall, ClientGone, Header
-from registry.deadline import Deadline
+from registry.deadline import Cancellation, Deadline
 from registry.errors import BodyStalled, HubError, MediaTypeRefused, TooLarge
 from registry.identity import NOBODY, Principal
 
@@ -119,7 +119,7 @@ class HttpExchange:
         """The body is taken while it comes: no more of it is read at a time than one wake-up brings."""
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
-        self._watcher: asyncio.Task[object] | None = None
+        self._watcher: UntilGone | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._last_chunk = b"\n\n"
         self._written_at = 0.0
@@ -168,7 +168,7 @@ class HttpExchange:
         self.stop()
         self._wake()
         if self._watcher is not None:
-            self._watcher.cancel()
+            self._watcher.ask()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -199,9 +199,9 @@ class HttpExchange:
     async def any_body(self) -> bytes:
         """The whole body, of any media type; raises as `body`."""
         limit = self._limit
-        if int(self.headers.get(b"content-length", b"0")) > limit:
-            raise TooLarge(limit)
         if not self._complete:
+            if int(self.headers.get(b"content-length", b"0")) > limit:
+                raise TooLarge(limit)
             await self._arrive(limit)
         if self._received > limit:
             raise TooLarge(limit)
@@ -260,9 +260,9 @@ class HttpExchange:
         """As `Exchange.until_gone`."""
         return UntilGone(self)
 
-    def watch(self, task: asyncio.Task[object] | None) -> None:
-        """Cancel `task` when the client leaves; None: nobody any more."""
-        self._watcher = task
+    def watch(self, watcher: UntilGone | None) -> None:
+        """Ask `watcher` when the client leaves; None: nobody any more."""
+        self._watcher = watcher
 
     def asgi(self) -> AsgiCall:
         """As `Exchange.asgi`."""
@@ -394,24 +394,23 @@ class HttpExchange:
         self._ticker = loop.call_later(period, self._tick, door, idle, stalled)
 
 
-class UntilGone:
-    """Cancels the task that entered it when the client leaves; it then ends with `ClientGone`."""
+class UntilGone(Cancellation):
+    """Cancels the task that made it when the client leaves; what it is entered around then ends with `ClientGone`."""
 
-    __slots__ = ("_exchange", "_task")
+    __slots__ = ("_exchange",)
 
     def __init__(self, exchange: HttpExchange) -> None:
+        super().__init__()
         self._exchange = exchange
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         if self._exchange.gone:
             raise ClientGone
-        self._task = asyncio.current_task()
-        self._exchange.watch(self._task)
+        self._exchange.watch(self)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exchange.watch(None)
-        # our own cancel is taken back; one that the server asked for meanwhile stays
-        if self._exchange.gone and kind is asyncio.CancelledError and self._task and self._task.uncancel() == 0:
+        if self.taken_back(kind):
             raise ClientGone from error

@@ -24,6 +24,7 @@ from mcp_bridge.search import Chosen
 from mcp_bridge.subscriptions import Subscriber
 from mcp_bridge.views import View
 from mcp_bridge.wire import META_CAPABILITIES, META_LOG_LEVEL, Answer, as_legacy
+from registry.deadline import Cancellation
 from registry.entries import Prompt
 from registry.errors import ConsentNeeded, InvalidParams, InvalidRequest
 from registry.identity import Principal
@@ -80,7 +81,7 @@ class Session:
             callback()
         self._callbacks.clear()
         for call in self._calls.values():
-            call.cancel()
+            call.ask()
         for question in self._questions.values():
             question.cancel()
 
@@ -112,35 +113,27 @@ class Session:
         except (KeyError, InvalidRequest):
             return False
         if call is not None:
-            call.cancel()
+            call.ask()
         return call is not None
 
 
-class _Call:
+class _Call(Cancellation):
     """One call under way."""
 
-    __slots__ = ("_calls", "_cancelled", "_id", "_task")
+    __slots__ = ("_calls", "_id")
 
     def __init__(self, calls: dict[bytes, _Call], request_id: bytes) -> None:
+        super().__init__()
         self._calls = calls
         self._id = request_id
-        self._cancelled = False
-        self._task: asyncio.Task[object] | None = None
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
         self._calls[self._id] = self
-
-    def cancel(self) -> None:
-        if self._task is not None and not self._cancelled:
-            self._cancelled = True
-            self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if self._calls.get(self._id) is self:
             del self._calls[self._id]
-        # our own cancel is taken back; one that somebody else asked for meanwhile stays
-        if self._cancelled and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if self.taken_back(kind):
             raise CallCancelled from None
 
 

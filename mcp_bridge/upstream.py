@@ -42,6 +42,7 @@ from mcp_bridge.rounds import (
 from mcp_bridge.sessions import Sessions
 from mcp_bridge.ways import Stream
 from mcp_bridge.wire import Answer, Request
+from registry.deadline import Cancellation
 from registry.egress.http import Sender
 from registry.entries import Server
 from registry.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
@@ -306,7 +307,7 @@ class Upstream:
         """End the connections and what is parked; without `drain_s` the calls under way end now."""
         if not drain_s:
             for call in self._calls:
-                call.stop()
+                call.ask()
         await self._feed.stop()
         parked = self._parking.stop(at_once=not drain_s)
         await asyncio.gather(self.owner.stop(drain_s=drain_s), self._sessions.stop(drain_s=drain_s))
@@ -314,29 +315,22 @@ class Upstream:
             await asyncio.wait(parked, timeout=STOP_S)
 
 
-class _Stoppable:
+class _Stoppable(Cancellation):
     """`with`: a call that `stop` ends at once, as one whose server was switched off. Use inside a task."""
 
-    __slots__ = ("_calls", "_entry", "_stopped", "_task")
+    __slots__ = ("_calls", "_entry")
 
     def __init__(self, calls: set[_Stoppable], entry: str) -> None:
+        super().__init__()
         self._calls = calls
         self._entry = entry
-        self._stopped = False
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
         self._calls.add(self)
-
-    def stop(self) -> None:
-        if self._task is not None and not self._stopped:
-            self._stopped = True
-            self._task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._calls.discard(self)
-        # our own cancel is taken back; one that somebody else asked for meanwhile stays
-        if self._stopped and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if self.taken_back(kind):
             raise UpstreamUnavailable(self._entry, "it was switched off") from None

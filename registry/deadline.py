@@ -1,4 +1,4 @@
-"""A deadline for one wait, at a quarter of the cost of `asyncio.timeout`: two stand on the path of every request."""
+"""Cancels of a task by its own doing, which never pass for somebody else's; among them a deadline for one wait."""
 
 from __future__ import annotations
 
@@ -6,36 +6,52 @@ import asyncio
 from types import TracebackType
 
 
-class Deadline:
-    """`with Deadline(seconds):` raises `TimeoutError` when the block has not ended by then. Use inside a task."""
+class Cancellation:
+    """What may end a block of the task that makes this. Its heirs are entered around the block, and say what it then ends with."""
 
-    __slots__ = ("_handle", "_loop", "_rang", "_seconds", "_task")
+    __slots__ = ("_task", "asked")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self.asked = False
+
+    def ask(self) -> None:
+        """Cancel the task, once."""
+        if self._task is not None and not self.asked:
+            self.asked = True
+            self._task.cancel()
+
+    def taken_back(self, kind: type[BaseException] | None) -> bool:
+        """Whether this ended the block, which an exception of `kind` leaves; what somebody else asked for meanwhile stays."""
+        return self.asked and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError
+
+
+class Deadline(Cancellation):
+    """`with Deadline(seconds):` raises `TimeoutError` when the block has not ended by then. Use inside a task.
+
+    At a quarter of the cost of `asyncio.timeout`: two stand on the path of every request.
+    """
+
+    __slots__ = ("_handle", "_loop", "_seconds")
 
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self._seconds = seconds
-        self._rang = False
 
     def __enter__(self) -> Deadline:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(self._loop)
-        self._handle = self._loop.call_later(self._seconds, self._ring)
+        self._handle = self._loop.call_later(self._seconds, self.ask)
         return self
 
     def extend(self) -> None:
         """Begin the wait anew: something came."""
         self._handle.cancel()
-        if not self._rang:
-            self._handle = self._loop.call_later(self._seconds, self._ring)
-
-    def _ring(self) -> None:
-        self._rang = True
-        if self._task is not None:
-            self._task.cancel()
+        if not self.asked:
+            self._handle = self._loop.call_later(self._seconds, self.ask)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handle.cancel()
-        # our own cancel is taken back and becomes a timeout; one that somebody else asked for meanwhile stays
-        if self._rang and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if self.taken_back(kind):
             raise TimeoutError from error

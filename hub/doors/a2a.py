@@ -104,9 +104,9 @@ class A2ADoor:
         version = request.envelope.version
         forwarded = wire.forwarded_headers(version, exchange.headers)
         client, after = JsonRpcClient(request.envelope), _last_event(exchange)
-        with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
+        admitted = self._gate.admit(exchange.principal, entry, request_id=exchange.request_id)
+        with admitted as permit, exchange.until_gone():
             async with (
-                exchange.until_gone(),
                 self._caller.stream(permit, entry, request, forwarded, after=after) as stream,
                 aclosing(stream.batches) as batches,
             ):
@@ -144,9 +144,9 @@ class A2ADoor:
                 await exchange.reply(status, written, headers=errors.extra_headers(error))
 
     async def _rest_stream(self, exchange: Exchange, entry: Agent, ask: Ask, client: RestClient) -> None:
-        with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
+        admitted = self._gate.admit(exchange.principal, entry, request_id=exchange.request_id)
+        with admitted as permit, exchange.until_gone():
             async with (
-                exchange.until_gone(),
                 self._caller.follow(permit, entry, ask, after=_last_event(exchange)) as stream,
                 aclosing(stream.batches) as batches,
             ):

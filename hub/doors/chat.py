@@ -27,7 +27,7 @@ class ChatDoor:
         if exchange.method != "POST":
             raise HttpMethodRefused("POST")
         body = await exchange.body()
-        async with exchange.until_gone():
+        with exchange.until_gone():
             try:
                 await self._answers.answer(body, caller_of(exchange), exchange)
             except HubError as error:

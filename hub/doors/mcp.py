@@ -123,7 +123,7 @@ class McpDoor:
             if message.method in LOCAL:
                 result = await self._lane.answer(message, caller)
             else:
-                async with exchange.until_gone():
+                with exchange.until_gone():
                     result = await self._lane.answer(message, caller)
         except HubError as error:
             await answer.refuse(error)
@@ -134,7 +134,7 @@ class McpDoor:
         """Answer with a stream of changes, until the client leaves, its key is revoked or the hub stops."""
         with self._subscriptions.listening(hearer, asked) as (subscriber, wanted):
             await exchange.start(200)
-            async with exchange.until_gone():
+            with exchange.until_gone():
                 await exchange.write(_event(acknowledged(request_id, wanted)))
                 while (news := await subscriber.next()) is not None:
                     await exchange.write(_event(told(request_id, *news)))
@@ -174,9 +174,8 @@ class McpDoor:
                 if method in in_session.LISTED:
                     result = await in_session.answer(self._dispatch, caller, method, posted.params)
                 else:
-                    async with exchange.until_gone():
-                        with answer.kept_open(), session.call(request_id):
-                            result = await in_session.answer(self._dispatch, caller, method, posted.params)
+                    with exchange.until_gone(), answer.kept_open(), session.call(request_id):
+                        result = await in_session.answer(self._dispatch, caller, method, posted.params)
         except in_session.CallCancelled:
             await answer.give(in_session.CANCELLED_ANSWER)
         except HubError as error:
@@ -325,7 +324,7 @@ def _event(message: bytes) -> bytes:
 def _check_id(request_id: msgspec.Raw) -> None:
     """Refuse an id that is neither string nor integer; null is not one (2026-07-28, Base Protocol, Requests)."""
     value = decode(request_id)
-    if not isinstance(value, str | int) or isinstance(value, bool):
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise InvalidRequest("id must be a string or an integer", member="id")
 
 

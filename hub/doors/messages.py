@@ -31,7 +31,7 @@ class MessagesDoor:
         headers = _passed(exchange)
         body = await exchange.body()
         caller = caller_of(exchange)
-        async with exchange.until_gone():
+        with exchange.until_gone():
             if exchange.path.endswith("/count_tokens"):
                 await self._answers.count(body, caller, exchange, headers=headers)
                 return

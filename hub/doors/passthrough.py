@@ -36,9 +36,10 @@ class PassThroughDoor:
         kind = exchange.headers.get(b"content-type", b"")
         if multipart.is_form(kind):
             boundary = multipart.boundary_of(kind)
-            async with exchange.until_gone(), Form(boundary, exchange.pieces(), once=DECIDING) as form:
-                await self._answers.answer_form(self._endpoint, form, visitor)
+            with exchange.until_gone():
+                async with Form(boundary, exchange.pieces(), once=DECIDING) as form:
+                    await self._answers.answer_form(self._endpoint, form, visitor)
             return
         body = await exchange.body()
-        async with exchange.until_gone():
+        with exchange.until_gone():
             await self._answers.answer(self._endpoint, body, visitor)

@@ -27,7 +27,7 @@ class PlatformDoor:
             await self._upload(exchange, path, visitor)
             return
         body = b"" if exchange.method in {"GET", "DELETE"} else await exchange.body()
-        async with exchange.until_gone():
+        with exchange.until_gone():
             if path not in operations.PATHS:
                 await self._platform.act(exchange.method, path, body, exchange.query, visitor)
             elif exchange.method == "GET" and path in operations.LISTED:
@@ -43,8 +43,9 @@ class PlatformDoor:
             raise InvalidRequest("files are uploaded as multipart/form-data")
         model = dict(operations.members(exchange.query)).get("model")
         form = Form(multipart.boundary_of(kind), exchange.pieces(), once=DECIDING)
-        async with exchange.until_gone(), form:
-            if path == "files":
-                await self._uploads.take(form, model, visitor)
-            else:
-                await self._uploads.part(form, path, visitor)
+        with exchange.until_gone():
+            async with form:
+                if path == "files":
+                    await self._uploads.take(form, model, visitor)
+                else:
+                    await self._uploads.part(form, path, visitor)

@@ -25,10 +25,10 @@ class ResponsesDoor:
         if not name:
             _demand(exchange, "POST")
             body = await exchange.body()
-            async with exchange.until_gone():
+            with exchange.until_gone():
                 await self._responses.answer(body, caller_of(exchange), exchange)
         elif not rest and exchange.method == "GET" and _query(exchange, "stream") == "true":
-            async with exchange.until_gone():
+            with exchange.until_gone():
                 await self._responses.follow(name, _after(exchange), exchange.principal, exchange)
         else:
             await exchange.reply(200, encode(await self._about(exchange, name, rest)))

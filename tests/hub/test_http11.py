@@ -212,7 +212,7 @@ async def test_a_door_that_waits_for_its_client_hears_that_it_left() -> None:
 
     async def serve(exchange: HttpExchange) -> None:
         try:
-            async with exchange.until_gone():
+            with exchange.until_gone():
                 began.set()
                 await asyncio.Event().wait()
         except ClientGone:
