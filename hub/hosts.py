@@ -29,10 +29,13 @@ class Hosts:
 
     def serve(self, headers: Sequence[Header]) -> bool:
         """Whether the request's one Host header names this hub."""
-        found = [value for name, value in headers if name == b"host"]
-        if len(found) != 1:
-            return False
-        return found[0] in self._seen or self._is_own(found[0])
+        host: bytes | None = None
+        for name, value in headers:
+            if name == b"host":
+                if host is not None:
+                    return False
+                host = value
+        return host is not None and (host in self._seen or self._is_own(host))
 
     def _is_own(self, host: bytes) -> bool:
         authority = _AUTHORITY.fullmatch(host)

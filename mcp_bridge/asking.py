@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mcp_bridge.requests import Call, check_arguments, onward, prompt_get, resource_read, tool_call
+from mcp_bridge.requests import onward, prompt_get, resource_read, tool_call
 from mcp_bridge.views import View
 from mcp_bridge.wire import Request
 from registry import judged
@@ -68,18 +68,17 @@ def read_request(view: View, method: str, params: RawObject, meta: RawObject) ->
 
 def _tool(view: View, params: RawObject, meta: RawObject) -> Asked:
     tool = view.tool(_text(params, "name"))
-    return Asked(tool, tool_call(tool, _call(params, meta)))
+    return Asked(tool, tool_call(tool, params, meta))
 
 
 def _prompt(view: View, params: RawObject, meta: RawObject) -> Asked:
     prompt = view.prompt(_text(params, "name"))
-    return Asked(prompt, prompt_get(prompt, _call(params, meta)))
+    return Asked(prompt, prompt_get(prompt, params, meta))
 
 
 def _resource(view: View, params: RawObject, meta: RawObject) -> Asked:
     resource = view.resource(_text(params, "uri"))
-    kept = {member: raw for member, raw in params.items() if member != "uri"}
-    return Asked(resource, resource_read(resource, Call(params=kept, meta=meta)))
+    return Asked(resource, resource_read(resource, params, meta))
 
 
 def _completion(view: View, params: RawObject, meta: RawObject) -> Asked | RawObject:
@@ -116,9 +115,3 @@ def _text(params: RawObject, member: str) -> str:
     if not isinstance(found, str):
         raise InvalidParams(f"{member} must be a string", member=member)
     return found
-
-
-def _call(params: RawObject, meta: RawObject) -> Call:
-    kept = params.copy()
-    del kept["name"]
-    return Call(arguments=check_arguments(kept.pop("arguments", None)), params=kept, meta=meta)

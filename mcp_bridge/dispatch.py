@@ -17,7 +17,7 @@ from mcp_bridge.listener import Front, Listener
 from mcp_bridge.outcome import result_of_call
 from mcp_bridge.personal import Personal
 from mcp_bridge.pool import Pool
-from mcp_bridge.requests import Call, arguments_of, tool_call
+from mcp_bridge.requests import arguments_of, tool_call
 from mcp_bridge.tasks import Tasks, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request, as_raw
@@ -197,7 +197,7 @@ class Dispatch:
             HubError: as `relay`.
         """
         tool = self.tool(principal, name)
-        request = tool_call(tool, Call(arguments=msgspec.Raw(encode(arguments))))
+        request = tool_call(tool, {"arguments": msgspec.Raw(encode(arguments))})
         try:
             answer = await self.relay(principal, tool, request, within=within)
         except ConsentNeeded as needed:

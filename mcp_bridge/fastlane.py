@@ -168,8 +168,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     listener: Listener
 
 
+def listed(message: Message, caller: Caller) -> bytes:
+    """The encoded result of a request that is `LOCAL`."""
+    if bytes(message.params.get("cursor", b"null")) != b"null":
+        raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
+    if caller.searches and message.method == "tools/list":
+        return caller.view.search_list
+    return caller.view.modern(message.method)
+
+
 class FastLane:
-    """Answers requests of 2026-07-28."""
+    """Answers requests of 2026-07-28 that are not `LOCAL`."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
@@ -223,11 +232,6 @@ class FastLane:
         return as_modern(answer.result) if answer.result is not None else answer
 
     async def _answer(self, message: Message, caller: Caller) -> bytes | Answer:
-        if message.method in LOCAL:
-            if bytes(message.params.get("cursor", b"null")) != b"null":
-                raise InvalidParams("There is no such cursor: the list has one page.", member="cursor")
-            is_searched = caller.searches and message.method == "tools/list"
-            return caller.view.search_list if is_searched else caller.view.modern(message.method)
         if caller.searches and message.method == "tools/call":
             found = await caller.view.search.answer(
                 message.params, self._dispatch.seeker(caller.principal, caller.request_id)

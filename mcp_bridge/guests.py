@@ -16,7 +16,7 @@ import msgspec
 
 from mcp_bridge.outcome import result_of_call
 from mcp_bridge.pool import Pool
-from mcp_bridge.requests import Call, tool_call
+from mcp_bridge.requests import tool_call
 from mcp_bridge.sync import tools_of
 from mcp_bridge.upstream import Upstream
 from mcp_bridge.views import Offered, offered
@@ -64,7 +64,7 @@ class Guest:
     async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
         """Call a tool by its exposed name; as `Dispatch.call`."""
         tool = self._tools[name]
-        request = tool_call(tool, Call(arguments=msgspec.Raw(encode(arguments))))
+        request = tool_call(tool, {"arguments": msgspec.Raw(encode(arguments))})
         with self._gate.admit(principal, self._callee, within=within) as permit:
             await permit.judge(arguments)
             answer = await self._upstream.request(request, permit)

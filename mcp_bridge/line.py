@@ -48,10 +48,7 @@ class Line:
         """
         if self._failures >= FAILURES:
             self._check()
-        if not self._has_place(principal_id):
-            return False
-        self._enter(principal_id)
-        return True
+        return self._enter(principal_id)
 
     def leave(self, principal_id: str) -> None:
         """Give a place back; the first in line who may have it gets it."""
@@ -62,8 +59,7 @@ class Line:
         else:
             del self._of[principal_id]
         for waiting, called in self._waiting:
-            if not called.done() and self._has_place(waiting):
-                self._enter(waiting)
+            if not called.done() and self._enter(waiting):
                 called.set_result(None)
                 return
 
@@ -88,9 +84,13 @@ class Line:
             self._is_probed = False
             self._again_at = self._clock()
 
-    def _enter(self, principal_id: str) -> None:
+    def _enter(self, principal_id: str) -> bool:
+        taken = self._of.get(principal_id, 0)
+        if self._taken >= self._places or taken >= self._most:
+            return False
         self._taken += 1
-        self._of[principal_id] = self._of.get(principal_id, 0) + 1
+        self._of[principal_id] = taken + 1
+        return True
 
     def _check(self) -> None:
         if self._again_at > self._clock():
@@ -106,9 +106,6 @@ class Line:
 
     def _pause(self) -> float:
         return float(min(PAUSE_S * 2 ** min(self._failures - FAILURES, 10), MAX_PAUSE_S))
-
-    def _has_place(self, principal_id: str) -> bool:
-        return self._taken < self._places and self._of.get(principal_id, 0) < self._most
 
     async def wait(self, principal_id: str) -> None:
         """Wait for a place and take it.

@@ -165,6 +165,8 @@ async def _tell(incoming: Incoming, told: Told) -> None:
 def check_status(incoming: Incoming, entry: str) -> None:
     """Raise `UpstreamError` for an HTTP answer that cannot hold a JSON-RPC one."""
     status = incoming.status
+    if status == 200:
+        return
     if status in {401, 403}:
         raise UpstreamRefused(entry, status)
     if status == 429:

@@ -11,45 +11,36 @@ from registry.entries import Headers, Prompt, Resource, Tool
 from registry.errors import InvalidParams
 from registry.judged import JsonObject, RawObject, decode, encode, unambiguous
 
-
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller says of a call, beside what is called."""
-
-    arguments: msgspec.Raw | None = None
-    """A JSON object, encoded; None: none were given."""
-    params: RawObject = {}
-    """Further members of the params, passed on as they came: never `name`, `uri`, `arguments` or `_meta`."""
-    meta: RawObject = {}
-    """The caller's `_meta`."""
+_NONE: RawObject = {}
 
 
-def tool_call(tool: Tool, call: Call) -> Request:
-    """`tools/call`."""
+def tool_call(tool: Tool, params: RawObject, meta: RawObject = _NONE) -> Request:
+    """`tools/call`, its params and `_meta` as the caller says them; raises `InvalidParams` for arguments that are no object."""
+    said = _named(tool.name, params)
+    said.pop("task", None)  # of 2025-11-25, and the hub's to say
     headers: Headers = ()
     if annotated(tool.description):
-        given = decode(call.arguments) if call.arguments is not None else {}
+        given = decode(said["arguments"]) if "arguments" in said else {}
         headers = parameter_headers(decode(tool.description)["inputSchema"], given)
-    params = _named(tool.name, call)
-    params.pop("task", None)  # of 2025-11-25, and the hub's to say
     return Request(
         method="tools/call",
-        params=params,
-        meta=onward(call.meta),
+        params=said,
+        meta=onward(meta),
         name=tool.name,
         headers=headers,
         as_task=legacy_tasks.is_needed(tool.description),
     )
 
 
-def prompt_get(prompt: Prompt, call: Call) -> Request:
-    """`prompts/get`."""
-    return Request(method="prompts/get", params=_named(prompt.name, call), meta=onward(call.meta), name=prompt.name)
+def prompt_get(prompt: Prompt, params: RawObject, meta: RawObject) -> Request:
+    """`prompts/get`, likewise."""
+    return Request(method="prompts/get", params=_named(prompt.name, params), meta=onward(meta), name=prompt.name)
 
 
-def resource_read(resource: Resource, call: Call) -> Request:
-    """`resources/read`."""
-    params: JsonObject = {**call.params, "uri": resource.name}
-    return Request(method="resources/read", params=params, meta=onward(call.meta), name=resource.name)
+def resource_read(resource: Resource, params: RawObject, meta: RawObject) -> Request:
+    """`resources/read`, likewise."""
+    said: JsonObject = {**params, "uri": resource.name}
+    return Request(method="resources/read", params=said, meta=onward(meta), name=resource.name)
 
 
 def arguments_of(request: Request) -> JsonObject:
@@ -64,11 +55,11 @@ def arguments_of(request: Request) -> JsonObject:
     return {} if given is None else unambiguous(given if isinstance(given, msgspec.Raw) else encode(given))
 
 
-def _named(name: str, call: Call) -> JsonObject:
-    params: JsonObject = {**call.params, "name": name}
-    if call.arguments is not None:
-        params["arguments"] = call.arguments
-    return params
+def _named(name: str, params: RawObject) -> JsonObject:
+    said: JsonObject = {**params, "name": name}
+    if "arguments" in said and check_arguments(params["arguments"]) is None:
+        del said["arguments"]
+    return said
 
 
 def onward(meta: RawObject) -> RawObject:

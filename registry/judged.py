@@ -184,8 +184,10 @@ def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:
     either; only they are read again, by the slow parser that sees pairs.
     """
     if b"\\u" not in data:
-        found = _quoted(deciding).findall(data)
-        if len(found) == len(set(found)):
+        for name in _quoted(deciding):
+            if data.count(name) > 1:
+                break
+        else:
             return
 
     def pairs(members: list[tuple[str, Any]]) -> None:
@@ -224,13 +226,13 @@ def _any_spelling(deciding: frozenset[str]) -> re.Pattern[bytes]:
 
 @lru_cache(maxsize=64)
 def _in_quotes(deciding: frozenset[str]) -> frozenset[bytes]:
-    return frozenset(f'"{name}"'.encode() for name in deciding)
+    return frozenset(_quoted(deciding))
 
 
 @lru_cache(maxsize=64)
-def _quoted(deciding: frozenset[str]) -> re.Pattern[bytes]:
-    """Finds the quoted names in one pass; the second quote of one is never the first of another in what is JSON."""
-    return re.compile(b'"(?:%b)"' % b"|".join(re.escape(name.encode()) for name in sorted(deciding)))
+def _quoted(deciding: frozenset[str]) -> tuple[bytes, ...]:
+    """The quoted names; in what is JSON, the second quote of one is never the first of another."""
+    return tuple(f'"{name}"'.encode() for name in sorted(deciding))
 
 
 def check_spelling(found: RawObject, deciding: frozenset[str]) -> None:

@@ -18,7 +18,7 @@ from hub import errors
 from hub.exchange import Exchange, Header
 from mcp_bridge import in_session
 from mcp_bridge.dispatch import Dispatch
-from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, method_of, read_body, read_message
+from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, listed, method_of, read_body, read_message
 from mcp_bridge.listener import ASK_S, NOT_ASKED, Unanswered
 from mcp_bridge.listening import LISTEN, Filter, acknowledged, ended, read_filter, told
 from mcp_bridge.search import MODE_HEADER
@@ -121,7 +121,7 @@ class McpDoor:
                     await self._listen(exchange, request_id, hearer, wanted)
                 return
             if message.method in LOCAL:
-                result = await self._lane.answer(message, caller)
+                result: bytes | Answer = listed(message, caller)
             else:
                 with exchange.until_gone():
                     result = await self._lane.answer(message, caller)
