@@ -117,8 +117,7 @@ async def open_services(
         database = await _database(hub, stack)
         counters = Counters(database, process := secrets.token_hex(8))
         keys, usage = Keys(database), UsageLog(database)
-        egress = _way_out(hub, stack)
-        seals = sealer(declared)
+        egress, seals = _way_out(hub, stack), sealer(declared)
         registry = Registry(database, seals, keys)
         gate, audit = make_gate(usage.record, counters), Audit(database)
         gate.refused = audit.refused
@@ -129,8 +128,7 @@ async def open_services(
         llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=usage.record)
         gate.approve = Inbox(llm.approvals, hours=hub.limits.approval_hours).approve
         await registry.follow_file(declared)
-        stack.push_async_callback(usage.flush)
-        stack.push_async_callback(counters.flush)
+        stack.push_async_callback(_flush, usage, counters)
         await agents.ready()
         parts: tuple[Part, ...] = (usage, counters, *llm.parts, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
@@ -163,6 +161,11 @@ async def open_services(
             kept=llm.kept,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
+
+
+async def _flush(usage: UsageLog, counters: Counters) -> None:
+    await usage.flush()
+    await counters.flush()
 
 
 async def _database(hub: HubSettings, stack: AsyncExitStack) -> Database:

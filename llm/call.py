@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from llm.deployments import Deployments, Place, Prices, name_of
-from llm.expected import largest_answer
+from llm.expected import end_user, largest_answer
 from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers import failures
 from llm.route import Route
@@ -60,6 +60,8 @@ class ModelCall:
 
     def _send(self, request: ModelRequest) -> None:
         self._estimate = len(request.body) // BYTES_PER_TOKEN
+        if b'"user":' in request.body or b'"user_id":' in request.body:
+            self._permit.end_user = end_user(request.body)
         if self._permit.is_counted and self.model.kind == "model":
             self._models.expect(self._permit, self.model, given=self._estimate, made=largest_answer(request.body))
         self.format = request.format

@@ -1,4 +1,4 @@
-"""What a request to a model may use at most, as far as it says. Pure."""
+"""What a request to a model says of itself: how much it may use at most, and for whom it is made. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,27 @@ def largest_answer(body: bytes) -> int:
         return ANSWER_TOKENS
     bounds = [most for name in _MAX if (most := _number(getattr(said, name))) is not None]
     return (max(bounds) if bounds else ANSWER_TOKENS) * max(1, _number(said.n) or 1)
+
+
+class _Named(msgspec.Struct):
+    user: Any = None
+    """OpenAI's."""
+    metadata: Any = None
+    """Anthropic's, if it has `user_id`."""
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+MAX_END_USER = 256
+
+
+def end_user(body: bytes) -> str | None:
+    """Whom a request says that it is made for: `user`, or `metadata.user_id`; None: it does not. Cut where it is very long."""
+    try:
+        said = _NAMED.decode(body)
+    except msgspec.DecodeError:
+        return None
+    name = said.user or (said.metadata.get("user_id") if isinstance(said.metadata, dict) else None)
+    return name[:MAX_END_USER] if isinstance(name, str) and name else None
 
 
 def _number(value: object) -> int | None:

@@ -3,7 +3,7 @@
 What may be used is added to the counters at once, in the transaction that compares them with their limits: exact over any
 number of tasks and processes. A call that ends corrects them by what it used. A process that dies corrects nothing: what it
 sent counts as it was reserved. Calls under way are counted for each process, and only those of living processes count
-(docs/decisions/0029).
+(docs/decisions/0030).
 """
 
 from __future__ import annotations

@@ -80,6 +80,14 @@ class Usage(NamedTuple):
 NOTHING_KNOWN = Usage()
 
 
+class Whose(NamedTuple):
+    """Whose a call was, beside its key: ids of the team and user, and what the request called its end user."""
+
+    team: str | None
+    user: str | None
+    end_user: str | None
+
+
 class Settled(NamedTuple):
     """One call that ended, as usage records it. A tuple: made for every call."""
 
@@ -92,6 +100,8 @@ class Settled(NamedTuple):
     duration_ms: float
     usage: Usage
     request_id: str
+    whose: Whose | None = None
+    """None: nobody's but its key's."""
 
 
 class Held(Protocol):
@@ -128,6 +138,7 @@ class Permit:
         "_within",
         "charged_within",
         "due",
+        "end_user",
         "entry_name",
         "expected",
         "hops",
@@ -163,6 +174,8 @@ class Permit:
         """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
         self.requests = 0
         """Upstream requests made under this permit."""
+        self.end_user: str | None = None
+        """For whom the caller asks, as it says itself."""
         self.charged_within = 0.0
         """What calls within this one were charged, in USD."""
         self.used_within = NOTHING_KNOWN
@@ -414,5 +427,8 @@ class Gate:
                 duration_ms,
                 permit.usage,
                 permit.request_id,
+                Whose(principal.team_id, principal.user_id, permit.end_user)
+                if principal.team_id or principal.user_id or permit.end_user
+                else None,
             )
         )

@@ -73,6 +73,8 @@ class Principal:
     """Seconds since 1970; None: never."""
     team_id: str | None = None
     """The team that the key belongs to, by its immutable id: aliases change, and are in no cache."""
+    user_id: str | None = None
+    """The user whose key it is."""
     mcp_mode: str | None = None
     """How MCP tools are listed to it, `search` or `full`; None: as a toolset says, else all."""
     require_approval: Floor | None = None

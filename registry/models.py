@@ -359,6 +359,11 @@ class UsageRow(SQLModel, table=True):
     cost_usd: float | None = None
     """None: no price is known."""
     request_id: str = ""
+    team_id: str | None = None
+    """The team and the user that the key belonged to then."""
+    user_id: str | None = None
+    end_user: str | None = None
+    """Whom the caller asked for, as it said itself."""
 
 
 class Change(SQLModel, table=True):

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, func, select
 
@@ -25,13 +26,18 @@ ROWS_AT_ONCE = 500
 MAX_BUFFERED = 50_000
 """Rows held while the database cannot take them; the oldest are dropped and counted: calls never fail on logs."""
 
-DIMENSIONS = {
+DIMENSIONS: dict[str, Any] = {
     "key": UsageRow.key_name,
     "principal": UsageRow.principal,
     "kind": UsageRow.kind,
     "name": UsageRow.name,
     "outcome": UsageRow.outcome,
+    "team": UsageRow.team_id,
+    "user": UsageRow.user_id,
+    "end_user": UsageRow.end_user,
+    "day": func.date(UsageRow.at, "unixepoch"),
 }
+"""Teams and users by their ids; days in UTC."""
 
 SUMS = {
     "input_tokens": UsageRow.input_tokens,
@@ -53,6 +59,10 @@ _USED = (
     " audio_input_tokens, audio_output_tokens, cost_usd"
 )
 """In the order of `Usage`."""
+
+
+_WHOSE = ", team_id, user_id, end_user"
+"""In the order of `Whose`."""
 
 
 class UsageLog:
@@ -95,17 +105,21 @@ class UsageLog:
 
 def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:
     for batch in batches:
-        # what is bound costs more than what is written: calls of agents and tools bind half as much
-        unknown = [(*row[:-2], row.request_id, 0) for row in batch if row.usage is NOTHING_KNOWN]
-        insert(connection, f"usage ({_CALL}, estimated)", unknown)
-        known = [(*row[:-2], row.request_id, *row.usage) for row in batch if row.usage is not NOTHING_KNOWN]
-        insert(connection, f"usage ({_CALL}, {_USED})", known)
+        # what is bound costs more than what is written: each call binds only what is known of it
+        forms: dict[tuple[bool, bool], list[tuple[object, ...]]] = {}
+        for row in batch:
+            is_known, whose = row.usage is not NOTHING_KNOWN, row.whose
+            bound = (*row[:7], row.request_id, *(row.usage if is_known else (0,)), *(whose or ()))
+            forms.setdefault((is_known, whose is not None), []).append(bound)
+        for (is_known, is_whose), rows in forms.items():
+            columns = f"{_CALL}, {_USED if is_known else 'estimated'}{_WHOSE if is_whose else ''}"
+            insert(connection, f"usage ({columns})", rows)
     return [None] * len(batches)
 
 
 def summary(session: Session, by: Sequence[str], since: float | None, until: float | None) -> list[dict[str, object]]:
     """Count calls, errors, tokens and cost, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970)."""
-    groups = [col(DIMENSIONS[name]) for name in by]
+    groups = [DIMENSIONS[name] for name in by]
     query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
         *groups,
         func.count(),

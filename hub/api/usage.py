@@ -1,11 +1,14 @@
-"""`/api/usage`: calls, errors and tokens by any dimension."""
+"""`/api/usage`: calls, errors, tokens and cost by any dimension, as JSON or CSV."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field
 
 from hub.api.access import ServicesNow, needs
 from registry.errors import InvalidRequest
@@ -14,22 +17,51 @@ from registry.usage import DIMENSIONS, summary
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 
+CSV = "text/csv"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what spreadsheets begin formulas: names of end users are whatever callers say."""
 
-@router.get("")
+
+class Asked(BaseModel):
+    """Which usage, and how it is to be summed and shown."""
+
+    by: str = "key,kind,name"
+    """Dimensions, between commas."""
+    since: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = Field(default=None, alias="to")
+    format: Literal["json", "csv"] | None = None
+    """Null: as `Accept` says."""
+
+
+@router.get("", response_model=None, responses={200: {"content": {CSV: {}}}})
 async def usage(
+    request: Request,
     _caller: Annotated[Principal, Depends(needs("usage"))],
     services: ServicesNow,
-    by: str = "key,kind,name",
-    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
-) -> dict[str, object]:
-    """Sum usage, grouped by a comma-separated list of dimensions."""
-    wanted = [name for name in dict.fromkeys(by.split(",")) if name]
+    asked: Annotated[Asked, Query()],
+) -> dict[str, object] | Response:
+    """Sum usage, grouped by a comma-separated list of dimensions; `format=csv`, or `Accept: text/csv`, for a table."""
+    wanted = [name for name in dict.fromkeys(asked.by.split(",")) if name]
     unknown = [name for name in wanted if name not in DIMENSIONS]
     if unknown:
         raise InvalidRequest(f"by: {', '.join(unknown)} is none of {', '.join(DIMENSIONS)}", member="by")
     await services.usage.flush()
-    start = since.timestamp() if since else None
-    end = until.timestamp() if until else None
+    start = asked.since.timestamp() if asked.since else None
+    end = asked.until.timestamp() if asked.until else None
     rows = await services.database.read(lambda session: summary(session, wanted, start, end))
+    if asked.format == "csv" or (asked.format is None and request.headers.get("accept", "").startswith(CSV)):
+        return Response(_table(rows), media_type=CSV)
     return {"items": rows, "next": None}
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

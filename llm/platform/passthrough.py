@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from llm import router
 from llm.call import Models
-from llm.expected import flat, largest_answer
+from llm.expected import end_user, flat, largest_answer
 from llm.platform import forms, multipart
 from llm.platform.answers import Answering, Origin, relay
 from llm.platform.forms import Form
@@ -69,6 +69,7 @@ class PassThrough:
         def request(model: Model) -> Request:
             self._endpoints.check(model, endpoint)
             body = judged.encode({**members, "model": model.model})
+            permit.end_user = end_user(body) if b'"user":' in body else None
             if permit.is_counted and endpoint in COUNTED:
                 made = largest_answer(body) if endpoint == "completions" else 0
                 self._models.expect(permit, model, given=given, made=made)
