@@ -31,7 +31,7 @@ from registry.errors import (
     Overloaded,
     Unauthenticated,
 )
-from registry.identity import NOBODY
+from registry.identity import NOBODY, DoorName
 from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class Door:
 
     handler: Handler
     form: Form
+    name: DoorName
+    """By which keys say where they may be used."""
     is_open: Callable[[Exchange], bool] = lambda _exchange: False
     """Whether this very request needs no key."""
     media_type: bytes = b"application/json"
@@ -182,7 +184,7 @@ async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> boo
             await exchange.reply(204, b"", headers=_preflight(exchange))
             return False
     if door is None or not door.is_open(exchange):
-        exchange.principal = await house.authenticator.principal(exchange.headers)
+        exchange.principal = await house.authenticator.principal(exchange, door.name if door else None)
     if door is None:
         raise NotFound("path", exchange.path)
     return True

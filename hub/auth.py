@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from hub.exchange import Header
+from hub.sources import DIRECT, Sources
 from registry.errors import Unauthenticated
-from registry.identity import Principal
+from registry.identity import DoorName, Principal
 from registry.keys import Keys
 from registry.secrets import digest
 
 MAX_SECRET_BYTES = 4096
 """Longer credentials are none of ours; hashing them would be work for nothing."""
+
+
+class Request(Protocol):
+    """What of a request says who it is from."""
+
+    headers: Mapping[bytes, bytes]
+
+    @property
+    def raw_headers(self) -> Sequence[Header]:
+        """All of them, in their order."""
+
+    @property
+    def peer(self) -> str | None:
+        """The address at the other end of the connection; None: it has none."""
 
 
 def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
@@ -27,21 +44,44 @@ def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
 class Authenticator:
     """Finds the principal of a request."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, sources: Sources = DIRECT) -> None:
         self._keys = keys
+        self._sources = sources
 
-    async def principal(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """The request's principal.
+    async def principal(self, request: Request, door: DoorName | None) -> Principal:
+        """The request's principal, at a door; None: there is none at its path.
 
         Raises:
-            Unauthenticated: no key, or one that is unknown, revoked or expired.
+            Unauthenticated: no key, or one that is unknown, revoked, expired, or not for this door or from here.
             Overloaded: the hub cannot tell at the moment.
         """
-        secret = secret_of(headers)
-        if not secret or len(secret) > MAX_SECRET_BYTES:
-            raise Unauthenticated
-        hashed = digest(secret)
+        hashed = hash_of(secret_of(request.headers))
         found = self._keys.cached(hashed) or await self._keys.find(hashed)
         if found is None:
             raise Unauthenticated
+        return self.check(found, door, request)
+
+    def check(self, principal: Principal, door: DoorName | None, request: Request) -> Principal:
+        """The principal, if its key may be used at this door and from where the request comes; raises `Unauthenticated`."""
+        if principal.doors is not None and door not in principal.doors:
+            raise Unauthenticated
+        networks = principal.networks
+        if networks is not None and not self._sources.is_within(networks, request.peer, request.raw_headers):
+            raise Unauthenticated
+        self._keys.last_use.note(principal.id)
+        return principal
+
+    async def before_peer(self, headers: Mapping[bytes, bytes], door: DoorName) -> Principal:
+        """As `principal` where the peer is not known yet; `check` has to follow."""
+        hashed = hash_of(secret_of(headers))
+        found = self._keys.cached(hashed) or await self._keys.find(hashed)
+        if found is None or (found.doors is not None and door not in found.doors):
+            raise Unauthenticated
         return found
+
+
+def hash_of(secret: bytes | None) -> str:
+    """The digest by which a secret is known; raises `Unauthenticated` if it can be none."""
+    if not secret or len(secret) > MAX_SECRET_BYTES:
+        raise Unauthenticated
+    return digest(secret)

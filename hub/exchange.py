@@ -88,5 +88,9 @@ class Exchange(Protocol):
         """Hand the exchange to an ASGI application of an SDK: a body that was read is replayed to it."""
 
     @property
+    def peer(self) -> str | None:
+        """The address at the other end of the connection, which may be a proxy's; None: it has none."""
+
+    @property
     def started(self) -> bool:
         """Whether the answer's status has been sent."""

@@ -264,6 +264,11 @@ class HttpExchange:
         """Ask `watcher` when the client leaves; None: nobody any more."""
         self._watcher = watcher
 
+    @property
+    def peer(self) -> str | None:
+        """As `Exchange.peer`."""
+        return self._line.peer[0] if self._line.peer is not None else None
+
     def asgi(self) -> AsgiCall:
         """As `Exchange.asgi`."""
         return asgi_call(self, self._line.peer)

@@ -10,7 +10,6 @@ from agents.push_callback import PATH as PUSH_PATH
 from agents.signing import JWKS_PATH
 from hub import errors
 from hub.app import PROBLEM, Door, Routes, jsonrpc
-from hub.auth import Authenticator
 from hub.doors.a2a import A2ADoor
 from hub.doors.admin import AdminDoor
 from hub.doors.catalog import CARD_PATH, CATALOG_PATH, CatalogDoor
@@ -52,33 +51,34 @@ async def _drain(services: Services, ending: asyncio.Event) -> None:
 
 
 def _routes(services: Services, mcp: McpDoor) -> Routes:
-    registry = services.registry
+    registry, authenticator = services.registry, services.authenticator
     a2a = A2ADoor(services.agents, registry=registry, gate=services.gate)
-    a2a_door = Door(a2a, jsonrpc(errors.a2a), is_open=a2a.is_open)
+    a2a_door = Door(a2a, jsonrpc(errors.a2a), "a2a", is_open=a2a.is_open)
     push = PushDoor(services.callbacks, registry=registry)
-    push_door = Door(push, errors.problem, is_open=_to_all, media_type=PROBLEM)
+    push_door = Door(push, errors.problem, "a2a", is_open=_to_all, media_type=PROBLEM)
     resource = ResourceDoor(services.public_url)
-    resource_door = Door(resource, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    mcp_door = Door(mcp, jsonrpc(errors.mcp), challenge=resource.challenge)
+    resource_door = Door(resource, errors.problem, "mcp", is_open=_to_all, media_type=PROBLEM)
+    mcp_door = Door(mcp, jsonrpc(errors.mcp), "mcp", challenge=resource.challenge)
     connect = ConnectDoor(
         services.connect,
+        authenticator=authenticator,
         keys=services.keys,
         sealer=services.sealer,
         public_url=services.public_url,
         greet=services.greet,
     )
-    connect_door = Door(connect, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai)
+    connect_door = Door(connect, errors.problem, "mcp", is_open=_to_all, media_type=PROBLEM)
+    models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai, "llm")
     admin = AdminDoor(services)
-    admin_door = Door(admin, errors.problem, is_open=admin.is_open, media_type=PROBLEM)
+    admin_door = Door(admin, errors.problem, "api", is_open=admin.is_open, media_type=PROBLEM)
     catalog = CatalogDoor(
         registry, discovery=services.discovery, publisher=services.publisher, signatures=services.signatures
     )
-    catalog_door = Door(catalog, errors.problem, is_open=catalog.is_open, media_type=PROBLEM)
+    catalog_door = Door(catalog, errors.problem, "a2a", is_open=catalog.is_open, media_type=PROBLEM)
     known = {"agents": lambda: _instances(services), "models": lambda: _deployments(services)}
-    health = HealthDoor(services.database, Authenticator(services.keys), known)
-    live_door = Door(health.live, errors.problem, is_open=_to_all, media_type=PROBLEM)
-    ready_door = Door(health.ready, errors.problem, is_open=_to_all, media_type=PROBLEM)
+    health = HealthDoor(services.database, authenticator, known)
+    live_door = Door(health.live, errors.problem, "api", is_open=_to_all, media_type=PROBLEM)
+    ready_door = Door(health.ready, errors.problem, "api", is_open=_to_all, media_type=PROBLEM)
     stored_doors = _stored(services)
     model_doors = _model_doors(services, models_door)
     return Routes(
@@ -105,7 +105,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             ("/v1/models/", models_door),
             ("/models/", models_door),
             *_below_platform(services),
-            ("/v1/", Door(_nowhere, errors.openai)),
+            ("/v1/", Door(_nowhere, errors.openai, "llm")),
             ("/api/", admin_door),
         ),
     )
@@ -114,16 +114,16 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
 def _stored(services: Services) -> dict[str, Door]:
     """What is kept for callers between their requests."""
     return {
-        "/responses": Door(ResponsesDoor(services.llm.responses), errors.openai),
-        "/conversations": Door(ConversationsDoor(services.llm.responses.conversations), errors.openai),
+        "/responses": Door(ResponsesDoor(services.llm.responses), errors.openai, "llm"),
+        "/conversations": Door(ConversationsDoor(services.llm.responses.conversations), errors.openai, "llm"),
     }
 
 
 def _model_doors(services: Services, models: Door) -> dict[str, Door]:
     """The doors of models, by the path that each has with and without `/v1`."""
-    messages = Door(MessagesDoor(services.llm.messages), errors.anthropic, id_header=b"request-id")
+    messages = Door(MessagesDoor(services.llm.messages), errors.anthropic, "llm", id_header=b"request-id")
     return {
-        "/chat/completions": Door(ChatDoor(services.llm.chat), errors.openai),
+        "/chat/completions": Door(ChatDoor(services.llm.chat), errors.openai, "llm"),
         "/messages": messages,
         "/messages/count_tokens": messages,
         "/models": models,
@@ -134,12 +134,14 @@ def _model_doors(services: Services, models: Door) -> dict[str, Door]:
 
 def _pass_through(services: Services) -> dict[str, Door]:
     answers = services.llm.pass_through
-    doors = {f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai) for endpoint in PASSED_THROUGH}
+    doors = {
+        f"/{endpoint}": Door(PassThroughDoor(answers, endpoint), errors.openai, "llm") for endpoint in PASSED_THROUGH
+    }
     return {**doors, **dict.fromkeys((f"/{path}" for path in PATHS), _platform(services))}
 
 
 def _platform(services: Services) -> Door:
-    return Door(PlatformDoor(services.llm.platform, services.llm.uploads), errors.openai)
+    return Door(PlatformDoor(services.llm.platform, services.llm.uploads), errors.openai, "llm")
 
 
 def _below_platform(services: Services) -> tuple[tuple[str, Door], ...]:

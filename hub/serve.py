@@ -16,7 +16,6 @@ from typing import Any, cast
 import uvicorn
 
 from hub.app import App, House
-from hub.auth import Authenticator
 from hub.hosts import Hosts
 from hub.http11 import Front
 from hub.http_exchange import Limits
@@ -47,7 +46,7 @@ async def open_house(
     ):
         house = House(
             routes=found,
-            authenticator=Authenticator(services.keys),
+            authenticator=services.authenticator,
             hosts=Hosts(public_url, bound_to=bound_to, allowed_origins=declared.hub.allowed_origins),
             audit=services.audit,
             limits=Limits(

@@ -18,9 +18,11 @@ from agents.publishing import Publisher
 from agents.push_callback import Callbacks
 from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
+from hub.auth import Authenticator
 from hub.llm_side import LlmSide, llm_side
 from hub.mcp_side import mcp_side
 from hub.policing import Inbox
+from hub.sources import Sources
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
@@ -43,6 +45,7 @@ from registry.secrets import Sealer, key_file, read_keys
 from registry.teams import Teams
 from registry.tool_approvals import ToolApprovals
 from registry.usage import UsageLog
+from registry.users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +64,9 @@ class Services:
     public_url: str
     database: Database
     keys: Keys
+    authenticator: Authenticator
     teams: Teams
+    users: Users
     registry: Registry
     gate: Gate
     egress: Egress
@@ -130,7 +135,7 @@ async def open_services(
         await registry.follow_file(declared)
         stack.push_async_callback(_flush, usage, counters)
         await agents.ready()
-        parts: tuple[Part, ...] = (usage, counters, *llm.parts, *agents.parts, *mcp.parts)
+        parts: tuple[Part, ...] = (usage, counters, keys.last_use, *llm.parts, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
@@ -138,7 +143,9 @@ async def open_services(
             public_url=public_url,
             database=database,
             keys=keys,
+            authenticator=Authenticator(keys, Sources(hub.trusted_proxies)),
             teams=Teams(database, keys),
+            users=Users(database, keys),
             registry=registry,
             gate=gate,
             egress=egress,

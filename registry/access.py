@@ -6,8 +6,22 @@ from dataclasses import dataclass, field
 
 KINDS = frozenset({"tool", "prompt", "resource", "server", "agent", "model", "admin"})
 ADMIN_NAMES = frozenset(
-    {"keys", "teams", "agents", "mcp-servers", "models", "usage", "approvals", "policy", "audit", "metrics"}
+    {
+        "keys",
+        "teams",
+        "users",
+        "roles",
+        "agents",
+        "mcp-servers",
+        "models",
+        "usage",
+        "approvals",
+        "policy",
+        "audit",
+        "metrics",
+    }
 )
+"""`roles` opens nothing by itself: with it a key acts in the role that its user has in its team."""
 
 OF_SERVERS = frozenset({"tool", "prompt", "resource"})
 """What a grant for a server stands for too."""
@@ -133,7 +147,9 @@ class Grants:
         if any(matches(glob, name) for glob in self._globs.get(kind, ())):
             return True
         server, mark, _ = name.partition(SEPARATOR)
-        return kind in OF_SERVERS and bool(mark) and self.allow("server", server)
+        return (
+            kind in OF_SERVERS and bool(mark) and any(matches(glob, server) for glob in self._globs.get("server", ()))
+        )
 
     def granting(self, kind: str, name: str) -> tuple[str, ...]:
         """The grants that allow `name`; empty when it is not allowed."""
@@ -192,6 +208,48 @@ class Through(Grants):
         """Whether a holder of these grants may hand out all of `other`: what is used through an agent is nobody's to give."""
         return not other.grants
 
+
+@dataclass(frozen=True)
+class Meet(Grants):
+    """What several sets of grants allow all of them; `grants` are those that each of them holds."""
+
+    parts: tuple[Grants, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "_hash", hash(self.parts))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @classmethod
+    def of(cls, *parts: Grants) -> Grants:
+        """Put together levels that bound; one alone is itself, and none at all allow nothing."""
+        if len(parts) < 2:
+            return parts[0] if parts else NOTHING
+        held = dict.fromkeys(grant for part in parts for grant in part.grants)
+        common = (grant for grant in held if all(part.cover(Grants((grant,))) for part in parts))
+        return cls(tuple(common), parts=parts)
+
+    def _decide(self, kind: str, name: str) -> bool:
+        return all(part.allow(kind, name) for part in self.parts)
+
+    def granting(self, kind: str, name: str) -> tuple[str, ...]:
+        """The grants of all parts that together allow `name`; empty when it is not allowed."""
+        if not self.allow(kind, name):
+            return ()
+        return tuple(dict.fromkeys(text for part in self.parts for text in part.granting(kind, name)))
+
+    def reach(self, kind: str, prefix: str) -> bool:
+        """Whether some name that begins with `prefix` may be allowed, now or later."""
+        return all(part.reach(kind, prefix) for part in self.parts)
+
+    def cover(self, other: Grants) -> bool:
+        """Whether a holder of these grants may hand out all of `other`."""
+        return all(part.cover(other) for part in self.parts)
+
+
+NOTHING = Grants(())
 
 EVERYTHING = Grants(tuple(Grant(kind, "*") for kind in sorted(KINDS)))
 """What the admin key and the hub itself hold."""

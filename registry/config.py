@@ -246,6 +246,8 @@ class _Reading:
         names: dict[str, int] = {}
         secrets = {shape.hub.admin_key: "hub.admin_key"} if shape.hub.admin_key else {}
         for at, key in enumerate(shape.keys):
+            if key.allow is None and key.user is None and key.team is None:
+                self.fault(("keys", at), "allow is missing: no user and no team allow it anything")
             if key.name in names:
                 self.fault(("keys", at, "name"), f"{key.name} stands twice, first in line {names[key.name]}")
             names.setdefault(key.name, self.source.line(("keys", at, "name")))
@@ -337,8 +339,11 @@ def _settings(hub: HubShape) -> HubSettings:
 def _key_spec(key: KeyShape) -> KeySpec:
     return KeySpec(
         name=key.name,
-        allow=tuple(key.allow),
+        allow=None if key.allow is None else tuple(key.allow),
+        user=key.user,
         team=key.team,
+        doors=None if key.doors is None else tuple(key.doors),
+        networks=None if key.networks is None else tuple(key.networks),
         requests_per_minute=key.limits.requests_per_minute,
         mcp_mode=key.mcp_mode,
         require_approval=key.require_approval,

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
 from registry.judged import JsonObject
 from registry.limits import UNBOUND, Bounds, Limit
+
+Role = Literal["viewer", "member", "admin"]
+"""What a user is in a team: each may do what the one before may, and more (docs/tenancy.md)."""
+
+ROLES: tuple[Role, ...] = ("viewer", "member", "admin")
+
+DoorName = Literal["a2a", "mcp", "llm", "api"]
+"""Where a key may be used."""
+
+DOORS: tuple[DoorName, ...] = ("a2a", "mcp", "llm", "api")
 
 
 class RequestLimits(NamedTuple):
@@ -75,6 +86,12 @@ class Principal:
     """The team that the key belongs to, by its immutable id: aliases change, and are in no cache."""
     user_id: str | None = None
     """The user whose key it is."""
+    role: Role | None = None
+    """What the user is in the team, if the key acts in that role."""
+    doors: frozenset[str] | None = None
+    """Where it may be used; None: everywhere."""
+    networks: tuple[IPv4Network | IPv6Network, ...] | None = None
+    """From where it may be used; None: from anywhere."""
     mcp_mode: str | None = None
     """How MCP tools are listed to it, `search` or `full`; None: as a toolset says, else all."""
     require_approval: Floor | None = None
@@ -87,6 +104,10 @@ class Principal:
     """What is counted of its calls, and how much of it there may be; of all levels that it belongs to."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
+
+    def acts_as(self, role: Role) -> bool:
+        """Whether it may do in its team what `role` may."""
+        return self.role is not None and ROLES.index(self.role) >= ROLES.index(role)
 
 
 ADMIN_ID = "admin"
@@ -108,9 +129,16 @@ class KeySpec:
     """What a new key may do."""
 
     name: str
-    allow: tuple[str, ...]
+    allow: tuple[str, ...] | None
+    """None: what its user and team allow."""
+    user: str | None = None
+    """Name or id; None: none."""
     team: str | None = None
     """Alias or id; None: none."""
+    doors: tuple[DoorName, ...] | None = None
+    """As `Principal.doors`."""
+    networks: tuple[str, ...] | None = None
+    """As `Principal.networks`, in CIDR form."""
     requests_per_minute: int | None = None
     mcp_mode: str | None = None
     """As `Principal.mcp_mode`."""

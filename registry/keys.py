@@ -6,18 +6,19 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
-import msgspec
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session, col, delete, or_, select
+from sqlmodel import Session, col, delete, or_, select, update
 
-from registry import floors
-from registry.access import Grants
+from registry import floors, levels
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from registry.identity import ADMIN_ID, HUBS_LIMITS, KeySpec, Principal, RequestLimits, admin
-from registry.limits import Bounds, Limit
-from registry.models import ApiKey, Change, Setting, StoredCredential, Team
+from registry.identity import KeySpec, Principal, admin
+from registry.kin import line
+from registry.last_use import LastUse
+from registry.levels import unexpired, written, written_limits
+from registry.models import ApiKey, Change, Member, Setting, StoredCredential, Team, User
 from registry.secrets import digest, new_api_key, new_id
 
 logger = logging.getLogger(__name__)
@@ -28,13 +29,32 @@ MAX_CACHED = 100_000
 STALE_AFTER_S = 10.0
 """A process that could not read changes for this long refuses: a key in its cache may be revoked (architecture.md 3.4)."""
 
+MAX_OVERLAP_S = 30 * 86400
+"""How long a rotated key's old secret may be taken too."""
+
 _ADMIN_DIGEST = "admin_key_sha256"
+
+Check = Callable[[ApiKey], object]
+"""Sees a key, and raises to leave it as it is."""
+
+
+def anyones(_key: ApiKey) -> None:
+    """The check of who may do it to every key."""
+
+
+class NamedKey(NamedTuple):
+    """A key, and what the team and user are called now that it belongs to."""
+
+    key: ApiKey
+    team: str | None
+    user: str | None
 
 
 class Keys:
     """All keys of the hub. Cached lookups are synchronous; a miss reads the database."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.last_use = LastUse(database)
         self._database = database
         self._clock = clock
         self._cache: OrderedDict[str, Principal | None] = OrderedDict()
@@ -55,7 +75,7 @@ class Keys:
             Overloaded: changes could not be read lately, so nothing cached is believed.
         """
         self._check_fresh()
-        return _unexpired(self._cache.get(secret_digest))
+        return unexpired(self._cache.get(secret_digest))
 
     async def find(self, secret_digest: str) -> Principal | None:
         """The principal of a key's SHA-256, from the cache or the database; None: no valid key."""
@@ -67,7 +87,7 @@ class Keys:
                 self._cache[secret_digest] = None if found is None else self.under(found)
                 if len(self._cache) > MAX_CACHED:
                     self._cache.popitem(last=False)
-        return _unexpired(self._cache[secret_digest])
+        return unexpired(self._cache[secret_digest])
 
     def _check_fresh(self) -> None:
         if self._clock() - self._fresh_at > STALE_AFTER_S:
@@ -78,7 +98,7 @@ class Keys:
         self._fresh_at = self._clock()
 
     def forget(self) -> None:
-        """Drop all cached keys: one of them changed."""
+        """Drop all cached keys: one of them, or a user, team or membership that one belongs to, changed."""
         self._version += 1
         self._cache.clear()
         for listener in self._listeners:
@@ -90,44 +110,41 @@ class Keys:
         Raises:
             Overloaded: the database cannot be read.
         """
-
-        def load(session: Session) -> list[Principal]:
-            found = session.exec(select(ApiKey).where(col(ApiKey.id).in_(ids), col(ApiKey.revoked_at).is_(None))).all()
-            return [self.under(_principal(session, key)) for key in found]
-
         try:
-            found = [admin(), *await self._database.read(load)]
+            read = await self._database.read(lambda session: levels.by_ids(session, ids))
         except SQLAlchemyError as error:
             logger.warning("keys cannot be read", extra={"reason": str(error)})
             raise Overloaded("The hub cannot read its own keys; try again shortly.") from None
-        return {one.id: one for one in found if _unexpired(one) is not None}
+        found = [admin(), *map(self.under, read)]
+        return {one.id: one for one in found if unexpired(one) is not None}
 
     async def named(self, name: str) -> Principal:
         """The principal of a valid key, by its name or id; raises `NotFound`."""
 
-        def load(session: Session) -> Principal | None:
-            by_id = select(ApiKey).where(ApiKey.id == name, col(ApiKey.revoked_at).is_(None))
-            key = _live(session, name) or session.exec(by_id).first()
-            return None if key is None else _principal(session, key)
+        def load(session: Session) -> list[Principal]:
+            key = _live(session, name)
+            return levels.by_ids(session, [name if key is None else key.id])
 
-        found = _unexpired(await self._database.read(load))
-        if found is None:
+        found = await self._database.read(load)
+        if not found or unexpired(found[0]) is None:
             raise NotFound("principal", name)
-        return self.under(found)
+        return self.under(found[0])
 
-    async def create(self, spec: KeySpec) -> tuple[ApiKey, str]:
-        """Make a key; returns it and its secret, which is not kept.
+    async def create(self, spec: KeySpec, *, check: Check = anyones) -> tuple[ApiKey, str]:
+        """Make a key; returns it and its secret, which is not kept. `check` sees it before it is there.
 
         Raises:
             Conflict: a live key has this name.
-            InvalidRequest: there is no such team.
+            InvalidRequest: there is no such user or team, or the user is not in the team.
         """
         secret = spec.secret or new_api_key()
 
         def insert(session: Session) -> ApiKey:
             if _live(session, spec.name) is not None:
                 raise Conflict(f"A key named {spec.name!r} exists; revoke it first.")
-            return _insert(session, spec, secret, owner="api")
+            made = _insert(session, spec, secret, owner="api")
+            check(made)
+            return made
 
         made = await self._database.write(insert)
         self.forget()
@@ -138,22 +155,39 @@ class Keys:
         query = select(ApiKey).where(col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.name)
         return await self._database.read(lambda session: list(session.exec(query).all()))
 
-    async def update(
-        self, name: str, *, check: Callable[[ApiKey], object] = lambda _key: None, **members: object
-    ) -> ApiKey:
+    async def page(
+        self, *, after: str = "", limit: int | None = 1, team_id: str | None = None, name: str | None = None
+    ) -> list[NamedKey]:
+        """Live keys by name, those after one name, or of one name only; `team_id` leaves out those of other teams."""
+        query = (
+            select(ApiKey, Team.alias, User.name)
+            .join(Team, col(Team.id) == ApiKey.team_id, isouter=True)
+            .join(User, col(User.id) == ApiKey.user_id, isouter=True)
+            .where(col(ApiKey.revoked_at).is_(None))
+        )
+        query = query.where(ApiKey.name > after) if name is None else query.where(ApiKey.name == name)
+        if team_id is not None:
+            query = query.where(ApiKey.team_id == team_id)
+        query = query.order_by(ApiKey.name, ApiKey.owner).limit(limit)
+        return await self._database.read(lambda session: [NamedKey(*found) for found in session.exec(query).all()])
+
+    async def update(self, name: str, *, may: Check = anyones, check: Check = anyones, **members: object) -> ApiKey:
         """Replace members of a key made here; raises `NotFound`, or `Conflict` for a key of the file.
 
-        `check` sees the key as it would be, may change it further, and raises to leave it as it was. The member `team` is an
-        alias or id, or None; raises `InvalidRequest` when there is no such team.
+        `may` sees the key as it is, `check` as it would be, and may change it further. The members `team` and `user` are a name or id, or None;
+        raises `InvalidRequest` when there is none such, or the user is not in the team.
         """
 
         def change(session: Session) -> ApiKey:
-            key = _own(session, name)
+            key = _own(session, name, may)
             for member, value in members.items():
                 if member == "team":
                     key.team_id = _team_id(session, value)
+                elif member == "user":
+                    key.user_id = _user_id(session, value)
                 else:
                     setattr(key, member, value)
+            _check_membership(session, key)
             check(key)
             session.add(key)
             if key.revoked_at is not None:  # nobody will use its accounts any more
@@ -165,9 +199,33 @@ class Keys:
         self.forget()
         return changed
 
-    async def revoke(self, name: str) -> None:
+    async def rotate(
+        self, name: str, overlap_s: float, *, may: Check = anyones, by: str | None = None
+    ) -> tuple[ApiKey, str]:
+        """Give a key another secret; the one before it is taken for `overlap_s` longer. Raises as `update`.
+
+        The key stays the same principal. A secret that was still taken from an earlier rotation ends. Who it was (`by`, the id of
+        a principal) has the key then as if it had made it; None: the operator.
+        """
+        secret = new_api_key()
+
+        def change(session: Session) -> ApiKey:
+            key = _own(session, name, may)
+            key.previous_digest, key.previous_until = key.digest, time.time() + overlap_s
+            key.digest = digest(secret.encode())
+            if by is not None and by not in line(session, key.id):
+                key.created_by = by
+            session.add(key)
+            session.add(Change(kind="key", name=key.id))
+            return key
+
+        rotated = await self._database.write(change)
+        self.forget()
+        return rotated, secret
+
+    async def revoke(self, name: str, *, may: Check = anyones) -> None:
         """Revoke a key: refused at the next request here, within a second elsewhere; raises as `update`."""
-        await self.update(name, revoked_at=time.time())
+        await self.update(name, may=may, revoked_at=time.time())
 
     async def follow_file(self, specs: list[KeySpec]) -> None:
         """Make the file's keys exist and no others of the file's.
@@ -176,7 +234,7 @@ class Keys:
 
         Raises:
             Conflict: a key of the file has the secret of a key made here, live or revoked.
-            InvalidRequest: it names a team that does not exist.
+            InvalidRequest: it names a team or user that does not exist.
         """
 
         def follow(session: Session) -> None:
@@ -189,18 +247,12 @@ class Keys:
                     key.digest = f"revoked:{key.id}"  # the secret may come back, as another key
                 else:
                     del wanted[key.digest]
-                    key.grants = msgspec.json.encode(spec.allow).decode()
-                    key.requests_per_minute = spec.requests_per_minute
-                    key.mcp_mode = spec.mcp_mode
-                    key.require_approval = floors.written(spec.require_approval)
-                    key.request_limits = written_limits(spec.request_limits)
-                    key.bounds = spec.bounds.written()
-                    key.expires_at = spec.expires_at
-                    key.team_id = _team_id(session, spec.team)
+                    _write(session, key, spec)
                 session.add(key)
             session.flush()
             for secret_digest, spec in wanted.items():
-                if session.exec(select(ApiKey).where(ApiKey.digest == secret_digest)).first() is not None:
+                taken = or_(ApiKey.digest == secret_digest, ApiKey.previous_digest == secret_digest)
+                if session.exec(select(ApiKey).where(taken)).first() is not None:
                     raise Conflict(f"The file's key {spec.name!r} has the secret of another key; write a new one.")
                 _insert(session, spec, spec.secret or "", owner="file")
             session.add(Change(kind="key", name="file"))
@@ -220,6 +272,7 @@ class Keys:
             if configured is not None and row.value != digest(configured.encode()):
                 row.value = digest(configured.encode())
                 session.add(row)
+                session.add(Change(kind="key", name="admin"))  # other processes must not take the old one any more
             return False
 
         made = await self._database.write(store)
@@ -228,53 +281,21 @@ class Keys:
 
 
 def _load(session: Session, secret_digest: str) -> Principal | None:
+    found = levels.by_digest(session, secret_digest)
+    if found is not None:
+        return found
     row = session.get(Setting, _ADMIN_DIGEST)
-    if row is not None and row.value == secret_digest:
-        return admin()
-    key = session.exec(select(ApiKey).where(ApiKey.digest == secret_digest)).first()
-    if key is None or key.revoked_at is not None:
-        return None
-    return _principal(session, key)
-
-
-def _principal(session: Session, key: ApiKey) -> Principal:
-    return Principal(
-        id=key.id,
-        name=key.name,
-        grants=Grants.parse(grants_of(key)),
-        requests_per_minute=key.requests_per_minute,
-        mcp_mode=key.mcp_mode,
-        require_approval=floors.stored(key.require_approval),
-        request_limits=request_limits_of(key),
-        limits=limits_of(session, key),
-        expires_at=key.expires_at,
-        team_id=key.team_id,
-    )
-
-
-def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
-    """What is counted of a key's calls: by its own limits, and by those of the key that made it, which it spends from too."""
-    found = Bounds.stored(key.bounds).of(key.id, "the key's")
-    for name in _line(session, key.id)[1:]:
-        maker = session.get(ApiKey, name)
-        if maker is not None:
-            found += Bounds.stored(maker.bounds).of(maker.id, "its maker's")
-    return found
-
-
-def request_limits_of(key: ApiKey) -> RequestLimits:
-    """Its bounds of one request."""
-    return RequestLimits(*msgspec.json.decode(key.request_limits)) if key.request_limits else HUBS_LIMITS
-
-
-def written_limits(limits: RequestLimits) -> str | None:
-    """Bounds of one request as they are stored."""
-    return None if limits == HUBS_LIMITS else msgspec.json.encode(limits).decode()
+    return admin() if row is not None and row.value == secret_digest else None
 
 
 def team_named(session: Session, name: str) -> Team | None:
     """The team of this alias or id; no alias reads like an id."""
     return session.exec(select(Team).where(or_(col(Team.alias) == name, col(Team.id) == name))).first()
+
+
+def user_named(session: Session, name: str) -> User | None:
+    """The user of this name or id; no name reads like an id."""
+    return session.exec(select(User).where(or_(col(User.name) == name, col(User.id) == name))).first()
 
 
 def _team_id(session: Session, name: object) -> str | None:
@@ -286,31 +307,36 @@ def _team_id(session: Session, name: object) -> str | None:
     return team.id
 
 
-def are_kin(session: Session, one: str, other: str) -> bool:
-    """Whether two principals are one, or one's key was made by the other, perhaps through further keys.
-
-    The operator's admin key is nobody's kin: whom it makes keys for is the operator's business.
-    """
-    return other in _line(session, one) or one in _line(session, other)
-
-
-def _line(session: Session, name: str) -> list[str]:
-    """A principal, who made its key, who made that one's, and so on."""
-    found = [name]
-    while (key := session.get(ApiKey, found[-1])) is not None and key.created_by not in (None, ADMIN_ID, *found):
-        found.append(str(key.created_by))
-    return found
-
-
-def grants_of(key: ApiKey) -> tuple[str, ...]:
-    """The grants of a stored key."""
-    return msgspec.json.decode(key.grants, type=tuple[str, ...])
-
-
-def _unexpired(principal: Principal | None) -> Principal | None:
-    if principal is not None and principal.expires_at is not None and principal.expires_at <= time.time():
+def _user_id(session: Session, name: object) -> str | None:
+    if name is None:
         return None
-    return principal
+    user = user_named(session, str(name))
+    if user is None:
+        raise InvalidRequest(f"There is no user {name!r}: make it first, or write its present name.", member="user")
+    return user.id
+
+
+def _check_membership(session: Session, key: ApiKey) -> None:
+    if key.user_id is None or key.team_id is None or key.revoked_at is not None:
+        return
+    if session.get(Member, (key.team_id, key.user_id)) is None:
+        raise InvalidRequest("The user is not in the team: add them first.", member="user")
+
+
+def revoke_all(session: Session, keys: Collection[ApiKey]) -> None:
+    """Revoke what belongs to a user or team that is deleted, within its transaction.
+
+    Raises:
+        Conflict: one is a key of the file, which could not be read again.
+    """
+    for key in keys:
+        if key.owner == "file":
+            raise Conflict(f"The file declares the key {key.name!r} of it; change it there first.")
+    now, ids = time.time(), [key.id for key in keys]
+    for begin in range(0, len(ids), 500):
+        some = ids[begin : begin + 500]
+        session.exec(update(ApiKey).where(col(ApiKey.id).in_(some)).values(revoked_at=now))
+        session.exec(delete(StoredCredential).where(col(StoredCredential.principal).in_(some)))
 
 
 def _live(session: Session, name: str) -> ApiKey | None:
@@ -319,10 +345,11 @@ def _live(session: Session, name: str) -> ApiKey | None:
     return session.exec(query).first()
 
 
-def _own(session: Session, name: str) -> ApiKey:
+def _own(session: Session, name: str, may: Check) -> ApiKey:
     key = _live(session, name)
     if key is None:
         raise NotFound("key", name)
+    may(key)
     if key.owner == "file":
         raise Conflict(f"The key {name!r} is declared in the file; change it there.")
     return key
@@ -333,18 +360,28 @@ def _insert(session: Session, spec: KeySpec, secret: str, *, owner: str) -> ApiK
         id=new_id("key"),
         name=spec.name,
         digest=digest(secret.encode()),
-        grants=msgspec.json.encode(spec.allow).decode(),
-        requests_per_minute=spec.requests_per_minute,
-        mcp_mode=spec.mcp_mode,
-        require_approval=floors.written(spec.require_approval),
-        request_limits=written_limits(spec.request_limits),
-        bounds=spec.bounds.written(),
-        expires_at=spec.expires_at,
+        grants="[]",
         created_at=time.time(),
         owner=owner,
         created_by=spec.created_by,
-        team_id=_team_id(session, spec.team),
     )
+    _write(session, key, spec)
     session.add(key)
     session.add(Change(kind="key", name=key.id))
     return key
+
+
+def _write(session: Session, key: ApiKey, spec: KeySpec) -> None:
+    """Make a key what is asked for, but for its name and secret."""
+    key.grants = written(spec.allow) or "null"
+    key.requests_per_minute = spec.requests_per_minute
+    key.mcp_mode = spec.mcp_mode
+    key.require_approval = floors.written(spec.require_approval)
+    key.request_limits = written_limits(spec.request_limits)
+    key.bounds = spec.bounds.written()
+    key.expires_at = spec.expires_at
+    key.doors = written(spec.doors)
+    key.networks = written(spec.networks)
+    key.team_id = _team_id(session, spec.team)
+    key.user_id = _user_id(session, spec.user)
+    _check_membership(session, key)

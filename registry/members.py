@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from registry.access import MAX_GRANT_CHARS, Grant
 from registry.floors import read_floor
+from registry.identity import DOORS, DoorName
+
+T = TypeVar("T")
 
 MIN_KEY_CHARS = 20
 """Keys written in the file (surface.md 3): shorter ones are guessed."""
@@ -22,6 +25,8 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
+_USER_NAME = re.compile(r"(?!user_)[a-z0-9][a-z0-9._@+-]{0,127}")
+_EMAIL = re.compile(r"[^\s@<>,;\"\x00-\x1f]{1,64}@[^\s@<>,;\"\x00-\x1f]{1,189}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -59,7 +64,8 @@ def _origin(text: str) -> str:
     return text.lower()
 
 
-def _network(text: str) -> str:
+def check_network(text: str) -> str:
+    """Return a network in CIDR form; raises `ValueError` with the rule."""
     try:
         return str(ip_network(text))
     except ValueError:
@@ -87,7 +93,7 @@ def _grpc_url(text: str) -> str:
     return text
 
 
-def _all_different(texts: list[str]) -> list[str]:
+def _all_different(texts: list[T]) -> list[T]:
     if len(set(texts)) < len(texts):
         raise ValueError("has one twice")
     return texts
@@ -136,6 +142,34 @@ def _rule_name(name: str) -> str:
     return name
 
 
+def check_user_name(name: str) -> str:
+    """Return `name` if a user may be called so; raises `ValueError` with the rule. No name reads like a user's id."""
+    if not _USER_NAME.fullmatch(name):
+        raise ValueError(
+            "a user's name has at most 128 of a-z 0-9 . _ @ + -, begins with a letter or digit, not with user_"
+        )
+    return name
+
+
+def check_email(text: str) -> str:
+    """Return `text` if it reads like an address for mail; raises `ValueError`."""
+    if not _EMAIL.fullmatch(text):
+        raise ValueError("must be an address such as rita@example.com")
+    return text
+
+
+def _networks(texts: list[str]) -> list[str]:
+    if not 1 <= len(texts) <= MAX_NETWORKS:
+        raise ValueError(f"must name 1 to {MAX_NETWORKS} networks")
+    return texts
+
+
+def _doors(names: list[DoorName]) -> list[DoorName]:
+    if not names:
+        raise ValueError(f"must name some of {', '.join(DOORS)}")
+    return _all_different(names)
+
+
 def _scope(text: str) -> str:
     if not _SCOPE.fullmatch(text):
         raise ValueError("must be one scope, without spaces and quotes")
@@ -153,6 +187,9 @@ PositiveInt = Annotated[int, BeforeValidator(number), Field(gt=0)]
 MAX_INSTANCES = 32
 """Of one agent: each call looks at all of them."""
 
+MAX_NETWORKS = 100
+"""Of one key: each of its requests looks at all of them."""
+
 PositiveFloat = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
 Usd = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(number), Field(ge=1, le=65535)]
@@ -166,7 +203,9 @@ GrantGlob = Annotated[str, Field(min_length=1, max_length=MAX_GRANT_CHARS)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Origin = Annotated[str, AfterValidator(_origin)]
-Network = Annotated[str, AfterValidator(_network)]
+Network = Annotated[str, AfterValidator(check_network)]
+Networks = Annotated[list[Network], AfterValidator(_networks)]
+DoorNames = Annotated[list[DoorName], AfterValidator(_doors)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
 Scope = Annotated[str, AfterValidator(_scope)]

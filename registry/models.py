@@ -13,6 +13,35 @@ class Team(SQLModel, table=True):
     id: str = Field(primary_key=True)
     """Random, never reused: a team made anew under an old alias is another one."""
     alias: str = Field(unique=True)
+    allow: str | None = None
+    """JSON array of `kind:glob`; None: the team bounds nothing."""
+    created_at: float
+
+
+class User(SQLModel, table=True):
+    """A person. Everything points to the id; the name stands here and nowhere else."""
+
+    __tablename__ = "users"
+    id: str = Field(primary_key=True)
+    """Random, never reused."""
+    name: str = Field(unique=True)
+    email: str | None = None
+    """To write to; nobody is found by it."""
+    allow: str | None = None
+    """As a team's."""
+    disabled: bool = False
+    """Their keys are refused."""
+    created_at: float
+
+
+class Member(SQLModel, table=True):
+    """What a user is in a team."""
+
+    __tablename__ = "members"
+    team_id: str = Field(primary_key=True)
+    user_id: str = Field(primary_key=True, index=True)
+    role: str
+    """`registry.identity.Role`."""
     created_at: float
 
 
@@ -24,9 +53,18 @@ class ApiKey(SQLModel, table=True):
     """The principal's id: random, never reused."""
     name: str = Field(index=True)
     digest: str = Field(unique=True)
+    previous_digest: str | None = Field(default=None, unique=True, index=True)
+    """Of the secret before the last rotation."""
+    previous_until: float | None = None
+    """Until when that one is taken too."""
     grants: str
-    """JSON array of `kind:glob`."""
+    """JSON array of `kind:glob`; `null`: the key bounds nothing itself, its user and team do."""
+    user_id: str | None = Field(default=None, index=True)
     team_id: str | None = Field(default=None, index=True)
+    doors: str | None = None
+    """JSON array of `registry.identity.DoorName`; None: all."""
+    networks: str | None = None
+    """JSON array of networks in CIDR form from which it is used; None: from anywhere."""
     requests_per_minute: int | None = None
     mcp_mode: str | None = None
     """As `registry.identity.Principal.mcp_mode`."""
@@ -38,6 +76,8 @@ class ApiKey(SQLModel, table=True):
     """Its limits and budget, as `registry.limits.Bounds.written` writes them."""
     expires_at: float | None = None
     revoked_at: float | None = None
+    last_used_at: float | None = None
+    """To about a minute."""
     created_at: float
     owner: str
     """`file` or `api`, as `registry.entries.Owner`."""

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from sqlmodel import Session, col, select
 
-from registry.access import Grants
 from registry.db import Database
 from registry.identity import ADMIN_ID
-from registry.keys import grants_of
-from registry.models import ApiKey, PushConfig, PushNotification
+from registry.levels import by_ids
+from registry.models import PushConfig, PushNotification
 from registry.push import Destination, open_destination
 from registry.secrets import Sealer, SecretKeyInvalid
 
@@ -259,10 +258,10 @@ def _obstacle(session: Session, receiver: PushConfig, now: float) -> str | None:
     """Why a receiver may not hear of the task any more: who may no longer call the agent gets no news of it either."""
     if receiver.owner == ADMIN_ID:
         return None
-    key = session.get(ApiKey, receiver.owner)
-    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+    found = by_ids(session, [receiver.owner])
+    if not found or (found[0].expires_at is not None and found[0].expires_at <= now):
         return "the key that asked for it is revoked or has expired"
-    if not Grants.parse(grants_of(key)).allow("agent", receiver.agent):
+    if not found[0].grants.allow("agent", receiver.agent):
         return "the key that asked for it may not call the agent any more"
     return None
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from sqlmodel import Session, col, func, or_, select
 
 from registry.db import Database, insert
-from registry.models import ApiKey, OwnedContext, OwnedTask
+from registry.levels import by_ids, unexpired
+from registry.models import OwnedContext, OwnedTask
 
 FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED")
 """A task in one of these never changes again (A2A 1.0 §3.1), so a late event cannot take it back."""
@@ -118,10 +119,9 @@ class Ownership:
 
     async def team_of(self, principal_id: str) -> str | None:
         """The team of a key now; None: it is in none, or not a valid key any more."""
-        key = await self._database.read(lambda session: session.get(ApiKey, principal_id))
-        if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= time.time()):
-            return None
-        return key.team_id
+        found = await self._database.read(lambda session: by_ids(session, [principal_id]))
+        living = unexpired(found[0]) if found else None
+        return living.team_id if living is not None else None
 
     async def list_tasks(self, listing: Listing) -> tuple[list[OwnedTask], int]:
         """One page and the number of all tasks that fit; the page has one task more than `size` if others follow."""

@@ -33,11 +33,13 @@ from registry.entry_shapes import (
 )
 from registry.members import (
     DatabaseUrl,
+    DoorNames,
     FloorRule,
     GrantText,
     KeyName,
     KeyText,
     Network,
+    Networks,
     Origin,
     Port,
     PositiveFloat,
@@ -103,8 +105,11 @@ class KeyShape(Shape):
 
     name: KeyName
     key: KeyText
-    allow: list[GrantText]
+    allow: list[GrantText] | None = None
+    user: Text | None = None
     team: Text | None = None
+    doors: DoorNames | None = None
+    networks: Networks | None = None
     limits: KeyLimitsShape = KeyLimitsShape()
     budget: BudgetShape | None = None
     mcp_mode: Mode | None = None

@@ -26,7 +26,7 @@ from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.keys import are_kin
+from registry.kin import are_kin
 from registry.models import ToolApproval
 from registry.secrets import Sealer, digest, new_id
 

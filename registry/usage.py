@@ -117,8 +117,13 @@ def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) ->
     return [None] * len(batches)
 
 
-def summary(session: Session, by: Sequence[str], since: float | None, until: float | None) -> list[dict[str, object]]:
-    """Count calls, errors, tokens and cost, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970)."""
+def summary(
+    session: Session, by: Sequence[str], since: float | None, until: float | None, *, team: str | None = None
+) -> list[dict[str, object]]:
+    """Count calls, errors, tokens and cost, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970).
+
+    `team` leaves out what was done otherwise than with keys of the team of this id.
+    """
     groups = [DIMENSIONS[name] for name in by]
     query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
         *groups,
@@ -130,6 +135,8 @@ def summary(session: Session, by: Sequence[str], since: float | None, until: flo
         query = query.where(col(UsageRow.at) >= since)
     if until is not None:
         query = query.where(col(UsageRow.at) < until)
+    if team is not None:
+        query = query.where(UsageRow.team_id == team)
     if groups:
         query = query.group_by(*groups).order_by(*groups)
     names = [*by, "calls", "errors", *SUMS]

@@ -9,7 +9,7 @@ from fastapi import Body, Depends, Request
 
 from hub.services import Services
 from registry.errors import InvalidRequest, NotFound
-from registry.identity import Principal
+from registry.identity import Principal, Role
 from registry.judged import JsonObject
 
 
@@ -30,12 +30,15 @@ def read_disabled(body: JsonObject) -> bool | None:
     return disabled
 
 
-def needs(collection: str) -> Callable[[Request], Principal]:
-    """A dependency: the caller, who must hold `admin:{collection}`; others get the answer of an absent path."""
+def needs(collection: str, *, role: Role | None = None) -> Callable[[Request], Principal]:
+    """A dependency: the caller, who must hold `admin:{collection}`; others get the answer of an absent path.
+
+    With `role` it may also be somebody who acts in that role or a higher one: in their own team, as the route has to see to.
+    """
 
     def caller(request: Request) -> Principal:
         principal: Principal = request.scope["principal"]
-        if not principal.grants.allow("admin", collection):
+        if not principal.grants.allow("admin", collection) and (role is None or not principal.acts_as(role)):
             raise NotFound("path", request.scope["path"])
         return principal
 

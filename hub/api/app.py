@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from hub import errors
-from hub.api import agent_cards, approvals, audit, entries, keys, policy, push, teams, toolsets, usage
+from hub.api import agent_cards, approvals, audit, entries, keys, members, policy, push, teams, toolsets, usage, users
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
@@ -23,7 +23,7 @@ def api(services: Services) -> FastAPI:
     app = FastAPI(
         title="Hubbub",
         version="1",
-        description="Registry of agents, MCP servers, models, keys and teams. Send 'Authorization: Bearer sk-…'.",
+        description="Registry of agents, MCP servers, models, keys, users and teams. Send 'Authorization: Bearer sk-…'.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -31,7 +31,9 @@ def api(services: Services) -> FastAPI:
     app.state.services = services
     for router in (
         keys.router,
+        users.router,
         teams.router,
+        members.router,
         toolsets.router,
         *entries.routers(),
         agent_cards.router,

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
+from hub.api.holding import Place, check_held, check_placed, placed
 from hub.api.limits import UsedLimit, used_of
 from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
 from registry import floors
-from registry.access import GrantInvalid, Grants
+from registry.access import Grants
 from registry.entry_shapes import BoundsShape, BudgetShape, Mode, bounds
 from registry.errors import InvalidRequest, NotFound
-from registry.floors import Floor
-from registry.identity import KeySpec, Principal, RequestLimits
-from registry.keys import grants_of, limits_of, request_limits_of, written_limits
+from registry.identity import DOORS, DoorName, KeySpec, Principal, RequestLimits
+from registry.keys import MAX_OVERLAP_S, Check, NamedKey
+from registry.levels import doors_of, grants_of, limits_of, networks_of, request_limits_of, written, written_limits
 from registry.limits import UNBOUND, Bounds
-from registry.members import FloorRule, check_key_name
+from registry.members import DoorNames, FloorRule, Networks, check_key_name
 from registry.models import ApiKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
-Caller = Annotated[Principal, Depends(needs("keys"))]
+Viewer = Annotated[Principal, Depends(needs("keys", role="viewer"))]
+Maker = Annotated[Principal, Depends(needs("keys", role="member"))]
 
 
 class Limits(BoundsShape):
@@ -45,19 +46,26 @@ class Limits(BoundsShape):
 
 
 class NewKey(BaseModel):
-    """A key to make."""
+    """A key to make. Doors, networks, expiry and approvals that are not said are those of the maker's key."""
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, AfterValidator(check_key_name)]
-    allow: list[str] = Field(max_length=1000)
+    allow: list[str] | None = Field(max_length=1000)
+    """Null: what its user and team allow."""
+    user: str | None = None
+    """Name or id of whose key it is. Making keys of users needs `admin:users`, or a role in the team."""
     team: str | None = None
-    """Alias or id. Putting a key into a team needs `admin:teams`."""
+    """Alias or id. Putting a key into a team needs `admin:teams`, or a role in it."""
     limits: Limits = Limits()
     budget: BudgetShape | None = None
     mcp_mode: Mode | None = None
     """How MCP tools are listed to the key; null: as a toolset says, else all."""
     require_approval: FloorRule | None = None
     """Which tools a model calls for it only when that was approved: `always`, `destructive`, or globs."""
+    doors: DoorNames | None = None
+    """Where it may be used; null: everywhere."""
+    networks: Networks | None = None
+    """From where it may be used, such as `10.0.0.0/8`; null: from anywhere."""
     expires_at: AwareDatetime | None = None
 
 
@@ -66,14 +74,25 @@ class ChangedKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     allow: list[str] | None = Field(default=None, max_length=1000)
+    user: str | None = None
     team: str | None = None
-    """Alias or id; null takes the key out of its team. Needs `admin:teams`."""
+    """Alias or id; null takes the key out of its team."""
     limits: Limits | None = None
     budget: BudgetShape | None = None
     """Null: none."""
     mcp_mode: Mode | None = None
     require_approval: FloorRule | None = None
+    doors: DoorNames | None = None
+    networks: Networks | None = None
     expires_at: AwareDatetime | None = None
+
+
+class Rotation(BaseModel):
+    """How a key gets another secret."""
+
+    model_config = ConfigDict(extra="forbid")
+    overlap_s: float = Field(default=0, ge=0, le=MAX_OVERLAP_S)
+    """How long the old secret is taken too; 0: it ends at once."""
 
 
 class PublicKey(BaseModel):
@@ -81,18 +100,24 @@ class PublicKey(BaseModel):
 
     id: str
     name: str
-    allow: list[str]
+    allow: list[str] | None
+    user: str | None
+    """The name of its user."""
     team: str | None
     """The alias of its team."""
     limits: Limits
     budget: BudgetShape | None
     mcp_mode: Mode | None
     require_approval: str | tuple[str, ...] | None
+    doors: list[DoorName] | None
+    networks: list[str] | None
     expires_at: datetime | None
     created_at: datetime
+    last_used_at: datetime | None
+    """To about a minute; null: never."""
     owner: str
     created_by: str | None
-    """The id of the principal that made it over the API; null: the operator."""
+    """The id of the principal that made it over the API, or gave it its secret; null: the operator."""
 
 
 class ShownKey(PublicKey):
@@ -103,7 +128,7 @@ class ShownKey(PublicKey):
 
 
 class MadeKey(PublicKey):
-    """A key just made, with its secret, once."""
+    """A key just made or rotated, with its secret, once."""
 
     key: str
 
@@ -116,108 +141,150 @@ class KeyPage(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create(body: NewKey, caller: Caller, services: ServicesNow) -> MadeKey:
-    """Make a key. Nobody can make one that holds more than they hold; limits that are not said are the maker's."""
+async def create(body: NewKey, caller: Maker, services: ServicesNow) -> MadeKey:
+    """Make a key. Nobody can make one that holds more than they hold; what is not said of that is the maker's."""
+    given = body.model_fields_set
     limits = _bounded(caller, body.limits)
+    team, user = body.team, body.user
+    if not _manages(caller):  # in a role: within its team, and a member for themselves
+        team = team if "team" in given else caller.team_id
+        user = user if "user" in given or caller.acts_as("admin") else caller.user_id
+    wanted: dict[Place, str | None] = {"team": team, "user": user}
+    where = await placed(services, caller, {place: name for place, name in wanted.items() if name is not None})
     made, secret = await services.keys.create(
         KeySpec(
             name=body.name,
-            allow=_granted(caller, body.allow),
-            team=_placed(caller, body.team) if body.team is not None else None,
+            allow=None if body.allow is None else tuple(body.allow),
             requests_per_minute=limits.requests_per_minute,
             mcp_mode=body.mcp_mode,
-            require_approval=_demanded(caller, body),
+            require_approval=body.require_approval if "require_approval" in given else caller.require_approval,
             request_limits=limits.of_request(),
             bounds=bounds(body.limits, body.budget),
+            doors=_doors(body, caller),
+            networks=_networks(body, caller),
             expires_at=_ending(caller, body.expires_at),
             created_by=caller.id,
-        )
+            team=where.get("team"),
+            user=where.get("user"),
+        ),
+        check=partial(_check_new, caller),
     )
-    return MadeKey(key=secret, **_public(made, await _aliases(services)).model_dump())
+    return await _with_secret(services, made, secret)
 
 
 @router.get("")
 async def listed(
-    _caller: Caller,
+    caller: Viewer,
     services: ServicesNow,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> KeyPage:
-    """List live keys by name."""
-    keys = [key for key in await services.keys.all_live() if key.name > after]
-    aliases = await _aliases(services)
-    return KeyPage(
-        items=[_public(key, aliases) for key in keys[:limit]], next=keys[limit - 1].name if len(keys) > limit else None
-    )
+    """List live keys by name; to a role in a team, those of the team."""
+    team_id = None if _manages(caller) else caller.team_id
+    found = await services.keys.page(after=after, limit=limit + 1, team_id=team_id)
+    items = [_public(key) for key in found[:limit]]
+    return KeyPage(items=items, next=items[-1].name if len(found) > limit else None)
 
 
 @router.get("/{name}")
-async def one(name: str, _caller: Caller, services: ServicesNow) -> ShownKey:
+async def one(name: str, caller: Viewer, services: ServicesNow) -> ShownKey:
     """Show a key."""
-    found = next((key for key in await services.keys.all_live() if key.name == name), None)
-    if found is None:
-        raise NotFound("key", name)
-    view = view_cost(services.registry.catalog, Grants.parse(grants_of(found)))
-    limits = await services.database.read(lambda session: limits_of(session, found))
-    used = await used_of(services, limits)
-    return ShownKey(view=view, used=used, **_public(found, await _aliases(services)).model_dump())
+    found = await _named(services, name, None if _manages(caller) else caller.team_id)
+    principal = (await services.keys.living([found.key.id])).get(found.key.id)
+    view = view_cost(services.registry.catalog, principal.grants if principal is not None else Grants(()))
+    limits = await services.database.read(lambda session: limits_of(session, found.key))
+    return ShownKey(view=view, used=await used_of(services, limits), **_public(found).model_dump())
 
 
 @router.patch("/{name}")
-async def change(name: str, body: ChangedKey, caller: Caller, services: ServicesNow) -> PublicKey:
+async def change(name: str, body: ChangedKey, caller: Maker, services: ServicesNow) -> PublicKey:
     """Change what a key may do, from the next request on. The changed key holds no more than its changer."""
+    given = body.model_fields_set
     members: dict[str, object] = {}
-    if body.allow is not None:
-        members["grants"] = msgspec.json.encode(_granted(caller, body.allow)).decode()
+    if "allow" in given:
+        members["grants"] = written(body.allow) or "null"
     if body.limits is not None:
         limits = _bounded(caller, body.limits)
         members["requests_per_minute"] = limits.requests_per_minute
         members["request_limits"] = written_limits(limits.of_request())
-    if "expires_at" in body.model_fields_set:
+    if "expires_at" in given:
         members["expires_at"] = _ending(caller, body.expires_at)
-    if "mcp_mode" in body.model_fields_set:
+    if "mcp_mode" in given:
         members["mcp_mode"] = body.mcp_mode
-    if "require_approval" in body.model_fields_set:
-        members["require_approval"] = floors.written(_demanded(caller, body))
-    if "team" in body.model_fields_set:
-        members["team"] = _placed(caller, body.team)
+    if "require_approval" in given:
+        members["require_approval"] = floors.written(body.require_approval)
+    if "doors" in given:
+        members["doors"] = written(_doors(body, caller))
+    if "networks" in given:
+        members["networks"] = written(_networks(body, caller))
+    places: tuple[Place, ...] = ("team", "user")
+    moves = await placed(services, caller, {place: getattr(body, place) for place in places if place in given})
+    members |= {str(place): of for place, of in moves.items()}
+    judge = partial(_check_new if moves else check_held, caller)
 
-    def finish(key: ApiKey) -> None:
-        _granted(caller, grants_of(key))
+    def check(key: ApiKey) -> None:
+        judge(key)
         said = Bounds.stored(key.bounds)
         if body.limits is not None:
             said = said.with_limits(bounds(body.limits, None))
-        if "budget" in body.model_fields_set:
+        if "budget" in given:
             said = said.with_budget(bounds(BoundsShape(), body.budget))
         key.bounds = said.written()
 
-    changed = await services.keys.update(name, check=finish, **members)
-    return _public(changed, await _aliases(services))
+    changed = await services.keys.update(name, may=_may(caller), check=check, **members)
+    return _public(await _named(services, changed.name, None))
+
+
+@router.post("/{name}/rotate")
+async def rotate(name: str, body: Rotation, caller: Maker, services: ServicesNow) -> MadeKey:
+    """Give a key another secret. Who may is who could make it: they see the new secret."""
+
+    def may(key: ApiKey) -> None:
+        _may(caller)(key)
+        _check_new(caller, key)
+
+    rotated, secret = await services.keys.rotate(name, body.overlap_s, may=may, by=caller.id)
+    return await _with_secret(services, rotated, secret)
 
 
 @router.delete("/{name}", status_code=204)
-async def revoke(name: str, _caller: Caller, services: ServicesNow) -> None:
+async def revoke(name: str, caller: Maker, services: ServicesNow) -> None:
     """Revoke a key: refused at the next request."""
-    await services.keys.revoke(name)
+    await services.keys.revoke(name, may=_may(caller))
 
 
-def _granted(caller: Principal, allow: Sequence[str]) -> tuple[str, ...]:
-    try:
-        wanted = Grants.parse(tuple(allow))
-    except GrantInvalid as error:
-        raise InvalidRequest(str(error), member="allow") from None
-    beyond = [str(grant) for grant in wanted.grants if not caller.grants.cover(Grants((grant,)))]
-    if beyond:
-        raise InvalidRequest(f"you do not hold {', '.join(beyond)} yourself", member="allow")
-    return tuple(allow)
+def _manages(caller: Principal) -> bool:
+    """Whether the caller looks after all keys, not only in a role after some of its team's."""
+    return caller.grants.allow("admin", "keys")
 
 
-def _demanded(caller: Principal, body: NewKey | ChangedKey) -> Floor | None:
-    """What a key's calls of tools need: nobody whose own need approval makes a key whose calls need none."""
-    wanted = body.require_approval if "require_approval" in body.model_fields_set else caller.require_approval
-    if not floors.covers(caller.require_approval, wanted):
-        raise InvalidRequest("your own key's require_approval demands more", member="require_approval")
-    return wanted
+def _may(caller: Principal) -> Check:
+    """Whose keys the caller may change: of other teams there are none for them."""
+
+    def check(key: ApiKey) -> None:
+        if _manages(caller):
+            return
+        if key.team_id != caller.team_id:
+            raise NotFound("key", key.name)
+        if not caller.acts_as("admin") and key.user_id != caller.user_id:
+            raise InvalidRequest("a member changes their own keys only")
+
+    return check
+
+
+def _check_new(caller: Principal, key: ApiKey) -> None:
+    check_placed(caller, key)
+    check_held(caller, key)
+
+
+def _doors(body: NewKey | ChangedKey, caller: Principal) -> tuple[DoorName, ...] | None:
+    wanted = caller.doors if body.doors is None else body.doors
+    return None if wanted is None else tuple(door for door in DOORS if door in wanted)
+
+
+def _networks(body: NewKey | ChangedKey, caller: Principal) -> tuple[str, ...] | None:
+    wanted = caller.networks if body.networks is None else body.networks
+    return None if wanted is None else tuple(map(str, wanted))
 
 
 def _bounded(caller: Principal, wanted: Limits) -> Limits:
@@ -231,11 +298,8 @@ def _bounded(caller: Principal, wanted: Limits) -> Limits:
 
 
 def _ending(caller: Principal, wanted: datetime | None) -> float | None:
-    """When a key expires: not after the caller's own."""
-    asked = wanted.timestamp() if wanted is not None else caller.expires_at
-    if asked is not None and caller.expires_at is not None and asked > caller.expires_at:
-        raise InvalidRequest("your own key expires before that", member="expires_at")
-    return asked
+    """When a key expires: with the caller's own, if it is not said; `check_held` sees that it is not later."""
+    return wanted.timestamp() if wanted is not None else caller.expires_at
 
 
 def _limits(requests_per_minute: int | None, of_request: RequestLimits, counted: Bounds = UNBOUND) -> Limits:
@@ -243,30 +307,39 @@ def _limits(requests_per_minute: int | None, of_request: RequestLimits, counted:
     return Limits(requests_per_minute=requests_per_minute, **of_request._asdict(), **said)
 
 
-def _placed(caller: Principal, team: str | None) -> str | None:
-    """The team that a key is put into: its colleagues' tasks open to it, so it takes more than making keys."""
-    if not caller.grants.allow("admin", "teams"):
-        raise InvalidRequest("putting keys into teams needs the grant admin:teams", member="team")
-    return team
+async def _named(services: Services, name: str, team_id: str | None) -> NamedKey:
+    found = await services.keys.page(name=name, team_id=team_id)
+    if not found:
+        raise NotFound("key", name)
+    return found[0]
 
 
-async def _aliases(services: Services) -> dict[str, str]:
-    return {team.id: team.alias for team in await services.teams.all()}
+async def _with_secret(services: Services, key: ApiKey, secret: str) -> MadeKey:
+    return MadeKey(key=secret, **_public(await _named(services, key.name, None)).model_dump())
 
 
-def _public(key: ApiKey, aliases: Mapping[str, str]) -> PublicKey:
+def _public(named: NamedKey) -> PublicKey:
+    key, allow, doors, networks = named.key, grants_of(named.key), doors_of(named.key), networks_of(named.key)
     said = Bounds.stored(key.bounds)
     return PublicKey(
         id=key.id,
         name=key.name,
-        allow=list(grants_of(key)),
-        team=aliases.get(key.team_id) if key.team_id is not None else None,
+        allow=None if allow is None else list(allow),
+        user=named.user,
+        team=named.team,
         limits=_limits(key.requests_per_minute, request_limits_of(key), said),
         budget=None if said.usd is None else BudgetShape(usd=said.usd, per=said.per, warn_at=said.warn_at),
         mcp_mode="search" if key.mcp_mode == "search" else "full" if key.mcp_mode == "full" else None,
         require_approval=floors.stored(key.require_approval),
-        expires_at=datetime.fromtimestamp(key.expires_at, UTC) if key.expires_at else None,
+        doors=None if doors is None else list(doors),
+        networks=None if networks is None else list(networks),
+        expires_at=_date(key.expires_at),
         created_at=datetime.fromtimestamp(key.created_at, UTC),
+        last_used_at=_date(key.last_used_at),
         owner=key.owner,
         created_by=key.created_by,
     )
+
+
+def _date(moment: float | None) -> datetime | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC)

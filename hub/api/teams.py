@@ -1,4 +1,4 @@
-"""`/api/teams`: made, listed, renamed, deleted. A team is named by its alias, or by its id, which never changes."""
+"""`/api/teams`: made, listed, changed, deleted. A team is named by its alias, or by its id, which never changes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,38 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
+from hub.api.holding import allowed
+from hub.services import Services
+from registry.errors import NotFound
 from registry.identity import Principal
+from registry.levels import allow_of
 from registry.members import check_team_alias
 from registry.models import Team
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Caller = Annotated[Principal, Depends(needs("teams"))]
+Viewer = Annotated[Principal, Depends(needs("teams", role="viewer"))]
+Alias = Annotated[str, AfterValidator(check_team_alias)]
 
 
-class TeamAlias(BaseModel):
-    """What a team is called."""
+class NewTeam(BaseModel):
+    """A team to make."""
 
     model_config = ConfigDict(extra="forbid")
-    alias: Annotated[str, AfterValidator(check_team_alias)]
+    alias: Alias
+    allow: list[str] | None = Field(default=None, max_length=1000)
+    """What its keys may do at most; null: what the keys and their users allow."""
+
+
+class ChangedTeam(BaseModel):
+    """What to change of a team; absent members stay."""
+
+    model_config = ConfigDict(extra="forbid")
+    alias: Alias | None = None
+    allow: list[str] | None = Field(default=None, max_length=1000)
 
 
 class PublicTeam(BaseModel):
@@ -29,6 +45,7 @@ class PublicTeam(BaseModel):
 
     id: str
     alias: str
+    allow: list[str] | None
     created_at: datetime
 
 
@@ -40,42 +57,65 @@ class TeamPage(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create(body: TeamAlias, _caller: Caller, services: ServicesNow) -> PublicTeam:
-    """Make a team without keys."""
-    return _public(await services.teams.create(body.alias))
+async def create(body: NewTeam, caller: Caller, services: ServicesNow) -> PublicTeam:
+    """Make a team without keys and members."""
+    allowed(caller, body.allow, is_new=True)
+    allow = None if body.allow is None else tuple(body.allow)
+    return _public(await services.teams.create(body.alias, allow=allow))
 
 
 @router.get("")
 async def listed(
-    _caller: Caller,
+    caller: Viewer,
     services: ServicesNow,
     after: str = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> TeamPage:
-    """List teams by alias."""
-    teams = [team for team in await services.teams.all() if team.alias > after]
-    return TeamPage(
-        items=[_public(team) for team in teams[:limit]], next=teams[limit - 1].alias if len(teams) > limit else None
-    )
+    """List teams by alias; to a role in a team, that one."""
+    if not caller.grants.allow("admin", "teams"):
+        own = [] if caller.team_id is None else [await services.teams.find(caller.team_id)]
+        return TeamPage(items=[_public(team) for team in own if team.alias > after], next=None)
+    found = await services.teams.page(after=after, limit=limit + 1)
+    items = [_public(team) for team in found[:limit]]
+    return TeamPage(items=items, next=items[-1].alias if len(found) > limit else None)
 
 
 @router.get("/{team}")
-async def one(team: str, _caller: Caller, services: ServicesNow) -> PublicTeam:
+async def one(team: str, caller: Viewer, services: ServicesNow) -> PublicTeam:
     """Show a team."""
+    await check_own(services, caller, team)
     return _public(await services.teams.find(team))
 
 
 @router.patch("/{team}")
-async def rename(team: str, body: TeamAlias, _caller: Caller, services: ServicesNow) -> PublicTeam:
-    """Rename a team: its keys and what is shared in it stay as they are."""
-    return _public(await services.teams.rename(team, body.alias))
+async def change(team: str, body: ChangedTeam, caller: Caller, services: ServicesNow) -> PublicTeam:
+    """Change a team: its keys and what is shared in it stay where they are, and do what it allows from the next request on."""
+    members: dict[str, object] = {} if body.alias is None else {"alias": body.alias}
+    if "allow" in body.model_fields_set:
+        members["allow"] = allowed(caller, body.allow)
+    return _public(await services.teams.change(team, **members))
 
 
 @router.delete("/{team}", status_code=204)
 async def delete(team: str, _caller: Caller, services: ServicesNow) -> None:
-    """Delete a team: its keys stay, each with what it made itself. One made anew under its alias is another team."""
+    """Delete a team, and revoke its keys. One made anew under its alias is another team."""
     await services.teams.delete(team)
 
 
+async def check_own(services: Services, caller: Principal, name: str) -> None:
+    """Raise `NotFound` if the caller acts in a role and this is not the role's team: as if there were none such."""
+    if caller.grants.allow("admin", "teams"):
+        return
+    own = None if caller.team_id is None else await services.teams.find(caller.team_id)
+    if own is None or name not in {own.id, own.alias}:
+        raise NotFound("team", name)
+
+
 def _public(team: Team) -> PublicTeam:
-    return PublicTeam(id=team.id, alias=team.alias, created_at=datetime.fromtimestamp(team.created_at, UTC))
+    allow = allow_of(team)
+    return PublicTeam(
+        id=team.id,
+        alias=team.alias,
+        allow=None if allow is None else list(allow),
+        created_at=datetime.fromtimestamp(team.created_at, UTC),
+    )

@@ -36,11 +36,14 @@ class Asked(BaseModel):
 @router.get("", response_model=None, responses={200: {"content": {CSV: {}}}})
 async def usage(
     request: Request,
-    _caller: Annotated[Principal, Depends(needs("usage"))],
+    caller: Annotated[Principal, Depends(needs("usage", role="viewer"))],
     services: ServicesNow,
     asked: Annotated[Asked, Query()],
 ) -> dict[str, object] | Response:
-    """Sum usage, grouped by a comma-separated list of dimensions; `format=csv`, or `Accept: text/csv`, for a table."""
+    """Sum usage, grouped by a comma-separated list of dimensions; `format=csv`, or `Accept: text/csv`, for a table.
+
+    To a role in a team, that of the team's keys.
+    """
     wanted = [name for name in dict.fromkeys(asked.by.split(",")) if name]
     unknown = [name for name in wanted if name not in DIMENSIONS]
     if unknown:
@@ -48,7 +51,8 @@ async def usage(
     await services.usage.flush()
     start = asked.since.timestamp() if asked.since else None
     end = asked.until.timestamp() if asked.until else None
-    rows = await services.database.read(lambda session: summary(session, wanted, start, end))
+    team = None if caller.grants.allow("admin", "usage") else caller.team_id
+    rows = await services.database.read(lambda session: summary(session, wanted, start, end, team=team))
     if asked.format == "csv" or (asked.format is None and request.headers.get("accept", "").startswith(CSV)):
         return Response(_table(rows), media_type=CSV)
     return {"items": rows, "next": None}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from hub.settings import find, load
+from registry.access import GrantInvalid, Grants
 from registry.config import ConfigInvalid, Declared
 from registry.db import Database, DatabaseUnsupported, open_database, open_engine
 from registry.errors import HubError
@@ -24,6 +26,25 @@ def config_option(command: Command) -> Command:
     return click.option(
         "--config", type=click.Path(path_type=Path), help="The file to use; default: ./hub.yaml if there is one."
     )(command)
+
+
+def allow_option(whose: str) -> Callable[[Command], Command]:
+    """Add `--allow`, which may be repeated, of a level above keys; without one it is None."""
+
+    def read(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+        try:
+            Grants.parse(texts)
+        except GrantInvalid as error:
+            raise click.BadParameter(str(error)) from None
+        return texts or None
+
+    text = f"What {whose} may call at most, such as tool:github__* or model:*; repeatable. Default: it bounds nothing."
+    return click.option("--allow", multiple=True, metavar="GRANT", callback=read, help=text)
+
+
+def day(moment: float | None) -> str:
+    """A moment for people, `-` for none."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "-"
 
 
 @contextmanager

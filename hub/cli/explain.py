@@ -33,7 +33,9 @@ async def _explained(declared: Declared, key: str, kind: str, name: str, argumen
         registry = Registry(database, sealer(declared), keys)
         await registry.show(declared)
         of_file = next((spec for spec in declared.keys if spec.name == key), None)
-        if of_file is None:
+        if (
+            of_file is None or of_file.allow is None or of_file.user or of_file.team
+        ):  # others have a say, who are stored
             return explain(await keys.named(key), kind, name, arguments)
         principal = Principal(id=key, name=key, grants=Grants.parse(of_file.allow))  # which no hub may have read yet
         return explain(keys.under(principal), kind, name, arguments)

@@ -9,20 +9,20 @@ from typing import Any
 
 import click
 
-from hub.cli.common import config_option, database_of, declared_by, table, told
+from hub.cli.common import config_option, database_of, day, declared_by, table, told
 from registry.access import GrantInvalid, Grants
 from registry.config import Declared
 from registry.floors import WORDS, Floor, read_floor
-from registry.identity import KeySpec
-from registry.keys import Keys, grants_of
-from registry.members import check_key_name
-from registry.models import ApiKey, Team
-from registry.teams import Teams
+from registry.identity import DOORS, KeySpec
+from registry.keys import MAX_OVERLAP_S, Keys, NamedKey
+from registry.levels import grants_of
+from registry.members import check_key_name, check_network
+from registry.models import ApiKey
 
 
 @click.group("keys")
 def keys_command() -> None:
-    """Make, list and revoke API keys."""
+    """Make, list, rotate and revoke API keys."""
 
 
 def _name(_context: click.Context, _option: click.Parameter, name: str) -> str:
@@ -42,6 +42,13 @@ def _time(_context: click.Context, _option: click.Parameter, text: str | None) -
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def _networks(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+    try:
+        return tuple(map(check_network, texts)) or None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, ...]) -> Floor | None:
     if len(rules) > 1 and any(rule in WORDS for rule in rules):
         raise click.BadParameter("always and destructive stand alone")
@@ -57,7 +64,23 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
 @click.option(
     "--allow", multiple=True, metavar="GRANT ...", help="What the key may call, such as tool:github__* or model:*."
 )
+@click.option("--user", metavar="USER", help="Whose key it is, by name or id; default: nobody's.")
 @click.option("--team", metavar="TEAM", help="The team that the key belongs to, by alias or id; default: none.")
+@click.option(
+    "--door",
+    "doors",
+    multiple=True,
+    type=click.Choice(DOORS),
+    help="Where it may be used; repeatable; default: everywhere.",
+)
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NETWORK",
+    callback=_networks,
+    help="From where it may be used, such as 10.0.0.0/8; repeatable; default: from anywhere.",
+)
 @click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
 @click.option(
     "--mcp-mode",
@@ -76,15 +99,19 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
 )
 @config_option
 def _create(allow: tuple[str, ...], grants: tuple[str, ...], config: Path | None, **members: Any) -> None:
-    """Make the key NAME and print its secret, this once."""
-    spec = KeySpec(allow=_grants((*allow, *grants)), **members)
+    """Make the key NAME and print its secret, this once. Without --allow it may do what its user and team allow."""
+    members["doors"] = members["doors"] or None
+    is_bounded = members["user"] is not None or members["team"] is not None
+    spec = KeySpec(allow=_grants((*allow, *grants), is_bounded=is_bounded), **members)
     with told():
         secret = asyncio.run(_made(declared_by(config), spec))
     click.echo("The key's secret, shown this once:", err=True)
     click.echo(secret)
 
 
-def _grants(texts: tuple[str, ...]) -> tuple[str, ...]:
+def _grants(texts: tuple[str, ...], *, is_bounded: bool) -> tuple[str, ...] | None:
+    if not texts and is_bounded:
+        return None
     if not texts:
         raise click.UsageError("A key needs at least one grant: --allow 'model:*'")
     try:
@@ -105,34 +132,54 @@ async def _made(declared: Declared, spec: KeySpec) -> str:
 def _list(config: Path | None) -> None:
     """List live keys, without their secrets."""
     with told():
-        keys, teams = asyncio.run(_all(declared_by(config)))
-    aliases = {team.id: team.alias for team in teams}
+        found = asyncio.run(_all(declared_by(config)))
     rows = [
         (
             key.name,
-            aliases.get(key.team_id or "", "-"),
-            " ".join(grants_of(key)),
+            user or "-",
+            team or "-",
+            " ".join(grants_of(key) or ("-",)),
             _pace(key),
-            _day(key.expires_at),
+            day(key.expires_at),
+            day(key.last_used_at),
             key.owner,
         )
-        for key in keys
+        for key, team, user in found
     ]
-    click.echo(table(("NAME", "TEAM", "ALLOW", "LIMIT", "EXPIRES", "MADE IN"), rows) if rows else "No keys.")
+    heads = ("NAME", "USER", "TEAM", "ALLOW", "LIMIT", "EXPIRES", "LAST USED", "MADE IN")
+    click.echo(table(heads, rows) if rows else "No keys.")
 
 
-async def _all(declared: Declared) -> tuple[list[ApiKey], list[Team]]:
+async def _all(declared: Declared) -> list[NamedKey]:
     async with database_of(declared) as database:
-        keys = Keys(database)
-        return await keys.all_live(), await Teams(database, keys).all()
+        return await Keys(database).page(limit=None)
 
 
 def _pace(key: ApiKey) -> str:
     return f"{key.requests_per_minute}/min" if key.requests_per_minute else "-"
 
 
-def _day(moment: float | None) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "-"
+@keys_command.command("rotate")
+@click.argument("name")
+@click.option(
+    "--overlap-s",
+    type=click.FloatRange(0, MAX_OVERLAP_S),
+    default=0,
+    help="How many seconds the old secret is taken too; default: it ends at once.",
+)
+@config_option
+def _rotate(name: str, overlap_s: float, config: Path | None) -> None:
+    """Give the key NAME another secret, and print it, this once."""
+    with told():
+        secret = asyncio.run(_rotated(declared_by(config), name, overlap_s))
+    click.echo("The key's new secret, shown this once:", err=True)
+    click.echo(secret)
+
+
+async def _rotated(declared: Declared, name: str, overlap_s: float) -> str:
+    async with database_of(declared) as database:
+        _, secret = await Keys(database).rotate(name, overlap_s)
+    return secret
 
 
 @keys_command.command("revoke")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from hub.cli.common import config_option, database_of, declared_by, table, told
+from hub.cli.common import allow_option, config_option, database_of, day, declared_by, table, told
+from registry.identity import ROLES, Role
 from registry.keys import Keys
+from registry.levels import allow_of, written
 from registry.members import check_team_alias
 from registry.teams import Teams
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 @click.group("teams")
 def teams_command() -> None:
-    """Make, list, rename and delete teams of keys."""
+    """Make, list, rename and delete teams, and say who is in them."""
 
 
 def _alias(_context: click.Context, _option: click.Parameter, alias: str) -> str:
@@ -41,10 +42,21 @@ def _do(config: Path | None, work: Callable[[Teams], Awaitable[T]]) -> T:
 
 @teams_command.command("create")
 @click.argument("alias", callback=_alias)
+@allow_option("its keys")
 @config_option
-def _create(alias: str, config: Path | None) -> None:
+def _create(alias: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
     """Make the team ALIAS and print its id."""
-    click.echo(_do(config, lambda teams: teams.create(alias)).id)
+    click.echo(_do(config, lambda teams: teams.create(alias, allow=allow)).id)
+
+
+@teams_command.command("allow")
+@click.argument("team")
+@allow_option("its keys")
+@config_option
+def _bound(team: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
+    """Have TEAM (alias or id) allow its keys what --allow says; without any, it bounds nothing."""
+    _do(config, lambda teams: teams.change(team, allow=written(allow)))
+    click.echo(f"{team} allows {' '.join(allow)} now." if allow else f"{team} bounds nothing now.")
 
 
 @teams_command.command("list")
@@ -52,10 +64,10 @@ def _create(alias: str, config: Path | None) -> None:
 def _list(config: Path | None) -> None:
     """List teams."""
     rows = [
-        (team.alias, team.id, datetime.fromtimestamp(team.created_at, UTC).strftime("%Y-%m-%d %H:%MZ"))
-        for team in _do(config, Teams.all)
+        (team.alias, team.id, " ".join(allow_of(team) or ("-",)), day(team.created_at))
+        for team in _do(config, Teams.page)
     ]
-    click.echo(table(("ALIAS", "ID", "MADE AT"), rows) if rows else "No teams.")
+    click.echo(table(("ALIAS", "ID", "ALLOWS", "MADE AT"), rows) if rows else "No teams.")
 
 
 @teams_command.command("rename")
@@ -64,7 +76,7 @@ def _list(config: Path | None) -> None:
 @config_option
 def _rename(team: str, alias: str, config: Path | None) -> None:
     """Give TEAM (alias or id) another ALIAS; nothing else changes."""
-    _do(config, lambda teams: teams.rename(team, alias))
+    _do(config, lambda teams: teams.change(team, alias=alias))
     click.echo(f"{team} is {alias} now.")
 
 
@@ -72,6 +84,38 @@ def _rename(team: str, alias: str, config: Path | None) -> None:
 @click.argument("team")
 @config_option
 def _delete(team: str, config: Path | None) -> None:
-    """Delete TEAM (alias or id): its keys stay, each with what it made itself."""
+    """Delete TEAM (alias or id) and revoke its keys."""
     _do(config, lambda teams: teams.delete(team))
     click.echo(f"{team} is deleted.")
+
+
+@teams_command.command("members")
+@click.argument("team")
+@config_option
+def _members(team: str, config: Path | None) -> None:
+    """List who is in TEAM (alias or id)."""
+    rows = [(one.user.name, one.role) for one in _do(config, lambda teams: teams.members(team))]
+    click.echo(table(("USER", "ROLE"), rows) if rows else "Nobody.")
+
+
+@teams_command.command("add")
+@click.argument("team")
+@click.argument("user")
+@click.option(
+    "--role", type=click.Choice(ROLES), default="member", show_default=True, help="What the user may do in it."
+)
+@config_option
+def _add(team: str, user: str, role: Role, config: Path | None) -> None:
+    """Put USER (name or id) into TEAM, or give them another role there."""
+    _do(config, lambda teams: teams.put_member(team, user, role))
+    click.echo(f"{user} is {role} of {team} now.")
+
+
+@teams_command.command("remove")
+@click.argument("team")
+@click.argument("user")
+@config_option
+def _remove(team: str, user: str, config: Path | None) -> None:
+    """Take USER (name or id) out of TEAM: the keys that they have in it are refused."""
+    _do(config, lambda teams: teams.remove_member(team, user))
+    click.echo(f"{user} is not in {team} any more.")

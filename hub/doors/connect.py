@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from hub import errors
+from hub.auth import Authenticator, hash_of
 from hub.doors import connect_pages as pages
 from hub.exchange import Exchange, Header
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH, Connect, Returned
@@ -61,8 +62,18 @@ class Visitor:
 class ConnectDoor:
     """Answers browsers."""
 
-    def __init__(self, connect: Connect, *, keys: Keys, sealer: Sealer, public_url: str, greet: Greet) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        authenticator: Authenticator,
+        keys: Keys,
+        sealer: Sealer,
+        public_url: str,
+        greet: Greet,
+    ) -> None:
         self._connect = connect
+        self._authenticator = authenticator
         self._keys = keys
         self._sealer = sealer
         self._greet = greet
@@ -117,7 +128,7 @@ class ConnectDoor:
         text = exchange.path.removeprefix(PATH)
         link = None if _NAME.fullmatch(text) else self._connect.open(text)
         if "key" in form:
-            cookie = await self._log_in(form["key"], link)
+            cookie = await self._log_in(exchange, form["key"], link)
             await _send_to(exchange, f"{self._base}{exchange.path}", (b"set-cookie", cookie))
             return
         visitor = await self._visitor(exchange)
@@ -143,12 +154,13 @@ class ConnectDoor:
         await self._greet(server.name, visitor.principal)
         await _show(exchange, 200, pages.connected(server.name))
 
-    async def _log_in(self, key: str, link: Link | None) -> bytes:
+    async def _log_in(self, exchange: Exchange, key: str, link: Link | None) -> bytes:
         """The cookie for who has this key; only its owner may open a link."""
-        hashed = digest(key.strip().encode())
+        hashed = hash_of(key.strip().encode())
         principal = self._keys.cached(hashed) or await self._keys.find(hashed)
         if principal is None:
             raise Unauthenticated
+        self._authenticator.check(principal, "mcp", exchange)
         if link is not None and principal.id != link.principal:
             raise NotFound("link", "for this key")
         sealed = self._sealer.seal(msgspec.json.encode(_Login(hashed, time.time() + LOGIN_S)), about=_ABOUT)
@@ -166,7 +178,7 @@ class ConnectDoor:
         if login.expires_at < time.time():
             return None
         principal = self._keys.cached(login.key_digest) or await self._keys.find(login.key_digest)
-        return None if principal is None else Visitor(principal, value)
+        return None if principal is None else Visitor(self._authenticator.check(principal, "mcp", exchange), value)
 
 
 def _csrf(visitor: Visitor, link: Link) -> str:

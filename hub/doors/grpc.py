@@ -11,11 +11,12 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar, get_args
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -84,6 +85,27 @@ class _Call:
         return (*own, ("a2a-extensions", extensions))
 
 
+class _Request:
+    """A call as the authenticator asks for it. Plain: made for every call."""
+
+    __slots__ = ("_context", "headers")
+
+    def __init__(self, headers: Mapping[bytes, bytes], context: Context) -> None:
+        self.headers = headers
+        self._context = context
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """All metadata, in its order."""
+        return list(_pairs(self._context.invocation_metadata()))
+
+    @property
+    def peer(self) -> str | None:
+        """As `hub.exchange.Exchange.peer`."""
+        kind, _, place = unquote(self._context.peer()).partition(":")
+        return place.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else None
+
+
 class _Answer(NamedTuple):
     """A unary call's end."""
 
@@ -115,7 +137,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         request_id = f"req_g{self._start}{next(self._numbers):x}"
         headers = _headers(handler_call_details.invocation_metadata)
         try:
-            call = _Call(operation, headers, await self._authenticator.principal(headers), request_id)
+            call = _Call(operation, headers, await self._authenticator.before_peer(headers, "a2a"), request_id)
         except HubError as error:
             self._gate.refused(None, error, request_id=request_id, where=f"gRPC {operation}")
             # no message is read of a stranger: a handler of streams reads only what it asks for
@@ -126,7 +148,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
     async def _unary(self, call: _Call, data: bytes, context: Context) -> bytes:
         """Make a unary call; it is finished and recorded also when the client has left."""
-        task = asyncio.create_task(self._answer(call, data))
+        task = asyncio.create_task(self._answer(call, data, context))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         answer = await asyncio.shield(task)
@@ -135,8 +157,8 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         await context.send_initial_metadata(call.head(answer.extensions))
         return answer.body
 
-    async def _answer(self, call: _Call, data: bytes) -> _Answer | HubError:
-        answer = await _safely(self._ask(call, data), call.request_id)
+    async def _answer(self, call: _Call, data: bytes, context: Context) -> _Answer | HubError:
+        answer = await _safely(self._ask(call, data, context), call.request_id)
         self._note(call, answer)
         return answer
 
@@ -145,8 +167,8 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
             where = f"gRPC {call.operation}"
             self._gate.refused(call.principal, outcome, request_id=call.request_id, where=where)
 
-    async def _ask(self, call: _Call, data: bytes) -> _Answer:
-        entry, ask = self._read(call, data)
+    async def _ask(self, call: _Call, data: bytes, context: Context) -> _Answer:
+        entry, ask = self._read(call, data, context)
         with self._gate.admit(call.principal, entry, request_id=call.request_id) as permit:
             heard = await self._caller.ask(permit, entry, ask)
         if heard.data is not None:
@@ -161,7 +183,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
             await _abort(context, outcome, call.request_id)
 
     async def _follow(self, call: _Call, data: bytes, context: Context) -> None:
-        entry, ask = self._read(call, data)
+        entry, ask = self._read(call, data, context)
         with self._gate.admit(call.principal, entry, request_id=call.request_id) as permit:
             async with self._caller.follow(permit, entry, ask) as stream, aclosing(stream.batches) as batches:
                 await context.send_initial_metadata(call.head(stream.extensions))
@@ -172,7 +194,8 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
                             data = _written(entry, call.operation, event_of(entry, shown.speech, data))
                         await context.write(data)  # waits while the client is slow
 
-    def _read(self, call: _Call, data: bytes) -> tuple[Agent, Ask]:
+    def _read(self, call: _Call, data: bytes, context: Context) -> tuple[Agent, Ask]:
+        self._authenticator.check(call.principal, "a2a", _Request(call.headers, context))
         wire.check_version("1.0", call.headers, b"")
         tenant, params, raw = grpc_wire.read_request(call.operation, data)
         entry = self._registry.catalog.agents.get(tenant)
@@ -270,6 +293,11 @@ def _written(entry: Agent, operation: Operation, result: dict[str, Any]) -> byte
 def _headers(metadata: Any) -> dict[bytes, bytes]:
     """Metadata as the headers they are; of repeated ones the first."""
     headers: dict[bytes, bytes] = {}
-    for name, value in metadata or ():
-        headers.setdefault(name.encode(), value if isinstance(value, bytes) else value.encode())
+    for name, value in _pairs(metadata):
+        headers.setdefault(name, value)
     return headers
+
+
+def _pairs(metadata: Any) -> Iterator[tuple[bytes, bytes]]:
+    for name, value in metadata or ():
+        yield name.encode(), value if isinstance(value, bytes) else value.encode()

@@ -50,7 +50,7 @@ class HealthDoor:
 
     async def _grants(self, exchange: Exchange) -> Grants:
         try:
-            principal = await self._authenticator.principal(exchange.headers)
+            principal = await self._authenticator.principal(exchange, "api")
         except HubError:  # readiness is everybody's to see, whatever key they bring
             principal = NOBODY
         return principal.grants

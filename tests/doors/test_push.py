@@ -56,7 +56,7 @@ async def front(hub: Pushing) -> AsyncIterator[str]:
     """Serve the door alone."""
     registry = Registry(hub.database, Sealer([SEALING_KEY]), hub.keys)
     await registry.put("agent", AGENT.name, {"url": "https://agents.example/research"}, trusted=True)
-    door = Door(PushDoor(hub.callbacks, registry=registry), errors.problem, lambda _: True, PROBLEM)
+    door = Door(PushDoor(hub.callbacks, registry=registry), errors.problem, "a2a", lambda _: True, PROBLEM)
 
     @asynccontextmanager
     async def opener() -> AsyncIterator[House]:

@@ -4,7 +4,8 @@ from registry import keys as keys_module
 from registry.db import Database, open_database
 from registry.errors import Conflict, NotFound, Overloaded
 from registry.identity import ADMIN_ID, KeySpec
-from registry.keys import STALE_AFTER_S, Keys, grants_of
+from registry.keys import STALE_AFTER_S, Keys
+from registry.levels import grants_of
 from registry.models import ApiKey
 from registry.secrets import digest
 

@@ -40,12 +40,12 @@ async def test_an_alias_is_one_teams_also_when_another_is_renamed(teams: Teams) 
     with pytest.raises(Conflict):
         await teams.create("red")
     with pytest.raises(Conflict):
-        await teams.rename("blue", "red")
-    assert [(team.alias, team.id) for team in await teams.all()] == [("blue", blue.id), ("red", red.id)]
-    await teams.rename("red", "red")
-    await teams.rename("red", "crimson")
-    await teams.rename("blue", "red")
-    assert [(team.alias, team.id) for team in await teams.all()] == [("crimson", red.id), ("red", blue.id)]
+        await teams.change("blue", alias="red")
+    assert [(team.alias, team.id) for team in await teams.page()] == [("blue", blue.id), ("red", red.id)]
+    await teams.change("red", alias="red")
+    await teams.change("red", alias="crimson")
+    await teams.change("blue", alias="red")
+    assert [(team.alias, team.id) for team in await teams.page()] == [("crimson", red.id), ("red", blue.id)]
 
 
 async def test_the_database_itself_keeps_an_alias_unique(database: Database, teams: Teams) -> None:
@@ -54,16 +54,16 @@ async def test_the_database_itself_keeps_an_alias_unique(database: Database, tea
         await database.write(lambda session: session.add(Team(id="team_x", alias="red", created_at=0.0)))
 
 
-async def test_a_key_keeps_its_team_through_renames_and_loses_it_with_the_team(keys: Keys, teams: Teams) -> None:
+async def test_a_key_keeps_its_team_through_renames_and_is_revoked_with_it(keys: Keys, teams: Teams) -> None:
     red = await teams.create("red")
     _, secret = await keys.create(KeySpec(name="rita", allow=(), team="red"))
     assert await team_of(keys, secret) == red.id
-    await teams.rename("red", "crimson")
+    await teams.change("red", alias="crimson")
     assert await team_of(keys, secret) == red.id
     await teams.delete("crimson")
-    assert await team_of(keys, secret) is None
+    assert await keys.find(digest(secret.encode())) is None
     assert (await teams.create("crimson")).id != red.id
-    assert await team_of(keys, secret) is None
+    assert await keys.find(digest(secret.encode())) is None
 
 
 async def test_a_team_that_is_not_there_is_told_and_the_key_stays_as_it_was(keys: Keys, teams: Teams) -> None:
