@@ -136,8 +136,8 @@ def _list(config: Path | None) -> None:
     rows = [
         (
             key.name,
-            user or "-",
             team or "-",
+            user or "-",
             " ".join(grants_of(key) or ("-",)),
             _pace(key),
             day(key.expires_at),
@@ -146,7 +146,7 @@ def _list(config: Path | None) -> None:
         )
         for key, team, user in found
     ]
-    heads = ("NAME", "USER", "TEAM", "ALLOW", "LIMIT", "EXPIRES", "LAST USED", "MADE IN")
+    heads = ("NAME", "TEAM", "USER", "ALLOW", "LIMIT", "EXPIRES", "LAST USED", "MADE IN")
     click.echo(table(heads, rows) if rows else "No keys.")
 
 
