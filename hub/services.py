@@ -65,8 +65,6 @@ class Services:
     database: Database
     keys: Keys
     authenticator: Authenticator
-    teams: Teams
-    users: Users
     registry: Registry
     gate: Gate
     egress: Egress
@@ -89,6 +87,16 @@ class Services:
     kept: Kept
     made_admin_key: str | None
     """The admin key in clear, if it was made just now; never again."""
+
+    @property
+    def teams(self) -> Teams:
+        """All teams."""
+        return Teams(self.database, self.keys)
+
+    @property
+    def users(self) -> Users:
+        """All users."""
+        return Users(self.database, self.keys)
 
     async def greet(self, server: str, principal: Principal = HUB) -> None:
         """List a server that was just registered, or just connected, so that its tools are usable when the caller hears of it.
@@ -144,8 +152,6 @@ async def open_services(
             database=database,
             keys=keys,
             authenticator=Authenticator(keys, Sources(hub.trusted_proxies)),
-            teams=Teams(database, keys),
-            users=Users(database, keys),
             registry=registry,
             gate=gate,
             egress=egress,

@@ -199,24 +199,7 @@ async def one(name: str, caller: Viewer, services: ServicesNow) -> ShownKey:
 @router.patch("/{name}")
 async def change(name: str, body: ChangedKey, caller: Maker, services: ServicesNow) -> PublicKey:
     """Change what a key may do, from the next request on. The changed key holds no more than its changer."""
-    given = body.model_fields_set
-    members: dict[str, object] = {}
-    if "allow" in given:
-        members["grants"] = written(body.allow) or "null"
-    if body.limits is not None:
-        limits = _bounded(caller, body.limits)
-        members["requests_per_minute"] = limits.requests_per_minute
-        members["request_limits"] = written_limits(limits.of_request())
-    if "expires_at" in given:
-        members["expires_at"] = _ending(caller, body.expires_at)
-    if "mcp_mode" in given:
-        members["mcp_mode"] = body.mcp_mode
-    if "require_approval" in given:
-        members["require_approval"] = floors.written(body.require_approval)
-    if "doors" in given:
-        members["doors"] = written(_doors(body, caller))
-    if "networks" in given:
-        members["networks"] = written(_networks(body, caller))
+    given, members = body.model_fields_set, _members(body, caller)
     places: tuple[Place, ...] = ("team", "user")
     moves = await placed(services, caller, {place: getattr(body, place) for place in places if place in given})
     members |= {str(place): of for place, of in moves.items()}
@@ -251,6 +234,29 @@ async def rotate(name: str, body: Rotation, caller: Maker, services: ServicesNow
 async def revoke(name: str, caller: Maker, services: ServicesNow) -> None:
     """Revoke a key: refused at the next request."""
     await services.keys.revoke(name, may=_may(caller))
+
+
+def _members(body: ChangedKey, caller: Principal) -> dict[str, object]:
+    """The members of a key that are to be others, but for whose it is."""
+    given = body.model_fields_set
+    members: dict[str, object] = {}
+    if "allow" in given:
+        members["grants"] = written(body.allow) or "null"
+    if body.limits is not None:
+        limits = _bounded(caller, body.limits)
+        members["requests_per_minute"] = limits.requests_per_minute
+        members["request_limits"] = written_limits(limits.of_request())
+    if "expires_at" in given:
+        members["expires_at"] = _ending(caller, body.expires_at)
+    if "mcp_mode" in given:
+        members["mcp_mode"] = body.mcp_mode
+    if "require_approval" in given:
+        members["require_approval"] = floors.written(body.require_approval)
+    if "doors" in given:
+        members["doors"] = written(_doors(body, caller))
+    if "networks" in given:
+        members["networks"] = written(_networks(body, caller))
+    return members
 
 
 def _manages(caller: Principal) -> bool:
