@@ -54,6 +54,8 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Role | None]] = {
     ("GET", "/api/approvals/{name}"): ("approvals", None),
     ("POST", "/api/approvals/{name}"): ("approvals", None),
     ("GET", "/api/usage"): ("usage", "viewer"),
+    ("GET", "/api/audit"): ("audit", None),
+    ("GET", "/api/audit/verify"): ("audit", None),
     ("GET", "/api/policy"): ("policy", None),
     ("PUT", "/api/policy"): ("policy", None),
     ("GET", "/api/policy/versions"): ("policy", None),
