@@ -84,7 +84,6 @@ class Services:
     connect: Connect
     children: Children
     sealer: Sealer
-    kept: Kept
     made_admin_key: str | None
     """The admin key in clear, if it was made just now; never again."""
 
@@ -92,6 +91,11 @@ class Services:
     def teams(self) -> Teams:
         """All teams."""
         return Teams(self.database, self.keys)
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept for callers between requests."""
+        return self.llm.kept
 
     @property
     def users(self) -> Users:
@@ -171,7 +175,6 @@ async def open_services(
             connect=mcp.connect,
             children=mcp.children,
             sealer=seals,
-            kept=llm.kept,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
 
