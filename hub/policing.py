@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 
-import msgspec
-
 from registry.access import OF_SERVERS, SEPARATOR
 from registry.errors import ApprovalRequired
 from registry.gate import Permit
 from registry.judged import JsonObject
-from registry.secrets import digest
 from registry.tool_approvals import Deed, ToolApprovals
 
 
@@ -27,7 +24,8 @@ class Inbox:
         server, mark, tool = permit.entry_name.partition(SEPARATOR)
         if permit.kind not in OF_SERVERS or not mark:
             server, tool = permit.kind, permit.entry_name
-        policy = digest(msgspec.json.encode([permit.kind, needed.rule, needed.reason]))
+        rules = permit.principal.policy
+        policy = rules.digest if rules is not None else ""
         deed = Deed(server=server, tool=tool, arguments=arguments, policy=policy)
         waiting = await self._approvals.claim(deed, permit.principal, until=time.time() + self._lasts_s)
         if waiting is not None:

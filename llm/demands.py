@@ -21,6 +21,9 @@ from registry.judged import JsonObject
 from registry.secrets import digest
 from registry.tool_approvals import Deed
 
+AGENTS = "agent"
+"""The server that agents are tools of, which no server is called (surface.md 6)."""
+
 MAX_NAMES = 1000
 """Of one list."""
 
@@ -100,6 +103,11 @@ def _may_demand(demand: Demand | None, *, unsaid: bool) -> bool:
     return demand.always is not None or demand.otherwise is True or (demand.otherwise is None and unsaid)
 
 
+def _entry(tool: OfferedTool) -> tuple[str, str]:
+    """Kind and name as grants and rules have them."""
+    return ("agent", tool.name) if tool.server == AGENTS else ("tool", f"{tool.server}{SEPARATOR}{tool.name}")
+
+
 class Rules:
     """The rules for one request of a principal."""
 
@@ -129,7 +137,7 @@ class Rules:
         ]
 
     def _has_floors(self) -> bool:
-        if self._principal.require_approval is not None:
+        if self._principal.require_approval is not None or self._principal.policy is not None:
             return True
         return any(server.require_approval is not None for server in self._servers().values())
 
@@ -139,7 +147,25 @@ class Rules:
             answerer = "admin"
         elif is_demanded(source.approval, offer.tool, unsaid=unsaid):
             answerer = "caller"
-        return offer if answerer is None else replace(offer, answerer=answerer)
+        policy = self._principal.policy
+        is_ruled = policy is not None and policy.wants_approval(*_entry(offer.tool), None)
+        if answerer is None and not is_ruled:
+            return offer
+        return replace(offer, answerer=answerer, is_ruled=is_ruled)
+
+    def answerer(self, offer: Offer, arguments: JsonObject) -> Answerer | None:
+        """Who has to approve one call; None: nobody."""
+        policy = self._principal.policy
+        if offer.is_ruled and policy is not None and policy.wants_approval(*_entry(offer.tool), arguments):
+            return "admin"
+        return offer.answerer
+
+    def approved(self, offer: Offer, arguments: JsonObject, principal: Principal) -> Principal:
+        """Who makes a call that was approved: the hub's rules ask for it no more."""
+        policy = principal.policy
+        if policy is None or not offer.is_ruled:
+            return principal
+        return replace(principal, policy=policy.approved(*_entry(offer.tool), arguments))
 
     def _is_floored(self, tool: OfferedTool) -> bool:
         server = self._servers().get(tool.server)
@@ -161,5 +187,8 @@ class Rules:
             tool.annotations,
             self._elsewhere.get(tool.exposed),
         ]
+        rules = self._principal.policy
+        if rules is not None and rules.wants_approval(*_entry(tool), None):
+            policy.append(rules.digest)
         version = digest(msgspec.json.encode(policy, order="sorted"))
         return Deed(server=tool.server, tool=tool.name, arguments=arguments, policy=version)

@@ -286,19 +286,24 @@ class Rounds:
             with suppress(InvalidRequest):  # which the model hears
                 order = self._toolbox.order(call, step.turns)
                 offer = order.offer if order.said is None and call.id not in self._decided else None
-                if offer is not None and offer.answerer is not None:
-                    found.append(Waiting(call, offer, order.arguments))
+                if offer is None or not offer.may_wait:
+                    continue
+                answerer = self._rules.answerer(offer, order.arguments)
+                if answerer is not None:
+                    found.append(Waiting(call, replace(offer, answerer=answerer), order.arguments))
         return found
 
-    async def _approve(self, call: ToolCall, offer: Offer, arguments: JsonObject, principal: Principal) -> None:
-        """Let a call be made; raises `ApprovalRefused`, for the model to hear."""
+    async def _approve(self, call: ToolCall, offer: Offer, arguments: JsonObject, principal: Principal) -> Principal:
+        """Let a call be made, by whom this returns; raises `ApprovalRefused`, for the model to hear."""
         approval = self._decided.get(call.id)
         if approval is not None and self._bench.parking is not None:
             await self._bench.parking.admit(approval, self._rules.deed(offer.tool, arguments), principal)
-        elif offer.answerer is not None:
+            return self._rules.approved(offer, arguments, principal)
+        if offer.answerer is not None:
             again = self._ask.ticket is not None and self._bench.parking is not None
             text = ", and was not made: make it again by itself" if again else ", which cannot be asked for here"
             raise ApprovalRefused(f"This call needs approval{text}.")
+        return principal
 
     async def _call_tool(self, call: ToolCall, turns: Sequence[Turn], principal: Principal) -> ToolOutcome:
         """Execute one call; whatever goes wrong with it is for the model to hear."""
@@ -311,7 +316,7 @@ class Rounds:
             if order.query is not None:
                 order = replace(order, said=await self._toolbox.search(order.query, self._seeker(principal)))
             if order.said is None and order.offer is not None:
-                await self._approve(call, order.offer, order.arguments, principal)
+                principal = await self._approve(call, order.offer, order.arguments, principal)
                 if refusal := self._bounds.take_call():
                     raise InvalidRequest(refusal)
                 result = await self._execute(order.offer, order.arguments, principal)

@@ -115,6 +115,13 @@ class Offer:
     """Who calls it, for a tool of a server elsewhere."""
     answerer: Answerer | None = None
     """Who has to approve its calls; None: nobody."""
+    is_ruled: bool = False
+    """A rule of the hub has some of its calls approved, by their arguments."""
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a call of it may wait for approval."""
+        return self.answerer is not None or self.is_ruled
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,16 @@ class Rules(Protocol):
     def check(self, kind: str, name: str, call: Circumstances, *, approved: bool = False) -> None:
         """Let a call pass, or raise."""
 
+    def wants_approval(self, kind: str, name: str, arguments: JsonObject | None) -> bool:
+        """Whether a call with these arguments is to be approved first; None: whether some call is."""
+
+    def approved(self, kind: str, name: str, arguments: JsonObject) -> Rules:
+        """The same rules, with this call approved."""
+
+    @property
+    def digest(self) -> str:
+        """Of all rules, as approvals are bound to them."""
+
 
 class Circumstances(NamedTuple):
     """What the rules may know of one call."""

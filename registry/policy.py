@@ -18,6 +18,8 @@ import msgspec
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.errors import ApprovalRequired, PolicyRefused
 from registry.identity import Circumstances, Principal
+from registry.judged import JsonObject
+from registry.secrets import digest
 
 Effect = Literal["allow", "deny", "require_approval"]
 
@@ -111,6 +113,8 @@ class Policy:
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Compile `rules`; raises `RuleInvalid`."""
         self.rules = tuple(rules)
+        self.digest = digest(msgspec.json.encode(self.rules))
+        """Of all rules, as approvals are bound to them."""
         self._compiled = tuple(_compile(rule) for rule in self.rules)
         self._members = tuple(
             name
@@ -152,6 +156,8 @@ class Judge:
     facts: Facts
     plans: dict[tuple[str, str], Plan] = field(repr=False, compare=False)
     """Shared by all principals that are the same to all rules about entries."""
+    given: tuple[str, str, JsonObject] | None = field(default=None, compare=False, repr=False)
+    """The kind, name and arguments of a call that was approved."""
 
     def plan(self, kind: str, name: str) -> Plan:
         """The rules that may decide calls of an entry."""
@@ -201,6 +207,26 @@ class Judge:
                 return verdict
         return plan.verdict
 
+    def wants_approval(self, kind: str, name: str, arguments: JsonObject | None) -> bool:
+        """Whether a call with these arguments is to be approved first; None: whether some call is."""
+        if kind not in KINDS:
+            return False
+        if arguments is not None:
+            return self.verdict(kind, name, Circumstances(arguments)).effect == "require_approval"
+        plan = self.plan(kind, name)
+        return any(one.rule.effect == "require_approval" for one in plan.asked) or (
+            plan.verdict.effect == "require_approval"
+        )
+
+    def approved(self, kind: str, name: str, arguments: JsonObject) -> Judge:
+        """The same rules, with this call approved."""
+        return replace(self, given=(kind, name, arguments))
+
+    @property
+    def digest(self) -> str:
+        """Of all rules."""
+        return self.policy.digest
+
     def check(self, kind: str, name: str, call: Circumstances, *, approved: bool = False) -> None:
         """Let a call pass; `approved`: somebody has approved it.
 
@@ -213,7 +239,7 @@ class Judge:
             return
         if effect == "deny":
             raise PolicyRefused(rule.name, fault or rule.reason)
-        if not approved:
+        if not approved and self.given != (kind, name, call.arguments):
             raise ApprovalRequired(rule.name, rule.reason)
 
 

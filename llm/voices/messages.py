@@ -84,7 +84,7 @@ class MessagesVoice:
         self._unshown.discard(call.index)
         if offer is None:
             await self._start({"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
-        elif offer.answerer is None:
+        elif not offer.may_wait:
             await self._show(call.id, offer, {})
         else:
             self._unshown.add(call.index)

@@ -80,7 +80,7 @@ class ResponsesVoice:
         self._held.discard(call.index)
         if offer is None:
             await self._write(self._composer.call(call.index, call.id, call.name, kind=call.kind))
-        elif offer.answerer is not None:
+        elif offer.may_wait:
             self._held.add(call.index)
         else:
             called = Called(call.id, offer.label, self._labels.shown(offer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -55,13 +56,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(hub: OpenHub, *turns: Turn, rule: str = "", **key: Any) -> AsyncIterator[Desk]:
+async def opened(
+    hub: OpenHub, *turns: Turn, rule: str = "", policy: dict[str, Any] | None = None, **key: Any
+) -> AsyncIterator[Desk]:
     async with dual_era(tools=BANK) as bank, openai_upstream(*turns) as upstream:
         yaml = f"""
 models:
   m: {{provider: openai, model: up, base_url: '{upstream.url}', api_key: sk-upstream-key-000}}
 mcpServers:
   bank: {{url: '{bank.url}'{rule}}}
+policy: {json.dumps([] if policy is None else [policy])}
 """
         async with hub(yaml) as running:
             await listed(running.services.registry)
@@ -423,3 +427,24 @@ async def test_the_bytes_of_what_a_key_lets_wait_are_bounded(hub: OpenHub, monke
         with pytest.raises(openai.RateLimitError, match="20000 bytes"):
             await d.ask("always", messages=large)
         assert len(await d.pending()) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_rule_about_arguments_holds_only_the_calls_that_it_is_about(hub: OpenHub, stream: bool) -> None:
+    rule = {
+        "name": "large",
+        "effect": "require_approval",
+        "on": ["tool:bank__pay"],
+        "when": "arguments.text != '1 to bob'",
+    }
+    small = ("bank__pay", '{"text":"1 to bob"}')
+    async with opened(hub, Turn(calls=(small, PAY)), Turn("Paid."), policy=rule) as d:
+        first = await said(await d.ask("never", stream=stream), stream=stream)
+        (waiting,) = first[1]["approvals"]
+        assert (waiting["arguments"], waiting["answerer"]) == ({"text": "5 to eve"}, "admin")
+        assert d.bank.calls == [("pay", {"text": "1 to bob"})]
+        assert (await d.decide(waiting["id"])).status_code == 200
+        last = await said(await d.ask("never", stream=stream, hub={"approval_id": waiting["id"]}), stream=stream)
+        assert last[0] == "Paid."
+        assert d.bank.calls == [("pay", {"text": "1 to bob"}), ("pay", {"text": "5 to eve"})]
+        assert await d.pending() == []
