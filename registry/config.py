@@ -318,7 +318,7 @@ def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:
 
 def rule_of(shape: RuleShape) -> Rule:
     """A rule as the policy has it."""
-    return Rule(shape.name, shape.effect, tuple(shape.on), shape.when, shape.reason)
+    return Rule(shape.name, shape.effect, tuple(shape.entries), shape.when, shape.reason)
 
 
 def _settings(hub: HubShape) -> HubSettings:

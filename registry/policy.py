@@ -48,7 +48,7 @@ class Rule(NamedTuple):
 
     name: str
     effect: Effect
-    on: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
     """`kind:glob` as in grants; empty: everything."""
     when: str | None = None
     """A condition in CEL; None: always."""
@@ -264,7 +264,7 @@ def _entry(kind: str, name: str) -> dict[str, str]:
 
 
 def _compile(rule: Rule) -> _Compiled:
-    grants = Grants(tuple(_about(text) for text in rule.on)) if rule.on else None
+    grants = Grants(tuple(_about(text) for text in rule.entries)) if rule.entries else None
     if rule.when is None:
         return _Compiled(rule, grants, None, frozenset(), frozenset())
     if len(rule.when) > MAX_CONDITION_CHARS:
@@ -290,7 +290,7 @@ def _compile(rule: Rule) -> _Compiled:
 def _about(text: str) -> Grant:
     grant = Grant.parse(text)
     if grant.kind not in KINDS:
-        raise RuleInvalid(f"on {text!r}: rules are about {', '.join(sorted(KINDS))}")
+        raise RuleInvalid(f"entries {text!r}: rules are about {', '.join(sorted(KINDS))}")
     return grant
 
 

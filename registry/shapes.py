@@ -122,7 +122,7 @@ class RuleShape(Shape):
 
     name: RuleName
     effect: Literal["allow", "deny", "require_approval"]
-    on: list[GrantText] = []
+    entries: list[GrantText] = []
     when: Text | None = None
     reason: Text | None = None
 

@@ -45,7 +45,7 @@ class PublicRule(BaseModel):
 
     name: str
     effect: str
-    on: list[str]
+    entries: list[str]
     when: str | None
     reason: str | None
     owner: Literal["file", "api"]
@@ -99,7 +99,9 @@ class PublicExplanation(BaseModel):
 
 
 EXAMPLE = {
-    "rules": [{"name": "no-deletes", "effect": "deny", "on": ["tool:*__delete_*"], "when": "principal.name != 'ops'"}]
+    "rules": [
+        {"name": "no-deletes", "effect": "deny", "entries": ["tool:*__delete_*"], "when": "principal.name != 'ops'"}
+    ]
 }
 _body = {"requestBody": {"content": {"application/json": {"examples": [EXAMPLE]}}}}
 
@@ -204,7 +206,7 @@ def _rules(version: Version) -> list[PublicRule]:
 
 
 def _shown(rules: Sequence[Rule], owner: Literal["file", "api"]) -> list[PublicRule]:
-    return [PublicRule(**{**rule._asdict(), "on": list(rule.on)}, owner=owner) for rule in rules]
+    return [PublicRule(**{**rule._asdict(), "entries": list(rule.entries)}, owner=owner) for rule in rules]
 
 
 def _public(version: Version) -> PublicPolicy:

@@ -434,7 +434,7 @@ async def test_a_rule_about_arguments_holds_only_the_calls_that_it_is_about(hub:
     rule = {
         "name": "large",
         "effect": "require_approval",
-        "on": ["tool:bank__pay"],
+        "entries": ["tool:bank__pay"],
         "when": "arguments.text != '1 to bob'",
     }
     small = ("bank__pay", '{"text":"1 to bob"}')
@@ -445,6 +445,6 @@ async def test_a_rule_about_arguments_holds_only_the_calls_that_it_is_about(hub:
         assert d.bank.calls == [("pay", {"text": "1 to bob"})]
         assert (await d.decide(waiting["id"])).status_code == 200
         last = await said(await d.ask("never", stream=stream, hub={"approval_id": waiting["id"]}), stream=stream)
-        assert last[0] == "Paid."
+        assert last[0].strip() == "Paid."
         assert d.bank.calls == [("pay", {"text": "1 to bob"}), ("pay", {"text": "5 to eve"})]
         assert await d.pending() == []

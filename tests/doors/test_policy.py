@@ -54,7 +54,7 @@ async def listed(http: httpx.AsyncClient) -> list[str]:
 
 
 async def test_a_tool_that_no_call_may_reach_is_not_listed_and_looks_absent(tmp_path: Path) -> None:
-    rule = {"name": "no-echo", "effect": "deny", "on": [ECHO], "when": "principal.name != 'key-1'"}
+    rule = {"name": "no-echo", "effect": "deny", "entries": [ECHO], "when": "principal.name != 'key-1'"}
     async with hub_of(tmp_path, rule) as (hub, peer, _admin):
         async with hub.http(await hub.key("tool:*")) as http, hub.http(await hub.key("tool:*")) as trusted:
             assert "peer__echo" not in await listed(http)
@@ -72,7 +72,7 @@ async def test_a_rule_about_arguments_sees_what_the_server_gets(tmp_path: Path) 
     rule = {
         "name": "ours",
         "effect": "deny",
-        "on": ["tool:peer__*"],
+        "entries": ["tool:peer__*"],
         "when": "!arguments.text.startsWith('acme/')",
         "reason": "only our repositories",
     }
@@ -97,7 +97,7 @@ async def test_an_agent_is_judged_by_its_message_in_every_version(hub: OpenHub) 
     rule = {
         "name": "secret",
         "effect": "deny",
-        "on": ["agent:echo"],
+        "entries": ["agent:echo"],
         "when": "arguments.message.parts.exists(p, p.text.contains('secret'))",
     }
     async with (
@@ -134,7 +134,7 @@ async def test_a_model_is_judged_by_its_request_at_every_door(hub: OpenHub, path
     rule = {
         "name": "short",
         "effect": "deny",
-        "on": ["model:*"],
+        "entries": ["model:*"],
         "when": "has(arguments.temperature) && arguments.temperature > 1.0",
     }
     async with (
@@ -154,7 +154,7 @@ async def test_a_model_is_judged_by_its_request_at_every_door(hub: OpenHub, path
 
 
 async def test_a_call_that_needs_approval_waits_in_the_inbox_and_is_made_once(tmp_path: Path) -> None:
-    rule = {"name": "ask", "effect": "require_approval", "on": [ECHO]}
+    rule = {"name": "ask", "effect": "require_approval", "entries": [ECHO]}
     async with (
         hub_of(tmp_path, rule) as (hub, peer, admin),
         hub.http(await hub.key("tool:*", "admin:approvals")) as http,
@@ -175,11 +175,11 @@ async def test_a_call_that_needs_approval_waits_in_the_inbox_and_is_made_once(tm
 
 
 async def test_rules_are_changed_compared_and_rolled_back_in_versions(tmp_path: Path) -> None:
-    of_file = {"name": "of-file", "effect": "allow", "on": ["tool:other__*"]}
+    of_file = {"name": "of-file", "effect": "allow", "entries": ["tool:other__*"]}
     async with hub_of(tmp_path, of_file) as (hub, _peer, admin), hub.http(await hub.key("tool:*")) as http:
         first = (await admin.get("/api/policy")).json()
         assert [(rule["name"], rule["owner"]) for rule in first["rules"]] == [("of-file", "file")]
-        no_echo = {"name": "no-echo", "effect": "deny", "on": [ECHO]}
+        no_echo = {"name": "no-echo", "effect": "deny", "entries": [ECHO]}
         second = (await admin.put("/api/policy", json={"rules": [no_echo], "version": first["version"]})).json()
         assert "peer__echo" not in await listed(http)
         stale = await admin.put("/api/policy", json={"rules": [], "version": first["version"]})
@@ -202,7 +202,7 @@ async def test_rules_are_changed_compared_and_rolled_back_in_versions(tmp_path: 
         ({"name": "of-file", "effect": "deny"}, "two rules are called 'of-file'"),
         ({"name": "bad", "effect": "deny", "when": "1 +"}, "is not CEL"),
         ({"name": "bad", "effect": "forbid"}, "effect"),
-        ({"name": "bad", "effect": "deny", "on": ["admin:keys"]}, "rules are about"),
+        ({"name": "bad", "effect": "deny", "entries": ["admin:keys"]}, "rules are about"),
     ],
 )
 async def test_rules_that_cannot_be_used_change_nothing(tmp_path: Path, rule: dict[str, Any], said: str) -> None:
@@ -220,7 +220,7 @@ async def test_who_may_read_and_write_the_policy(tmp_path: Path) -> None:
 
 
 async def test_explain_says_which_grant_or_rule_decides(tmp_path: Path) -> None:
-    rule = {"name": "ours", "effect": "deny", "on": ["tool:peer__*"], "when": "arguments.text == 'x'"}
+    rule = {"name": "ours", "effect": "deny", "entries": ["tool:peer__*"], "when": "arguments.text == 'x'"}
     async with hub_of(tmp_path, rule) as (hub, _peer, admin), hub.http(await hub.key("server:peer")) as http:
         asked = {"kind": "tool", "name": "peer__echo"}
         own = (await http.get("/api/explain", params=asked)).json()
