@@ -18,7 +18,7 @@ from heapq import nlargest
 from operator import mul
 from typing import NamedTuple
 
-from registry.errors import HubError
+from registry.errors import ApprovalRequired, HubError, LimitError, PolicyRefused
 from registry.gate import Permit
 from registry.identity import HUB, Principal
 
@@ -128,6 +128,8 @@ class Meanings:
                 (vector,) = await self._embed([query[:MAX_CHARACTERS]], asker)
         except TimeoutError:
             self._note(f"no vector of a query within {QUERY_S:.0f} s")
+            return []
+        except (LimitError, PolicyRefused, ApprovalRequired):  # says nothing of the model
             return []
         except HubError as error:
             self._note(error.text)

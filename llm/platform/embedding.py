@@ -58,8 +58,8 @@ class Embedding:
     async def __call__(self, texts: Sequence[str], asker: Asker) -> list[list[float]]:
         """Make a vector of each text.
 
-        It is the asker's use, and needs no grant of theirs: the operator chose the model for whoever may search. No other
-        model stands in: its vectors would say something else.
+        It is the asker's use, and needs no grant of theirs: the operator chose the model for whoever may search. The policy's
+        rules hold. No other model stands in: its vectors would say something else.
 
         Raises:
             HubError: the model cannot be asked, fails, or answers with something else.
@@ -68,13 +68,18 @@ class Embedding:
         if principal is not HUB:
             principal = replace(principal, grants=Grants((Grant(asked.kind, asked.grant_name),)))
 
+        given = sum(map(len, texts)) // BYTES_PER_TOKEN
+
         def request(model: Model) -> Request:
             self._endpoints.check(model, ENDPOINT)
+            if permit.is_counted:
+                self._models.expect(permit, model, given=given, made=0)
             return Request(path=ENDPOINT, body=encode({"model": model.model, "input": texts}))
 
         admitted = self._models.admit(principal, asked, request_id=asker.request_id, within=asker.within)
         with admitted as permit:
-            permit.estimate(input_tokens=sum(map(len, texts)) // BYTES_PER_TOKEN, output_tokens=0)
+            permit.check({"model": asked.name, "input": list(texts)})
+            permit.estimate(input_tokens=given, output_tokens=0)
             async with self._sending.answered(asked, permit, request, by_itself=True) as (model, incoming):
                 data = await incoming.read()
                 permit.usage = used(data) or permit.usage

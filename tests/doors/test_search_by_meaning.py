@@ -17,7 +17,7 @@ from hub.cli.probes import examine
 from llm import toolbox
 from registry.config import read
 from registry.identity import HUB
-from tests.conftest import open_hub
+from tests.conftest import ADMIN_KEY, open_hub
 from tests.doors.test_mcp_search import ERAS, connected, said
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import McpHub
@@ -58,7 +58,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(directory: Path, *turns: Turn, setting: str = "search_model: near") -> AsyncIterator[Desk]:
+async def open_desk(
+    directory: Path, *turns: Turn, setting: str = "search_model: near", more: str = ""
+) -> AsyncIterator[Desk]:
     async with (
         mcp_servers.dual_era(tools=TOOLS) as peer,
         openai_endpoints() as fake,
@@ -70,6 +72,7 @@ async def open_desk(directory: Path, *turns: Turn, setting: str = "search_model:
             "models:\n"
             f"  near: {{provider: openai, model: up-1, base_url: '{fake.url}', api_key: sk-fake-key}}\n"
             f"  m: {{provider: openai, model: up-1, base_url: '{upstream.url}', api_key: sk-fake-key}}\n"
+            f"{more}"
         )
         async with open_hub(directory, yaml, setting=setting) as opened:
             hub = McpHub(opened.url, opened.services, opened.gate)
@@ -141,6 +144,35 @@ async def test_a_model_that_fails_leaves_words(tmp_path: Path, caplog: pytest.Lo
             "the model of search fails: tools are searched by words alone"
         ]
         assert len(await desk.found(key, "erase")) == 3  # it answers again
+
+
+@pytest.mark.parametrize("when", ["", ", when: \"arguments.input[0] == 'letter'\""])
+@pytest.mark.parametrize("effect", ["deny", "require_approval"])
+async def test_what_a_rule_keeps_from_the_model_is_searched_by_words(
+    tmp_path: Path, effect: str, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = f"policy: [{{name: no, effect: {effect}, on: ['model:near']{when}}}]\n"
+    async with open_desk(tmp_path, more=rule) as desk:
+        await desk.learnt()
+        key = await desk.hub.key("tool:*")
+        assert await desk.found(key, "letter") == []
+        assert len(desk.fake.seen) == 1
+        assert (len(await desk.found(key, "wipe")) == 3) is bool(when)
+        assert "words alone" not in caplog.text
+
+
+async def test_a_key_that_has_spent_its_budget_searches_by_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_desk(tmp_path) as desk:
+        await desk.learnt()
+        async with desk.hub.http(ADMIN_KEY) as http:
+            body = {"name": "poor", "allow": ["tool:*"], "limits": {"tokens_per_minute": 5}}
+            key = (await http.post("/api/keys", json=body)).json()["key"]
+        assert len(await desk.found(key, "letter")) == 3  # 5 tokens
+        assert await desk.found(key, "letter") == []
+        assert len(desk.fake.seen) == 2
+        assert "words alone" not in caplog.text
 
 
 async def test_a_model_that_is_not_there_leaves_words(tmp_path: Path) -> None:
