@@ -46,6 +46,7 @@ class _Spooled(msgspec.Struct, frozen=True):
 
 
 Part = Field | File
+Body = bytes | AsyncIterator[bytes]
 
 
 class Form:
@@ -155,23 +156,20 @@ def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").removesuffix("[]").casefold()
 
 
-async def written(form: Form, boundary: bytes, *, instead: dict[str, str | None]) -> AsyncIterator[bytes]:
-    """The form anew, with other values for some fields, first of all; None: without that field."""
-    for name, value in instead.items():
-        if value is not None:
-            yield multipart.opening(Head(name, None, None), boundary) + value.encode() + b"\r\n"
+async def written(form: Form, boundary: bytes, *, without: str = "") -> AsyncIterator[bytes]:
+    """The form anew, without one of its fields."""
     async for part in form.parts():
         if isinstance(part, File):
             yield multipart.opening(part.head, boundary)
             async for piece in part.data:
                 yield piece
             yield b"\r\n"
-        elif part.head.name not in instead:
+        elif part.head.name != without:
             yield multipart.opening(part.head, boundary) + part.value + b"\r\n"
     yield multipart.closing(boundary)
 
 
-async def measured(pieces: AsyncIterator[bytes]) -> bytes | AsyncIterator[bytes]:
+async def measured(pieces: AsyncIterator[bytes]) -> Body:
     """A small body whole, so that its length can be said; a large one as it comes."""
     begun: list[bytes] = []
     size = 0
@@ -181,6 +179,12 @@ async def measured(pieces: AsyncIterator[bytes]) -> bytes | AsyncIterator[bytes]
         if size > WHOLE_BYTES:
             return _chained(begun, pieces)
     return b"".join(begun)
+
+
+def with_field(name: str, value: str, body: Body, boundary: bytes) -> Body:
+    """A written form with one field more. What passes in pieces is the same form until the first of them is read."""
+    field = multipart.opening(Head(name, None, None), boundary) + value.encode() + b"\r\n"
+    return field + body if isinstance(body, bytes) else _chained([field], body)
 
 
 async def _chained(begun: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

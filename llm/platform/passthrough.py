@@ -12,7 +12,7 @@ from llm.platform import forms, multipart
 from llm.platform.answers import Answering, Origin, relay
 from llm.platform.forms import Form
 from llm.platform.owned import OwnedIds
-from llm.platform.sending import Sending
+from llm.platform.sending import Repeats, Sending
 from llm.providers.endpoints import Endpoints, Request
 from registry import judged
 from registry.catalog import Catalog
@@ -82,7 +82,8 @@ class PassThrough:
                 await permit.judge(judged.unambiguous(data))
             if endpoint in COUNTED:
                 permit.estimate(input_tokens=given, output_tokens=0)
-            async with self._sending.answered(asked, permit, request) as (model, incoming):
+            repeats: Repeats = "always" if endpoint in COUNTED else "undone"
+            async with self._sending.answered(asked, permit, request, repeats=repeats) as (model, incoming):
                 await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
                 if endpoint in COUNTED:
                     permit.usage = priced(self._models.prices(model), permit.usage)
@@ -94,15 +95,19 @@ class PassThrough:
         asked = self._find(await form.until("model"))
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
             await permit.judge(None)
-            model = self._endpoints.place(asked, endpoint)
             boundary = multipart.new_boundary()
-            usd = flat(self._models.prices(model))
-            permit.expect(tokens=0, usd=usd)
-            body = await forms.measured(forms.written(form, boundary, instead={"model": model.model}))
-            request = Request(path=endpoint, body=body, media_type=multipart.media_type(boundary))
-            async with self._endpoints.send(permit, model, request) as incoming:
+            body = await forms.measured(forms.written(form, boundary, without="model"))
+
+            def request(model: Model) -> Request:
+                self._endpoints.check(model, endpoint)
+                permit.expect(tokens=0, usd=flat(self._models.prices(model)))
+                whole = forms.with_field("model", model.model, body, boundary)
+                return Request(path=endpoint, body=whole, media_type=multipart.media_type(boundary))
+
+            repeats: Repeats = "undone" if isinstance(body, bytes) else "unsent"
+            async with self._sending.answered(asked, permit, request, repeats=repeats) as (model, incoming):
                 await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
-            permit.charge(usd)
+                permit.charge(flat(self._models.prices(model)))
 
     def _find(self, name: str | None) -> Model:
         if not name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Literal
 
 from llm.call import Models
 from llm.deployments import Place
@@ -11,8 +12,19 @@ from llm.providers.endpoints import Endpoints, Request
 from llm.route import Route
 from registry.egress.http import Incoming
 from registry.entries import Model
-from registry.errors import HubError
+from registry.errors import (
+    HubError,
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamRejected,
+)
 from registry.gate import Permit
+
+Repeats = Literal["always", "undone", "unsent"]
+"""After which failures a request is sent again: any that an attempt may mend; those where nothing was made, so that no image
+is paid twice; those where nothing was sent, as of a body that passes only once."""
 
 
 class Sending:
@@ -24,7 +36,13 @@ class Sending:
 
     @asynccontextmanager
     async def answered(
-        self, asked: Model, permit: Permit, make: Callable[[Model], Request], *, by_itself: bool = False
+        self,
+        asked: Model,
+        permit: Permit,
+        make: Callable[[Model], Request],
+        *,
+        repeats: Repeats = "always",
+        by_itself: bool = False,
     ) -> AsyncIterator[tuple[Model, Incoming]]:
         """Ask one deployment after the other until one answers, as `llm.route` says; nothing is tried again after that.
 
@@ -43,6 +61,8 @@ class Sending:
                     was_sent = permit.requests > sent
                     if place is not None:
                         place.failed(error, route.now(), was_sent=was_sent)
+                    if not _may_repeat(error, repeats, was_sent=was_sent):
+                        raise
                     wait = route.after(error, place, was_sent=was_sent)
                 else:
                     place.answered(route.now() - began, route.now())
@@ -50,6 +70,13 @@ class Sending:
                     place.tokens.take(route.now(), (permit.usage.input_tokens or 0) + (permit.usage.output_tokens or 0))
                     return
             await deployments.pause(wait)
+
+
+def _may_repeat(error: HubError, repeats: Repeats, *, was_sent: bool) -> bool:
+    if repeats == "always" or not was_sent or (isinstance(error, UpstreamError) and error.is_unsent):
+        return True
+    refused = isinstance(error, UpstreamLimited | UpstreamOverloaded | UpstreamRefused | UpstreamRejected)
+    return repeats == "undone" and refused
 
 
 def _nobody(_name: str) -> None:

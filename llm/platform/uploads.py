@@ -63,7 +63,7 @@ class Uploads:
         target = operations.target(operation, [opened.owned.name], b"", self._owned.at(opened.place, visitor.principal))
         with self._platform.admit(opened.entry, visitor) as permit:
             await permit.judge(None)
-            body = await forms.measured(forms.written(form, boundary, instead={}))
+            body = await forms.measured(forms.written(form, boundary))
             request = Request(path=target, body=body, media_type=multipart.media_type(boundary))
             shown = await self._platform.asked(permit, opened, request, references.PART, visitor)
             await visitor.sink.reply(200, judged.encode(shown))

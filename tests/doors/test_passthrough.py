@@ -387,6 +387,77 @@ async def test_another_deployment_answers_when_one_fails_or_lacks_the_endpoint(h
         assert len([permit for permit in running.gate.permits if permit.kind == "model"]) == 10
 
 
+@asynccontextmanager
+async def two_places(hub: OpenHub, first: str = "") -> AsyncIterator[tuple[openai.AsyncOpenAI, Endpoints, Endpoints]]:
+    """A model at two fakes, of which the first is asked first; `first` is its address, where it is not the fake's."""
+    async with openai_endpoints() as here, openai_endpoints() as there:
+        yaml = "models:\n  m:\n    model: up-1\n    routing: least_busy\n    deployments:\n" + "".join(
+            f"      - {{provider: openai, base_url: '{url}', api_key: sk-upstream-key-000}}\n"
+            for url in (first or here.url, there.url)
+        )
+        async with hub(yaml) as running:
+            secret = await running.key("model:*")
+            url = f"{running.url}/v1"
+            async with openai.AsyncOpenAI(base_url=url, api_key=secret, max_retries=0, timeout=20) as client:
+                yield client, here, there
+
+
+def failing(status: int) -> Response:
+    return Response(json.dumps({"error": {"message": "no"}}), status)
+
+
+async def test_embeddings_are_asked_for_elsewhere_whatever_failed(hub: OpenHub) -> None:
+    async with two_places(hub) as (client, here, there):
+        for status in (500, 429, 401):
+            here.answer, there.answer = failing(status), None
+            for _ in range(2):
+                made = await client.embeddings.create(model="m", input="x", encoding_format="float")
+                assert made.data[0].embedding == VECTOR
+        assert here.seen
+        assert there.seen
+
+
+@pytest.mark.parametrize("endpoint", ["images/generations", "images/edits", "audio/transcriptions"])
+async def test_what_may_have_been_made_is_not_made_twice(hub: OpenHub, endpoint: str) -> None:
+    async def ask(client: openai.AsyncOpenAI) -> None:
+        if endpoint == "images/generations":
+            await client.images.generate(model="m", prompt="p")
+        elif endpoint == "images/edits":
+            await client.images.edit(model="m", prompt="p", image=("a.png", b"png", "image/png"))
+        else:
+            await client.audio.transcriptions.create(model="m", file=("a.wav", b"wav", "audio/wav"))
+
+    async with two_places(hub) as (client, here, there):
+        here.answer, there.answer = failing(500), failing(500)
+        with pytest.raises(openai.InternalServerError):
+            await ask(client)
+        assert len(here.seen + there.seen) == 1
+        here.answer, there.answer = failing(429), None
+        for _ in range(4):
+            await ask(client)
+        assert here.answer is None, "who is refused is served elsewhere"
+    async with two_places(hub, first="http://127.0.0.1:9/v1") as (client, _, there):
+        for _ in range(4):  # nothing is sent to where nobody is
+            await ask(client)
+        assert len(there.seen) == 4
+        if endpoint != "images/generations":
+            assert [seen.body["model"] for seen in there.seen] == ["up-1"] * 4
+            assert all(seen.files for seen in there.seen)
+
+
+async def test_a_file_that_passes_in_pieces_is_sent_elsewhere_only_while_none_was(hub: OpenHub) -> None:
+    large = ("a.wav", bytes(3 << 20), "audio/wav")
+    async with two_places(hub, first="http://127.0.0.1:9/v1") as (client, _, there):
+        for _ in range(4):
+            await client.audio.transcriptions.create(model="m", file=large)
+        assert [next(iter(seen.files.values()))[2] for seen in there.seen] == [3 << 20] * 4
+    async with two_places(hub) as (client, here, there):
+        here.answer, there.answer = failing(429), failing(429)
+        with pytest.raises(openai.RateLimitError):
+            await client.audio.transcriptions.create(model="m", file=large)
+        assert len(here.seen + there.seen) == 1
+
+
 async def test_a_page_of_a_provider_does_not_run_as_the_hubs(hub: OpenHub) -> None:
     async with house(hub) as (_running, client, fake):
         fake.answer = Response("<script>", media_type="text/html")

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartParser
 
 from llm.platform import multipart
-from llm.platform.forms import File, Form, written
+from llm.platform.forms import File, Form, with_field, written
 from llm.platform.multipart import Head
 from registry.errors import HubError
 
@@ -43,7 +43,10 @@ async def passed(data: bytes, size: int, *, spooled: bool) -> bytes:
     async with Form(b"b-o-u-n-d", pieces(data, size), once=frozenset({"model"})) as under_way:
         if spooled:
             await under_way.until("model")
-        return b"".join([piece async for piece in written(under_way, b"other", instead={"model": "up"})])
+        body = b"".join([piece async for piece in written(under_way, b"other", without="model")])
+        whole = with_field("model", "up", body, b"other")
+        assert isinstance(whole, bytes)
+        return whole
 
 
 async def seen(data: bytes) -> list[tuple[str, str | None, bytes]]:
