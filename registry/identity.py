@@ -93,9 +93,13 @@ class Principal:
     expires_at: float | None = None
     """Seconds since 1970; None: never."""
     team_id: str | None = None
-    """The team that the key belongs to, by its immutable id: aliases change, and are in no cache."""
+    """The team that the key belongs to, by its immutable id."""
+    team: str | None = None
+    """Its alias, for rules alone: a new alias drops what was remembered of the team's keys."""
     user_id: str | None = None
     """The user whose key it is."""
+    user: str | None = None
+    """Their name, likewise."""
     role: Role | None = None
     """What the user is in the team, if the key acts in that role."""
     doors: frozenset[str] | None = None

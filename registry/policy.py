@@ -81,6 +81,7 @@ class Facts(NamedTuple):
     team: str | None
     """Its alias."""
     user: str | None
+    """Their name."""
 
 
 class Plan(NamedTuple):
@@ -332,6 +333,6 @@ def under(policy: Policy, principal: Principal) -> Principal:
     """The principal under the rules."""
     if not policy.rules:
         return principal
-    facts = Facts(principal.id, principal.name, principal.team_id, None)
+    facts = Facts(principal.id, principal.name, principal.team, principal.user)
     judge = policy.judge(facts)
     return replace(principal, policy=judge, grants=Ruled.of(principal.grants, judge))

@@ -278,10 +278,10 @@ async def test_a_key_that_another_made_spends_from_its_makers_budget_too(hub: Op
         secret = await made(running, allow=["model:*", "admin:keys"], limits={"calls_per_day": 3})
         async with running.http(secret) as http:
             child = (await http.post("/api/keys", json={"name": "child", "allow": ["model:*"]})).json()["key"]
-            async with running.http(child) as childs:
-                assert await statuses(chat, childs, 2) == [200, 200]
+            async with running.http(child) as kids:
+                assert await statuses(chat, kids, 2) == [200, 200]
                 assert await statuses(chat, http, 2) == [200, 429]
-                refused = await chat(childs)
+                refused = await chat(kids)
                 assert refused.status_code == 429
                 assert "Its maker's calls_per_day" in refused.text
 

@@ -239,3 +239,23 @@ async def test_explain_says_which_grant_or_rule_decides(tmp_path: Path) -> None:
         other = (await admin.get("/api/explain", params={**asked, "principal": "key-0"})).json()
         assert other["principal"] == "key-0"
         assert (await http.get("/api/explain", params={**asked, "principal": "admin"})).status_code == 404
+
+
+async def test_rules_know_team_and_user_by_their_present_names(tmp_path: Path) -> None:
+    rule = {
+        "name": "ops-only",
+        "effect": "deny",
+        "entries": [ECHO],
+        "when": "principal.team != 'ops' || principal.user != 'rita'",
+    }
+    async with hub_of(tmp_path, rule) as (hub, _peer, admin):
+        for path, body in (("users", {"name": "rita"}), ("teams", {"alias": "ops"})):
+            assert (await admin.post(f"/api/{path}", json=body)).status_code == 201
+        assert (await admin.put("/api/teams/ops/members/rita", json={"role": "member"})).status_code == 200
+        made = await admin.post("/api/keys", json={"name": "k", "allow": ["tool:*"], "team": "ops", "user": "rita"})
+        async with hub.http(made.json()["key"]) as http:
+            assert "peer__echo" in await listed(http)
+            assert (await admin.patch("/api/teams/ops", json={"alias": "dev"})).status_code == 200
+            assert "peer__echo" not in await listed(http)
+            assert (await admin.patch("/api/teams/dev", json={"alias": "ops"})).status_code == 200
+            assert "peer__echo" in await listed(http)
