@@ -63,5 +63,4 @@ def listing(models: Mapping[str, Model], principal: Principal) -> Iterator[str]:
         if principal.grants.allow(entry.kind, entry.grant_name):
             yield name
         elif name.endswith("*"):
-            wildcard = Grant("model", name)
-            yield from (grant.glob for grant in principal.grants.grants if wildcard.covers(grant))
+            yield from (grant.glob for grant in principal.grants.named(Grant("model", name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 KINDS = frozenset({"tool", "prompt", "resource", "server", "agent", "model", "admin"})
@@ -172,6 +173,10 @@ class Grants:
         """Whether a holder of these grants may hand out all of `other`."""
         return all(any(mine.covers(theirs) for mine in self.grants) for theirs in other.grants)
 
+    def named(self, within: Grant) -> Iterator[Grant]:
+        """Those grants, as they are written, that allow nothing but what `within` does."""
+        return (grant for grant in self.grants if within.covers(grant))
+
 
 @dataclass(frozen=True)
 class Through(Grants):
@@ -211,7 +216,7 @@ class Through(Grants):
 
 @dataclass(frozen=True)
 class Meet(Grants):
-    """What several sets of grants allow all of them; `grants` are those that each of them holds."""
+    """What several sets of grants allow all of them; `grants` are those of each, which not all of them need hold."""
 
     parts: tuple[Grants, ...]
 
@@ -227,9 +232,7 @@ class Meet(Grants):
         """Put together levels that bound; one alone is itself, and none at all allow nothing."""
         if len(parts) < 2:
             return parts[0] if parts else NOTHING
-        held = dict.fromkeys(grant for part in parts for grant in part.grants)
-        common = (grant for grant in held if all(part.cover(Grants((grant,))) for part in parts))
-        return cls(tuple(common), parts=parts)
+        return cls(tuple(dict.fromkeys(grant for part in parts for grant in part.grants)), parts=parts)
 
     def _decide(self, kind: str, name: str) -> bool:
         return all(part.allow(kind, name) for part in self.parts)
@@ -247,6 +250,10 @@ class Meet(Grants):
     def cover(self, other: Grants) -> bool:
         """Whether a holder of these grants may hand out all of `other`."""
         return all(part.cover(other) for part in self.parts)
+
+    def named(self, within: Grant) -> Iterator[Grant]:
+        """Those grants, as they are written at some part, that each part holds and that allow nothing but what `within` does."""
+        return (grant for grant in super().named(within) if self.cover(Grants((grant,))))
 
 
 NOTHING = Grants(())

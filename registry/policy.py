@@ -8,7 +8,7 @@ CEL (cel-spec 0.25); one that fails, for want of an argument or by its type, cou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -327,6 +327,10 @@ class Ruled(Grants):
     def cover(self, other: Grants) -> bool:
         """Whether a holder of these grants may hand out all of `other`: who gets it is under the rules too."""
         return self.base.cover(other)
+
+    def named(self, within: Grant) -> Iterator[Grant]:
+        """Those grants, as they are written, that allow nothing but what `within` does."""
+        return self.base.named(within)
 
 
 def under(policy: Policy, principal: Principal) -> Principal:

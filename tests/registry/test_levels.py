@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from registry import keys as keys_module
-from registry.access import EVERYTHING, Grants, Meet, Through
+from registry.access import EVERYTHING, Grant, Grants, Meet, Through
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal, Role
@@ -60,7 +60,9 @@ def test_a_meet_allows_reaches_and_covers_what_all_its_parts_do(parts: list[list
         assert met.allow(kind, name) == all(level.allow(kind, name) for level in levels)
         assert not met.allow(kind, name) or met.reach(kind, name)
     assert met.cover(others) == all(level.cover(others) for level in levels)
-    assert all(met.cover(Grants((grant,))) for grant in met.grants)
+    everything = [grant for kind in ("model", "tool", "server", "agent") for grant in met.named(Grant(kind, "*"))]
+    assert all(met.cover(Grants((grant,))) for grant in everything)
+    assert {str(grant) for grant in everything} >= set.intersection(*map(set, parts))
 
 
 @given(lists, lists)
