@@ -38,7 +38,7 @@ async def routes(services: Services, ending: asyncio.Event) -> AsyncIterator[Rou
     """Hang the doors, and keep the one that holds sessions running; its streams end when `ending` is set."""
     mcp = McpDoor(services.tools, services.subscriptions)
     async with asyncio.TaskGroup() as background:
-        sessions = background.create_task(mcp.run(warm=bool(services.registry.catalog.servers)))
+        sessions = background.create_task(mcp.run())
         draining = background.create_task(_drain(services, ending))
         yield _routes(services, mcp)
         sessions.cancel()

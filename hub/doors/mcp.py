@@ -55,10 +55,9 @@ class McpDoor:
         self._legacy_ready = asyncio.Event()
         self._legacy: LegacyServer | None = None
 
-    async def run(self, *, warm: bool = False) -> None:
-        """Hold the sessions of older clients until cancelled; the SDK is loaded for the first, or now if `warm`."""
-        if not warm:
-            await self._legacy_wanted.wait()
+    async def run(self) -> None:
+        """Hold the sessions of older clients until cancelled; the SDK, some 25 MB, is loaded when the first comes."""
+        await self._legacy_wanted.wait()
         server = await asyncio.to_thread(_load)
         self._legacy = server.LegacyServer(
             self._dispatch, self._subscriptions, error_form=errors.mcp, http_form=_http_form
