@@ -1,7 +1,7 @@
 """The levels of a key: its row and those of its user, its team and what the user is in it, as one `Principal`.
 
 A level that has no `allow` bounds nothing; what remains is what all that have one allow, and nothing if none has. A key
-whose user is disabled, deleted or no longer in its team stands for nobody (docs/decisions/0029-levels-and-roles.md).
+whose user is disabled, deleted or no longer in its team stands for nobody (docs/decisions/0031-levels-and-roles.md).
 """
 
 from __future__ import annotations
