@@ -26,6 +26,7 @@ from registry.egress.http import Egress
 from registry.entries import Agent
 from registry.errors import HubError, InvalidParams, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Permit
+from registry.identity import TASK_HEADER_NAME
 from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
@@ -280,12 +281,12 @@ def message_of(
         message[member] = value
     if permit.hops and _HOPS not in headers:
         headers = {**headers, _HOPS: str(permit.hops).encode()}
-    trace = tuple(pair for pair in wire.forwarded_headers("1.0", headers) if pair[0] in _TRACE)
+    trace = tuple(pair for pair in wire.forwarded_headers("1.0", headers, permit.principal.task) if pair[0] in _TRACE)
     return Ask(operation="SendMessage", params={"message": message}, trace=trace)
 
 
 _HOPS = wire.HOPS_HEADER.encode()
-_TRACE = frozenset({"traceparent", "tracestate", wire.HOPS_HEADER})
+_TRACE = frozenset({"traceparent", "tracestate", wire.HOPS_HEADER, TASK_HEADER_NAME})
 
 
 def _parts(message: JsonObject) -> list[JsonObject]:

@@ -19,6 +19,7 @@ from agents.speech import PUSH, STREAMING, Ask, Operation, Speech, Version
 from registry import judged
 from registry.entries import Headers
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, TooManyHops, VersionNotSupported
+from registry.identity import TASK_HEADER_NAME, Task
 from registry.judged import JsonObject, RawObject
 
 OLD_METHODS: Final[dict[Operation, str]] = {
@@ -345,13 +346,17 @@ def wants_end(params: JsonObject) -> bool:
     return not (isinstance(configuration, dict) and configuration.get("returnImmediately") is True)
 
 
-def forwarded_headers(version: Version, headers: Mapping[bytes, bytes]) -> Headers:
+def forwarded_headers(version: Version, headers: Mapping[bytes, bytes], task: Task | None = None) -> Headers:
     """Pick what goes on of a caller's headers: requested extensions, the trace and the hops, nothing else (never credentials).
+
+    `task` is the one that the request is part of: its token goes on in the place of what the caller sent.
 
     Raises:
         TooManyHops: the call has come through the hub too often.
         InvalidRequest: how often it came cannot be read. Counting anew would be the loop without an end.
     """
+    if task is not None:
+        return (*forwarded_headers(version, headers), (TASK_HEADER_NAME, task.token))
     if _FORWARDED.isdisjoint(headers):
         return _FIRST_HOP
     extensions = headers.get(b"a2a-extensions") or headers.get(b"x-a2a-extensions")

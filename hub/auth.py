@@ -8,9 +8,12 @@ from typing import Protocol
 from hub.exchange import Header
 from hub.sources import DIRECT, Sources
 from registry.errors import Unauthenticated
-from registry.identity import DoorName, Principal
+from registry.identity import HUBS_LIMITS, TASK_HEADER_NAME, DoorName, Principal
 from registry.keys import Keys
 from registry.secrets import digest
+from registry.tasks import Tasks
+
+TASK_HEADER = TASK_HEADER_NAME.encode()
 
 MAX_SECRET_BYTES = 4096
 """Longer credentials are none of ours; hashing them would be work for nothing."""
@@ -44,15 +47,18 @@ def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
 class Authenticator:
     """Finds the principal of a request."""
 
-    def __init__(self, keys: Keys, sources: Sources = DIRECT) -> None:
+    def __init__(self, keys: Keys, sources: Sources = DIRECT, tasks: Tasks | None = None) -> None:
+        """Without `tasks` no request is part of one."""
         self._keys = keys
         self._sources = sources
+        self._tasks = tasks
 
     async def principal(self, request: Request, door: DoorName | None) -> Principal:
         """The request's principal, at a door; None: there is none at its path.
 
         Raises:
             Unauthenticated: no key, or one that is unknown, revoked, expired, or not for this door or from here.
+            TaskOver: the task that it says it is part of has no time left.
             Overloaded: the hub cannot tell at the moment.
         """
         hashed = hash_of(secret_of(request.headers))
@@ -62,13 +68,15 @@ class Authenticator:
         return self.check(found, door, request)
 
     def check(self, principal: Principal, door: DoorName | None, request: Request) -> Principal:
-        """The principal, if its key may be used at this door and from where the request comes; raises `Unauthenticated`."""
+        """The principal, if its key may be used at this door and from where the request comes, with the task that it is part of; raises as `principal`."""
         if principal.doors is not None and door not in principal.doors:
             raise Unauthenticated
         networks = principal.networks
         if networks is not None and not self._sources.is_within(networks, request.peer, request.raw_headers):
             raise Unauthenticated
         self._keys.last_use.note(principal.id)
+        if self._tasks is not None and (principal.request_limits is not HUBS_LIMITS or TASK_HEADER in request.headers):
+            return self._tasks.enter(principal, request.headers.get(TASK_HEADER))
         return principal
 
     async def before_peer(self, headers: Mapping[bytes, bytes], door: DoorName) -> Principal:

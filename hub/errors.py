@@ -78,6 +78,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.OverBudget: Row(
         429, -32603, -32603, ("insufficient_quota", "insufficient_quota"), "BUDGET_EXCEEDED", http=True
     ),
+    errors.TaskOver: Row(400, -32603, -32603, ("invalid_request_error", "task_over"), "TASK_OVER", http=True),
     errors.PriceUnknown: Row(403, -32603, -32603, ("invalid_request_error", "price_unknown"), "PRICE_UNKNOWN"),
     errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
     errors.TooExpensive: Row(400, -32603, -32603, ("invalid_request_error", "too_expensive"), "TOO_EXPENSIVE"),

@@ -42,6 +42,7 @@ from registry.keys import Keys
 from registry.registry import Registry
 from registry.schema import migrate
 from registry.secrets import Sealer, key_file, read_keys
+from registry.tasks import Tasks
 from registry.teams import Teams
 from registry.tool_approvals import ToolApprovals
 from registry.usage import UsageLog
@@ -155,7 +156,7 @@ async def open_services(
             public_url=public_url,
             database=database,
             keys=keys,
-            authenticator=Authenticator(keys, Sources(hub.trusted_proxies)),
+            authenticator=Authenticator(keys, Sources(hub.trusted_proxies), Tasks(seals)),
             registry=registry,
             gate=gate,
             egress=egress,

@@ -26,7 +26,7 @@ from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamUnavailable
 from registry.finding import Seeker
 from registry.gate import Gate, Permit
-from registry.identity import Principal
+from registry.identity import TASK_HEADER_NAME, Principal
 from registry.judged import JsonObject, encode
 from registry.meaning import Asker, Meanings
 from registry.registry import Registry
@@ -118,6 +118,9 @@ class Dispatch:
         with self._gate.admit(principal, callee, request_id=request_id, within=within) as permit:
             if permit.unjudged:
                 await permit.judge(arguments_of(request))
+            if principal.task is not None:
+                task = (TASK_HEADER_NAME, principal.task.token)
+                request = msgspec.structs.replace(request, headers=(*request.headers, task))
             if server.limits or server.tool_bounds or permit.is_counted:
                 _count(permit, server, callee, request)
             if server.unavailable is not None:

@@ -106,7 +106,8 @@ class Counters:
         wanted = [
             _Wanted(limit, key, amount)
             for limit, key in zip(limits, keys, strict=True)
-            if (amount := amounts.of(limit.unit) - before.of(limit.unit)) > 0
+            if (amount := _reserved(limit, amounts) - _reserved(limit, before)) > 0
+            or (held is None and _is_paid_after(limit))
         ]
         if wanted:
             await self._take(wanted, now)
@@ -115,7 +116,7 @@ class Counters:
     def settle(self, limits: Sequence[Limit], held: Held, used: Amounts) -> None:
         """Replace what was reserved by what a call used; written some time soon."""
         for limit, key in zip(limits, held.keys, strict=True):
-            reserved = held.amounts.of(limit.unit)
+            reserved = _reserved(limit, held.amounts)
             more = -reserved if limit.unit == "concurrent" else used.of(limit.unit) - reserved
             if more:
                 self._corrections.append((key, more))
@@ -130,7 +131,7 @@ class Counters:
         def query(session: Session) -> list[tuple[Limit, int, int]]:
             found = []
             for limit in limits:
-                ends = end_of(limit.per, now)
+                ends = limit.end(now)
                 if limit.unit == "concurrent":
                     row = session.connection().exec_driver_sql(_ELSEWHERE, (limit.counter, "", living)).scalar()
                 else:
@@ -169,6 +170,8 @@ class Counters:
     def _key(self, limit: Limit, now: float) -> _Key:
         if limit.unit == "concurrent":
             return limit.counter, 0, self._process
+        if limit.until:
+            return limit.counter, limit.until, ""
         ends = self._ends.get(limit.per, 0)
         if ends <= now or ends - now > _LONGEST[limit.per]:  # the latter: the clock was put back
             ends = self._ends[limit.per] = end_of(limit.per, now)
@@ -213,6 +216,15 @@ _LONGEST: dict[Per, float] = {
 }
 
 
+def _is_paid_after(limit: Limit) -> bool:
+    """Whether calls count when they have ended, as far as their prices are known: what a task may cost."""
+    return limit.per == "task" and limit.unit == "usd"
+
+
+def _reserved(limit: Limit, amounts: Amounts) -> int:
+    return 0 if _is_paid_after(limit) else amounts.of(limit.unit)
+
+
 def _most(one: Amounts, other: Amounts) -> Amounts:
     usd = None if one.usd is None or other.usd is None else max(one.usd, other.usd)
     return Amounts(max(one.calls, other.calls), max(one.tokens, other.tokens), usd)
@@ -220,7 +232,7 @@ def _most(one: Amounts, other: Amounts) -> Amounts:
 
 def _refusal(refused: _Refused, now: float) -> LimitReached:
     limit = refused.limit
-    ends = end_of(limit.per, now)
+    ends = limit.end(now)
     kind = OverBudget if limit.unit == "usd" else LimitReached
     wait = max(1.0, ends - now) if ends else 1.0
     per = f" per {limit.per}" if limit.unit == "usd" else ""
@@ -229,6 +241,8 @@ def _refusal(refused: _Refused, now: float) -> LimitReached:
     if refused.amount > limit.most:
         may = f"{limit.shown(refused.amount):g}{usd or f' {limit.unit}'}"
         text = f"This call may use {may}, more than {limit.whose} {limit.name} of {most}; ask for less, as with max_tokens."
+    elif limit.per == "task":
+        text = f"{limit.whose} {limit.name} of {limit.shown(limit.most):g} is used up, by all that was called for it together."
     elif limit.unit == "concurrent":
         text = f"{limit.whose} {limit.name} of {most} are under way; try again when one has ended."
     else:
@@ -256,7 +270,7 @@ class _Book:
                 self._add(wanted.key, -wanted.amount)
         for limit, key, amount in batch.wanted:
             used = self._page(key)[0] + (self._under_way(key) if limit.unit == "concurrent" else 0)
-            if used + amount > limit.most:
+            if used + amount > limit.most or (not amount and used >= limit.most):
                 return _Refused(limit, used, amount), ()
         near = []
         for limit, key, amount in batch.wanted:

@@ -225,6 +225,15 @@ class OverBudget(LimitReached):
     """Likewise a budget."""
 
 
+class TaskOver(LimitError):
+    """The time of the task that a call is part of is over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The task that this call is part of has used up its max_seconds; what is begun anew has its own."
+        )
+
+
 class PriceUnknown(LimitError):
     """Under a budget nothing is called whose price nobody knows."""
 

@@ -155,6 +155,8 @@ class Permit:
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
         self._gate = gate
         self._limits = limits = entry.limits + principal.limits if principal is not HUB else ()
+        if principal.task is not None:
+            self._limits = limits = limits + principal.task.limits_of(entry.kind)
         self.due = bool(limits)
         """`reserve` is to be awaited before the next upstream request."""
         if limits:
@@ -400,7 +402,7 @@ class Gate:
         """As `Permit.reserve`, which alone calls it."""
         assert self._counters is not None, "a gate without counters admits nobody with limits"
         if expected.usd is None:
-            unpriced = [limit for limit in limits if limit.unit == "usd"]
+            unpriced = [limit for limit in limits if limit.unit == "usd" and limit.per != "task"]
             if unpriced:
                 raise PriceUnknown(entry, unpriced[0].whose)
             expected = expected._replace(usd=0)

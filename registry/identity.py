@@ -43,6 +43,25 @@ class RequestLimits(NamedTuple):
         )
 
 
+TASK_HEADER_NAME = "hubbub-task"
+"""Bears a task's token: to agents and MCP servers, and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a request began, and all that is called for it: over agents and tools that call the hub again (docs/decisions/0012)."""
+
+    token: str = field(repr=False)
+    """Says to the hub which it is; sealed."""
+    deadline: float | None
+    """In seconds since 1970; None: none."""
+    limits: tuple[Limit, ...]
+
+    def limits_of(self, kind: str) -> tuple[Limit, ...]:
+        """Those that count a call of this kind: models are not among `max_calls`."""
+        return tuple([one for one in self.limits if one.unit == "usd"]) if kind == "model" else self.limits
+
+
 Number = TypeVar("Number", int, float)
 
 
@@ -116,6 +135,8 @@ class Principal:
     """The rules that its calls are under; None: there are none."""
     limits: tuple[Limit, ...] = ()
     """What is counted of its calls, and how much of it there may be; of all levels that it belongs to."""
+    task: Task | None = None
+    """The task that its present request is part of; None: one without bounds."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 

@@ -151,12 +151,17 @@ def written_limits(limits: RequestLimits) -> str | None:
 
 
 def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
-    """What is counted of a key's calls: by its own limits, and by those of the key that made it, which it spends from too."""
+    """What is counted of a key's calls: by its own limits, its user's, its team's, and those of the key that made it."""
     found = Bounds.stored(key.bounds).of(key.id, "the key's")
     for name in line(session, key.id)[1:]:
         maker = session.get(ApiKey, name)
         if maker is not None:
             found += Bounds.stored(maker.bounds).of(maker.id, "its maker's")
+    user = session.get(User, key.user_id) if key.user_id is not None else None
+    team = session.get(Team, key.team_id) if key.team_id is not None else None
+    for level, whose in ((user, "the user's"), (team, "the team's")):
+        if level is not None:
+            found += Bounds.stored(level.bounds).of(level.id, whose)
     return found
 
 

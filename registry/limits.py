@@ -13,8 +13,8 @@ import msgspec
 Unit = Literal["calls", "tokens", "usd", "concurrent"]
 """What is counted; the last: calls under way at a time."""
 
-Per = Literal["minute", "day", "week", "month", "year", "moment"]
-"""For how long it is counted; the last: for now."""
+Per = Literal["minute", "day", "week", "month", "year", "moment", "task"]
+"""For how long it is counted; the last two: for now, and as long as a task and all that is called for it."""
 
 NANO = 1_000_000_000
 """Parts of a USD that are counted."""
@@ -62,13 +62,21 @@ class Limit(NamedTuple):
     most: int
     warn: int | None = None
     """From how much on the hub warns, once a span."""
+    until: int = 0
+    """When a task's counter is forgotten, in seconds since 1970."""
 
     @property
     def name(self) -> str:
         """As `limits` calls it."""
+        if self.per == "task":
+            return f"max_{self.unit}"
         if self.unit == "usd":
             return "budget"
         return "concurrent_calls" if self.unit == "concurrent" else f"{self.unit}_per_{self.per}"
+
+    def end(self, now: float) -> int:
+        """When its present span ends, in seconds since 1970; 0 for a moment."""
+        return self.until or end_of(self.per, now)
 
     def shown(self, amount: int) -> float | int:
         """An amount as people read it."""

@@ -15,6 +15,8 @@ class Team(SQLModel, table=True):
     alias: str = Field(unique=True)
     allow: str | None = None
     """JSON array of `kind:glob`; None: the team bounds nothing."""
+    bounds: str | None = None
+    """Limits and budget of all its keys together, as a key's."""
     created_at: float
 
 
@@ -28,7 +30,8 @@ class User(SQLModel, table=True):
     email: str | None = None
     """To write to; nobody is found by it."""
     allow: str | None = None
-    """As a team's."""
+    """As a team's, like the next."""
+    bounds: str | None = None
     disabled: bool = False
     """Their keys are refused."""
     created_at: float

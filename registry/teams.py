@@ -33,12 +33,12 @@ class Teams:
         self._database = database
         self._keys = keys
 
-    async def create(self, alias: str, *, allow: tuple[str, ...] | None = None) -> Team:
+    async def create(self, alias: str, *, allow: tuple[str, ...] | None = None, bounds: str | None = None) -> Team:
         """Make a team without keys; raises `Conflict` when another has this alias."""
 
         def insert(session: Session) -> Team:
             _check_free(session, alias)
-            team = Team(id=new_id("team"), alias=alias, allow=written(allow), created_at=time.time())
+            team = Team(id=new_id("team"), alias=alias, allow=written(allow), bounds=bounds, created_at=time.time())
             session.add(team)
             return team
 

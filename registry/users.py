@@ -21,12 +21,16 @@ class Users:
         self._database = database
         self._keys = keys
 
-    async def create(self, name: str, *, email: str | None = None, allow: tuple[str, ...] | None = None) -> User:
+    async def create(
+        self, name: str, *, email: str | None = None, allow: tuple[str, ...] | None = None, bounds: str | None = None
+    ) -> User:
         """Make a user without keys and teams; raises `Conflict` when another has this name."""
 
         def insert(session: Session) -> User:
             _check_free(session, name)
-            user = User(id=new_id("user"), name=name, email=email, allow=written(allow), created_at=time.time())
+            user = User(
+                id=new_id("user"), name=name, email=email, allow=written(allow), bounds=bounds, created_at=time.time()
+            )
             session.add(user)
             return user
 

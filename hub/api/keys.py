@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
 from hub.api.holding import Place, check_held, check_placed, placed
-from hub.api.limits import UsedLimit, used_of
+from hub.api.limits import UsedLimit, check_free_of, used_of
 from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
 from registry import floors
@@ -212,7 +212,9 @@ async def change(name: str, body: ChangedKey, caller: Maker, services: ServicesN
             said = said.with_limits(bounds(body.limits, None))
         if "budget" in given:
             said = said.with_budget(bounds(BoundsShape(), body.budget))
-        key.bounds = said.written()
+        if said.written() != key.bounds:
+            check_free_of(caller, key.id)
+            key.bounds = said.written()
 
     changed = await services.keys.update(name, may=_may(caller), check=check, **members)
     return _public(await _named(services, changed.name, None))

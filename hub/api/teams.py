@@ -10,10 +10,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
 from hub.api.holding import allowed
+from hub.api.limits import Bounded, ShownBounds, UsedLimit, bounds_given, check_free_of, rebound, shown_bounds, used_of
 from hub.services import Services
 from registry.errors import NotFound
 from registry.identity import Principal
 from registry.levels import allow_of
+from registry.limits import Bounds
 from registry.members import check_team_alias
 from registry.models import Team
 
@@ -23,7 +25,7 @@ Viewer = Annotated[Principal, Depends(needs("teams", role="viewer"))]
 Alias = Annotated[str, AfterValidator(check_team_alias)]
 
 
-class NewTeam(BaseModel):
+class NewTeam(Bounded):
     """A team to make."""
 
     model_config = ConfigDict(extra="forbid")
@@ -32,7 +34,7 @@ class NewTeam(BaseModel):
     """What its keys may do at most; null: what the keys and their users allow."""
 
 
-class ChangedTeam(BaseModel):
+class ChangedTeam(Bounded):
     """What to change of a team; absent members stay."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,13 +42,19 @@ class ChangedTeam(BaseModel):
     allow: list[str] | None = Field(default=None, max_length=1000)
 
 
-class PublicTeam(BaseModel):
+class PublicTeam(ShownBounds):
     """A team. Whose key is in it stands with the key."""
 
     id: str
     alias: str
     allow: list[str] | None
     created_at: datetime
+
+
+class ShownTeam(PublicTeam):
+    """A team, with what its keys have used of its limits."""
+
+    used: list[UsedLimit]
 
 
 class TeamPage(BaseModel):
@@ -61,7 +69,7 @@ async def create(body: NewTeam, caller: Caller, services: ServicesNow) -> Public
     """Make a team without keys and members."""
     allowed(caller, body.allow, is_new=True)
     allow = None if body.allow is None else tuple(body.allow)
-    return _public(await services.teams.create(body.alias, allow=allow))
+    return _public(await services.teams.create(body.alias, allow=allow, bounds=rebound(None, body)))
 
 
 @router.get("")
@@ -81,10 +89,12 @@ async def listed(
 
 
 @router.get("/{team}")
-async def one(team: str, caller: Viewer, services: ServicesNow) -> PublicTeam:
+async def one(team: str, caller: Viewer, services: ServicesNow) -> ShownTeam:
     """Show a team."""
     await check_own(services, caller, team)
-    return _public(await services.teams.find(team))
+    found = await services.teams.find(team)
+    used = await used_of(services, Bounds.stored(found.bounds).of(found.id, "the team's"))
+    return ShownTeam(used=used, **_public(found).model_dump())
 
 
 @router.patch("/{team}")
@@ -93,6 +103,10 @@ async def change(team: str, body: ChangedTeam, caller: Caller, services: Service
     members: dict[str, object] = {} if body.alias is None else {"alias": body.alias}
     if "allow" in body.model_fields_set:
         members["allow"] = allowed(caller, body.allow)
+    if bounds_given(body):
+        found = await services.teams.find(team)
+        check_free_of(caller, found.id)
+        members["bounds"] = rebound(found.bounds, body)
     return _public(await services.teams.change(team, **members))
 
 
@@ -118,4 +132,5 @@ def _public(team: Team) -> PublicTeam:
         alias=team.alias,
         allow=None if allow is None else list(allow),
         created_at=datetime.fromtimestamp(team.created_at, UTC),
+        **shown_bounds(team.bounds),
     )

@@ -10,8 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hub.api.access import ServicesNow, needs
 from hub.api.holding import allowed
+from hub.api.limits import Bounded, ShownBounds, UsedLimit, bounds_given, check_free_of, rebound, shown_bounds, used_of
 from registry.identity import Principal
 from registry.levels import allow_of
+from registry.limits import Bounds
 from registry.members import check_email, check_user_name
 from registry.models import User
 
@@ -21,7 +23,7 @@ UserName = Annotated[str, AfterValidator(check_user_name)]
 Email = Annotated[str, AfterValidator(check_email)]
 
 
-class NewUser(BaseModel):
+class NewUser(Bounded):
     """A user to make."""
 
     model_config = ConfigDict(extra="forbid")
@@ -31,7 +33,7 @@ class NewUser(BaseModel):
     """What keys of theirs may do at most; null: what the keys and their teams allow."""
 
 
-class ChangedUser(BaseModel):
+class ChangedUser(Bounded):
     """What to change of a user; absent members stay."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +44,7 @@ class ChangedUser(BaseModel):
     """Whether their keys are refused."""
 
 
-class PublicUser(BaseModel):
+class PublicUser(ShownBounds):
     """A user. Which teams they are in stands with the teams."""
 
     id: str
@@ -51,6 +53,12 @@ class PublicUser(BaseModel):
     allow: list[str] | None
     disabled: bool
     created_at: datetime
+
+
+class ShownUser(PublicUser):
+    """A user, with what its keys have used of its limits."""
+
+    used: list[UsedLimit]
 
 
 class UserPage(BaseModel):
@@ -65,7 +73,9 @@ async def create(body: NewUser, caller: Caller, services: ServicesNow) -> Public
     """Make a user without keys and teams."""
     allowed(caller, body.allow, is_new=True)
     allow = None if body.allow is None else tuple(body.allow)
-    return public_user(await services.users.create(body.name, email=body.email, allow=allow))
+    return public_user(
+        await services.users.create(body.name, email=body.email, allow=allow, bounds=rebound(None, body))
+    )
 
 
 @router.get("")
@@ -82,9 +92,11 @@ async def listed(
 
 
 @router.get("/{user}")
-async def one(user: str, _caller: Caller, services: ServicesNow) -> PublicUser:
+async def one(user: str, _caller: Caller, services: ServicesNow) -> ShownUser:
     """Show a user."""
-    return public_user(await services.users.find(user))
+    found = await services.users.find(user)
+    used = await used_of(services, Bounds.stored(found.bounds).of(found.id, "the user's"))
+    return ShownUser(used=used, **public_user(found).model_dump())
 
 
 @router.patch("/{user}")
@@ -98,6 +110,10 @@ async def change(user: str, body: ChangedUser, caller: Caller, services: Service
         members["email"] = body.email
     if "allow" in given:
         members["allow"] = allowed(caller, body.allow)
+    if bounds_given(body):
+        found = await services.users.find(user)
+        check_free_of(caller, found.id)
+        members["bounds"] = rebound(found.bounds, body)
     return public_user(await services.users.change(user, **members))
 
 
@@ -117,4 +133,5 @@ def public_user(user: User) -> PublicUser:
         allow=None if allow is None else list(allow),
         disabled=user.disabled,
         created_at=datetime.fromtimestamp(user.created_at, UTC),
+        **shown_bounds(user.bounds),
     )

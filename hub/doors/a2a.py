@@ -93,7 +93,7 @@ class A2ADoor:
 
     async def _call(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Make a unary call; it is finished and recorded also when the client has left."""
-        forwarded = wire.forwarded_headers(request.envelope.version, exchange.headers)
+        forwarded = wire.forwarded_headers(request.envelope.version, exchange.headers, exchange.principal.task)
         with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
             heard = await self._caller.call(permit, entry, request, forwarded)
         body = heard.data if heard.data is not None else JsonRpcClient(request.envelope).result(heard)
@@ -102,7 +102,7 @@ class A2ADoor:
     async def _stream(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Pass a stream on until it ends or the client leaves."""
         version = request.envelope.version
-        forwarded = wire.forwarded_headers(version, exchange.headers)
+        forwarded = wire.forwarded_headers(version, exchange.headers, exchange.principal.task)
         client, after = JsonRpcClient(request.envelope), _last_event(exchange)
         admitted = self._gate.admit(exchange.principal, entry, request_id=exchange.request_id)
         with admitted as permit, exchange.until_gone():
@@ -125,7 +125,7 @@ class A2ADoor:
             wire.check_version(said.version, exchange.headers, b"")
             user_agent = exchange.headers.get(b"user-agent", b"")
             client = RestClient(said.version, said.operation, user_agent=user_agent)
-            forwarded = wire.forwarded_headers(said.version, exchange.headers)
+            forwarded = wire.forwarded_headers(said.version, exchange.headers, exchange.principal.task)
             ask = client.asked(said, forwarded)
             if ask.operation in STREAMING:
                 await self._rest_stream(exchange, entry, ask, client)

@@ -68,13 +68,14 @@ class Caller(Protocol):
         """Make a streaming call in canonical form."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """One call whose sender is known."""
 
     operation: Operation
     headers: Mapping[bytes, bytes]
     principal: Principal
+    """Once the message is read, with the task that it is part of."""
     request_id: str
 
     def head(self, extensions: str | None) -> Metadata:
@@ -195,13 +196,13 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
                         await context.write(data)  # waits while the client is slow
 
     def _read(self, call: _Call, data: bytes, context: Context) -> tuple[Agent, Ask]:
-        self._authenticator.check(call.principal, "a2a", _Request(call.headers, context))
+        call.principal = self._authenticator.check(call.principal, "a2a", _Request(call.headers, context))
         wire.check_version("1.0", call.headers, b"")
         tenant, params, raw = grpc_wire.read_request(call.operation, data)
         entry = self._registry.catalog.agents.get(tenant)
         if entry is None or not call.principal.grants.allow("agent", tenant):
             raise NotFound("agent", tenant)
-        forwarded = wire.forwarded_headers("1.0", call.headers)
+        forwarded = wire.forwarded_headers("1.0", call.headers, call.principal.task)
         return entry, wire.asked(GRPC, call.operation, params, raw=raw, forwarded=forwarded)
 
     async def aclose(self) -> None:

@@ -295,3 +295,44 @@ async def test_a_budget_of_which_little_is_left_is_shown_so(hub: OpenHub, caplog
                 (one,) = (await admin.get("/api/keys/rita")).json()["used"]
                 assert one["is_near"] is near
     assert [record.message for record in caplog.records].count("a budget is nearly used up") == 1
+
+
+async def test_a_team_and_a_user_have_limits_of_all_their_keys_together(hub: OpenHub) -> None:
+    async with everything(hub) as running, running.http(ADMIN_KEY) as admin:
+        team = {"alias": "red", "limits": {"calls_per_day": 3}, "budget": {"usd": 1, "per": "day"}}
+        assert (await admin.post("/api/teams", json=team)).status_code == 201
+        assert (await admin.post("/api/users", json={"name": "ann", "limits": {"calls_per_day": 2}})).status_code == 201
+        assert (await admin.put("/api/teams/red/members/ann", json={"role": "member"})).status_code == 200
+        anns = await made(running, name="anns", team="red", user="ann")
+        reds = await made(running, name="reds", team="red")
+        async with running.http(anns) as http, running.http(reds) as other:
+            assert await statuses(chat, http, 3) == [200, 200, 429]
+            assert "user's calls_per_day of 2" in (await chat(http)).text
+            assert await statuses(chat, other, 2) == [200, 429]
+            assert "team's calls_per_day of 3" in (await chat(other)).text
+            shown_team = (await admin.get("/api/teams/red")).json()
+            assert [(one["limit"], one["used"]) for one in shown_team["used"]] == [
+                ("calls_per_day", 3),
+                ("budget", pytest.approx(0.06)),
+            ]
+            assert (await admin.get("/api/users/ann")).json()["used"][0]["remaining"] == 0
+            changed = (await admin.patch("/api/teams/red", json={"limits": {"calls_per_day": 4}})).json()
+            assert (changed["limits"]["calls_per_day"], changed["budget"]["usd"]) == (4, 1)
+            assert await statuses(chat, other, 2) == [200, 429]
+            whose = {(one["whose"], one["limit"]) for one in (await admin.get("/api/keys/anns")).json()["used"]}
+            assert whose == {
+                ("the user's", "calls_per_day"),
+                ("the team's", "calls_per_day"),
+                ("the team's", "budget"),
+            }
+
+
+async def test_nobody_lifts_the_limits_that_bound_them(hub: OpenHub) -> None:
+    async with everything(hub) as running:
+        allow = ["model:*", "admin:keys", "admin:teams"]
+        secret = await made(running, allow=allow, limits={"calls_per_day": 1})
+        async with running.http(secret) as http:
+            for change in ({"limits": {}}, {"limits": {"calls_per_day": 100}}):
+                answer = await http.patch("/api/keys/rita", json=change)
+                assert answer.status_code == 400
+                assert "bound your own key" in answer.text

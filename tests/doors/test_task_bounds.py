@@ -1,0 +1,129 @@
+"""What bounds one request of a key bounds all that is called for it: over agents and servers that call the hub again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agents.speech import SPEECHES, Speech
+from registry.identity import TASK_HEADER_NAME, KeySpec, RequestLimits
+from registry.secrets import Sealer
+from registry.tasks import LASTS_S, Tasks
+from tests.conftest import Hub, OpenHub
+from tests.doors.test_limits import chat, use_tool
+from tests.peers.a2a_clients import Refused, open_client
+from tests.peers.a2a_sdk_agents import open_agent
+from tests.peers.mcp_servers import dual_era
+from tests.peers.openai_upstream import Turn, openai_upstream
+
+speeches = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: f"{speech.binding}-{speech.version}")
+JSONRPC = Speech("JSONRPC", "1.0")
+
+
+async def bounded(running: Hub, **bounds: Any) -> dict[str, str]:
+    spec = KeySpec(name="rita", allow=("agent:*", "tool:*", "model:*"), request_limits=RequestLimits(**bounds))
+    _, secret = await running.services.keys.create(spec)
+    return {"authorization": f"Bearer {secret}"}
+
+
+@speeches
+@pytest.mark.parametrize("own_key", [False, True], ids=["its caller's key", "its own key"])
+async def test_an_agent_that_calls_on_spends_from_its_callers_task(hub: OpenHub, speech: Speech, own_key: bool) -> None:
+    async with (
+        open_agent(speech) as agent,
+        hub(f"agents:\n  echo: {{url: {agent.url}}}\n", grpc=speech.binding == "GRPC") as running,
+    ):
+        theirs = await bounded(running, max_calls=5)
+        its = {"authorization": f"Bearer {await running.key('agent:*')}"} if own_key else theirs
+
+        async def call_the_hub(received: dict[str, str]) -> str:
+            headers = {**its, TASK_HEADER_NAME: received[TASK_HEADER_NAME]}
+            async with open_client(f"{running.url}/a2a/echo/", speech, headers=headers) as again:
+                try:
+                    await again.send("relay")
+                except Refused:
+                    return "refused"
+                return "relayed"
+
+        agent.relay = call_the_hub
+        for times in (5, 10):  # each request of the caller's begins a task of its own
+            async with open_client(f"{running.url}/a2a/echo/", speech, headers=theirs) as client:
+                await client.send("relay")
+            sent = [call for call in agent.calls if call.operation == "SendMessage"]
+            assert len(sent) == times
+        assert len({call.headers[TASK_HEADER_NAME] for call in sent}) == 2
+
+
+async def test_an_mcp_server_is_sent_the_task_and_who_has_no_bounds_sends_none(hub: OpenHub) -> None:
+    async with dual_era() as server, hub(f"mcpServers: {{s: {{url: '{server.url}'}}}}\n") as running:
+        await running.services.sync.refresh("s")
+        async with running.http(await running.key("tool:*")) as http:
+            await use_tool(http)
+        assert TASK_HEADER_NAME not in server.requests[-1]
+        theirs = await bounded(running, max_calls=2)
+        async with running.http() as http:
+            http.headers.update(theirs)
+            assert (await use_tool(http)).status_code == 200
+            http.headers[TASK_HEADER_NAME] = server.requests[-1][TASK_HEADER_NAME]
+            assert [(await use_tool(http)).status_code for _ in range(3)] == [200, 429, 429]
+
+
+async def test_a_token_that_is_none_of_the_hubs_begins_a_task_anew(hub: OpenHub) -> None:
+    async with open_agent(JSONRPC) as agent, hub(f"agents:\n  echo: {{url: {agent.url}}}\n") as running:
+        theirs = await bounded(running, max_calls=1)
+        forged = Tasks(Sealer([b"another key of thirty-two bytes!"])).begin(RequestLimits(max_calls=1000))
+        assert forged is not None
+        for token in ("x", "é", "A" * 5000, forged.token):
+            async with running.http() as http:
+                http.headers.update(theirs)
+                http.headers.raw.append((TASK_HEADER_NAME.encode(), token.encode()))
+                message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+                body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}
+                assert (await http.post("/a2a/echo", json=body)).status_code == 200
+        passed_on = [call.headers[TASK_HEADER_NAME] for call in agent.calls if call.operation == "SendMessage"]
+        assert len(set(passed_on)) == 4
+        assert forged.token not in passed_on
+
+
+async def test_what_a_task_may_cost_is_spent_by_all_that_is_called_for_it(hub: OpenHub) -> None:
+    async with openai_upstream(Turn("hi")) as upstream:
+        price = "price: {input: 0, call: 0.4}"
+        yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000, {price}}}}}\n"
+        async with hub(yaml) as running, running.http() as http:
+            http.headers.update(await bounded(running, max_usd=1))
+            task = Tasks(running.services.sealer).begin(RequestLimits(max_usd=1))
+            assert task is not None
+            assert [(await chat(http)).status_code for _ in range(4)] == [200] * 4
+            http.headers[TASK_HEADER_NAME] = task.token
+            answers = [await chat(http) for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+            assert "max_usd of 1 is used up" in answers[-1].json()["error"]["message"]
+
+
+async def test_a_task_whose_time_is_over_calls_nothing_more(hub: OpenHub) -> None:
+    async with openai_upstream(Turn("hi")) as upstream:
+        yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
+        async with hub(yaml) as running, running.http() as http:
+            http.headers.update(await bounded(running))
+            task = Tasks(running.services.sealer, clock=lambda: 1000.0).begin(RequestLimits(max_seconds=60))
+            late = Tasks(running.services.sealer).begin(RequestLimits(max_seconds=1e-9))
+            assert task is not None
+            assert late is not None
+            http.headers[TASK_HEADER_NAME] = late.token
+            answer = await chat(http)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "task_over")
+            http.headers[TASK_HEADER_NAME] = task.token  # of long ago: nobody knows it any more
+            assert (await chat(http)).status_code == 200
+
+
+def test_a_token_is_known_for_a_day_and_a_key_without_bounds_begins_no_task() -> None:
+    now = 1000.0
+    tasks = Tasks(Sealer([b"a sealing key of thirty-two byte"]), clock=lambda: now)
+    made = tasks.begin(RequestLimits(max_calls=3, max_usd=0.5))
+    assert made is not None
+    assert tasks.read(made.token.encode()) == made
+    assert made.token not in repr(made)
+    now += LASTS_S
+    assert tasks.read(made.token.encode()) is None
+    assert tasks.begin(RequestLimits(max_rounds=3)) is None
