@@ -178,7 +178,10 @@ class ConnectDoor:
         if login.expires_at < time.time():
             return None
         principal = self._keys.cached(login.key_digest) or await self._keys.find(login.key_digest)
-        return None if principal is None else Visitor(self._authenticator.check(principal, "mcp", exchange), value)
+        try:
+            return None if principal is None else Visitor(self._authenticator.check(principal, "mcp", exchange), value)
+        except Unauthenticated:  # not from here any more: as without a key
+            return None
 
 
 def _csrf(visitor: Visitor, link: Link) -> str:

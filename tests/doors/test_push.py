@@ -24,6 +24,7 @@ from hub.doors.push import PushDoor
 from hub.hosts import Hosts
 from hub.http_exchange import Limits
 from hub.serve import server
+from registry.audit import Audit
 from registry.keys import Keys
 from registry.registry import Registry
 from registry.secrets import Sealer
@@ -65,6 +66,7 @@ async def front(hub: Pushing) -> AsyncIterator[str]:
             authenticator=Authenticator(Keys(hub.database)),
             hosts=Hosts("http://127.0.0.1", bound_to="127.0.0.1"),
             limits=Limits(body_bytes=64 * 1024),
+            audit=Audit(hub.database),
         )
 
     sock = free_socket()

@@ -185,6 +185,24 @@ async def test_a_user_who_is_not_in_a_team_gets_no_key_in_it(keys: Keys, users: 
         await keys.update("k", team="red")
 
 
+async def test_a_key_of_the_file_waits_for_its_user_to_be_in_its_team(keys: Keys, users: Users, teams: Teams) -> None:
+    await users.create("rita")
+    await teams.create("red")
+    spec = KeySpec(name="dev", allow=("model:*",), secret="s" * 20, user="rita", team="red")
+    await keys.follow_file([spec])
+    assert await holder(keys, "s" * 20) is None
+    await teams.put_member("red", "rita", "member")
+    assert await holder(keys, "s" * 20) is not None
+    await teams.remove_member("red", "rita")
+    await keys.follow_file([spec])
+    assert await holder(keys, "s" * 20) is None
+    for deletion in (users.delete("rita"), teams.delete("red")):
+        with pytest.raises(Conflict, match="'dev'"):
+            await deletion
+    await keys.follow_file([])
+    await users.delete("rita")
+
+
 @pytest.mark.parametrize("role", ["viewer", "member", "admin"])
 async def test_a_key_acts_in_its_users_role_only_if_its_own_list_says_so(
     keys: Keys, users: Users, teams: Teams, role: Role
