@@ -14,7 +14,7 @@ from sqlmodel import Session, col, delete, or_, select, update
 from registry import floors, levels
 from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from registry.identity import KeySpec, Principal, admin
+from registry.identity import ADMIN_ID, KeySpec, Principal, admin
 from registry.kin import line
 from registry.last_use import LastUse
 from registry.levels import unexpired, written, written_limits
@@ -205,7 +205,7 @@ class Keys:
         """Give a key another secret; the one before it is taken for `overlap_s` longer. Raises as `update`.
 
         The key stays the same principal. A secret that was still taken from an earlier rotation ends. Who it was (`by`, the id of
-        a principal) has the key then as if it had made it; None: the operator.
+        a principal; None: the operator) has the key then as if it had made it.
         """
         secret = new_api_key()
 
@@ -213,8 +213,8 @@ class Keys:
             key = _own(session, name, may)
             key.previous_digest, key.previous_until = key.digest, time.time() + overlap_s
             key.digest = digest(secret.encode())
-            if by is not None and by not in line(session, key.id):
-                key.created_by = by
+            if by not in (None, ADMIN_ID, *line(session, key.id)) and key.id not in line(session, str(by)):
+                key.created_by = by  # who is of its line already leaves it as it is: it spends from its makers too
             session.add(key)
             session.add(Change(kind="key", name=key.id))
             return key

@@ -14,6 +14,7 @@ from registry.db import Database
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal, Role
 from registry.keys import Keys
+from registry.kin import are_kin, line
 from registry.levels import written
 from registry.members import check_email, check_user_name
 from registry.secrets import digest
@@ -255,6 +256,40 @@ async def test_a_rotated_key_takes_its_old_secret_for_a_while(keys: Keys, monkey
     assert await holder(keys, second) is not None
     _, third = await keys.rotate("k", 0)
     assert [await holder(keys, secret) is not None for secret in (first, second, third)] == [False, False, True]
+
+
+async def test_who_rotates_a_key_is_kin_to_it_and_nobody_leaves_its_makers_by_it(
+    keys: Keys, database: Database
+) -> None:
+    maker, _ = await keys.create(KeySpec(name="maker", allow=("model:*",)))
+    key, _ = await keys.create(KeySpec(name="k", allow=("model:*",), created_by=maker.id))
+    child, _ = await keys.create(KeySpec(name="child", allow=("model:*",), created_by=key.id))
+    other, _ = await keys.create(KeySpec(name="other", allow=("model:*",)))
+
+    async def makers() -> list[str]:
+        return await database.read(lambda session: line(session, key.id))
+
+    for by in (None, "admin", key.id, maker.id, child.id):
+        await keys.rotate("k", 0, by=by)
+        assert await makers() == [key.id, maker.id]
+    await keys.rotate("k", 0, by=other.id)
+    assert await makers() == [key.id, other.id]
+    assert await database.read(lambda session: are_kin(session, other.id, child.id))
+
+
+async def test_keys_of_one_user_are_kin(keys: Keys, users: Users, database: Database) -> None:
+    await users.create("rita")
+    await users.create("omar")
+    made = [
+        (await keys.create(KeySpec(name=f"k{at}", allow=(), user=user)))[0].id
+        for at, user in enumerate(("rita", "rita", "omar", None, None))
+    ]
+
+    async def kin(one: int, other: int) -> bool:
+        return await database.read(lambda session: are_kin(session, made[one], made[other]))
+
+    assert [await kin(0, at) for at in range(5)] == [True, True, False, False, False]
+    assert not await kin(3, 4)
 
 
 async def test_a_second_rotation_ends_the_oldest_secret_and_revoking_ends_all(keys: Keys) -> None:
