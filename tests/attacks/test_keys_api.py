@@ -113,7 +113,7 @@ async def test_teams_are_made_listed_renamed_and_deleted(admin: httpx.AsyncClien
     renamed = {**red, "alias": "crimson"}
     assert (await admin.patch("/api/teams/red", json={"alias": "crimson"})).json() == renamed
     for name in ("crimson", red["id"]):
-        assert (await admin.get(f"/api/teams/{name}")).json() == renamed
+        assert (await admin.get(f"/api/teams/{name}")).json() == {**renamed, "used": []}
     assert (await admin.get("/api/teams/red")).status_code == 404
     assert (await admin.delete(f"/api/teams/{red['id']}")).status_code == 204
     assert (await admin.delete("/api/teams/crimson")).status_code == 404

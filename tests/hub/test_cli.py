@@ -230,6 +230,47 @@ def test_a_team_is_made_given_a_key_renamed_and_deleted(run: Run) -> None:
     assert "a team's alias" in run("teams", "create", "A").output
 
 
+def test_a_user_is_made_put_into_a_team_disabled_and_deleted(run: Run) -> None:
+    user_id = run("users", "create", "rita", "--allow", "model:*").output.strip()
+    assert user_id.startswith("user_")
+    run("teams", "create", "red", "--allow", "model:small")
+    refused = run("keys", "create", "k", "--user", "rita", "--team", "red")
+    assert refused.output == "Error: The user is not in the team: add them first.\n"
+    assert run("teams", "add", "red", "rita", "--role", "viewer").output == "rita is viewer of red now.\n"
+    assert run("keys", "create", "k", "--user", "rita", "--team", "red").exit_code == 0
+    assert run("keys", "list").output.splitlines()[1].split()[:4] == ["k", "red", "rita", "-"]
+    assert run("teams", "members", "red").output.splitlines()[1].split() == ["rita", "viewer"]
+    assert run("users", "disable", user_id).exit_code == 0
+    assert "disabled" in run("users", "list").output
+    assert run("users", "allow", "rita").output == "rita bounds nothing now.\n"
+    assert run("teams", "remove", "red", "rita").exit_code == 0
+    assert run("teams", "members", "red").output == "Nobody.\n"
+    assert run("users", "delete", "rita").output == "rita is deleted.\n"
+    assert run("keys", "list").output == "No keys.\n"
+    assert run("users", "list").output == "No users.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("users", "create", "Rita"), "a user's name"),
+        (("users", "create", "rita", "--email", "x"), "must be an address"),
+        (("users", "create", "rita", "--allow", "x"), "must read kind:glob"),
+        (("users", "delete", "rita"), "No user 'rita' here."),
+        (("teams", "add", "red", "rita"), "No team 'red' here."),
+        (("teams", "add", "red", "rita", "--role", "owner"), "owner"),
+        (("keys", "create", "k", "--allow", "model:*", "--network", "10.0.0.1/8"), "must be a network"),
+        (("keys", "create", "k", "--allow", "model:*", "--door", "ui"), "'ui' is not one of"),
+        (("keys", "rotate", "nobody"), "No key 'nobody' here."),
+        (("keys", "rotate", "nobody", "--overlap-s", "-1"), "-1"),
+    ],
+)
+def test_a_command_about_users_that_cannot_be_done_is_told(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code != 0
+    assert said in done.output
+
+
 def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -> None:
     (here / "hub.yaml").write_text(
         "agents: {a: {url: 'http://x.example'}, b: {model: m}}\n"
