@@ -49,13 +49,12 @@ class Held(NamedTuple):
 
     keys: tuple[_Key, ...]
     """Of its limits, in their order."""
+    reserved: tuple[int, ...]
+    """For each."""
     amounts: Amounts
 
 
-class _Wanted(NamedTuple):
-    limit: Limit
-    key: _Key
-    amount: int
+_Wanted = tuple[Limit, _Key, int]
 
 
 class _Batch:
@@ -100,23 +99,39 @@ class Counters:
             LimitReached, OverBudget: one of them has not so much left.
             Overloaded: nothing can be counted at the moment.
         """
+        if held is not None:
+            return await self._add(limits, amounts, held)
         now = self._clock()
-        keys = held.keys if held is not None else tuple([self._key(limit, now) for limit in limits])
-        before = held.amounts if held is not None else _NONE
-        wanted = [
-            _Wanted(limit, key, amount)
-            for limit, key in zip(limits, keys, strict=True)
-            if (amount := _reserved(limit, amounts) - _reserved(limit, before)) > 0
-            or (held is None and _is_paid_after(limit))
-        ]
+        keys: list[_Key] = []
+        reserved: list[int] = []
+        wanted: list[_Wanted] = []
+        for limit in limits:
+            key = self._key(limit, now)
+            is_paid_after = limit.per == "task" and limit.unit == "usd"  # as far as its price is known
+            amount = 0 if is_paid_after else amounts.of(limit.unit)
+            keys.append(key)
+            reserved.append(amount)
+            if amount or is_paid_after:
+                wanted.append((limit, key, amount))
         if wanted:
             await self._take(wanted, now)
-        return Held(keys, amounts if held is None else _most(amounts, held.amounts))
+        return Held(tuple(keys), tuple(reserved), amounts)
+
+    async def _add(self, limits: Sequence[Limit], amounts: Amounts, held: Held) -> Held:
+        most = _most(amounts, held.amounts)
+        reserved = [
+            before if before == 0 and limit.per == "task" else most.of(limit.unit)
+            for limit, before in zip(limits, held.reserved, strict=True)
+        ]
+        found = zip(limits, held.keys, reserved, held.reserved, strict=True)
+        wanted = [(limit, key, now - before) for limit, key, now, before in found if now > before]
+        if wanted:
+            await self._take(wanted, self._clock())
+        return Held(held.keys, tuple(reserved), most)
 
     def settle(self, limits: Sequence[Limit], held: Held, used: Amounts) -> None:
         """Replace what was reserved by what a call used; written some time soon."""
-        for limit, key in zip(limits, held.keys, strict=True):
-            reserved = _reserved(limit, held.amounts)
+        for limit, key, reserved in zip(limits, held.keys, held.reserved, strict=True):
             more = -reserved if limit.unit == "concurrent" else used.of(limit.unit) - reserved
             if more:
                 self._corrections.append((key, more))
@@ -206,7 +221,6 @@ class Counters:
         self._waits.set()
 
 
-_NONE = Amounts(0, 0, 0)
 _LONGEST: dict[Per, float] = {
     "minute": 60,
     "day": 86_400,
@@ -214,15 +228,6 @@ _LONGEST: dict[Per, float] = {
     "month": 31 * 86_400,
     "year": 366 * 86_400,
 }
-
-
-def _is_paid_after(limit: Limit) -> bool:
-    """Whether calls count when they have ended, as far as their prices are known: what a task may cost."""
-    return limit.per == "task" and limit.unit == "usd"
-
-
-def _reserved(limit: Limit, amounts: Amounts) -> int:
-    return 0 if _is_paid_after(limit) else amounts.of(limit.unit)
 
 
 def _most(one: Amounts, other: Amounts) -> Amounts:
@@ -266,15 +271,19 @@ class _Book:
         for key, more in batch.corrections:
             self._add(key, more)
         for undone in batch.undone:
-            for wanted in undone.wanted if undone.is_held else ():
-                self._add(wanted.key, -wanted.amount)
+            for _, key, amount in undone.wanted if undone.is_held else ():
+                self._add(key, -amount)
         for limit, key, amount in batch.wanted:
-            used = self._page(key)[0] + (self._under_way(key) if limit.unit == "concurrent" else 0)
+            used = (self._pages.get(key) or self._page(key))[0]
+            if limit.unit == "concurrent":
+                used += self._under_way(key)
             if used + amount > limit.most or (not amount and used >= limit.most):
                 return _Refused(limit, used, amount), ()
         near = []
         for limit, key, amount in batch.wanted:
-            page = self._add(key, amount)
+            page = self._pages[key]
+            page[0] += amount
+            self._changed.add(key)
             if limit.warn is not None and page[0] >= limit.warn and not page[1]:
                 page[1] = 1
                 near.append((limit, page[0]))
@@ -292,11 +301,10 @@ class _Book:
             page = self._pages[key] = [0, 0] if row is None else [*row]
         return page
 
-    def _add(self, key: _Key, more: int) -> list[int]:
-        page = self._page(key)
+    def _add(self, key: _Key, more: int) -> None:
+        page = self._pages.get(key) or self._page(key)
         page[0] = max(0, page[0] + more)
         self._changed.add(key)
-        return page
 
     def _under_way(self, key: _Key) -> int:
         """Calls under way in other processes that live."""

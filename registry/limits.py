@@ -22,6 +22,8 @@ NANO = 1_000_000_000
 MOST = 1 << 53
 """Amounts are at most this, whatever a request says of itself: sums fit into the database's integers."""
 
+_MOST_USD = MOST / NANO
+
 WARN_AT = 0.8
 """The share of a budget at which the hub warns, unless it says another one."""
 
@@ -36,10 +38,12 @@ class Amounts(NamedTuple):
 
     def of(self, unit: Unit) -> int:
         """The amount of one unit; what it costs must be known."""
-        if unit == "usd":
-            assert self.usd is not None, "a call that counts against a budget has a price"
-            return self.usd
-        return self.tokens if unit == "tokens" else self.calls
+        found = self[_AT[unit]]
+        assert found is not None, "a call that counts against a budget has a price"
+        return found
+
+
+_AT: dict[Unit, int] = {"calls": 0, "concurrent": 0, "tokens": 1, "usd": 2}
 
 
 NOTHING = Amounts(calls=0)
@@ -47,7 +51,8 @@ NOTHING = Amounts(calls=0)
 
 def amounts(*, tokens: int, usd: float | None) -> Amounts:
     """What one call uses that takes so many tokens and costs so much."""
-    return Amounts(1, min(tokens, MOST), None if usd is None else round(min(usd * NANO, MOST)))
+    nanos = None if usd is None else round(usd * NANO) if usd < _MOST_USD else MOST
+    return Amounts(1, min(MOST, tokens), nanos)
 
 
 class Limit(NamedTuple):

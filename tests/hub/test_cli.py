@@ -369,7 +369,7 @@ guardrails: []
     assert declared.models["local"].provider == "openai_compatible"
     assert declared.models["local"].routing.fallbacks == ("gpt-4o",)
     first, second = declared.models["gpt-4o"].deployments
-    assert (first.weight, first.limits.requests_per_minute, second.weight) == (2, 6, 1)
+    assert (first.weight, first.pace.requests_per_minute, second.weight) == (2, 6, 1)
     assert declared.servers["github_mcp"].headers == (("Authorization", "Bearer x"),)
     assert declared.servers["local_fs"].command == "npx"
     assert declared.agents["my-agent"].url == "http://127.0.0.1:9999/"
