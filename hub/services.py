@@ -138,7 +138,8 @@ async def open_services(
         egress, seals = _way_out(hub, stack), sealer(declared)
         registry = Registry(database, seals, keys)
         gate, audit = make_gate(usage.record, counters), Audit(database)
-        gate.refused = audit.refused
+        gate.refused, gate.redacted = audit.refused, audit.redacted
+        registry.subscribe(lambda _old, new: setattr(gate, "guards", new.guards))
         ground = Ground(hub, public_url, process=process, database=database, sealer=seals, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)

@@ -20,8 +20,8 @@ from mcp_bridge.agent_questions import ASK, MAX_QUESTION, answer_in, question_of
 from mcp_bridge.agent_shapes import BadArguments, Said, Turn
 from mcp_bridge.handles import Handles, refused
 from mcp_bridge.listener import Listener, Unanswered
-from mcp_bridge.requests import arguments_of
 from mcp_bridge.rounds import LASTS_S, MAX_ROUNDS, RETRY_MEMBERS, Round, input_required, read_retry
+from mcp_bridge.screening import judged
 from mcp_bridge.wire import Answer, Request, notification_message
 from registry.catalog import Catalog
 from registry.entries import Agent, AgentTool, Feature, Headers, Server
@@ -141,7 +141,7 @@ class AgentTools:
             raise NotFound("tool", call.tool.exposed)
         with self._gate.admit(call.principal, call.tool, request_id=call.request_id, within=call.within) as permit:
             if permit.unjudged:
-                await permit.judge(arguments_of(call.request))
+                call.request = await judged(permit, call.tool, call.request)
             permit.bound(entry.limits, entry.call_usd)
             if entry.unavailable is not None:
                 raise UpstreamUnavailable(entry.name, entry.unavailable)

@@ -17,7 +17,8 @@ from mcp_bridge.listener import Front, Listener
 from mcp_bridge.outcome import result_of_call
 from mcp_bridge.personal import Personal
 from mcp_bridge.pool import Pool
-from mcp_bridge.requests import arguments_of, tool_call
+from mcp_bridge.requests import tool_call
+from mcp_bridge.screening import behind_guards, judged, screened
 from mcp_bridge.tasks import Tasks, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
 from mcp_bridge.wire import Answer, Request, as_raw
@@ -117,10 +118,8 @@ class Dispatch:
             raise NotFound(callee.kind, callee.grant_name)
         with self._gate.admit(principal, callee, request_id=request_id, within=within) as permit:
             if permit.unjudged:
-                await permit.judge(arguments_of(request))
-            if principal.task is not None:
-                task = (TASK_HEADER_NAME, principal.task.token)
-                request = msgspec.structs.replace(request, headers=(*request.headers, task))
+                request = await judged(permit, callee, request)
+            request = _in_task(request, principal)
             if server.limits or server.tool_bounds or permit.is_counted:
                 _count(permit, server, callee, request)
             if server.unavailable is not None:
@@ -129,9 +128,11 @@ class Dispatch:
                 await self._pool.sign_in(server, principal)
                 return Answer(as_raw(connected(server.name)))
             upstream = self._pool.upstream(server, principal)
-            answer = await upstream.request(request, permit, listener=listener)
+            answer = await upstream.request(request, permit, listener=behind_guards(listener, permit))
             if server.price is not None and request.method == "tools/call" and answer.error is None:
                 permit.charge(server.price.of(request.name or ""))
+            if permit.screens:
+                answer = await screened(permit, answer)
         if answer.error is not None:
             return Answer(error=msgspec.Raw(discreet(server, bytes(answer.error), upstream.token)))
         return answer
@@ -206,6 +207,13 @@ class Dispatch:
         except ConsentNeeded as needed:
             return result_of(needed)
         return result_of_call(answer, tool)
+
+
+def _in_task(request: Request, principal: Principal) -> Request:
+    """A request that says which task tree it is part of, where it is of one."""
+    if principal.task is None:
+        return request
+    return msgspec.structs.replace(request, headers=(*request.headers, (TASK_HEADER_NAME, principal.task.token)))
 
 
 CALLS = frozenset({"tools/call", "prompts/get", "resources/read"})

@@ -17,6 +17,7 @@ import msgspec
 from mcp_bridge.outcome import result_of_call
 from mcp_bridge.pool import Pool
 from mcp_bridge.requests import tool_call
+from mcp_bridge.screening import judged, screened
 from mcp_bridge.sync import tools_of
 from mcp_bridge.upstream import Upstream
 from mcp_bridge.views import Offered, offered
@@ -66,8 +67,9 @@ class Guest:
         tool = self._tools[name]
         request = tool_call(tool, {"arguments": msgspec.Raw(encode(arguments))})
         with self._gate.admit(principal, self._callee, within=within) as permit:
-            await permit.judge(arguments)
-            answer = await self._upstream.request(request, permit)
+            answer = await self._upstream.request(await judged(permit, tool, request), permit)
+            if permit.screens:
+                answer = await screened(permit, answer)
         return result_of_call(answer, tool)
 
 
@@ -109,6 +111,7 @@ class Guests:
         try:
             with self._gate.admit(principal, callee) as permit:
                 await permit.judge({})
+                permit.screens = False  # a list is no result
                 permit.uncounted()
                 listed = await tools_of(upstream, permit)
             tools = [

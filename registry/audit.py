@@ -96,6 +96,16 @@ class Audit:
         entry = Entry(time.time(), by.id, by.name, act, thing, outcome, detail, request_id)
         await self._database.append(_append, entry)
 
+    def redacted(self, who: Principal, guard: str, what: str, *, request_id: str, where: str) -> None:
+        """Note what a guard redacted; never waits."""
+        if self._has_room():
+            entry = Entry(
+                time.time(), who.id, who.name, "redacted", where[:MAX_TEXT], guard, what[:MAX_TEXT], request_id
+            )
+            self._database.append_later(_append, entry)
+        else:
+            self._uncounted += 1
+
     def refused(self, who: Principal | None, error: HubError, *, request_id: str = "", where: str = "") -> None:
         """Note a refusal, once; never waits."""
         if error.noted or not isinstance(error, REFUSALS):
@@ -105,7 +115,7 @@ class Audit:
             self._uncounted += 1
             return
         if self._uncounted:
-            text = f"{self._uncounted} more refusals were not written"
+            text = f"{self._uncounted} more refusals and redactions were not written"
             self._database.append_later(_append, Entry(time.time(), "", "", "refused", "", "too many", text, ""))
             self._uncounted = 0
         thing = f"{error.kind}:{error.name}" if isinstance(error, NotFound) else where

@@ -18,6 +18,7 @@ from registry.entries import (
     Tool,
     Toolset,
 )
+from registry.guards import Guards
 from registry.policy import Policy
 
 NO_RULES = Policy(())
@@ -48,4 +49,6 @@ class Catalog:
     shadowed: frozenset[tuple[str, str]] = frozenset()
     """(kind, name) of stored entries that the file's entry of the same name hides."""
     policy: Policy = NO_RULES
+    guards: Guards | None = None
+    """None: there are none."""
     switched_off: frozenset[tuple[str, str]] = frozenset()

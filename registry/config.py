@@ -19,6 +19,8 @@ from registry.access import matches
 from registry.declare import ENTRIES
 from registry.entries import Agent, Model, Server, Toolset
 from registry.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape, bounds
+from registry.guard_kinds import build
+from registry.guards import Guard, GuardInvalid, Guards, GuardSpec
 from registry.identity import KeySpec, RequestLimits
 from registry.judged import JsonObject
 from registry.members import Shape, is_http_url
@@ -96,6 +98,8 @@ class Declared:
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     keys: tuple[KeySpec, ...] = ()
     policy: tuple[Rule, ...] = ()
+    guards: Guards | None = None
+    """None: there are none."""
     notices: tuple[Fault, ...] = ()
     """What the hub leaves out or cannot do yet, though the file is valid."""
 
@@ -195,6 +199,7 @@ class _Reading:
             toolsets={name: self._toolset(name, found) for name, found in shape.toolsets.items()},
             keys=tuple(map(_key_spec, shape.keys)),
             policy=tuple(self._rules(shape)),
+            guards=Guards(tuple(self._guards(shape))) if shape.guards else None,
             notices=tuple(sorted(self.notices, key=lambda notice: notice.line)),
         )
 
@@ -305,6 +310,27 @@ class _Reading:
             except RuleInvalid as error:
                 self.fault(("policy", at), str(error))
             yield rule
+
+    def _guards(self, shape: FileShape) -> Iterator[Guard]:
+        for name, found in shape.guards.items():
+            path = ("guards", name)
+            spec = GuardSpec(name, found.action, tuple(found.entries), tuple(found.of), found.when)
+            if found.type == "size" and found.action == "redact":
+                self.fault((*path, "action"), "a size cannot be redacted")
+            elsewhere = [one for one in found.entries if one.startswith(("agent:", "model:"))]
+            if "results" in found.of and (elsewhere or not found.entries):
+                self.fault(
+                    (*path, "of"),
+                    "results are looked at of tools, prompts, resources and servers alone; say entries and of",
+                )
+            try:
+                yield Guard.of(spec, build(found.type, found.model_extra or {}))
+            except (GuardInvalid, RuleInvalid) as error:
+                self.fault(path, str(error))
+            except ValidationError as error:
+                for detail in error.errors(include_url=False, include_context=True):
+                    where, text = explain(detail)
+                    self.fault((*path, *where), text)
 
 
 def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:

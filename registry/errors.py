@@ -116,6 +116,14 @@ class PolicyRefused(CallerError):
         self.rule = rule
 
 
+class GuardRefused(PolicyRefused):
+    """A guard found something in what was sent or answered; `why` says what, and holds nothing of it."""
+
+    def __init__(self, guard: str, side: str, why: str) -> None:
+        CallerError.__init__(self, f"The hub's guard {guard!r} keeps back the {side} of this call: {why}.")
+        self.rule = guard
+
+
 class ApprovalRequired(CallerError):
     """A rule of the hub's policy has this call approved before it is made, and nobody has yet."""
 

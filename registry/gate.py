@@ -17,9 +17,8 @@ from registry.errors import (
     AgentFault,
     ApprovalRequired,
     ConsentNeeded,
-    HubError,
+    GuardRefused,
     NotFound,
-    PolicyRefused,
     PriceUnknown,
     RateLimited,
     UpstreamLimited,
@@ -27,9 +26,12 @@ from registry.errors import (
     UpstreamRefused,
     UpstreamRejected,
 )
-from registry.identity import HUB, Circumstances, Principal
+from registry.guards import Guards
+from registry.identity import HUB, Principal
 from registry.judged import JsonObject
+from registry.judging import Judged
 from registry.limits import NOTHING, Amounts, Limit, amounts
+from registry.noting import Redacted, Refused, forget_redaction, forget_refusal
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
@@ -122,15 +124,22 @@ class Counting(Protocol):
         """Replace it by what the call used."""
 
 
-ANSWERED = (AgentFault, ConsentNeeded, UpstreamLimited, UpstreamOverloaded, UpstreamRefused, UpstreamRejected)
-"""Errors by which the other side said that it did nothing: such a call used nothing that is not known."""
+ANSWERED = (
+    AgentFault,
+    ConsentNeeded,
+    GuardRefused,
+    UpstreamLimited,
+    UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamRejected,
+)
+"""Errors with which a call used nothing that is not known: the other side did nothing, or the hub kept back what it did."""
 
 
-class Permit:
+class Permit(Judged):
     """One admitted call. Enter it for the length of the call; leaving settles it, exactly once."""
 
     __slots__ = (
-        "_gate",
         "_held",
         "_limits",
         "_settled",
@@ -139,21 +148,16 @@ class Permit:
         "charged_within",
         "due",
         "end_user",
-        "entry_name",
         "expected",
-        "hops",
-        "kind",
-        "principal",
-        "request_id",
         "requests",
-        "unjudged",
         "unsent",
         "usage",
         "used_within",
     )
 
+    _gate: Gate
+
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
-        self._gate = gate
         self._limits = limits = entry.limits + principal.limits if principal is not HUB else ()
         if principal.task is not None:
             self._limits = limits = limits + principal.task.limits_of(entry.kind)
@@ -167,13 +171,17 @@ class Permit:
         self._within = within
         self.kind = entry.kind
         self.entry_name = entry.grant_name
-        self.unjudged = principal.policy is not None and principal.policy.asks(entry.kind, entry.grant_name)
-        """`judge` is to be awaited before the upstream is asked anything."""
+        self._gate = gate
+        self.guards = gate.guards.about(entry.kind, entry.grant_name) if gate.guards and principal is not HUB else None
+        self.screens = self._is_screened = False
+        self._applying = ()
+        self.unjudged = self.guards is not None or (
+            principal.policy is not None and principal.policy.asks(entry.kind, entry.grant_name)
+        )
         self.request_id = request_id
         self.usage = NOTHING_KNOWN
         """Set by the call when it learns what it used."""
         self.hops = 0
-        """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
         self.requests = 0
         """Upstream requests made under this permit."""
         self.end_user: str | None = None
@@ -208,32 +216,6 @@ class Permit:
             raise RuntimeError(f"upstream request for {self.entry_name} before it was reserved what it may use")
         self.requests += 1
 
-    async def judge(self, arguments: JsonObject | None, *, approved: bool = False) -> None:
-        """Ask the hub's rules, where there are any for this entry, about the call with these arguments.
-
-        None: it has none that rules could look at. `approved`: somebody has approved it already.
-
-        Raises:
-            PolicyRefused: a rule is against it.
-            ApprovalRequired: somebody has to approve it, and nobody has yet.
-        """
-        try:
-            try:
-                self.check(arguments, approved=approved)
-            except ApprovalRequired as needed:
-                await self._gate.approve(self, arguments or {}, needed)
-                self.check(arguments, approved=True)
-        except (PolicyRefused, ApprovalRequired) as error:
-            self._note(error)
-            raise
-
-    def check(self, arguments: JsonObject | None, *, approved: bool = False) -> None:
-        """As `judge`, for what nobody can be asked to approve."""
-        if self.unjudged and self.principal.policy is not None:
-            call = Circumstances(arguments, self.hops)
-            self.principal.policy.check(self.kind, self.entry_name, call, approved=approved)
-            self.unjudged = False
-
     def missed(self) -> None:
         """Note that the upstream request that was counted last was not sent."""
         if self._limits:
@@ -265,17 +247,16 @@ class Permit:
         self._held = await self._gate.reserve(self._limits, self.entry_name, self.expected, self._held)
         self.due = False
 
-    def _note(self, error: HubError) -> None:
-        self._gate.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")
-
     def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """Record how the call ended, and with what error if it failed."""
         if self._settled:
             raise RuntimeError(f"the permit for {self.entry_name} was settled twice")
-        if self.unjudged and outcome in ("ok", "cached"):
-            self.unjudged, outcome = False, "error"
-            self.settle(outcome, error)
-            raise RuntimeError(f"{self.entry_name} was answered before the hub's rules were asked")
+        if outcome in ("ok", "cached") and (
+            self.unjudged or (self.screens and self.requests and not self._is_screened)
+        ):
+            self.unjudged = self.screens = False
+            self.settle("error", error)
+            raise RuntimeError(f"{self.entry_name} was answered before the hub's rules and guards were asked")
         self._settled = True
         if self._limits and self._held is not None:
             self._gate.count(self._limits, self._held, self._used(self._held.amounts, outcome, error))
@@ -321,17 +302,6 @@ class Permit:
 Approve = Callable[[Permit, JsonObject, ApprovalRequired], Awaitable[None]]
 
 
-class Refused(Protocol):
-    """`registry.audit.Audit.refused`."""
-
-    def __call__(self, who: Principal | None, error: HubError, /, *, request_id: str = "", where: str = "") -> None:
-        """Note a refusal."""
-
-
-def _forget(_who: Principal | None, _error: HubError, *, request_id: str = "", where: str = "") -> None:
-    pass
-
-
 async def _nobody(_permit: Permit, _arguments: JsonObject, needed: ApprovalRequired) -> None:
     raise needed
 
@@ -351,8 +321,12 @@ class Gate:
         self._counters = counters
         self._clock = clock
         self._next_free: OrderedDict[str, float] = OrderedDict()
-        self.refused: Refused = _forget
+        self.refused: Refused = forget_refusal
         """Notes what the gate refused."""
+        self.redacted: Redacted = forget_redaction
+        """Notes what guards redacted."""
+        self.guards: Guards | None = None
+        """None: there are none."""
         self.approve: Approve = _nobody
         """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 

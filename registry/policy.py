@@ -333,10 +333,14 @@ class Ruled(Grants):
         return self.base.named(within)
 
 
+def facts_of(principal: Principal) -> Facts:
+    """What conditions may know of a principal."""
+    return Facts(principal.id, principal.name, principal.team, principal.user)
+
+
 def under(policy: Policy, principal: Principal) -> Principal:
     """The principal under the rules."""
     if not policy.rules:
         return principal
-    facts = Facts(principal.id, principal.name, principal.team, principal.user)
-    judge = policy.judge(facts)
+    judge = policy.judge(facts_of(principal))
     return replace(principal, policy=judge, grants=Ruled.of(principal.grants, judge))

@@ -281,7 +281,12 @@ class Registry:
             catalog = await asyncio.to_thread(assemble, old.number + 1, declared, stored)
             rules = (*declared.policy, *stored.rules)
             policy = old.policy if old.policy.rules == rules else Policy(rules)
-            self.catalog = replace(catalog, tools={**catalog.tools, **self.agent_tools(catalog.agents)}, policy=policy)
+            self.catalog = replace(
+                catalog,
+                tools={**catalog.tools, **self.agent_tools(catalog.agents)},
+                policy=policy,
+                guards=declared.guards,
+            )
             if policy is not old.policy:
                 self.keys.forget()
             self._all = {**stored.entries, **declared_entries(declared)}

@@ -9,7 +9,7 @@ import difflib
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 from registry.entry_shapes import (
@@ -127,6 +127,18 @@ class RuleShape(Shape):
     reason: Text | None = None
 
 
+class GuardShape(Shape):
+    """One of `guards`; its type has members of its own beside these."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    type: Text
+    action: Literal["redact", "block", "require_approval"]
+    entries: list[GrantText] = []
+    of: Annotated[list[Literal["arguments", "results"]], Field(min_length=1)] = ["arguments", "results"]
+    when: Text | None = None
+
+
 class FileShape(Shape):
     """The whole file."""
 
@@ -137,6 +149,7 @@ class FileShape(Shape):
     agents: dict[str, AgentShape] = {}
     keys: list[KeyShape] = []
     policy: list[RuleShape] = []
+    guards: dict[RuleName, GuardShape] = {}
 
 
 SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
@@ -167,6 +180,7 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("keys", None): KeyShape,
     ("keys", None, "limits"): KeyLimitsShape,
     ("policy", None): RuleShape,
+    ("guards", None): GuardShape,
     ("keys", None, "budget"): BudgetShape,
 }
 """Which shape stands where; None stands for any name or position. For the nearest known key to an unknown one."""

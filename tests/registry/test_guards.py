@@ -1,0 +1,230 @@
+"""What guards find, what they make of it, and what they cost those who mean harm."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from registry.config import ConfigInvalid, read
+from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
+from registry.guard_kinds import build
+from registry.guards import Finding, Guard, Guards, GuardSpec, Seen, look
+from registry.guards import read as read_answer
+
+SK = "sk-abcdefghijklmnopqrstuvwx"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----"
+
+
+def found(kind: str, value: Any, **members: Any) -> Any:
+    """The value as a guard of this kind redacts it; None: it found nothing."""
+    finding = build(kind, members).check(value, "#")
+    return None if finding is None else finding.redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"use {SK}.", "use #."),
+        ("ghp_" + "a1B2" * 9, "#"),
+        ("id AKIAIOSFODNN7EXAMPLE, yes", "id #, yes"),
+        ("xoxb-1234567890-abcdef", "#"),
+        (f"Bearer {JWT}", "Bearer #"),
+        (f"a {PEM} b", "a # b"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEow never ends", "#"),
+        ('password="x9$kQ2!mZ7"', 'password="#"'),
+        ("API_KEY: q8Wn2Lp0Xs7T", "API_KEY: #"),
+        ({"password": "x9$kQ2!mZ7"}, {"password": "#"}),
+        ({SK: 1, "n": [SK]}, {"#": 1, "n": ["#"]}),
+        ({SK: 1, SK + "y": 2}, {"#": 1, "# 2": 2}),
+    ],
+)
+def test_secrets_are_found_in_texts_values_and_names(text: Any, left: Any) -> None:
+    assert found("secrets", text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sk-learn", "the password is required", "password=aaaaaaaaaa", "risk-management-and-other-things", {"token": 5}],
+)
+def test_what_only_looks_like_a_secret_is_none(text: Any) -> None:
+    assert found("secrets", text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("mail jo@example.org now", "mail # now"),
+        ("mail jö.x+y@bücher.example!", "mail #!"),
+        ("call +49 30 901820 or (212) 555-0123", "call # or #"),
+        ("IBAN DE89 3704 0044 0532 0130 00 AND MORE", "IBAN # AND MORE"),
+        ("GB82WEST12345698765432", "#"),
+        ("card 4111 1111 1111 1111 12", "card # 12"),
+        ("5500-0000-0000-0004", "#"),
+        (4111111111111111, "#"),
+        ("from 10.0.0.1 and 2001:db8::1.", "from # and #."),
+    ],
+)
+def test_personal_data_is_found_by_its_own_sums(text: Any, left: Any) -> None:
+    assert found("pii", text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DE89370400440532013001",
+        "4111111111111112",
+        "1.2.3",
+        "300.1.1.1",
+        "std::vector, std::feed",
+        "at 12:30:45",
+        "a @ b",
+        1234567,
+    ],
+)
+def test_what_only_looks_like_personal_data_is_none(text: Any) -> None:
+    assert found("pii", text) is None
+
+
+def test_only_the_kinds_that_are_asked_for_are_looked_for() -> None:
+    assert found("pii", "jo@example.org at 10.0.0.1", kinds=["ip"]) == "jo@example.org at #"
+
+
+def test_patterns_deny_with_exceptions_or_allow_alone() -> None:
+    assert found("patterns", "ticket ACME-12, ACME-7", deny=["ACME-[0-9]+"], allow=["ACME-7"]) == "ticket #, ACME-7"
+    assert found("patterns", {"path": "docs/a.md"}, allow=["docs/[a-z.]+"]) is None
+    assert found("patterns", {"path": "docs/../x"}, allow=["docs/[a-z]+"]) == {"path": "#"}
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("see https://good.example/x and http://evil.example/y", "see https://good.example/x and #"),
+        ("https://a.good.example:8080/x", None),
+        ("https://good.example@evil.example/", "#"),
+        ("https://evil.example\\@good.example/", "#"),
+        ("https:evil.example/x", "#"),
+        ("HTTPS://GOOD.EXAMPLE./x", None),
+        ("https://good%2eexample/", "#"),
+        ("![x](https://evil.example/?q=1)", "![x](#"),
+        ("https://good.exampl\u0435/", "#"),
+    ],
+)
+def test_urls_are_judged_by_the_host_that_all_readers_agree_upon(text: str, left: str | None) -> None:
+    assert found("urls", text, allow=["good.example", "*.good.example"]) == left
+
+
+def test_denied_hosts_go_before_allowed_ones() -> None:
+    assert found("urls", "https://x.example", allow=["*.example"], deny=["x.*"]) == "#"
+
+
+def test_sizes_are_bytes_items_and_levels() -> None:
+    for members, what in (({"bytes": 10}, "10 bytes"), ({"items": 2}, "2 items"), ({"depth": 2}, "2 levels")):
+        check = build("size", members)
+        finding = check.check({"a": [{"b": 1}, 2, 3]}, "#")
+        assert finding is not None
+        assert what in finding.what
+        assert check.check({"a": 1}, "#") is None
+
+
+async def test_the_pipeline_goes_in_order_and_each_sees_what_is_left() -> None:
+    mail = Guard.of(GuardSpec("mail", "redact"), build("pii", {"kinds": ["email"]}))
+    rest = Guard.of(GuardSpec("rest", "block"), build("patterns", {"deny": ["example"]}))
+    assert await look([mail, rest], "arguments", {"to": "jo@example.org"}) == Seen(
+        {"to": "[redacted: mail]"}, (("mail", "email"),)
+    )
+    with pytest.raises(GuardRefused, match="'rest' keeps back the results of this call: it found pattern 1") as refused:
+        await look([mail, rest], "results", {"to": "example.net"})
+    assert "example.net" not in str(refused.value)
+
+
+async def test_what_has_to_be_approved_is_approved_before_it_is_sent_and_kept_back_after() -> None:
+    guard = Guard.of(GuardSpec("mail", "require_approval"), build("pii", {}))
+    with pytest.raises(ApprovalRequired, match="mail"):
+        await look([guard], "arguments", "jo@example.org")
+    assert (await look([guard], "arguments", "jo@example.org", approved=True)).value == "jo@example.org"
+    with pytest.raises(GuardRefused):
+        await look([guard], "results", "jo@example.org", approved=True)
+
+
+async def test_a_guard_that_fails_lets_nothing_pass_and_says_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def check(self, value: Any, _mark: str) -> Finding | None:
+            raise ValueError(value)
+
+    with pytest.raises(GuardRefused, match="it failed") as refused:
+        await look([Guard.of(GuardSpec("own", "redact"), Broken())], "results", "the secret")
+    with pytest.raises(GuardRefused, match="not Unicode"):
+        await look([Guard.of(GuardSpec("s", "redact"), build("secrets", {}))], "results", "\ud800")
+    assert "the secret" not in str(refused.value) + caplog.text
+    assert refused.value.__cause__ is None
+
+
+async def test_a_size_that_is_too_large_cannot_be_redacted_so_it_is_blocked() -> None:
+    with pytest.raises(GuardRefused):
+        await look([Guard.of(GuardSpec("s", "redact"), build("size", {"bytes": 1}))], "results", "long")
+
+
+@pytest.mark.parametrize("data", [b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b"[" * 200 + b"]" * 200, b'{"a":\xff}'])
+def test_an_answer_that_readers_may_read_differently_is_not_looked_at(data: bytes) -> None:
+    with pytest.raises(UpstreamInvalid):
+        read_answer(data, "peer")
+
+
+def test_escapes_hide_nothing() -> None:
+    written = '{"a": "' + "".join(f"\\u{ord(letter):04x}" for letter in SK) + '"}'
+    assert found("secrets", read_answer(written.encode(), "peer")) == {"a": "#"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 300_000,
+        "a@" * 150_000,
+        "1 " * 150_000,
+        ":" * 300_000,
+        "DE89" * 75_000,
+        "password=" * 30_000,
+        "-" * 300_000,
+    ],
+)
+def test_hostile_texts_cost_time_in_proportion_to_their_length(text: str) -> None:
+    """Each is looked at by all guards; what takes quadratic time would take minutes, and end at pytest's own deadline."""
+    began = time.process_time()
+    for kind, members in (
+        ("secrets", {}),
+        ("pii", {}),
+        ("patterns", {"deny": ["(a|a)*$", "(.*)*x"]}),
+        ("urls", {"deny": ["x"]}),
+    ):
+        build(kind, members).check([text], "#")
+    assert time.process_time() - began < 60
+
+
+def test_entries_without_guards_have_none_at_all() -> None:
+    guards = Guards([Guard.of(GuardSpec("s", "block", ("server:github",)), build("secrets", {}))])
+    assert guards.about("tool", "other__x") is None
+    assert guards.about("tool", "github__x") == guards.guards
+
+
+@pytest.mark.parametrize(
+    ("guard", "fault"),
+    [
+        ({"type": "nix", "action": "block"}, "type 'nix' is none of secrets, pii, patterns, size, urls"),
+        ({"type": "patterns", "action": "block"}, "needs deny, allow or both"),
+        ({"type": "patterns", "action": "block", "deny": [r"(a)\1"]}, "is not a pattern of RE2"),
+        ({"type": "patterns", "action": "block", "denied": ["a"]}, "guards.g.denied: unknown key"),
+        ({"type": "pii", "action": "block", "kinds": ["name"]}, "guards.g.kinds.0: must be one of email"),
+        ({"type": "size", "action": "redact", "bytes": 5}, "a size cannot be redacted"),
+        ({"type": "secrets", "action": "hide"}, "guards.g.action: must be one of"),
+        ({"type": "secrets", "action": "block", "when": "1 +"}, "when is not CEL"),
+    ],
+)
+def test_the_file_says_what_is_wrong_with_a_guard(guard: dict[str, Any], fault: str) -> None:
+    text = json.dumps({"guards": {"g": {"entries": ["tool:*"], **guard}}})
+    with pytest.raises(ConfigInvalid, match=r"guards\.g") as invalid:
+        read(text, file="hub.yaml", environ={}, read_file=lambda _name: "")
+    assert fault in str(invalid.value)
