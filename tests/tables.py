@@ -11,6 +11,7 @@ from llm.providers.rows import clouds, gateways, hosts, makers, own, sdks
 from llm.providers.rows.sdks import Sdk
 from mcp_bridge.search import Search, cost_of
 from registry.entries import Tool
+from tests.attacks.corpus import GROUPS, LACKING, ROWS, covering
 from tests.bench.tables import markdown
 from tests.doors.test_a2a_matrix import CLAIMS
 from tests.foreign.conformance import EXCUSED, REVISIONS, SETUPS, kept
@@ -155,12 +156,34 @@ def tokens() -> str:
     return "\n".join(rows) + "\n"
 
 
+CORPUS, END_OF_CORPUS = "<!-- attacks: written by make tables -->\n", "<!-- end of attacks -->\n"
+
+
+def security() -> str:
+    """docs/security.md, whose table is what the marks of the tests say."""
+    before, _, rest = (DOCS / "security.md").read_text().partition(CORPUS)
+    tests = covering()
+    count = len({test for named in tests.values() for test in named})
+    parts = [f"{len(ROWS)} attacks, {len(tests)} of them covered, by {count} tests.\n"]
+    for group, name in GROUPS.items():
+        rows = [row for row in ROWS.values() if row.group == group]
+        title = name if group == "other" else f"{group}: {name}"
+        parts.append(f"\n### {title}\n\n")
+        parts.append(
+            "| | attack | tests that show it refused | what they do not show |\n|---|---|---|---|\n" if rows else ""
+        )
+        for row in rows:
+            covered = "<br>".join(f"`{test}`" for test in tests.get(row.id, ["none"]))
+            parts.append(f"| {row.id} | {row.name} | {covered} | {LACKING.get(row.id, '')} |\n")
+    return before + CORPUS + "".join(parts) + END_OF_CORPUS + rest.partition(END_OF_CORPUS)[2]
+
+
 BEHIND: dict[Era | None, str] = {
     None: "a hub before it",
     "legacy": "a hub before it, and it speaks 2025-11-25 only",
     "modern": "a hub before it, and it speaks 2026-07-28 only",
 }
-PAGES = {"benchmarks.md": benchmarks, "providers.md": providers, "a2a.md": a2a, "mcp.md": mcp}
+PAGES = {"benchmarks.md": benchmarks, "providers.md": providers, "a2a.md": a2a, "mcp.md": mcp, "security.md": security}
 
 
 def main() -> None:

@@ -275,6 +275,7 @@ async def test_a_card_that_changed_since_it_was_first_seen_is_shown_as_changed(
         assert (await bench.discovery.find(bench.entry)).changed == ()
 
 
+@pytest.mark.attack("2.1/9", "2.2/31")
 async def test_a_changed_agent_in_quarantine_is_not_called_until_it_is_approved(approvals: Approvals) -> None:
     async with opened(approvals) as bench:
         await bench.discovery.find(bench.entry)
@@ -307,6 +308,7 @@ def signed(key: ec.EllipticCurvePrivateKey, members: dict[str, Any]) -> dict[str
     return {**members, "signatures": [{"protected": protected, "signature": signature}]}
 
 
+@pytest.mark.attack("2.1/40", "2.2/34")
 async def test_a_card_without_a_pinned_keys_signature_is_refused_and_the_old_one_serves_on(bench: Bench) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pinned = replace(bench.entry, card_keys=(json.dumps(signing._public_jwk(key)),))

@@ -375,6 +375,7 @@ async def task(_request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
 # -- where it may go
 
 
+@pytest.mark.attack("2.1/1")
 async def test_address_that_the_operator_did_not_write_is_guarded() -> None:
     entry = Agent(name="theirs", url="http://127.0.0.1:1/", trusted=False)
     async with raw_agent(task) as address:
@@ -385,6 +386,7 @@ async def test_address_that_the_operator_did_not_write_is_guarded() -> None:
             assert await ask(upstream, route(address), entry=entry, id="t") == {"id": "t"}
 
 
+@pytest.mark.attack("2.1/3")
 async def test_name_that_the_operator_did_not_write_is_dialled_at_the_address_that_was_checked() -> None:
     async def behave(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         return grpc_wire.write_result("GetTask", {"id": context.peer()})

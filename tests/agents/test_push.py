@@ -231,6 +231,7 @@ async def test_too_many_bytes_are_too_many(hub: Pushing, rita: str, monkeypatch:
     assert (waiting, len(await hub.dead())) == (3, 1)
 
 
+@pytest.mark.attack("2.1/39")
 async def test_who_may_no_longer_call_the_agent_hears_no_more_of_it(hub: Pushing) -> None:
     for task_id, name in (("t1", "revoked"), ("t2", "narrowed"), ("t3", "expired")):
         owner = await hub.principal(name)
@@ -299,6 +300,7 @@ async def test_a_configuration_comes_back_without_its_secrets(hub: Pushing, rita
     assert await hub.push.list(rita, AGENT, "t1") == {"configs": [made], "nextPageToken": ""}
 
 
+@pytest.mark.attack("2.1/20", "2.1/21")
 async def test_no_secret_of_a_configuration_stands_in_the_database_or_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

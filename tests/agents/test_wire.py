@@ -113,6 +113,7 @@ def test_push_configuration_stands_where_its_version_has_it_and_nowhere_else(pla
             read("message/send", params)
 
 
+@pytest.mark.attack("2.2/26")
 def test_tenant_of_a_caller_is_refused() -> None:
     for method, params in (("GetTask", {"id": "t"}), ("ListTasks", {}), ("GetExtendedAgentCard", {})):
         with pytest.raises(InvalidParams):
@@ -153,6 +154,7 @@ def test_timestamps_without_a_zone_are_read_as_utc() -> None:
     assert answers.seconds_of(12) is None
 
 
+@pytest.mark.attack("2.1/18", "2.2/26")
 def test_only_extensions_and_the_trace_of_a_callers_headers_go_on() -> None:
     headers = {b"authorization": b"x", b"cookie": b"y", b"a2a-extensions": b"urn:e", b"tracestate": b"s", b"host": b"h"}
     asked = (("x-a2a-extensions", "urn:e"), ("tracestate", "s"))

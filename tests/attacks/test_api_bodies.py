@@ -37,6 +37,7 @@ async def test_a_body_that_cannot_be_read_is_told_as_a_problem(hub: OpenHub, pat
         assert (await admin.get(path)).json()["items"] == []
 
 
+@pytest.mark.attack("2.1/21")
 async def test_what_the_api_did_not_foresee_is_told_as_a_problem(hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
     async def bug(*_args: object, **_kwargs: object) -> None:
         raise RuntimeError("postgres://user:hunter2@10.0.0.1/db")

@@ -105,12 +105,14 @@ async def test_malformed_json_is_told_in_the_doors_form(running: Hub, name: str,
     assert DOORS[name].code(answer) == PARSE_ERROR[name]
 
 
+@pytest.mark.attack("2.1/27")
 async def test_a_body_nested_a_thousand_deep_is_refused(running: Hub, name: str) -> None:
     deep = b'{"x":' * 1000 + b"1" + b"}" * 1000
     answer = await post(running, DOORS[name], deep)
     assert DOORS[name].code(answer) == PARSE_ERROR[name]
 
 
+@pytest.mark.attack("2.1/24", "2.1/25", "2.2/25")
 async def test_a_body_of_twenty_megabytes_is_served_and_one_over_the_limit_is_not(running: Hub, name: str) -> None:
     door = DOORS[name]
     large = json.dumps({**door.good, "padding": "x" * (20 << 20)}).encode()
@@ -121,6 +123,7 @@ async def test_a_body_of_twenty_megabytes_is_served_and_one_over_the_limit_is_no
     assert door.code(too_large)
 
 
+@pytest.mark.attack("2.1/24")
 async def test_a_body_without_a_length_is_bounded_too(running: Hub, name: str) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(34):
@@ -152,6 +155,7 @@ async def test_a_wrong_http_method_is_refused_with_what_is_allowed(running: Hub,
     assert "POST" in answer.headers["allow"]
 
 
+@pytest.mark.attack("2.2/3", "2.2/11")
 async def test_without_a_key_every_door_challenges_in_its_form(running: Hub, name: str) -> None:
     for headers in (
         {},
@@ -168,6 +172,7 @@ async def test_without_a_key_every_door_challenges_in_its_form(running: Hub, nam
         assert DOORS[name].code(answer)
 
 
+@pytest.mark.attack("2.1/5", "2.1/36", "2.2/14")
 async def test_a_foreign_host_and_a_foreign_origin_are_refused_before_the_key_is_looked_at(
     running: Hub, name: str
 ) -> None:
@@ -179,6 +184,7 @@ async def test_a_foreign_host_and_a_foreign_origin_are_refused_before_the_key_is
     assert DOORS[name].code(origin)
 
 
+@pytest.mark.attack("2.1/24")
 async def test_headers_over_the_limit_are_refused(running: Hub, name: str) -> None:
     async with running.http() as http:
         answer = await http.post(DOORS[name].path, json={}, headers={"x-padding": "x" * (65 << 10)})
@@ -211,6 +217,7 @@ async def test_every_route_but_the_named_ones_needs_a_key(running: Hub) -> None:
         assert {path: (await http.get(path)).status_code for path in opened} == dict.fromkeys(opened, 200)
 
 
+@pytest.mark.attack("2.1/6")
 async def test_no_door_redirects(running: Hub) -> None:
     secret = await running.key("agent:*", "model:*", "server:*")
     async with running.http(secret) as http:

@@ -239,6 +239,7 @@ def logged(record: logging.LogRecord) -> str:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.attack("2.1/21")
 async def test_no_secret_and_no_address_comes_out_of_any_door(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -44,6 +44,7 @@ def moved(kind: str) -> dict[str, Any]:
 
 
 @KINDS
+@pytest.mark.attack("2.2/30")
 async def test_who_moves_an_entry_does_not_take_its_credentials_along(
     running: Hub, admin: httpx.AsyncClient, clerk: httpx.AsyncClient, kind: EntryKind, collection: str, body: Any
 ) -> None:
@@ -68,6 +69,7 @@ async def test_an_entry_moved_with_new_credentials_keeps_none_of_the_old(
     assert SECRET not in {value for _, value in entry.headers} | {getattr(entry, "api_key", None)}
 
 
+@pytest.mark.attack("2.2/30")
 async def test_a_models_key_does_not_go_to_another_provider(admin: httpx.AsyncClient, clerk: httpx.AsyncClient) -> None:
     await admin.post("/api/models", json={"name": "theirs", "provider": "openai", "api_key": SECRET})
     refused = await clerk.patch("/api/models/theirs", json={"provider": "ollama"})
@@ -75,6 +77,7 @@ async def test_a_models_key_does_not_go_to_another_provider(admin: httpx.AsyncCl
 
 
 @KINDS
+@pytest.mark.attack("2.1/1")
 async def test_an_address_stays_its_authors_when_the_operator_changes_something_else(
     running: Hub, admin: httpx.AsyncClient, clerk: httpx.AsyncClient, kind: EntryKind, collection: str, body: Any
 ) -> None:
@@ -95,6 +98,7 @@ async def test_an_address_stays_the_operators_when_somebody_changes_something_el
 
 
 @pytest.mark.parametrize("provider", ["vllm", "ollama", "llamacpp", "lmstudio"])
+@pytest.mark.attack("2.1/1")
 async def test_a_provider_on_this_machine_is_the_operators_to_name(
     running: Hub, admin: httpx.AsyncClient, clerk: httpx.AsyncClient, provider: str
 ) -> None:

@@ -29,6 +29,7 @@ METHODS += ["tasks/list", "tasks/resubscribe", "tasks/pushNotificationConfig/set
 
 
 @pytest.mark.parametrize("speech", SPEECHES, ids=str)
+@pytest.mark.attack("2.2/13", "2.2/32")
 async def test_odd_parameters_are_refused_or_relayed_and_break_nothing(hub: OpenHub, speech: Any) -> None:
     async with (
         open_agent(speech) as peer,
@@ -97,6 +98,7 @@ BREAKING = [
 
 
 @pytest.mark.parametrize("value", BREAKING)
+@pytest.mark.attack("2.1/22")
 async def test_extensions_that_would_leave_their_header_go_neither_way(hub: OpenHub, value: bytes) -> None:
     answer = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"task": task("t")}}).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(answer)

@@ -26,6 +26,7 @@ def published(**members: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "piece", ["a", "a:", "//", "a@", "[", "10.1.2.", "10.1.2.3.", "10.1.2.3x", "agent,", "http:", "%2f", ".", "é"]
 )
+@pytest.mark.attack("2.1/29", "2.2/17")
 def test_no_text_of_a_card_takes_more_than_linear_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     card = published(description=f"{text} http://10.1.2.3:9000/", additionalInterfaces=[{"url": "http://agent/"}])
@@ -38,12 +39,14 @@ def test_a_card_that_names_hundreds_of_addresses_is_none() -> None:
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", " javascript:alert(1)", "vbscript:x"])
+@pytest.mark.attack("2.1/35", "2.2/21")
 def test_no_link_of_a_card_runs_in_its_readers_browser(url: str) -> None:
     card = published(documentationUrl=url, iconUrl=url, provider={"organization": "o", "url": url})
     assert url.strip() not in json.dumps(card)
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/@evil.example", "/../../admin", "/;/evil"])
+@pytest.mark.attack("2.2/31", "2.2/32")
 def test_no_path_of_a_card_leaves_the_configured_origin(path: str) -> None:
     interface = cards.Interface(f"http://other.example{path}")
     for speech in SPEECHES:
@@ -51,6 +54,7 @@ def test_no_path_of_a_card_leaves_the_configured_origin(path: str) -> None:
         assert url is None or url.startswith("http://10.1.2.3:9000/")
 
 
+@pytest.mark.attack("2.1/30")
 async def test_an_extended_card_of_any_size_is_no_card_beyond_the_bound(hub: OpenHub) -> None:
     async def answer(seen: Seen, send: Any) -> None:
         result = {**simple_card("1.0")("http://x.example"), "description": "x" * (2 << 20)}

@@ -29,6 +29,7 @@ __all__ = ["desk"]
     ],
     ids=["sources", "globs", "stars", "long"],
 )
+@pytest.mark.attack("2.1/29")
 async def test_a_request_cannot_make_the_hub_match_for_long(desk: Any, tools: list[Any]) -> None:
     async with desk(Turn("x")) as d:
         add(d.workshop, "a")
@@ -84,6 +85,7 @@ async def test_a_streamed_call_of_any_kind_ends_in_an_answer(desk: Any, kind: An
     assert "".join(text) == "done "
 
 
+@pytest.mark.attack("2.1/30")
 async def test_a_streamed_answer_without_end_is_cut_off(desk: Any) -> None:
     event = sse({"choices": [{"index": 0, "delta": {"content": "x" * 1000}}]})
     async with desk(Turn(raw=(event,) * 300), limits=LoopLimits(reply_bytes=100_000)) as d:

@@ -39,6 +39,7 @@ from tests.peers.anthropic_upstream import Said, sse
         b"[" * 100_000,
     ],
 )
+@pytest.mark.attack("2.1/27")
 async def test_request_that_can_be_read_in_two_ways_or_in_none_is_refused(body: bytes) -> None:
     async with messages_desk() as d, httpx.AsyncClient(trust_env=False) as http:
         add(d.workshop, "a")
@@ -103,6 +104,7 @@ async def test_odd_stream_of_a_provider_ends_in_order(events: list[bytes]) -> No
             assert answer.status_code in (400, 502)
 
 
+@pytest.mark.attack("2.1/30")
 async def test_answer_without_end_is_cut() -> None:
     endless = delta({"type": "text_delta", "text": "x" * 1000}) * 100
     said = Said(raw=(BEGUN, started({"type": "text", "text": ""}), *[endless] * 20))

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from tests.conftest import OpenHub
 from tests.doors.responses_desk import SOURCE, WEATHER, open_desk
 from tests.peers.openai_upstream import Turn, chunk, sse
@@ -128,6 +130,7 @@ def bodies() -> Iterator[Any]:
         yield from ({**PLAIN, "tools": [WEATHER], "tool_choice": odd} for odd in odds)
 
 
+@pytest.mark.attack("2.2/13")
 async def test_odd_bodies_are_answered_and_trip_nothing(hub: OpenHub) -> None:
     async with open_desk(hub, Turn("ok")) as desk, desk.hub.http(desk.secret) as http:
         for body in bodies():

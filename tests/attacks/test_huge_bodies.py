@@ -28,6 +28,7 @@ MIB = 1024 * 1024
         (b'{"a":[', b"1,", b"1]}"),
     ],
 )
+@pytest.mark.attack("2.1/27", "2.2/32")
 def test_a_body_of_millions_of_values_is_refused_unread(begin: bytes, piece: bytes, end: bytes) -> None:
     body = begin + piece * (16 * MIB // len(piece)) + end
     with pytest.raises(ParseFailed, match="values"):
@@ -51,6 +52,7 @@ def test_the_depth_is_measured_outside_of_texts(depth: int, text: str) -> None:
             judged.body(body, DECIDING)
 
 
+@pytest.mark.attack("2.2/32")
 def test_a_message_refers_to_some_tasks_and_not_to_thousands() -> None:
     def read(count: int) -> wire.Request:
         message = {"messageId": "m", "parts": [], "referenceTaskIds": ["t"] * count}

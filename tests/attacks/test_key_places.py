@@ -81,6 +81,7 @@ async def test_a_key_of_a_network_is_refused_from_elsewhere(running: Hub) -> Non
         ("x", False),
     ],
 )
+@pytest.mark.attack("2.2/26")
 async def test_behind_a_trusted_proxy_the_address_it_saw_counts(
     behind_proxy: Hub, forwarded: str, is_inside: bool
 ) -> None:

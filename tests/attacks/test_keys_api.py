@@ -66,6 +66,7 @@ async def test_a_key_has_a_name_under_which_it_can_be_revoked(admin: httpx.Async
 
 
 @pytest.mark.parametrize("member", ["id", "owner", "digest", "is_admin", "secret", "key", "revoked_at", "created_at"])
+@pytest.mark.attack("2.2/8")
 async def test_no_other_member_of_a_key_can_be_written(admin: httpx.AsyncClient, member: str) -> None:
     assert (await admin.post("/api/keys", json={"name": "a", "allow": [], member: "x"})).status_code == 400
     await admin.post("/api/keys", json={"name": "b", "allow": []})
@@ -73,6 +74,7 @@ async def test_no_other_member_of_a_key_can_be_written(admin: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize("grant", ["tool:*'; DROP TABLE api_keys;--", 'model:"', "agent:%", "agent:a\x00b"])
+@pytest.mark.attack("2.1/34", "2.2/3")
 async def test_sql_in_grants_and_names_is_text(admin: httpx.AsyncClient, grant: str) -> None:
     made = await admin.post("/api/keys", json={"name": "a", "allow": [grant]})
     assert made.json()["allow"] == [grant]

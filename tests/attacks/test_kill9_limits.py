@@ -38,6 +38,7 @@ async def used(hub: HubProcess) -> float:
 
 
 @pytest.mark.parametrize("kind", ["model", "tool", "agent"])
+@pytest.mark.attack("2.1/41")
 async def test_of_100_clients_of_two_processes_exactly_50_pass(tmp_path: Path, kind: str) -> None:
     async with (
         openai_upstream(Turn("hi")) as upstream,

@@ -32,6 +32,7 @@ async def session(http: httpx.AsyncClient, path: str = "/mcp") -> dict[str, str]
     return headers
 
 
+@pytest.mark.attack("2.1/21")
 async def test_an_exceptions_text_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def bug(*_args: object, **_kwargs: object) -> None:
         raise RuntimeError("postgres://user:hunter2@10.0.0.1/db")
@@ -50,6 +51,7 @@ async def test_an_exceptions_text_is_not_told(tmp_path: Path, monkeypatch: pytes
             assert (await http.post("/mcp", json=call, headers=headers)).json()["result"]
 
 
+@pytest.mark.attack("2.1/15", "2.2/19")
 async def test_a_session_is_as_good_as_unknown_to_everybody_else(tmp_path: Path) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__echo")
@@ -89,6 +91,7 @@ async def test_nobody_can_open_so_many_sessions_that_others_find_no_room(
         assert (await cid.post("/mcp", json=rpc("ping", {}), headers=first)).status_code == 404
 
 
+@pytest.mark.attack("2.1/15", "2.2/24")
 async def test_a_session_shows_at_each_path_what_the_caller_may_see_there(tmp_path: Path) -> None:
     async with (
         mcp_servers.dual_era() as one,
@@ -129,6 +132,7 @@ async def test_a_stream_for_the_servers_own_messages_begins_at_once(
         assert answer.headers["content-type"].startswith("text/event-stream")
 
 
+@pytest.mark.attack("2.2/13")
 async def test_a_client_that_leaves_its_stream_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with open_mcp_hub(tmp_path, "") as hub, hub.http(await hub.key("tool:*")) as http:
         headers = await session(http)

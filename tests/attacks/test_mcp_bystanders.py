@@ -36,6 +36,7 @@ def answers(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["legacy", "modern"])
+@pytest.mark.attack("2.1/15", "2.2/27")
 async def test_a_call_that_waits_for_input_goes_on_for_its_caller_alone(tmp_path: Path, kind: str) -> None:
     yaml = "mcpServers: {{peer: {{url: {url}}}, twin: {{url: {url}}}}}"
     async with mcp_asking.asking(kind) as peer, open_mcp_hub(tmp_path, yaml.format(url=peer.url)) as hub:
@@ -87,6 +88,7 @@ async def ask_older(http: httpx.AsyncClient, number: int) -> httpx.Response:
 
 @pytest.mark.parametrize("ask", [ask_modern, ask_older])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.attack("2.1/38", "2.2/18")
 async def test_callers_who_all_use_request_id_1_see_their_own_answers_alone(
     tmp_path: Path, kind: str, ask: Ask
 ) -> None:

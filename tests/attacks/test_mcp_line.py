@@ -64,6 +64,7 @@ async def free(line: Line) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.attack("2.2/18")
 async def test_more_calls_than_places_wait_in_line_and_all_get_their_own_answers(tmp_path: Path, kind: str) -> None:
     async with (
         hub_before(kind, tmp_path, concurrency=4) as (hub, server, line),

@@ -18,6 +18,7 @@ from tests.peers.mcp_waiting import ASKABLE, hub_before, legacy_call, modern_cal
 OBJECT = {"type": "object"}
 
 
+@pytest.mark.attack("2.1/30")
 async def test_lists_are_whole_while_a_server_hangs_one_is_dead_one_lies_and_one_changes(tmp_path: Path) -> None:
     tools: list[Any] = [{"name": "before", "inputSchema": OBJECT, "description": "old words"}]
 

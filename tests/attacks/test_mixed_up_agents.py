@@ -156,6 +156,7 @@ CASES: list[tuple[str, dict[str, Any], list[Any]]] = [
 
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 @pytest.mark.parametrize(("method", "params", "results"), CASES)
+@pytest.mark.attack("2.1/38", "2.2/36")
 async def test_what_an_agent_shows_of_somebody_else_is_not_passed_on(
     hub: OpenHub, binding: str, method: str, params: dict[str, Any], results: list[Any]
 ) -> None:
@@ -172,12 +173,14 @@ async def test_what_an_agent_shows_of_somebody_else_is_not_passed_on(
 
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 @pytest.mark.parametrize("shown", [ALICES, MIXED], ids=["task", "context"])
+@pytest.mark.attack("2.2/33")
 async def test_a_list_shows_no_task_that_an_agent_mixed_up(hub: OpenHub, binding: str, shown: Any) -> None:
     async with opened(hub) as scene:
         scene.agent.results = {"GetTask": [shown], "ListTasks": [{"tasks": [ALICES, BOBS]}]}
         assert SECRET not in await ask(scene.bob, "ListTasks", {}, binding)
 
 
+@pytest.mark.attack("2.1/39", "2.2/35")
 async def test_a_callback_tells_of_its_own_task_and_context_only(hub: OpenHub) -> None:
     async with opened(hub, push=True) as scene, webhook() as hook:
         scene.agent.results |= {"CreateTaskPushNotificationConfig": [{}], "GetTask": [BOBS]}

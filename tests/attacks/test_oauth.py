@@ -79,6 +79,7 @@ async def test_an_honest_one_connects(tmp_path: Path) -> None:
         (RESOURCE_PATH, {"resource": "https://somebody.example/mcp"}),
     ],
 )
+@pytest.mark.attack("2.1/19", "2.2/16", "2.2/20")
 async def test_metadata_that_leads_elsewhere_leads_nowhere(tmp_path: Path, path: str, document: dict[str, Any]) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         honest = liar.resource if path == RESOURCE_PATH else liar.issuer
@@ -95,6 +96,7 @@ async def test_metadata_that_leads_elsewhere_leads_nowhere(tmp_path: Path, path:
         assert "evil" not in answer.text
 
 
+@pytest.mark.attack("2.1/19", "2.2/16")
 async def test_a_challenge_cannot_point_into_the_network(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         liar.say("/mcp", {}, 401, **{"www-authenticate": f'Bearer resource_metadata="{METADATA}"'})
@@ -104,6 +106,7 @@ async def test_a_challenge_cannot_point_into_the_network(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", [RESOURCE_PATH, ISSUER_PATH])
+@pytest.mark.attack("2.1/2", "2.1/19", "2.1/30")
 async def test_huge_metadata_is_not_read_and_redirects_are_not_followed(tmp_path: Path, path: str) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         liar.say(path, b"[" * 1_000_000)
@@ -114,6 +117,7 @@ async def test_huge_metadata_is_not_read_and_redirects_are_not_followed(tmp_path
         assert "/elsewhere" not in liar.asked
 
 
+@pytest.mark.attack("2.1/17")
 async def test_an_answer_of_another_issuer_is_refused_before_the_code_is_sent(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         for is_sent, iss in ((False, "https://somebody.example"), (True, "https://somebody.example"), (True, None)):
@@ -126,6 +130,7 @@ async def test_an_answer_of_another_issuer_is_refused_before_the_code_is_sent(tm
         assert "/token" not in liar.asked
 
 
+@pytest.mark.attack("2.1/17", "2.2/15", "2.2/23")
 async def test_a_state_is_good_once_and_only_in_the_browser_and_for_the_key_that_began(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one), browser() as other, browser() as third:
         asked = await allowed(one, hub, key)
@@ -142,6 +147,7 @@ async def test_a_state_is_good_once_and_only_in_the_browser_and_for_the_key_that
         assert [form.get("grant_type") for form in liar.forms].count("authorization_code") == 1
 
 
+@pytest.mark.attack("2.1/17", "2.2/23")
 async def test_a_link_is_good_once_for_its_own_key(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one), browser() as other:
         await logged_in(one, hub, key)
@@ -159,6 +165,7 @@ async def test_a_link_is_good_once_for_its_own_key(tmp_path: Path) -> None:
             assert (await one.open(forged)).status_code == 400
 
 
+@pytest.mark.attack("2.1/36")
 async def test_forms_are_taken_from_the_hubs_own_pages_only(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (_, hub, key, one):
         await logged_in(one, hub, key)
@@ -168,6 +175,7 @@ async def test_forms_are_taken_from_the_hubs_own_pages_only(tmp_path: Path) -> N
         assert (await one.send(answer="allow", csrf="0" * 64, follow=False)).status_code == 400
 
 
+@pytest.mark.attack("2.1/35")
 async def test_pages_cannot_be_framed_run_nothing_and_are_not_kept(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         login = await one.open(f"{hub.url}/connect/crm")
@@ -183,12 +191,14 @@ async def test_pages_cannot_be_framed_run_nothing_and_are_not_kept(tmp_path: Pat
         assert key not in consent.text
 
 
+@pytest.mark.attack("2.1/35", "2.2/5", "2.2/21", "2.2/23")
 async def test_what_servers_are_called_and_want_is_text_and_no_html(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         liar.say(RESOURCE_PATH, {**liar.resource, "scopes_supported": ["<script>alert(1)</script>"]})
         assert "&lt;script&gt;" in (await logged_in(one, hub, key)).text
 
 
+@pytest.mark.attack("2.2/10")
 async def test_a_revoked_key_and_one_without_grant_connect_nothing(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         other = await hub.key("tool:github__*")
@@ -231,6 +241,7 @@ async def test_a_user_who_says_no_there_is_told_so(tmp_path: Path) -> None:
         assert "/token" not in liar.asked
 
 
+@pytest.mark.attack("2.1/1", "2.1/19")
 async def test_who_may_change_servers_cannot_make_the_hub_reach_inside_by_auth(tmp_path: Path) -> None:
     async with (
         authorization_server() as issuer,

@@ -65,6 +65,7 @@ async def raw(hub: Hub, target: str, *headers: str, method: str = "GET") -> byte
     return answer.partition(b"\r\n")[0]
 
 
+@pytest.mark.attack("2.1/6", "2.2/31")
 async def test_no_spelling_of_a_path_is_served_without_a_key(hub: OpenHub) -> None:
     async with hub(YAML) as running:
         statuses = {target: await raw(running, target) for target in TARGETS}
@@ -73,6 +74,7 @@ async def test_no_spelling_of_a_path_is_served_without_a_key(hub: OpenHub) -> No
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/a2a/open", "/a2a/open/.well-known/agent-card.json"])
+@pytest.mark.attack("2.2/11")
 async def test_what_is_open_is_open_to_readers_only(hub: OpenHub, path: str, method: str) -> None:
     async with hub(YAML) as running:
         assert b" 401 " in await raw(running, path, method=method)
@@ -93,6 +95,7 @@ async def test_what_is_open_is_open_to_readers_only(hub: OpenHub, path: str, met
         ("Cookie: authorization={key}",),
     ],
 )
+@pytest.mark.attack("2.2/3")
 async def test_only_the_one_right_credential_opens(hub: OpenHub, headers: tuple[str, ...]) -> None:
     async with hub(YAML) as running:
         key = await running.key("model:*")
@@ -115,6 +118,7 @@ async def test_only_the_one_right_credential_opens(hub: OpenHub, headers: tuple[
         "localhost\\evil",
     ],
 )
+@pytest.mark.attack("2.1/5", "2.1/6", "2.2/4")
 async def test_a_foreign_host_is_refused_before_anything_else(hub: OpenHub, host: str) -> None:
     async with hub(YAML) as running:
         address, port = running.url.removeprefix("http://").split(":")

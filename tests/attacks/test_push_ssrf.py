@@ -79,6 +79,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
         "\uff11\uff12\uff17.0.0.1",
     ],
 )
+@pytest.mark.attack("2.1/1", "2.1/4", "2.1/39", "2.2/32")
 async def test_no_address_of_an_inner_network_becomes_a_receiver(closed: Pushing, scheme: str, host: str) -> None:
     rita = await owner_of_a_task(closed)
     with pytest.raises(InvalidParams) as refused:
@@ -125,6 +126,7 @@ async def test_a_public_receiver_without_tls_is_refused(closed: Pushing, monkeyp
 
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "169.254.169.254", "10.0.0.1"])
+@pytest.mark.attack("2.1/3", "2.2/29")
 async def test_a_name_that_leads_inside_after_it_was_checked_is_not_dialled(
     closed: Pushing, monkeypatch: pytest.MonkeyPatch, inner: str
 ) -> None:
@@ -157,6 +159,7 @@ async def test_an_opened_name_that_leads_outside_later_is_not_sent_to_without_tl
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.attack("2.1/2", "2.2/30", "2.2/35")
 async def test_a_redirect_is_a_failure_and_is_not_followed(hub: Pushing, status: int) -> None:
     rita = await owner_of_a_task(hub)
     async with webhook() as inner, webhook((status, {"location": inner.url})) as hook, hub.running():
@@ -236,6 +239,7 @@ def endless(head: bytes, chunk: bytes) -> Callable[[Peer, Any, Any], Awaitable[N
         b"HTTP/1.1 200 OK\r\n\r\n",
     ],
 )
+@pytest.mark.attack("2.1/30")
 async def test_an_endless_answer_is_read_to_its_bound_and_left(hub: Pushing, head: bytes) -> None:
     rita = await owner_of_a_task(hub)
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
@@ -290,6 +294,7 @@ async def test_a_receiver_that_does_not_end_its_answer_holds_an_attempt_for_its_
         {"id": "a" * 5000},
     ],
 )
+@pytest.mark.attack("2.1/22")
 async def test_nothing_that_would_leave_its_header_is_stored(hub: Pushing, members: dict[str, Any]) -> None:
     rita = await owner_of_a_task(hub)
     with pytest.raises(InvalidParams) as refused:
@@ -298,6 +303,7 @@ async def test_nothing_that_would_leave_its_header_is_stored(hub: Pushing, membe
     assert await hub.count("push_configs") == 0
 
 
+@pytest.mark.attack("2.1/39")
 async def test_a_hundred_receivers_of_one_task_are_too_many(hub: Pushing) -> None:
     rita = await owner_of_a_task(hub)
     refused = 0
@@ -312,6 +318,7 @@ async def test_a_hundred_receivers_of_one_task_are_too_many(hub: Pushing) -> Non
     assert await hub.count("push_outbox") == MAX_A_TASK
 
 
+@pytest.mark.attack("2.2/35")
 async def test_what_is_somebody_elses_is_answered_like_what_is_not_there(hub: Pushing) -> None:
     rita = await owner_of_a_task(hub)
     await hub.create(rita, "http://127.0.0.1:9/", id="c")

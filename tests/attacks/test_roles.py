@@ -106,6 +106,7 @@ def test_the_table_is_of_every_admin_name_but_those_without_a_route() -> None:
     assert ADMIN_NAMES - named == {"roles", "metrics"}
 
 
+@pytest.mark.attack("2.2/7")
 async def test_every_route_is_open_to_its_grant_and_its_roles_and_to_nobody_else(scene: Scene) -> None:
     paths = (await scene.ask("operator", "GET", "/openapi.json")).json()["paths"]
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
@@ -236,6 +237,7 @@ async def test_a_member_makes_and_changes_keys_for_itself_and_an_admin_for_the_t
         assert await scene.acts("red-member", method, path, body) in {200, 204}
 
 
+@pytest.mark.attack("2.2/7", "2.2/8")
 async def test_nobody_hands_out_what_they_do_not_hold(scene: Scene) -> None:
     for who, body in (
         ("red-member", {"allow": ["model:*"]}),
@@ -289,6 +291,7 @@ async def test_a_key_of_the_file_is_no_more_than_absent_to_a_role_of_another_tea
 
 
 @pytest.mark.parametrize("member", ["id", "created_at", "role", "is_admin", "team", "teams"])
+@pytest.mark.attack("2.2/8")
 async def test_no_other_member_of_a_user_or_team_can_be_written(scene: Scene, member: str) -> None:
     for collection, new, name in (("users", {"name": "new"}, "red-admin"), ("teams", {"alias": "new"}, "red")):
         assert await scene.acts("operator", "POST", f"/api/{collection}", {**new, member: "x"}) == 400

@@ -227,6 +227,7 @@ speeches = pytest.mark.parametrize("speech", SPEECHES, ids=str)
 
 
 @speeches
+@pytest.mark.attack("2.1/14", "2.2/32", "2.2/33", "2.2/36")
 async def test_another_tenants_task_is_not_there_in_any_field(scene: Scene, speech: Speech) -> None:
     alice, bob = scene.alice, scene.bob
     for operation, params in TASK_FIELDS:
@@ -247,6 +248,7 @@ async def test_another_tenants_task_is_not_there_in_any_field(scene: Scene, spee
 
 
 @speeches
+@pytest.mark.attack("2.1/14", "2.2/33")
 async def test_another_tenants_context_is_not_there_in_any_field(scene: Scene, speech: Speech) -> None:
     for operation, params in CONTEXT_FIELDS:
         for word, foreign in scene.alice.contexts.items():
@@ -259,6 +261,7 @@ async def test_another_tenants_context_is_not_there_in_any_field(scene: Scene, s
 
 
 @speeches
+@pytest.mark.attack("2.2/32")
 async def test_a_new_task_in_another_tenants_context_is_refused_and_says_nothing_of_it(
     scene: Scene, speech: Speech
 ) -> None:
@@ -271,6 +274,7 @@ async def test_a_new_task_in_another_tenants_context_is_refused_and_says_nothing
 
 
 @speeches
+@pytest.mark.attack("2.1/39", "2.2/33", "2.2/35")
 async def test_another_tenants_push_configuration_is_not_there(scene: Scene, speech: Speech) -> None:
     own = scene.bob.tasks["ask"]
     await scene.bob.ask(JSONRPC, "DeleteTaskPushNotificationConfig", {"taskId": own, "id": CONFIGURED})
@@ -285,6 +289,7 @@ async def test_another_tenants_push_configuration_is_not_there(scene: Scene, spe
 
 
 @speeches
+@pytest.mark.attack("2.1/14")
 async def test_a_page_token_of_another_tenants_list_opens_nothing(scene: Scene, speech: Speech) -> None:
     page = await scene.alice.ask(JSONRPC, "ListTasks", {"pageSize": 1})
     result = json.loads(page.body)["result"]
@@ -341,6 +346,7 @@ EVERY |= {"SendMessage": message(), "SendStreamingMessage": message(), "GetExten
 
 @speeches
 @pytest.mark.parametrize("task", ["complete 1", None])
+@pytest.mark.attack("2.1/13")
 async def test_an_agent_that_is_not_granted_is_not_there(scene: Scene, speech: Speech, task: str | None) -> None:
     named = scene.alice.tasks[task] if task else str(uuid.uuid4())
     for operation in get_args(Operation):

@@ -131,6 +131,7 @@ async def test_a_colleague_does_everything_with_a_task(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("speech", SPEECHES, ids=str)
+@pytest.mark.attack("2.1/14")
 async def test_a_task_is_not_there_for_another_team_nor_for_a_key_without_one(scene: Scene, speech: Speech) -> None:
     tasks = [(await scene.makes("anna", word))["id"] for word in ("complete 1", "ask")]
     for who in OTHERS:
@@ -166,6 +167,7 @@ async def test_a_context_is_shared_in_its_team_only(scene: Scene, who: str) -> N
     assert (await scene.makes("albert", contextId=context_id))["contextId"] == context_id
 
 
+@pytest.mark.attack("2.1/39")
 async def test_a_push_configuration_is_its_makers_only(scene: Scene) -> None:
     task_id = (await scene.makes("anna"))["id"]
     config = {"taskId": task_id, "id": CONFIGURED, "url": HOOK, "token": "annas"}

@@ -121,6 +121,7 @@ def anonymous(answer: httpx.Response, *asked: str) -> tuple[int, str, list[str]]
     return answer.status_code, text, sorted(answer.headers)
 
 
+@pytest.mark.attack("2.1/14", "2.2/33")
 async def test_a_tenants_list_holds_their_own_tasks_whatever_they_ask(tenants: Tenants) -> None:
     own = (await tenants.bob.http.post("/a2a/echo", json=rpc("ListTasks", {}))).json()["result"]
     assert [task["id"] for task in own["tasks"]] == [tenants.bob.task]
@@ -151,6 +152,7 @@ async def test_the_owner_still_reaches_what_the_other_tried_to_take(tenants: Ten
 @pytest.mark.parametrize(
     "value", [None, "", 0, 1.5, True, [], {}, ["t"], "x" * 600, "\x00", "' OR 1=1 --", "%", "../x"]
 )
+@pytest.mark.attack("2.1/13", "2.1/14", "2.2/27")
 async def test_an_id_of_any_kind_opens_nothing(tenants: Tenants, value: Any) -> None:
     before = len(tenants.agent.calls)
     for name, operation in ON_TASKS.items():
@@ -197,6 +199,7 @@ def requests(name: str) -> Iterator[tuple[str, str, Any, dict[str, str]]]:
             yield method, f"/api/{collection}/{name}", {} if method == "PATCH" else None, {}
 
 
+@pytest.mark.attack("2.1/13", "2.1/16")
 async def test_what_is_not_granted_is_answered_like_what_does_not_exist(tmp_path: Path) -> None:
     async with (
         sdk_agent() as agent,
@@ -221,6 +224,7 @@ async def test_what_is_not_granted_is_answered_like_what_does_not_exist(tmp_path
         assert not peer.calls
 
 
+@pytest.mark.attack("2.1/15", "2.2/19")
 async def test_a_session_of_another_tenant_is_an_unknown_one(tmp_path: Path) -> None:
     async with (
         mcp_servers.dual_era() as peer,

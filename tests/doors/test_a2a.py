@@ -203,6 +203,7 @@ async def test_stream_comes_while_the_upstream_holds_back_its_end(hub: OpenHub, 
         assert agent.echo.confirmed.is_set()
 
 
+@pytest.mark.attack("2.1/14", "2.2/33")
 async def test_task_of_somebody_else_is_answered_like_an_unknown_one(hub: OpenHub) -> None:
     async with sdk_agent() as agent, hub(yaml(agent.url)) as running:
         mine, other = await running.key("agent:*"), await running.key("agent:*")
@@ -236,6 +237,7 @@ async def test_task_of_somebody_else_is_answered_like_an_unknown_one(hub: OpenHu
             assert len(agent.calls) == before
 
 
+@pytest.mark.attack("2.2/36")
 async def test_two_agents_may_both_mint_the_same_task_id(hub: OpenHub) -> None:
     async def answer(seen: Any, send: Any) -> None:
         await reply(send, {"jsonrpc": "2.0", "id": 1, "result": {"task": task("1")}})
@@ -358,6 +360,7 @@ async def test_request_id_keeps_its_type_and_value_and_integers_survive(hub: Ope
         assert agent.calls[-1].json == sent
 
 
+@pytest.mark.attack("2.1/18")
 async def test_callers_credentials_stay_and_the_operators_go_up(hub: OpenHub) -> None:
     async def answer(seen: Any, send: Any) -> None:
         body = {"jsonrpc": "2.0", "id": 1, "result": {"message": {"messageId": "x"}}}
@@ -602,6 +605,7 @@ async def test_agent_without_a_card_is_called_at_its_url(hub: OpenHub) -> None:
         assert (await http.get("/a2a/echo")).status_code == 502
 
 
+@pytest.mark.attack("2.2/30", "2.2/32")
 async def test_card_that_names_another_origin_moves_no_credential(hub: OpenHub) -> None:
     async def answer(seen: Any, send: Any) -> None:
         await reply(send, {"jsonrpc": "2.0", "id": 1, "result": {"message": {"messageId": "x"}}})

@@ -125,6 +125,7 @@ async def test_a_receiver_checks_the_signature_with_the_keys_that_the_hub_publis
             jwt.decode(token[:-8] + "AAAAAAAA", key, ["ES256"], audience=audience, issuer=running.url)
 
 
+@pytest.mark.attack("2.1/39", "2.2/32")
 async def test_a_configuration_for_an_inner_address_stops_the_message(hub: OpenHub) -> None:
     async with open_agent(SPEECHES[0]) as peer, hub(f"agents:\n  echo: {{url: {peer.url}}}\n") as running:
         headers = {"authorization": f"Bearer {await running.key('agent:*')}"}

@@ -116,6 +116,7 @@ async def test_a_task_is_cancelled_at_its_agent_and_a_failed_one_has_a_result_th
         assert "CancelTask" in agent.operations
 
 
+@pytest.mark.attack("2.2/15")
 async def test_an_agents_task_is_its_callers_own_and_outlives_the_hub(tmp_path: Path) -> None:
     async with following(tmp_path) as (hub, agent, client):
         task = (await client.call(NAME, message="wait"))["taskId"]

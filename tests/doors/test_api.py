@@ -61,6 +61,7 @@ async def test_a_key_made_anew_under_an_old_name_is_another_principal(admin: htt
     assert first["id"] != second["id"]
 
 
+@pytest.mark.attack("2.2/8")
 async def test_nobody_makes_a_key_that_holds_more_than_they_hold(running: Hub) -> None:
     secret = await running.key("admin:keys", "tool:github__*")
     async with running.http(secret) as clerk:
@@ -138,6 +139,7 @@ async def test_what_the_file_owns_can_be_switched_off_but_not_changed(running: H
     assert "research" in running.services.registry.catalog.agents
 
 
+@pytest.mark.attack("2.1/21")
 async def test_an_entrys_credentials_never_come_out(running: Hub, admin: httpx.AsyncClient) -> None:
     body = {"name": "late", "url": "http://127.0.0.1:9", "headers": {"Authorization": "Bearer hunter2hunter2"}}
     made = await admin.post("/api/agents", json=body)
@@ -156,6 +158,7 @@ async def test_an_entrys_credentials_never_come_out(running: Hub, admin: httpx.A
 
 
 @pytest.mark.parametrize("member", ["command", "args", "env", "envFile", "cwd"])
+@pytest.mark.attack("2.1/31", "2.2/1", "2.2/2")
 async def test_a_command_line_cannot_be_registered_over_the_api(admin: httpx.AsyncClient, member: str) -> None:
     body = {"name": "evil", "url": "http://127.0.0.1:9/mcp", member: "/bin/sh"}
     refused = await admin.post("/api/mcp-servers", json=body)
@@ -163,6 +166,7 @@ async def test_a_command_line_cannot_be_registered_over_the_api(admin: httpx.Asy
     assert member in refused.json()["detail"]
 
 
+@pytest.mark.attack("2.2/5")
 async def test_variables_of_the_environment_cannot_be_read_over_the_api(admin: httpx.AsyncClient) -> None:
     refused = await admin.post("/api/agents", json={"name": "a", "url": "http://${HOME}"})
     assert refused.status_code == 400
@@ -192,6 +196,7 @@ async def test_an_expired_key_is_refused(running: Hub, admin: httpx.AsyncClient)
         assert (await caller.get("/api/usage")).status_code == 401
 
 
+@pytest.mark.attack("2.1/35")
 async def test_the_descriptions_page_loads_nothing_from_elsewhere(running: Hub) -> None:
     async with running.http() as anybody:
         page = await anybody.get("/docs")
@@ -201,6 +206,7 @@ async def test_the_descriptions_page_loads_nothing_from_elsewhere(running: Hub) 
     assert "/api/keys" in described.json()["paths"]
 
 
+@pytest.mark.attack("2.1/24")
 async def test_an_admin_body_over_the_limit_is_refused_unread(running: Hub) -> None:
     async with running.http(ADMIN_KEY) as admin:
         refused = await admin.post("/api/keys", content=b"x" * (33 << 20), headers={"content-type": "application/json"})

@@ -144,6 +144,7 @@ async def drifting(hub: OpenHub, running: Hub, name: str) -> None:
     await discovery._fetch(entry, await discovery.find(entry))
 
 
+@pytest.mark.attack("2.1/9")
 async def test_a_quarantined_agent_is_refused_with_its_reason_until_it_is_approved(hub: OpenHub) -> None:
     card: dict[str, Any] = {}
 
@@ -179,6 +180,7 @@ async def test_a_quarantined_agent_is_refused_with_its_reason_until_it_is_approv
         assert "ignore all" in (await http.get("/a2a/rough/")).text
 
 
+@pytest.mark.attack("2.1/40")
 async def test_a_card_that_no_pinned_key_signed_is_shown_as_refused(hub: OpenHub) -> None:
     key = json.dumps({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})
     async with (

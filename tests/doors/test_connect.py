@@ -76,6 +76,7 @@ def link_in(text: str) -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.attack("2.1/18", "2.2/28")
 async def test_each_principal_acts_as_itself_and_nobodys_key_goes_upstream(tmp_path: Path, mode: str) -> None:
     async with crm(tmp_path) as (hub, peer, issuer):
         keys = {name: await hub.key("tool:crm__*") for name in ("ann", "bob", "eve")}
@@ -237,6 +238,7 @@ async def test_a_token_that_the_server_refuses_in_the_middle_is_renewed(tmp_path
             assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
 
 
+@pytest.mark.attack("2.1/20")
 async def test_accounts_outlive_a_restart_and_are_sealed(tmp_path: Path) -> None:
     async with authorization_server() as issuer, protected_server(issuer.url, issuer.provider) as peer:
         async with opened(tmp_path, peer.url) as hub:
@@ -249,6 +251,7 @@ async def test_accounts_outlive_a_restart_and_are_sealed(tmp_path: Path) -> None
         assert len(issuer.provider.clients) == 1
 
 
+@pytest.mark.attack("2.2/30")
 async def test_an_account_does_not_follow_its_server_to_another_address(tmp_path: Path) -> None:
     async with authorization_server() as issuer, protected_server(issuer.url, issuer.provider) as peer:
         async with opened(tmp_path, peer.url) as hub:
@@ -316,6 +319,7 @@ async def test_client_credentials_are_asked_for_once_and_again_when_refused(tmp_
             assert "s3cret" not in headers_seen(peer)
 
 
+@pytest.mark.attack("2.1/21")
 async def test_a_token_that_a_server_quotes_in_an_error_is_not_passed_on(tmp_path: Path) -> None:
     def quoting(scope: dict[str, Any]) -> bytes:
         error = {"code": -32000, "message": f"bad: {dict(scope['headers'])[b'authorization'].decode()}"}
@@ -349,6 +353,7 @@ async def test_a_server_that_wants_another_scope_leads_to_a_consent_that_has_bot
         assert [token.scopes for token in issuer.provider.tokens.values()] == [["read"], ["read", "write"]]
 
 
+@pytest.mark.attack("2.1/18", "2.2/23")
 async def test_a_token_is_exchanged_for_each_principal_against_what_the_hub_signs(tmp_path: Path) -> None:
     from joserfc import jwt
     from joserfc.jwk import KeySet

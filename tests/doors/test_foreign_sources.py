@@ -62,6 +62,7 @@ async def test_a_server_that_is_let_in_is_called_with_the_callers_headers(hub: H
     ],
     ids=["no server is let in", "another one is", "the key has no grant", "the address is private"],
 )
+@pytest.mark.attack("2.1/1")
 async def test_any_other_is_refused_and_never_reached(
     hub: Hub, allowed: tuple[str, ...], grant: str, network: str, status: int
 ) -> None:
@@ -102,6 +103,7 @@ async def test_an_address_that_parsers_read_differently_is_refused(hub: Hub, url
             await ask(running.url, secret, source(url))
 
 
+@pytest.mark.attack("2.1/10")
 async def test_its_label_cannot_be_a_server_of_the_hub(hub: Hub) -> None:
     async with dual_era() as peer, openai_upstream(Turn("no")) as upstream:
         text = declared(upstream.url) + f"mcpServers:\n  theirs: {{url: '{peer.url}'}}\n"

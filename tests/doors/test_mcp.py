@@ -110,6 +110,7 @@ async def test_the_cursor_configuration_of_litellm_works(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.attack("2.1/16")
 async def test_call_to_a_hidden_tool_is_answered_like_an_unknown_one(tmp_path: Path, mode: str) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__echo")
@@ -124,6 +125,7 @@ async def test_call_to_a_hidden_tool_is_answered_like_an_unknown_one(tmp_path: P
         assert not peer.calls
 
 
+@pytest.mark.attack("2.2/28")
 async def test_a_server_that_is_not_the_callers_looks_absent(tmp_path: Path) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__echo")
@@ -168,6 +170,7 @@ WRONG: list[tuple[Any, dict[str, str], int, int]] = [
 ]
 
 
+@pytest.mark.attack("2.1/23")
 async def test_a_wrong_modern_request_is_refused_by_the_specifications_code(tmp_path: Path) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__echo")
@@ -197,6 +200,7 @@ TWICE: list[Any] = [
 ]
 
 
+@pytest.mark.attack("2.2/25")
 async def test_what_was_judged_is_what_is_sent(tmp_path: Path) -> None:
     async with mcp_servers.dual_era() as peer, open_mcp_hub(tmp_path, servers(peer=peer.url)) as hub:
         await hub.listed("peer__echo")
@@ -278,6 +282,7 @@ async def test_a_key_over_its_pace_gets_429_in_either_era(tmp_path: Path) -> Non
         assert len(peer.calls) == 1
 
 
+@pytest.mark.attack("2.1/15", "2.2/19")
 async def test_a_session_answers_the_principal_that_opened_it_alone(tmp_path: Path) -> None:
     async with (
         open_mcp_hub(tmp_path) as hub,

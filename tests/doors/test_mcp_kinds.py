@@ -183,6 +183,7 @@ async def test_what_is_not_granted_looks_absent(tmp_path: Path) -> None:
         assert peer.calls == []
 
 
+@pytest.mark.attack("2.1/13")
 async def test_another_tenant_sees_nothing(tmp_path: Path) -> None:
     async with hub_of(tmp_path) as (hub, peer), hub.client(await hub.key("server:other")) as client:
         assert (await client.list_prompts()).prompts == []

@@ -143,6 +143,7 @@ async def test_only_the_caller_hears_of_a_task_and_only_of_so_many(tmp_path: Pat
             assert await Follower(http).refused_listening(*many) == -32602
 
 
+@pytest.mark.attack("2.2/15")
 async def test_a_task_of_somebody_else_is_refused_in_the_same_bytes_as_one_that_never_was(tmp_path: Path) -> None:
     async with hub_of(tmp_path) as (hub, peer, tools):
         one, other = await hub.key("server:*"), await hub.key("server:*")  # they may name tools that are not listed
@@ -192,6 +193,7 @@ async def test_a_client_that_declares_nothing_gets_results_and_no_tasks(tmp_path
             assert answer.json()["error"]["data"] == needed
 
 
+@pytest.mark.attack("2.1/23")
 async def test_headers_and_body_name_the_same_task(tmp_path: Path) -> None:
     async with hub_of(tmp_path) as (hub, _, _), hub.http(await hub.key("tool:*")) as http:
         client = Follower(http)

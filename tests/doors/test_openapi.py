@@ -218,6 +218,7 @@ async def test_a_file_is_followed_and_a_bad_one_changes_nothing(tmp_path: Path) 
             await hub.sync.refresh("api")
 
 
+@pytest.mark.attack("2.2/9")
 async def test_a_document_written_under_a_grant_passes_the_address_guard(tmp_path: Path) -> None:
     """A URL through the API: only the admin key's counts as the operator's own; files stay the file's."""
     async with shop() as running, open_mcp_hub(tmp_path) as hub:

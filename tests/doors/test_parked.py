@@ -175,6 +175,7 @@ async def test_a_source_says_which_calls_need_approval(hub: OpenHub, demand: Any
     ],
     ids=str,
 )
+@pytest.mark.attack("2.1/11")
 async def test_no_request_goes_below_the_floor_of_a_server_or_a_key(
     hub: OpenHub, rule: str, key: dict[str, Any], waits: list[str]
 ) -> None:

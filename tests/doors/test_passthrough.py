@@ -229,6 +229,7 @@ async def test_a_form_without_boundary_is_refused(hub: OpenHub) -> None:
         assert "boundary" in answer.json()["error"]["message"]
 
 
+@pytest.mark.attack("2.1/25")
 async def test_a_second_model_behind_a_large_file_ends_the_upload(hub: OpenHub) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield form(('name="model"', "m"), ('name="file"; filename="x"', ""), end="")[:-2]
@@ -458,6 +459,7 @@ async def test_a_file_that_passes_in_pieces_is_sent_elsewhere_only_while_none_wa
         assert len(here.seen + there.seen) == 1
 
 
+@pytest.mark.attack("2.1/35")
 async def test_a_page_of_a_provider_does_not_run_as_the_hubs(hub: OpenHub) -> None:
     async with house(hub) as (_running, client, fake):
         fake.answer = Response("<script>", media_type="text/html")

@@ -127,6 +127,7 @@ async def test_where_a_file_goes_is_said_or_clear(hub: OpenHub) -> None:
                 await narrow.files.create(file=b"x", purpose="user_data", extra_body={"model": "m"})
 
 
+@pytest.mark.attack("2.1/13", "2.2/27")
 async def test_foreign_forged_and_absent_ids_are_one_answer(hub: OpenHub) -> None:
     async with house(hub) as h, h.client("model:m") as mine, h.client("model:*") as theirs:
         file = (await mine.files.create(file=b"x", purpose="user_data")).id

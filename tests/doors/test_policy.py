@@ -53,6 +53,7 @@ async def listed(http: httpx.AsyncClient) -> list[str]:
     return [tool["name"] for tool in answer.json()["result"]["tools"]]
 
 
+@pytest.mark.attack("2.1/16")
 async def test_a_tool_that_no_call_may_reach_is_not_listed_and_looks_absent(tmp_path: Path) -> None:
     rule = {"name": "no-echo", "effect": "deny", "entries": [ECHO], "when": "principal.name != 'key-1'"}
     async with hub_of(tmp_path, rule) as (hub, peer, _admin):
@@ -68,6 +69,7 @@ async def test_a_tool_that_no_call_may_reach_is_not_listed_and_looks_absent(tmp_
         assert [name for name, _ in peer.calls] == ["echo"]
 
 
+@pytest.mark.attack("2.2/25")
 async def test_a_rule_about_arguments_sees_what_the_server_gets(tmp_path: Path) -> None:
     rule = {
         "name": "ours",

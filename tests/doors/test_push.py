@@ -128,6 +128,7 @@ async def test_what_came_is_passed_on_to_the_clients_receiver_only_by_the_one_wh
     assert len(called.hub.events) == 1
 
 
+@pytest.mark.attack("2.1/39")
 async def test_everything_that_is_wrong_is_answered_like_an_unknown_address(called: Called) -> None:
     other = {"statusUpdate": {**status("WORKING")["statusUpdate"], "taskId": "t2"}}
     headers = {"x-a2a-notification-token": called.config["token"]}
@@ -161,6 +162,7 @@ async def test_everything_that_is_wrong_is_answered_like_an_unknown_address(call
     assert called.hub.events == []
 
 
+@pytest.mark.attack("2.1/39")
 async def test_a_body_is_not_read_of_who_does_not_know_the_secret(called: Called) -> None:
     base = called.http.base_url
     reader, writer = await asyncio.open_connection(base.host, base.port)

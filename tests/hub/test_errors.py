@@ -71,6 +71,7 @@ def test_errors_about_the_call_itself_travel_with_http_200_on_the_a2a_doors() ->
     assert table.jsonrpc_status(errors.UpstreamUnavailable("research", "down")) == 200
 
 
+@pytest.mark.attack("2.1/21")
 def test_no_stack_or_cause_reaches_a_caller() -> None:
     try:
         try:

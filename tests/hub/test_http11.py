@@ -97,6 +97,7 @@ async def test_a_chunked_body_is_read_whole() -> None:
     ],
     ids=repr,
 )
+@pytest.mark.attack("2.1/22", "2.2/13")
 async def test_what_is_not_http_ends_the_connection(request_bytes: bytes) -> None:
     async with talk(echo) as (reader, writer):
         writer.write(request_bytes)
@@ -108,6 +109,7 @@ async def test_what_is_not_http_ends_the_connection(request_bytes: bytes) -> Non
     assert answered.count(b"HTTP/1.1") <= 1, "nothing after the broken request is served"
 
 
+@pytest.mark.attack("2.1/24")
 async def test_a_head_without_end_is_refused() -> None:
     async with talk(echo) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n")
@@ -121,6 +123,7 @@ async def test_a_head_without_end_is_refused() -> None:
     assert b" 431 " in status
 
 
+@pytest.mark.attack("2.1/30")
 async def test_a_head_that_never_ends_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http11, "HEAD_S", 0.05)
     async with talk(echo) as (reader, writer):
@@ -338,6 +341,7 @@ async def test_the_rest_of_a_body_that_was_refused_is_read_so_that_the_answer_ar
             assert await reader.read() == b"", "and the connection is closed"
 
 
+@pytest.mark.attack("2.1/22")
 async def test_a_header_cannot_be_broken_by_its_value() -> None:
     refused = asyncio.Event()
 

@@ -16,6 +16,7 @@ from tests.llm.test_toolbox import call, told
 from tests.peers.openai_upstream import Turn
 
 
+@pytest.mark.attack("2.1/41")
 def test_the_stricter_of_two_limits_holds_one_by_one() -> None:
     ours, theirs = RequestLimits(max_rounds=3, max_usd=1.0), RequestLimits(max_rounds=5, max_calls=2, max_usd=0.5)
     assert ours.within(theirs) == theirs.within(ours) == RequestLimits(3, 2, None, 0.5)

@@ -44,6 +44,7 @@ async def test_a_call_that_nobody_can_be_asked_about_is_not_made(desk: Any, call
     ],
     ids=json.dumps,
 )
+@pytest.mark.attack("2.1/11")
 def test_a_tool_that_does_not_say_otherwise_may_destroy(annotations: dict[str, Any], destroys: bool) -> None:
     assert is_destructive(KeptTool("s", "t", "s__t", annotations=annotations)) is destroys
 

@@ -79,6 +79,7 @@ def test_another_reader_sees_what_the_hub_saw(
 
 
 @given(parts, st.integers(1, 50), st.data())
+@pytest.mark.attack("2.1/25")
 def test_a_form_that_was_cut_never_passes_for_a_whole_one(
     given_parts: list[tuple[str, str | None, bytes]], size: int, data: st.DataObject
 ) -> None:

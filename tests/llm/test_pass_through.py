@@ -228,6 +228,7 @@ async def test_client_that_leaves_cancels_the_generation(desk: Any) -> None:
         (Turn(error=b"[]"), 502, "upstream_invalid"),
     ],
 )
+@pytest.mark.attack("2.1/21")
 async def test_failing_provider_is_named_and_its_secrets_are_not(desk: Any, turn: Turn, status: int, code: str) -> None:
     async with desk(turn) as d:
         answer = await post(d, {"model": "m", "messages": ASK})
@@ -274,6 +275,7 @@ async def test_missing_key_is_named_with_its_model(desk: Any) -> None:
         assert not d.upstream.received
 
 
+@pytest.mark.attack("2.2/30")
 async def test_key_of_the_environment_does_not_go_to_an_address_that_the_operator_did_not_write(desk: Any) -> None:
     async with desk(Turn("no")) as d:
         model = d.models["m"].__class__

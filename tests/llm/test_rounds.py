@@ -284,6 +284,7 @@ async def test_allowed_tools_hold_for_their_own_source(desk: Any) -> None:
         assert names == ["s__get_a", "s__get_b", "t__c"]
 
 
+@pytest.mark.attack("2.1/10")
 async def test_own_tool_with_the_name_of_a_hub_tool_is_refused(desk: Any) -> None:
     async with desk(Turn("no")) as d:
         add(d.workshop, "a")

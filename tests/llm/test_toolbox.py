@@ -175,6 +175,7 @@ def test_what_an_entry_says_of_its_inputs_wins_over_its_name() -> None:
     assert list(inputs_of(replace(model, inputs=()))) == []
 
 
+@pytest.mark.attack("2.1/10")
 async def test_own_tools_cannot_be_called_like_the_loops(desk: Any) -> None:
     own = {"type": "function", "function": {"name": "hub__read_result", "parameters": {"type": "object"}}}
     async with desk(Turn("no")) as d:

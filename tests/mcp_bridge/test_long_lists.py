@@ -106,6 +106,7 @@ async def left_out(hub: McpHub) -> dict[str, str]:
         return found
 
 
+@pytest.mark.attack("2.1/30")
 async def test_a_list_that_never_ends_is_cut_and_says_so(tmp_path: Path) -> None:
     def page(cursor: str | None) -> dict[str, Any]:
         at = int(cursor or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,12 +26,14 @@ def test_a_name_fits_every_client_and_begins_with_its_server(server: str, tool: 
 @example("a", "_b", "a_", "b")
 @example("a", "x" * 60, "a", "x" * 61)
 @example("a", "b.c", "a", "b/c")
+@pytest.mark.attack("2.1/10")
 def test_two_tools_never_share_a_name(server: str, tool: str, other_server: str, other_tool: str) -> None:
     if (server, tool) != (other_server, other_tool):
         assert exposed_name(server, tool) != exposed_name(other_server, other_tool)
 
 
 @given(SERVERS, TOOLS)
+@pytest.mark.attack("2.1/10")
 def test_a_tool_named_like_a_hashed_one_does_not_take_its_name(server: str, tool: str) -> None:
     shown = exposed_name(server, tool)
     impostor = shown.removeprefix(f"{server}__")

@@ -31,6 +31,7 @@ async def pids(http: httpx.AsyncClient) -> list[int]:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.attack("2.1/32")
 async def test_no_stdio_child_survives_a_hub_that_ends(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD)

@@ -32,6 +32,7 @@ def one(lines: list[tuple[int, bytes]]) -> tuple[int, dict[str, Any]]:
     return found
 
 
+@pytest.mark.attack("2.1/38", "2.2/18")
 def test_equal_ids_of_several_clients_are_told_apart() -> None:
     relay = relay_of(1, 2, 3)
     numbers = {}
@@ -70,6 +71,7 @@ def test_progress_reaches_the_call_that_it_is_about() -> None:
         assert relay.from_server(line(method="notifications/progress", params=params)) == []
 
 
+@pytest.mark.attack("2.1/38")
 def test_a_client_cancels_its_own_calls_only() -> None:
     relay = relay_of(1, 2)
     _, request = one(relay.from_client(1, line(id=5, method="tools/call")))

@@ -280,6 +280,7 @@ async def test_doctor_shows_what_a_server_said_before_it_ended(tmp_path: Path) -
         ("while True: pass", {"cpu_s": 1}, "ended by SIGXCPU"),
     ],
 )
+@pytest.mark.attack("2.1/32")
 async def test_a_child_stays_within_its_limits(tmp_path: Path, code: str, limits: dict[str, int], ending: str) -> None:
     async with opened(tmp_path) as children:
         attached = await children.open(server("-c", code, **limits), is_shared=True)
@@ -302,6 +303,7 @@ async def test_a_child_that_reads_nothing_is_ended(tmp_path: Path) -> None:
         attached.writer.transport.abort()
 
 
+@pytest.mark.attack("2.1/30", "2.2/13")
 async def test_a_line_without_an_end_ends_only_its_child(tmp_path: Path) -> None:
     async with opened(tmp_path) as children:
         other = await children.open(server("-c", "input()"), is_shared=True)
@@ -313,6 +315,7 @@ async def test_a_line_without_an_end_ends_only_its_child(tmp_path: Path) -> None
             one.writer.close()
 
 
+@pytest.mark.attack("2.1/32")
 async def test_a_directory_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
     async with opened(tmp_path) as children:
         (tmp_path / "own.stdio").mkdir(mode=0o755)

@@ -112,6 +112,7 @@ async def test_nothing_of_a_child_survives_the_hub(tmp_path: Path) -> None:
     await gone(*found)
 
 
+@pytest.mark.attack("2.1/32")
 async def test_a_child_sees_a_minimal_environment_and_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,6 +205,7 @@ async def test_an_older_server_gets_each_call_under_its_own_permit(tmp_path: Pat
         assert not any("permit" in name for seen in peer.requests for name in seen)
 
 
+@pytest.mark.attack("2.1/30")
 async def test_a_hanging_a_dead_and_a_lying_server_harm_nobody(tmp_path: Path) -> None:
     bad = [
         {"name": "good", "inputSchema": {"type": "object"}},

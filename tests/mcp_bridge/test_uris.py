@@ -32,6 +32,7 @@ def test_a_uri_keeps_what_clients_know_it_by(uri: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["file:///a", "a_b+file:///a", "ui://a_b/x", "ui://a", "a+ui://x"])
+@pytest.mark.attack("2.2/17")
 def test_what_the_hub_did_not_write_leads_nowhere(uri: str) -> None:
     assert split_uri(uri) is None
 

@@ -280,6 +280,7 @@ def test_names_and_secrets_of_the_files_keys_stand_once() -> None:
     assert "hub.yaml:4: keys.1.name: a stands twice, first in line 3" in found
 
 
+@pytest.mark.attack("2.1/21")
 def test_no_fault_shows_a_secret() -> None:
     found = faults("hub: {admin_key: '${S}', secret_keys: ['${S}']}\nmodels: {a: {api_key: '${S}'}}", S="topsecret")
     assert "topsecret" not in "".join(found)
@@ -309,6 +310,7 @@ def test_variables_come_from_the_environment(written: str, read_as: str) -> None
     assert declared.agents["a"].headers == (("h", read_as),)
 
 
+@pytest.mark.attack("2.2/5")
 def test_a_variables_value_is_not_read_for_variables_or_yaml() -> None:
     declared = load("agents: {a: {url: 'http://x', headers: {h: '${V}'}}}", V="${GITHUB_TOKEN}: [x]")
     assert declared.agents["a"].headers == (("h", "${GITHUB_TOKEN}: [x]"),)
@@ -326,6 +328,7 @@ def test_words_that_old_yaml_takes_for_something_else_are_texts() -> None:
     assert declared.models["2024-01-01"].model == "off"
 
 
+@pytest.mark.attack("2.1/28")
 def test_aliases_are_read_and_a_bomb_of_them_is_refused() -> None:
     assert load("models: {a: &a {provider: offline}, b: *a}").models["b"].provider == "offline"
     bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
@@ -439,6 +442,7 @@ def test_a_body_of_the_api_becomes_an_entry() -> None:
 
 
 @pytest.mark.parametrize("member", ["command", "args", "env", "envFile", "cwd", "openapi"])
+@pytest.mark.attack("2.1/31", "2.2/1", "2.2/2", "2.2/9")
 def test_what_starts_processes_or_reads_files_is_refused_by_name(member: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{member} stands in hub.yaml only") as refused:
         stored_entry("server", "s", {"url": "https://x.example", member: "x"}, trusted=True)

@@ -69,6 +69,7 @@ async def passed(gate: Gate, principal: Principal, tries: int) -> int:
 
 
 @pytest.mark.parametrize("bounds", [{"calls_per_day": 50}, {"usd": 1.0, "per": "day"}])
+@pytest.mark.attack("2.1/41")
 async def test_exactly_as_many_calls_pass_as_the_limit_has_at_once(gate: Gate, bounds: dict[str, object]) -> None:
     assert await passed(gate, holder(**bounds), 100) == 50
 
@@ -135,6 +136,7 @@ async def test_nothing_is_sent_that_was_not_reserved(gate: Gate) -> None:
             permit.use()
 
 
+@pytest.mark.attack("2.1/37")
 async def test_a_gate_without_counters_lets_nobody_through_who_has_limits() -> None:
     with Gate(lambda _settled: None).admit(holder(calls_per_day=5), AGENT) as permit:
         with pytest.raises(AssertionError):

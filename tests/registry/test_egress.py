@@ -104,6 +104,7 @@ async def test_a_configured_host_header_takes_the_place_of_the_hubs() -> None:
         ("upgrade", "h2c"),
     ],
 )
+@pytest.mark.attack("2.1/22")
 async def test_a_header_that_would_leave_its_line_or_move_the_body_is_refused_before_dialling(
     header: tuple[str, str],
 ) -> None:
@@ -171,6 +172,7 @@ async def test_an_answer_before_all_pieces_were_taken_stands() -> None:
         assert await ask(egress, peer.url, body=endless()) == b"ok"
 
 
+@pytest.mark.attack("2.1/2", "2.2/30")
 async def test_a_redirect_is_an_answer_like_any_other() -> None:
     async with listening(always(OK)) as other:
         raw = b"HTTP/1.1 302 Found\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n" % other.url.encode()
@@ -256,6 +258,7 @@ async def test_what_is_not_http_is_called_so_and_its_connection_is_not_used_agai
         HEAD + b"transfer-encoding: chunked\r\n\r\n1;" + b"y" * 2 * MAX_HEAD_BYTES,
     ],
 )
+@pytest.mark.attack("2.1/30")
 async def test_an_endless_head_ends(raw: bytes) -> None:
     async with listening(never(raw)) as peer, way_out() as egress:
         with pytest.raises(UpstreamInvalid, match="not HTTP"):
@@ -266,6 +269,7 @@ async def test_an_endless_head_ends(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "framing", [b"content-length: 5\r\n\r\n12345", b"transfer-encoding: chunked\r\n\r\n5\r\n12345\r\n"]
 )
+@pytest.mark.attack("2.1/30")
 async def test_an_answer_larger_than_the_bound_is_refused_and_left(framing: bytes) -> None:
     async with listening(never(HEAD + framing)) as peer, way_out(max_answer_bytes=4) as egress:
         with pytest.raises(UpstreamInvalid, match="too large"):
@@ -359,6 +363,7 @@ async def test_the_deadline_of_a_later_request_on_a_connection_may_be_shorter() 
 @pytest.mark.parametrize(
     "framing", [b"content-length: 9\r\n\r\nhalf", b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"]
 )
+@pytest.mark.attack("2.1/30")
 async def test_a_body_that_stops_is_a_timeout_and_what_came_is_given_first(framing: bytes, read_ahead: bool) -> None:
     async with listening(never(HEAD + framing)) as peer, way_out(Deadlines(stream_idle_s=0.05)) as egress:
         outgoing = Outgoing(url=peer.url, body=b"", may_stream=not read_ahead)

@@ -107,6 +107,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 @pytest.mark.parametrize("address", PRIVATE)
+@pytest.mark.attack("2.1/1", "2.1/4", "2.2/9")
 def test_an_address_that_is_not_public_in_any_reading_is_refused(address: str) -> None:
     assert not is_public(ip_address(address))
     assert not Guard().permits(ip_address(address))
@@ -117,6 +118,7 @@ def test_a_public_address_is_permitted(address: str) -> None:
     assert Guard().permits(ip_address(address))
 
 
+@pytest.mark.attack("2.1/33")
 def test_a_network_that_the_operator_opened_is_permitted_and_its_neighbour_is_not() -> None:
     guard = Guard((ip_network("10.20.0.0/16"),))
     assert guard.permits(ip_address("10.20.1.1"))
@@ -124,6 +126,7 @@ def test_a_network_that_the_operator_opened_is_permitted_and_its_neighbour_is_no
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
+@pytest.mark.attack("2.1/4")
 async def test_no_way_of_writing_loopback_is_dialled(peer: Peer, host: str) -> None:
     with pytest.raises((AddressRefused, UpstreamUnavailable)):
         await ask(Egress(), f"http://{host}:{peer.port}/")
@@ -158,12 +161,14 @@ async def test_no_way_of_writing_loopback_is_dialled(peer: Peer, host: str) -> N
         "http://127.0.0.1:8o/",
     ],
 )
+@pytest.mark.attack("2.1/1")
 async def test_a_url_that_readers_differ_about_is_refused_before_anything_is_dialled(peer: Peer, url: str) -> None:
     with pytest.raises(UpstreamUnavailable):
         await ask(Egress(), url.format(peer=f"127.0.0.1:{peer.port}"))
     assert peer.accepted == 0
 
 
+@pytest.mark.attack("2.1/3")
 async def test_a_name_with_one_bad_address_among_good_ones_is_refused(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +178,7 @@ async def test_a_name_with_one_bad_address_among_good_ones_is_refused(
     assert peer.accepted == 0
 
 
+@pytest.mark.attack("2.1/3", "2.2/29")
 async def test_the_checked_address_is_the_one_dialled_and_the_name_stays_in_host(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +188,7 @@ async def test_the_checked_address_is_the_one_dialled_and_the_name_stays_in_host
     assert peer.requests[0].headers["host"] == f"no-such-name.example:{peer.port}"
 
 
+@pytest.mark.attack("2.1/3")
 async def test_a_connection_to_a_checked_address_serves_only_requests_that_were_checked_to_lead_there(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

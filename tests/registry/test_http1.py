@@ -121,6 +121,7 @@ def test_no_response_that_was_cut_passes_for_a_whole_one(response: tuple[bytes, 
 
 @given(st.binary(min_size=1, max_size=100))
 @settings(deadline=None)
+@pytest.mark.attack("2.2/13")
 def test_bytes_that_are_not_http_never_raise_anything_but_a_failure(raw: bytes) -> None:
     with pytest.raises(Failed):
         asyncio.run(exchange([raw], read_ahead=False, ends=True))

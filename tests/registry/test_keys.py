@@ -44,6 +44,7 @@ async def test_a_key_opens_what_it_was_granted(keys: Keys) -> None:
     assert not found.grants.allow("model", "claude")
 
 
+@pytest.mark.attack("2.1/20")
 async def test_the_secret_is_256_random_bits_and_is_not_stored(keys: Keys, database: Database) -> None:
     made, secret = await keys.create(KeySpec(name="rita", allow=()))
     assert secret.startswith("sk-")
@@ -106,6 +107,7 @@ async def test_an_expired_key_is_refused_also_from_the_cache(keys: Keys, monkeyp
     assert await keys.find(hashed(secret)) is None
 
 
+@pytest.mark.attack("2.1/37", "2.2/10")
 async def test_nothing_cached_is_believed_when_changes_cannot_be_read(keys: Keys, clock: Clock) -> None:
     _, secret = await keys.create(KeySpec(name="rita", allow=()))
     await keys.find(hashed(secret))
@@ -118,6 +120,7 @@ async def test_nothing_cached_is_believed_when_changes_cannot_be_read(keys: Keys
     assert keys.cached(hashed(secret)) is not None
 
 
+@pytest.mark.attack("2.1/24")
 async def test_a_flood_of_wrong_keys_costs_bounded_memory(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys_module, "MAX_CACHED", 10)
     for number in range(30):
@@ -152,6 +155,7 @@ async def test_the_files_keys_come_change_and_go_with_the_file(keys: Keys) -> No
     assert await keys.find(hashed("s" * 20)) is None
 
 
+@pytest.mark.attack("2.2/6")
 async def test_a_changed_secret_is_another_principal(keys: Keys) -> None:
     await keys.follow_file([file_key("dev", "s" * 20)])
     first = await keys.find(hashed("s" * 20))

@@ -151,6 +151,7 @@ async def test_every_level_is_obeyed_from_the_next_request_on(keys: Keys, users:
         assert await may()
 
 
+@pytest.mark.attack("2.1/37")
 async def test_a_key_whose_user_is_disabled_gone_or_not_in_its_team_is_nobodys(
     keys: Keys, users: Users, teams: Teams
 ) -> None:

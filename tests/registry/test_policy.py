@@ -43,11 +43,13 @@ def test_the_first_rule_that_holds_decides() -> None:
         "1",
     ],
 )
+@pytest.mark.attack("2.1/37", "2.1/34")
 def test_a_condition_that_cannot_be_decided_counts_against_the_call(condition: str) -> None:
     assert effect(judge(Rule("no", "deny", when=f"{condition}")), arguments={"repo": "x"}) == "deny"
     assert effect(judge(Rule("yes", "allow", when=condition), Rule("no", "deny")), arguments={"repo": "x"}) == "deny"
 
 
+@pytest.mark.attack("2.1/25", "2.2/25")
 def test_arguments_too_large_to_look_at_count_against_the_call() -> None:
     rule = Rule("long", "deny", when="arguments.text == 'x'")
     assert effect(judge(rule), arguments={"text": "y"}) == "allow"
@@ -91,11 +93,13 @@ def test_rules_are_not_about_the_admin_api() -> None:
         ("'" + "x" * 2000 + "' == ''", "2000"),
     ],
 )
+@pytest.mark.attack("2.1/34")
 def test_a_condition_that_cannot_be_used_is_refused_with_its_reason(condition: str, said: str) -> None:
     with pytest.raises(RuleInvalid, match=said):
         Policy([Rule("r", "deny", when=condition)])
 
 
+@pytest.mark.attack("2.1/16")
 def test_lists_and_calls_are_the_same_grants() -> None:
     policy = Policy([Rule("no", "deny", ("tool:github__delete",), "principal.name == 'rita'")])
     held = Grants.parse(["server:github"])

@@ -17,6 +17,7 @@ def test_what_was_sealed_opens_in_its_place(value: bytes, about: str) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
+@pytest.mark.attack("2.1/20")
 def test_a_changed_seal_does_not_open(at: int, flip: int) -> None:
     sealed = bytearray(Sealer([KEY]).seal(b"value", about="agent/a"))
     sealed[at % len(sealed)] ^= flip
@@ -24,6 +25,7 @@ def test_a_changed_seal_does_not_open(at: int, flip: int) -> None:
         Sealer([KEY]).open(bytes(sealed), about="agent/a")
 
 
+@pytest.mark.attack("2.1/20")
 def test_a_seal_cannot_be_moved_to_another_place() -> None:
     sealed = Sealer([KEY]).seal(b"value", about="agent/a")
     with pytest.raises(SecretKeyInvalid, match="agent/b"):
@@ -68,6 +70,7 @@ def test_processes_that_start_together_read_one_key(tmp_path: Path) -> None:
         assert len({key[0] for key in threads.map(lambda _: key_file(tmp_path / "hub.secret"), range(64))}) == 1
 
 
+@pytest.mark.attack("2.1/20")
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "hub.secret"
     key_file(path)

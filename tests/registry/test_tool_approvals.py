@@ -75,6 +75,7 @@ async def test_an_approved_call_is_made_once_also_when_many_try_at_the_same_time
     ],
     ids=str,
 )
+@pytest.mark.attack("2.1/11")
 async def test_an_approval_holds_for_nothing_else(office: Office, changed: dict[str, Any]) -> None:
     (asked,) = await office.ask(deed())
     await office.all.decide(asked.id, YES, BOSS)

@@ -43,6 +43,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.attack("2.1/28", "2.1/29")
 def test_a_check_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The clock goes on by one whenever it is read: it must be read again and again, and not once more than it may."""
     schema, value = HOSTILE[name]

@@ -196,6 +196,7 @@ def test_what_cannot_be_called_safely_is_not_offered(path: str, method: str, fou
     assert read.quarantined[0].fault.text.startswith("#/paths/")
 
 
+@pytest.mark.attack("2.1/28")
 def test_bounds_hold_against_documents_that_grow_when_they_are_read() -> None:
     deep: Any = {}
     for _ in range(200):
@@ -215,6 +216,7 @@ def test_bounds_hold_against_documents_that_grow_when_they_are_read() -> None:
     assert check.faults({"x": 5}, 0.1) is None
 
 
+@pytest.mark.attack("2.1/29")
 def test_arguments_that_would_hold_the_hub_are_refused_or_passed_to_the_service() -> None:
     schema = {"type": "object", "properties": {"x": {"pattern": "^(a+)+$"}, "y": {"uniqueItems": True}}}
     check = Check(schema)
@@ -277,6 +279,7 @@ def test_where_operations_are_called(server: str | None, url: str | None, source
         ("http://a.example/", "https://a.example/openapi.json"),
     ],
 )
+@pytest.mark.attack("2.1/1", "2.2/9")
 def test_a_document_leads_nowhere_that_its_operator_did_not_write(server: str | None, source: str | None) -> None:
     text = document({}, servers=[{"url": server}] if server else [])
     with pytest.raises(DocumentInvalid, match="write url beside openapi"):
