@@ -1,4 +1,5 @@
 import pytest
+from sqlmodel import select
 
 from registry import keys as keys_module
 from registry.db import Database, open_database
@@ -6,7 +7,7 @@ from registry.errors import Conflict, NotFound, Overloaded
 from registry.identity import ADMIN_ID, KeySpec
 from registry.keys import STALE_AFTER_S, Keys
 from registry.levels import grants_of
-from registry.models import ApiKey
+from registry.models import ApiKey, Change
 from registry.secrets import digest
 
 
@@ -215,3 +216,36 @@ async def test_lists_show_live_keys_by_name(keys: Keys) -> None:
     await keys.revoke("c")
     found = await keys.all_live()
     assert [(key.name, grants_of(key)) for key in found] == [("a", ("model:*",)), ("b", ("model:*",))]
+
+
+async def test_another_admin_key_is_a_change_that_other_processes_hear_of(keys: Keys, database: Database) -> None:
+    async def changes() -> list[str]:
+        return await database.read(lambda session: [one.name for one in session.exec(select(Change)).all()])
+
+    await keys.follow_admin_key("configured-admin-key")
+    assert await changes() == []
+    await keys.follow_admin_key("configured-admin-key")
+    assert await changes() == []
+    await keys.follow_admin_key("another-admin-key-0")
+    assert await changes() == ["admin"]
+
+
+async def test_the_last_use_of_a_key_is_written_once_in_a_minute(keys: Keys, database: Database) -> None:
+    made, _ = await keys.create(KeySpec(name="rita", allow=()))
+
+    async def used() -> float | None:
+        keys.last_use.flush()
+        await database.committed()
+        row = await database.read(lambda session: session.get(ApiKey, made.id))
+        assert row is not None
+        return row.last_used_at
+
+    assert await used() is None
+    keys.last_use.note(made.id)
+    first = await used()
+    assert first is not None
+    assert first >= made.created_at
+    await keys.update("rita", last_used_at=1.0)
+    for _ in range(3):
+        keys.last_use.note(made.id)
+    assert await used() == 1.0
