@@ -87,7 +87,7 @@ class ConnectDoor:
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request; a failure is a page too."""
         try:
-            if exchange.path == CLIENT_PATH:
+            if exchange.path == CLIENT_PATH and exchange.method in {"GET", "HEAD"}:
                 await exchange.reply(200, encode(self._connect.client_metadata()))
             elif exchange.path == CALLBACK_PATH:
                 await self._callback(exchange)

@@ -26,6 +26,7 @@ from tests.peers.mcp_hub import headers as modern_headers
 from tests.peers.mcp_hub import message as modern
 
 PLACES = ("agent", "server", "model", "modelheader", "variable", "env", "arg", "admin", "file", "late", "sealing")
+PLACES += ("client", "granted", "push", "hook")
 CANARIES = {place: f"canary-{place}-6f1b9c2e5d7a4803" for place in PLACES}
 
 YAML = """
@@ -33,12 +34,14 @@ hub:
   database: sqlite:///{directory}/hubbub.db
   admin_key: {admin}
   secret_keys: ["{sealing}-0123456789-0123456789"]
+  egress_allow: [127.0.0.0/8]
 agents:
   echo: {{url: "{url}/agent", headers: {{Authorization: "Bearer {agent}"}}}}
   gone: {{url: "http://127.0.0.1:9/agent", headers: {{Authorization: "Bearer {agent}"}}}}
 mcpServers:
   web: {{url: "{url}/mcp", headers: {{Authorization: "Bearer {server}"}}}}
   gone: {{url: "http://127.0.0.1:9/mcp", headers: {{Authorization: "Bearer {server}"}}}}
+  bank: {{url: "{url}/mcp", auth: {{type: client_credentials, client_id: x, client_secret: "{client}", token_url: "{url}/token"}}}}
   child: {{command: "{python}", args: [{child}, "--token={arg}"], env: {{TOKEN: "{env}"}}}}
   crash: {{command: "{python}", args: ["-c", "import os; raise SystemExit(os.environ['TOKEN'])"], env: {{TOKEN: "{env}"}}}}
   absent: {{command: "/nowhere/nothing", args: ["{arg}"], env: {{TOKEN: "{env}"}}}}
@@ -87,7 +90,7 @@ class Upstream:
                 break
         sent = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.seen.append((scope["path"], json.dumps(sent)))
-        status, answer, media_type = self.answer(scope, json.loads(body) if body else {}, sent)
+        status, answer, media_type = self.answer(scope, json.loads(body) if body[:1] == b"{" else {}, sent)
         headers = [
             (b"content-type", media_type.encode()),
             (b"www-authenticate", sent.get("authorization", "").encode()),
@@ -135,6 +138,10 @@ class Upstream:
             result = {"task": task} if method in {"SendMessage", "SendStreamingMessage"} else task
             found = {"jsonrpc": "2.0", "id": asked["id"], "result": result}
             return events(found) if method in {"SendStreamingMessage", "message/stream"} else whole(found)
+        if path == "/token":
+            return whole({"access_token": CANARIES["granted"], "token_type": "Bearer", "expires_in": 3600})
+        if path == "/hook":
+            return whole({})
         if path.startswith("/v1"):
             choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
             if not asked.get("stream"):
@@ -176,9 +183,20 @@ async def scene(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
             yield hub, upstream, url.removeprefix("http://")
 
 
-async def every_door(http: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
+async def every_door(http: httpx.AsyncClient, url: str) -> AsyncIterator[httpx.Response]:
     """Ask everything of everybody."""
+    scheme = {"schemes": ["Bearer"], "scheme": "Bearer", "credentials": CANARIES["hook"]}
+    told = {"url": f"{url}/hook", "token": CANARIES["push"], "authentication": scheme}
+    old_told = {"taskId": "t1", "pushNotificationConfig": {**told, "id": "2"}}
     for agent in ("echo", "gone"):
+        for body in (
+            rpc("CreateTaskPushNotificationConfig", {"taskId": "t1", "id": "1", **told}),
+            rpc("CreateTaskPushNotificationConfig", {"taskId": "t1", **told, "url": "http://10.0.0.1/"}),
+            rpc("GetTaskPushNotificationConfig", {"taskId": "t1", "id": "1"}),
+            rpc("tasks/pushNotificationConfig/set", old_told),
+            rpc("tasks/pushNotificationConfig/list", {"id": "t1"}),
+        ):
+            yield await http.post(f"/a2a/{agent}", json=body)
         yield await http.get(f"/a2a/{agent}/.well-known/agent-card.json")
         for body in (
             rpc("SendMessage", new("x")),
@@ -191,7 +209,7 @@ async def every_door(http: httpx.AsyncClient) -> AsyncIterator[httpx.Response]:
             rpc("GetExtendedAgentCard", {}),
         ):
             yield await http.post(f"/a2a/{agent}", json=body)
-    for server in ("web", "child", "gone", "crash", "absent"):
+    for server in ("web", "bank", "child", "gone", "crash", "absent"):
         for path, name in ((f"/mcp/{server}", "hello"), ("/mcp", f"{server}__hello")):
             yield await http.post(path, json=modern("tools/list"), headers=modern_headers("tools/list"))
             call = modern("tools/call", {"name": name, "arguments": {}})
@@ -247,16 +265,15 @@ async def test_no_secret_and_no_address_comes_out_of_any_door(
     capfd: pytest.CaptureFixture[str],
     failure: str,
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     answers: list[str] = []
     async with scene(tmp_path, monkeypatch) as (hub, upstream, address):
         async with hub.http(CANARIES["file"]) as http:
-            if failure != "none":
-                await http.post("/a2a/echo", json=rpc("SendMessage", new("x")))  # owns the task t1
+            await http.post("/a2a/echo", json=rpc("SendMessage", new("x")))  # owns the task t1
             upstream.failure = failure
-            async for answer in every_door(http):
+            async for answer in every_door(http, f"http://{address}"):
                 answers.append(told(answer))
-                assert address not in answers[-1], answer.request.url
+                assert address not in answers[-1].replace(f"{address}/hook", ""), answer.request.url
                 assert "Traceback" not in answers[-1]
         if failure == "none":
             async with hub.http(CANARIES["admin"]) as http:
@@ -277,7 +294,13 @@ async def test_no_secret_and_no_address_comes_out_of_any_door(
         if any(canary in text for text in texts)
     }
     assert not leaks
-    own = {"/agent": {"agent"}, "/mcp": {"server"}, "/v1": {"model", "modelheader", "variable"}}
+    own = {
+        "/agent": {"agent"},
+        "/mcp": {"server", "granted"},
+        "/token": {"client"},
+        "/hook": {"push", "hook"},
+        "/v1": {"model", "modelheader", "variable"},
+    }
     for path, sent in seen:
         allowed = next(places for prefix, places in own.items() if path.startswith(prefix))
         assert not [place for place, canary in CANARIES.items() if place not in allowed and canary in sent], path

@@ -50,6 +50,7 @@ async def hub_of(
         yield hub, peer, http
 
 
+@pytest.mark.attack("2.1/12", "2.2/25")
 async def test_what_was_looked_at_is_what_the_server_gets(tmp_path: Path) -> None:
     async with hub_of(tmp_path, mail=mail("redact", "arguments")) as (hub, peer, http):
         await call(http, {"text": f"write to {MAIL}", "deep": [{"to": [MAIL]}]})
@@ -89,6 +90,7 @@ async def test_what_has_to_be_approved_goes_the_way_of_rules_once(tmp_path: Path
         assert peer.calls == [("echo", {"text": MAIL})]
 
 
+@pytest.mark.attack("2.1/11", "2.1/12")
 async def test_results_are_redacted_wherever_a_text_stands_in_them(tmp_path: Path) -> None:
     async with hub_of(tmp_path, mail=mail("redact", "results")) as (_hub, peer, http):
         result = (await call(http, {"text": MAIL, MAIL: 1}))["result"]
@@ -200,6 +202,7 @@ async def test_a_condition_says_for_whom_a_guard_is(tmp_path: Path) -> None:
             assert MAIL in str(await call(trusted, {"text": MAIL}))
 
 
+@pytest.mark.attack("2.1/12")
 async def test_a_result_of_which_readers_may_see_different_things_is_kept_back(tmp_path: Path) -> None:
     def answer(asked: dict[str, Any]) -> tuple[int, bytes, bytes]:
         body = b'{"jsonrpc":"2.0","id":%d,"result":{"resultType":"complete","content":[{"type":"text","text":"a","text":"b"}]}}'

@@ -42,6 +42,7 @@ def found(kind: str, value: Any, **members: Any) -> Any:
         ({SK: 1, SK + "y": 2}, {"#": 1, "# 2": 2}),
     ],
 )
+@pytest.mark.attack("2.1/12")
 def test_secrets_are_found_in_texts_values_and_names(text: Any, left: Any) -> None:
     assert found("secrets", text) == left
 
@@ -113,6 +114,7 @@ def test_patterns_deny_with_exceptions_or_allow_alone() -> None:
         ("https://good.exampl\u0435/", "#"),
     ],
 )
+@pytest.mark.attack("2.1/12")
 def test_urls_are_judged_by_the_host_that_all_readers_agree_upon(text: str, left: str | None) -> None:
     assert found("urls", text, allow=["good.example", "*.good.example"]) == left
 
@@ -150,6 +152,7 @@ async def test_what_has_to_be_approved_is_approved_before_it_is_sent_and_kept_ba
         await look([guard], "results", "jo@example.org", approved=True)
 
 
+@pytest.mark.attack("2.1/37")
 async def test_a_guard_that_fails_lets_nothing_pass_and_says_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def check(self, value: Any, _mark: str) -> Finding | None:
@@ -174,6 +177,7 @@ def test_an_answer_that_readers_may_read_differently_is_not_looked_at(data: byte
         read_answer(data, "peer")
 
 
+@pytest.mark.attack("2.1/12", "2.1/27")
 def test_escapes_hide_nothing() -> None:
     written = '{"a": "' + "".join(f"\\u{ord(letter):04x}" for letter in SK) + '"}'
     assert found("secrets", read_answer(written.encode(), "peer")) == {"a": "#"}
@@ -191,6 +195,7 @@ def test_escapes_hide_nothing() -> None:
         "-" * 300_000,
     ],
 )
+@pytest.mark.attack("2.1/29")
 def test_hostile_texts_cost_time_in_proportion_to_their_length(text: str) -> None:
     """Each is looked at by all guards; what takes quadratic time would take minutes, and end at pytest's own deadline."""
     began = time.process_time()
