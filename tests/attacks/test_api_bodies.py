@@ -43,7 +43,7 @@ async def test_what_the_api_did_not_foresee_is_told_as_a_problem(hub: OpenHub, m
         raise RuntimeError("postgres://user:hunter2@10.0.0.1/db")
 
     async with hub() as running, running.http(ADMIN_KEY) as admin:
-        monkeypatch.setattr(running.services.keys, "all_live", bug)
+        monkeypatch.setattr(running.services.keys, "page", bug)
         failed = await admin.get("/api/keys")
         assert failed.status_code == 500
         problem(failed)
