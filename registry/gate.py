@@ -158,15 +158,19 @@ class Permit(Judged):
     _gate: Gate
 
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
-        self._limits = limits = entry.limits + principal.limits if principal is not HUB else ()
+        self._settled: bool = False
+        limits = entry.limits + principal.limits if principal is not HUB else ()
         if principal.task is not None:
-            self._limits = limits = limits + principal.task.limits_of(entry.kind)
+            limits += principal.task.limits_of(entry.kind)
+        if limits and within is not None and not within._settled:  # noqa: SLF001  # another one of these
+            # an agent made here works within its call, which is the one of its caller that is under way
+            limits = tuple([one for one in limits if one.unit != "concurrent" or one in entry.limits])
+        self._limits = limits
         self.due = bool(limits)
         """`reserve` is to be awaited before the next upstream request."""
         if limits:
             self._bind(entry.call_usd)
         self._started = time.monotonic()
-        self._settled = False
         self.principal = principal
         self._within = within
         self.kind = entry.kind

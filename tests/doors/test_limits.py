@@ -224,6 +224,17 @@ async def test_so_many_calls_are_under_way_and_no_more(hub: OpenHub) -> None:
             assert (await use_tool(http)).status_code == 200
 
 
+async def test_what_an_agent_made_here_calls_while_it_works_is_part_of_its_call(hub: OpenHub) -> None:
+    more = "  helper: {model: m, instructions: Help.}\n"
+    async with openai_upstream(Turn("hi")) as upstream:
+        yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\nagents:\n{more}"
+        async with hub(yaml) as running:
+            async with running.http(await made(running, limits={"concurrent_calls": 1, "calls_per_day": 3})) as http:
+                answer = await chat(http, model="agent/helper")
+                assert answer.json()["choices"][0]["message"]["content"].strip() == "hi"
+            assert await shown(running) == {"calls_per_day": (2, 1), "concurrent_calls": (0, 1)}
+
+
 async def test_what_waits_in_a_servers_line_holds_nothing(hub: OpenHub) -> None:
     async with dual_era() as server, hub(f"mcpServers: {{s: {{url: '{server.url}', concurrency: 1}}}}\n") as running:
         await running.services.sync.refresh("s")
