@@ -31,6 +31,7 @@ from registry.errors import (
 )
 from registry.gate import Gate, Permit
 from registry.identity import HUB
+from registry.scanning import Finding, scan
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class Found:
     """It says that it posts notifications itself."""
     changed: tuple[str, ...] = ()
     """What of its card is not as it was approved."""
+    findings: tuple[Finding, ...] = ()
+    """What is suspicious in its card."""
 
     @property
     def is_quarantined(self) -> bool:
@@ -323,6 +326,7 @@ class Discovery:
         if entry.card_keys:
             card = await asyncio.to_thread(_verified, entry, card)
         parts = cards.parts(card)
+        findings = await asyncio.to_thread(scan, card.members)
         published = await asyncio.to_thread(self._publisher.publish, entry, card, old.card if old is not None else None)
         changed = await self._approvals.changed(_key(entry), entry.url, parts) if self._approvals is not None else ()
         if changed and (old is None or old.changed != changed):
@@ -334,6 +338,7 @@ class Discovery:
             expires=self._clock() + _age(incoming),
             etag=incoming.header("etag"),
             is_verified=bool(entry.card_keys),
+            findings=findings,
             parts=parts,
             pushes=cards.pushes(card),
             changed=changed,

@@ -10,7 +10,7 @@ import msgspec
 
 from mcp_bridge.naming import exposed_name
 from mcp_bridge.uris import exposed_uri
-from mcp_bridge.wire import QUARANTINED
+from mcp_bridge.wire import META_SERVER, QUARANTINED
 from registry.entries import ListedKind
 from registry.errors import CallerError
 from registry.judged import JsonObject, RawObject, decode, encode, read_array, read_object
@@ -76,11 +76,14 @@ def read_page(result: RawObject, member: str) -> tuple[list[msgspec.Raw], str | 
 def introduction(server: str, said: JsonObject) -> Listed:
     """What a server says of itself (the result of `server/discover` or `initialize`), to be kept."""
     instructions = said.get("instructions")
+    of = _names(said.get("serverInfo") or _names(said.get("_meta")).get(META_SERVER))
     capabilities = _names(said.get("capabilities"))
     kept = {
         "capabilities": sorted({*capabilities, *_flags(capabilities)}),
         "extensions": sorted(_names(capabilities.get("extensions"))),
         "instructions": instructions[:MAX_INSTRUCTIONS] if isinstance(instructions, str) else "",
+        "name": str(of.get("name", ""))[:MAX_NAME],
+        "version": str(of.get("version", ""))[:MAX_NAME],
     }
     return Listed(name=server, exposed=server, description=encode(kept), kind="server")
 

@@ -23,7 +23,9 @@ from registry.entries import ListedKind, Server
 from registry.errors import ConsentNeeded, HubError, NotFound
 from registry.identity import Principal
 from registry.listings import Listed
+from registry.pins import examine_own
 from registry.registry import Registry, with_lists
+from registry.scanning import Names
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class Personal:
         self.listens: Callable[[str], bool] = lambda _principal_id: False
         """Whether a principal wants to hear when its lists change."""
         self._ask = ask
+        self._registry = registry
         self._own: OrderedDict[str, dict[str, _Lists]] = OrderedDict()
         """By principal and server."""
         self._laid: OrderedDict[str, _Laid] = OrderedDict()
@@ -195,7 +198,7 @@ class Personal:
                 before = self._own.get(principal.id, {}).get(server.name)
             async with self._at_once:
                 new, failure = await self._ask(server, principal, follows=follows)
-            found = {**found, **new}
+            found = {**found, **await asyncio.to_thread(self._scanned, server, new)}
             if failure is not None:
                 raise failure
             pause = INTERVAL_S
@@ -208,6 +211,12 @@ class Personal:
         self._keep(principal.id, _Lists(server, due, found, follows))
         if not due or follows != self.listens(principal.id):
             self.changed()
+
+    def _scanned(self, server: Server, found: Found) -> Found:
+        tools = [(one.server, one.name) for one in self._registry.catalog.tools.values() if one.server != server.name]
+        tools += [(server.name, one.name) for one in found.get("tool", ())]
+        names = Names(tools)
+        return {kind: examine_own(server, things, names) for kind, things in found.items()}
 
     def _keep(self, principal_id: str, lists: _Lists) -> None:
         own = self._own.setdefault(principal_id, {})

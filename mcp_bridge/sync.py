@@ -120,20 +120,22 @@ class Sync:
                 if not server.serves_accounts:
                     raise
                 found, failure = {}, error
+            own: list[Listed] = []
             if isinstance(failure, UpstreamRefused) and server.serves_accounts:
-                found = {**{kind: [] for kind in LISTS}, **found, "tool": [invitation(name)]}
+                own = [invitation(name)]
+                found = {**{kind: [] for kind in LISTS}, **found, "tool": []}
             current = self._registry.catalog
             if current.servers.get(name) != server:
                 raise UpstreamInvalid(name, "it changed while it was listed")
-            if self._may_empty(name, found):
-                rows = [one for things in found.values() for one in things]
-                await self._registry.set_listing(name, rows, kinds=found.keys())
-        for one in rows_quarantined(found):
+            rows = [one for things in found.values() for one in things]
+            if own or self._may_empty(name, found):
+                rows = await self._registry.set_listing(name, rows, kinds=found.keys(), own=own)
+        for one in rows_quarantined(rows):
             extra = {"server": name, "kind": one.kind, "thing": one.name, "reason": one.quarantined}
             logger.warning("quarantined", extra=extra)
         if failure is not None:
             raise failure
-        return sum(one.quarantined is None for kind in LISTS for one in found.get(kind, ()))
+        return sum(one.quarantined is None and one.kind != "server" for one in rows)
 
     def _may_empty(self, name: str, found: Mapping[ListedKind, Sequence[Listed]]) -> bool:
         """Whether to believe that a server has none of a kind: at once if it had none, else when it says so twice."""
@@ -292,6 +294,6 @@ async def tools_of(upstream: Upstream, permit: Permit) -> list[Listed]:
     return await asked.tools()
 
 
-def rows_quarantined(found: Mapping[ListedKind, Sequence[Listed]]) -> Iterator[Listed]:
-    """What was listed and cannot be offered."""
-    return (one for things in found.values() for one in things if one.quarantined is not None)
+def rows_quarantined(rows: Sequence[Listed]) -> Iterator[Listed]:
+    """What was listed and is not offered."""
+    return (one for one in rows if one.quarantined is not None)

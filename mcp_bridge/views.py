@@ -112,7 +112,7 @@ class View:
     def whole_server(self) -> Server | None:
         """The one server that is shown, if all of it is granted: methods that the hub does not know may go there."""
         if self._server is not None and self._sight.grants.allow("server", self._server.name):
-            return self._server
+            return None if self._is_bad("server", self._server.name, self._server.name) else self._server
         return None
 
     def tool(self, name: str) -> Tool:
@@ -139,6 +139,7 @@ class View:
         if (
             not name
             or not server.offers_tool(name)
+            or (server.quarantines and not server.serves_accounts)
             or len(name) > MAX_NAME
             or not self._sight.grants.allow("tool", tool.grant_name)
             or self._is_bad("tool", server.name, name)
@@ -278,6 +279,7 @@ class View:
             or not self._sight.grants.allow("resource", grant_name)
             or not self.has(server, "resources")
             or self._is_bad("resource", server, own)
+            or self._is_bad("server", server, server)
         ):
             raise NotFound("resource", uri)
         return Resource(

@@ -113,6 +113,7 @@ def _server(name: str, shape: ServerShape, env: dict[str, str], owner: Owner, tr
         auth=None if shape.auth is None else Auth(**{**shape.auth.model_dump(), "scopes": tuple(shape.auth.scopes)}),
         allowed_tools=None if shape.allowed_tools is None else tuple(shape.allowed_tools),
         denied_tools=tuple(shape.denied_tools),
+        quarantine_drift=shape.quarantine_drift,
         sampling=shape.sampling,
         require_approval=shape.require_approval,
         is_sse=shape.type == "sse",

@@ -148,6 +148,8 @@ class Server:
     """Globs over the server's own tool names; None: all."""
     denied_tools: tuple[str, ...] = ()
     """Globs over the server's own tool names that are not offered, even if allowed."""
+    quarantine_drift: bool | None = None
+    """What is new or changed is not offered until that is approved; None: unless the server is the operator's own."""
     sampling: bool = False
     """It may have its callers' models answer it (`sampling/createMessage`)."""
     require_approval: Floor | None = None
@@ -179,6 +181,11 @@ class Server:
     def serves_accounts(self) -> bool:
         """Whether it serves each principal by an account of their own."""
         return self.auth is not None and self.auth.type == "user_oauth"
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether what is new or changed is not offered until that is approved."""
+        return not self.trusted if self.quarantine_drift is None else self.quarantine_drift
 
     def offers_tool(self, name: str) -> bool:
         """Whether the operator lets the server offer a tool of this name of its own; a denial wins."""

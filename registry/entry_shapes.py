@@ -180,6 +180,7 @@ class ServerShape(Shape):
     disabled: bool = False
     allowed_tools: list[Text] | None = None
     denied_tools: list[Text] = []
+    quarantine_drift: bool | None = None
     sampling: bool = False
     require_approval: FloorRule | None = None
     openapi: Text | None = None

@@ -7,30 +7,39 @@ back some milliseconds later, which thousands of tools would turn into half a mi
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 
 import msgspec
 from sqlmodel import Session, col, delete
 
 from registry.entries import ListedKind
 from registry.models import ListedFeature
+from registry.scanning import Finding
 
 _ROWS = (
-    "SELECT server, json_group_array(json_array(position, name, exposed, CAST(description AS TEXT), quarantined, kind))"
+    "SELECT server, json_group_array(json_array("
+    "position, name, exposed, CAST(description AS TEXT), quarantined, kind, drift, json(findings)))"
     " FROM listed {where} GROUP BY server ORDER BY server"
 )
 
 
 class Listed(msgspec.Struct, frozen=True, gc=False):
-    """One thing as a server listed it. `quarantined` says why it is not offered; None: it is."""
+    """One thing as a server listed it. `quarantined` says why it is not offered; None: it may be."""
 
     name: str
     exposed: str
     description: bytes
     quarantined: str | None = None
     kind: ListedKind = "tool"
+    drift: str | None = None
+    """What of it is not as it was approved: its members' names, or `new`."""
+    findings: tuple[Finding, ...] = ()
 
 
-_decode = msgspec.json.Decoder(list[tuple[int, str, str, str, str | None, ListedKind]]).decode
+_place = itemgetter(0, 1)
+_decode = msgspec.json.Decoder(
+    list[tuple[int, str, str, str, str | None, ListedKind, str | None, tuple[Finding, ...]]]
+).decode
 
 
 def read_all(session: Session) -> dict[str, list[Listed]]:
@@ -48,7 +57,11 @@ def replace(session: Session, server: str, kinds: Collection[ListedKind], found:
     """Put `found` in the place of all that a server listed of some kinds."""
     forget(session, server, kinds)
     rows = [
-        ListedFeature(server=server, position=position, **msgspec.structs.asdict(one))
+        ListedFeature(
+            server=server,
+            position=position,
+            **{**msgspec.structs.asdict(one), "findings": msgspec.json.encode(one.findings).decode()},
+        )
         for position, one in enumerate(found)
     ]
     session.add_all(rows)
@@ -65,6 +78,9 @@ def forget(session: Session, server: str, kinds: Collection[ListedKind] | None =
 def _read(session: Session, query: str, values: tuple[str, ...]) -> dict[str, list[Listed]]:
     rows = session.connection().exec_driver_sql(query, values)
     return {
-        server: [Listed(name, exposed, said.encode(), why, kind) for _, name, exposed, said, why, kind in sorted_rows]
-        for server, sorted_rows in ((server, sorted(_decode(listed))) for server, listed in rows)
+        server: [
+            Listed(name, exposed, said.encode(), why, kind, drift, findings)
+            for _, name, exposed, said, why, kind, drift, findings in sorted(_decode(listed), key=_place)
+        ]
+        for server, listed in rows
     }

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, delete, func, select
 
-from registry import listings
+from registry import listings, pins
 from registry.access import SEPARATOR
 from registry.catalog import Catalog
 from registry.config import Declared
@@ -43,6 +43,7 @@ from registry.listings import Listed
 from registry.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
 from registry.policies import Policies, Version, latest
 from registry.policy import Policy, Rule, under
+from registry.scanning import Names
 from registry.secrets import Sealer, SecretKeyInvalid
 from registry.stored import stored_entry
 
@@ -175,6 +176,7 @@ class Registry:
             session.delete(self._own(session, kind, name))
             if kind == "server":
                 listings.forget(session, name)
+                pins.forget(session, name)
                 session.exec(delete(StoredCredential).where(col(StoredCredential.server) == name))
                 session.exec(delete(OAuthClient).where(col(OAuthClient.server) == name))
             if kind == "agent":  # another of this name is seen for the first time
@@ -215,20 +217,61 @@ class Registry:
         await self._database.write(change)
         await self._rebuild()
 
-    async def set_listing(self, server: str, found: Sequence[Listed], *, kinds: Collection[ListedKind] = TOOLS) -> None:
-        """Replace what `server` offers of `kinds` with `found`, in its order; of several of one name the first counts."""
-        first: dict[tuple[str, str], Listed] = {}
-        for one in found:
-            first.setdefault((one.kind, one.name), one)
-        rows = list(first.values())
-        if await self._database.read(lambda session: listings.read_one(session, server, kinds)) == rows:
-            return
+    async def set_listing(
+        self,
+        server: str,
+        found: Sequence[Listed],
+        *,
+        kinds: Collection[ListedKind] = TOOLS,
+        own: Sequence[Listed] = (),
+    ) -> list[Listed]:
+        """Replace what `server` offers of `kinds` with `found`, in its order; of several of one name the first counts.
 
-        def replace(session: Session) -> None:
+        What was found is compared with what was approved; `own` is the hub's, and is not. Returns all of it, with the
+        reasons of what is withheld.
+        """
+        first: dict[tuple[str, str], Listed] = {}
+        for one in (*own, *found):
+            first.setdefault((one.kind, one.name), one)
+        others = first.keys() - {(one.kind, one.name) for one in own}
+        entry = self.catalog.servers.get(server) or Server(name=server)
+        tools = {(tool.server, tool.name) for tool in self.catalog.tools.values() if tool.server != server}
+        tools |= {(server, name) for kind, name in others if kind == "tool"}
+        listed = [one for key, one in first.items() if key in others]
+        examined = await asyncio.to_thread(lambda: pins.examine(server, listed, Names(tools)))
+
+        def look(session: Session) -> tuple[list[Listed], pins.Judged]:
+            return listings.read_one(session, server, kinds), pins.judge(session, entry, examined)
+
+        def replace(session: Session) -> list[Listed]:
+            judged = pins.judge(session, entry, examined)  # another process may have seen it meanwhile
+            pins.keep(session, entry, judged)
+            rows = [*own, *judged.rows]
             listings.replace(session, server, kinds, rows)
             session.add(Change(kind="catalog", name=server))
+            return rows
 
-        await self._database.write(replace)
+        before, judged = await self._database.read(look)
+        rows = [*own, *judged.rows]
+        if before != rows or judged.first:
+            rows = await self._database.write(replace)
+            await self._rebuild()
+        return list(pins.offered(entry, rows))
+
+    async def trust(self, server: Server) -> JsonObject:
+        """What is the matter with what a server says, as `registry.pins.state`."""
+        return await self._database.read(lambda session: pins.state(session, server))
+
+    async def approve(
+        self, server: Server, features: Collection[str] | None, by: Principal, *, seen: str | None = None
+    ) -> None:
+        """Approve what a server says now, as `registry.pins.approve`."""
+
+        def write(session: Session) -> None:
+            pins.approve(session, server, features, by=by.id, seen=seen)
+            session.add(Change(kind="catalog", name=server.name))
+
+        await self._database.write(write)
         await self._rebuild()
 
     async def watch(self) -> None:
@@ -395,11 +438,7 @@ def _offerings(rows: list[tuple[str, Listed]]) -> dict[str, Any]:
         "prompts": _features(rows, "prompt", Prompt),
         "resources": _features(rows, "resource", Resource),
         "templates": _features(rows, "template", ResourceTemplate),
-        "introductions": {
-            server: msgspec.convert(msgspec.json.decode(row.description), Introduction)
-            for server, row in rows
-            if row.kind == "server"
-        },
+        "introductions": {server: _introduction(row) for server, row in rows if row.kind == "server"},
         "quarantined": tuple(
             Quarantined(kind=row.kind, server=server, name=row.name, reason=row.quarantined)
             for server, row in rows
@@ -410,7 +449,14 @@ def _offerings(rows: list[tuple[str, Listed]]) -> dict[str, Any]:
 
 def _kept(server: Server, rows: list[Listed]) -> Iterator[Listed]:
     """What the operator lets the server offer."""
-    return (row for row in rows if row.kind != "tool" or server.offers_tool(row.name))
+    kept = [row for row in rows if row.kind != "tool" or server.offers_tool(row.name)]
+    return pins.offered(server, kept)
+
+
+def _introduction(row: Listed) -> Introduction:
+    """What a server says of itself; its words are not passed on when they are withheld."""
+    said = msgspec.convert(msgspec.json.decode(row.description), Introduction)
+    return said if row.quarantined is None else replace(said, instructions="")
 
 
 _AnyFeature = TypeVar("_AnyFeature", bound=Feature)

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 import registry.models  # noqa: F401  # registers the tables
 
-HEAD = "0022"
+HEAD = "0023"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from msgspec import to_builtins
 
 from hub.api.access import ServicesNow, needs
 from hub.services import Services
@@ -49,4 +50,5 @@ async def card_state(services: Services, entry: Agent) -> JsonObject:
     if found.card is not None:
         shown["signature"] = "verified" if found.is_verified else "unverified"
         shown |= {"changed": list(found.changed), "quarantined": found.is_quarantined}
+        shown["findings"] = [to_builtins(one) for one in found.findings]
     return shown

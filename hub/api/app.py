@@ -10,7 +10,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from hub import errors
-from hub.api import agent_cards, approvals, audit, entries, keys, members, policy, push, teams, toolsets, usage, users
+from hub.api import (
+    agent_cards,
+    approvals,
+    audit,
+    entries,
+    keys,
+    members,
+    policy,
+    push,
+    server_trust,
+    teams,
+    toolsets,
+    usage,
+    users,
+)
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
@@ -40,6 +54,7 @@ def api(services: Services) -> FastAPI:
         push.router,
         approvals.router,
         audit.router,
+        server_trust.router,
         policy.router,
         usage.router,
     ):

@@ -148,6 +148,7 @@ async def _at_present(services: Services, entry: Agent | Server | Model) -> Json
         return {"card": await card_state(services, entry), "quirks": services.agents.quirks(entry)}
     shown: JsonObject = {}
     if isinstance(entry, Server):
+        shown["trust"] = await services.registry.trust(entry)
         shown["view"] = view_cost(services.registry.catalog, EVERYTHING, entry.name).model_dump()
         if entry.command is not None:
             shown["process"] = _process(await services.children.show(), entry.name)
@@ -188,6 +189,7 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         }
     elif isinstance(entry, Server):
         shown |= {"url": entry.url, "command": entry.command, "require_approval": entry.require_approval}
+        shown["quarantine_drift"] = entry.quarantines
         shown["price"] = None if entry.price is None else {"call": entry.price.call, "tools": dict(entry.price.tools)}
         shown |= _features(catalog, entry.name)
     else:

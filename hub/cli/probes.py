@@ -36,6 +36,7 @@ from registry.entries import Agent, AgentModel, Model, Server
 from registry.errors import HubError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from registry.gate import Gate, Permit
 from registry.identity import HUB
+from registry.judged import JsonObject
 from registry.keys import Keys
 from registry.meaning import Asker
 from registry.registry import Registry
@@ -46,6 +47,9 @@ DEFAULT_URL: Final = "http://127.0.0.1:4000"
 
 PROBE_S = 30.0
 """How long one thing may take: a stdio server may have to fetch itself from a package index first."""
+
+MAX_UNTRUSTED = 20
+"""How many features of a server are told of that are not as they should be."""
 
 LAST_WORDS = 5
 """How many lines of a stdio server's stderr say why it cannot be used."""
@@ -119,7 +123,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask, Emb
                 with gate.admit(HUB, entry) as permit:
                     return await _quirks(permit, egress, declared, entry)
             if isinstance(entry, Server):
-                return await _listed(mcp, entry)
+                return await _listed(mcp, entry) or _untrusted(await registry.trust(entry))
             if entry.provider in TABLE:
                 with gate.admit(HUB, entry) as permit:
                     await models.probe(permit, entry)
@@ -162,6 +166,18 @@ async def _listed(mcp: McpSide, entry: Server) -> str:
             raise
         return f"each user connects an account at /connect/{entry.name}"
     return ""
+
+
+def _untrusted(trust: JsonObject) -> str:
+    """What of a server's features is not as it was approved, or suspicious."""
+    lines = []
+    for one in trust["features"]:
+        said = [f"{found['severity']}: {found['text']}" for found in one["findings"]]
+        changed = [f"changed: {path}" for path in one["changed"]]
+        why = [] if one["reason"] is None or said or changed else [one["reason"]]
+        lines.append(f"{one['feature']} {one['state']} ({'; '.join([*said, *changed, *why])})")
+    rest = len(lines) - MAX_UNTRUSTED + trust["more"]
+    return "\n  ".join([*lines[:MAX_UNTRUSTED], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 async def _embeds(embedding: Embedding) -> Finding:
