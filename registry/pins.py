@@ -19,7 +19,8 @@ from registry.entries import ListedKind, Server
 from registry.errors import CallerError, Conflict, NotFound
 from registry.judged import JsonObject, decode
 from registry.listings import Listed
-from registry.models import ApprovedFeature, ListedFeature, SeenServer
+from registry.models import ListedFeature
+from registry.pin_models import ApprovedFeature, SeenServer
 from registry.scanning import Finding, Names, scan, visible
 
 NEW = "new"

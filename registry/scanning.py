@@ -290,7 +290,7 @@ _ALIKE = {
 }
 """Small letters of other scripts that look like Latin ones (a part of Unicode's confusables)."""
 
-_NUMBERS = str.maketrans("01|", "oll")
+_NUMBERS = str.maketrans({"0": "o", "1": "l", "|": "l"})
 
 
 @lru_cache(maxsize=65_536)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 import registry.models  # noqa: F401  # registers the tables
+import registry.pin_models  # noqa: F401  # likewise
 
 HEAD = "0023"
 """The newest revision in `migrations/versions`; a test compares the two."""
