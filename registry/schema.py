@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
-import registry.models  # noqa: F401  # registers the tables
+import registry.models  # registers the tables
 import registry.pin_models  # noqa: F401  # likewise
 
 HEAD = "0023"
