@@ -9,13 +9,14 @@ from hub.exchange import Header
 from hub.sources import DIRECT, Sources
 from registry.errors import Unauthenticated
 from registry.identity import HUBS_LIMITS, TASK_HEADER_NAME, DoorName, Principal
+from registry.issuers import Issuers
 from registry.keys import Keys
 from registry.secrets import digest
 from registry.tasks import Tasks
 
 TASK_HEADER = TASK_HEADER_NAME.encode()
 
-MAX_SECRET_BYTES = 4096
+MAX_SECRET_BYTES = 16 * 1024
 """Longer credentials are none of ours; hashing them would be work for nothing."""
 
 
@@ -23,6 +24,7 @@ class Request(Protocol):
     """What of a request says who it is from."""
 
     headers: Mapping[bytes, bytes]
+    path: str
 
     @property
     def raw_headers(self) -> Sequence[Header]:
@@ -34,7 +36,7 @@ class Request(Protocol):
 
 
 def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The API key of a request: `x-litellm-api-key` (with or without `Bearer`), `Authorization: Bearer`, `x-api-key`."""
+    """The API key or token of a request: `x-litellm-api-key` (with or without `Bearer`), `Authorization: Bearer`, `x-api-key`."""
     secret = headers.get(b"x-litellm-api-key") or headers.get(b"authorization")
     if secret is None:
         return headers.get(b"x-api-key")
@@ -47,9 +49,12 @@ def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
 class Authenticator:
     """Finds the principal of a request."""
 
-    def __init__(self, keys: Keys, sources: Sources = DIRECT, tasks: Tasks | None = None) -> None:
-        """Without `tasks` no request is part of one."""
+    def __init__(
+        self, keys: Keys, sources: Sources = DIRECT, tasks: Tasks | None = None, *, issuers: Issuers | None = None
+    ) -> None:
+        """Without `tasks` no request is part of one; without `issuers` no tokens are taken."""
         self._keys = keys
+        self._issuers = issuers
         self._sources = sources
         self._tasks = tasks
 
@@ -57,21 +62,33 @@ class Authenticator:
         """The request's principal, at a door; None: there is none at its path.
 
         Raises:
-            Unauthenticated: no key, or one that is unknown, revoked, expired, or not for this door or from here.
+            Unauthenticated: no key or token, or one that is unknown, revoked, expired, or not for this door or from here.
             TaskOver: the task that it says it is part of has no time left.
             Overloaded: the hub cannot tell at the moment.
         """
-        hashed = hash_of(secret_of(request.headers))
-        found = self._keys.cached(hashed) or await self._keys.find(hashed)
+        return self.check(await self._found(request.headers), door, request)
+
+    async def _found(self, headers: Mapping[bytes, bytes]) -> Principal:
+        secret = secret_of(headers)
+        hashed = hash_of(secret)
+        found = self._keys.cached(hashed)
+        if found is None:
+            issuers = self._issuers
+            if issuers is not None and secret is not None and issuers.knows(secret):
+                found = await issuers.find(hashed, secret)
+            else:
+                found = await self._keys.find(hashed)
         if found is None:
             raise Unauthenticated
-        return self.check(found, door, request)
+        return found
 
     def check(self, principal: Principal, door: DoorName | None, request: Request) -> Principal:
         """The principal, if its key may be used at this door and from where the request comes, with the task that it is part of; raises as `principal`."""
         if principal.doors is not None and door not in principal.doors:
             raise Unauthenticated
         networks = principal.networks
+        if principal.paths is not None and not _is_below(request.path, principal.paths):
+            raise Unauthenticated
         if networks is not None and not self._sources.is_within(networks, request.peer, request.raw_headers):
             raise Unauthenticated
         self._keys.last_use.note(principal.id)
@@ -81,11 +98,14 @@ class Authenticator:
 
     async def before_peer(self, headers: Mapping[bytes, bytes], door: DoorName) -> Principal:
         """As `principal` where the peer is not known yet; `check` has to follow."""
-        hashed = hash_of(secret_of(headers))
-        found = self._keys.cached(hashed) or await self._keys.find(hashed)
-        if found is None or (found.doors is not None and door not in found.doors):
+        found = await self._found(headers)
+        if found.doors is not None and door not in found.doors:
             raise Unauthenticated
         return found
+
+
+def _is_below(path: str, places: tuple[str, ...]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
 def hash_of(secret: bytes | None) -> str:

@@ -56,7 +56,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     a2a_door = Door(a2a, jsonrpc(errors.a2a), "a2a", is_open=a2a.is_open)
     push = PushDoor(services.callbacks, registry=registry)
     push_door = Door(push, errors.problem, "a2a", is_open=_to_all, media_type=PROBLEM)
-    resource = ResourceDoor(services.public_url)
+    resource = ResourceDoor(services.public_url, services.declared.hub.issuers)
     resource_door = Door(resource, errors.problem, "mcp", is_open=_to_all, media_type=PROBLEM)
     mcp_door = Door(mcp, jsonrpc(errors.mcp), "mcp", challenge=resource.challenge)
     connect = ConnectDoor(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
 from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
+from registry.accounts import Accounts
 from registry.audit import Audit
 from registry.config import Declared, HubSettings
 from registry.counters import Counters
@@ -37,6 +39,7 @@ from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
 from registry.gate import Gate, Settled
 from registry.identity import HUB, Principal
+from registry.issuers import Issuers, KeyRing
 from registry.kept import Kept
 from registry.keys import Keys
 from registry.registry import Registry
@@ -138,8 +141,7 @@ async def open_services(
         egress, seals = _way_out(hub, stack), sealer(declared)
         registry = Registry(database, seals, keys)
         gate, audit = make_gate(usage.record, counters), Audit(database)
-        gate.refused, gate.redacted = audit.refused, audit.redacted
-        registry.subscribe(lambda _old, new: setattr(gate, "guards", new.guards))
+        _inform(gate, audit, registry)
         ground = Ground(hub, public_url, process=process, database=database, sealer=seals, egress=egress, gate=gate)
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
@@ -147,9 +149,10 @@ async def open_services(
         llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=usage.record)
         gate.approve = Inbox(llm.approvals, hours=hub.limits.approval_hours).approve
         await registry.follow_file(declared)
+        issuers = await _issuers(ground, keys, stack)
         stack.push_async_callback(_flush, usage, counters)
         await agents.ready()
-        parts: tuple[Part, ...] = (usage, counters, keys.last_use, *llm.parts, *agents.parts, *mcp.parts)
+        parts: tuple[Part, ...] = (usage, counters, keys.last_use, issuers, *llm.parts, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
@@ -157,7 +160,7 @@ async def open_services(
             public_url=public_url,
             database=database,
             keys=keys,
-            authenticator=Authenticator(keys, Sources(hub.trusted_proxies), Tasks(seals)),
+            authenticator=Authenticator(keys, Sources(hub.trusted_proxies), Tasks(seals), issuers=issuers),
             registry=registry,
             gate=gate,
             egress=egress,
@@ -179,6 +182,25 @@ async def open_services(
             sealer=seals,
             made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
         )
+
+
+def _inform(gate: Gate, audit: Audit, registry: Registry) -> None:
+    """Have the gate tell what it refused and redacted, and know the guards of each new catalog."""
+    gate.refused, gate.redacted = audit.refused, audit.redacted
+    registry.subscribe(lambda _old, new: setattr(gate, "guards", new.guards))
+
+
+async def _issuers(ground: Ground, keys: Keys, stack: AsyncExitStack) -> Issuers:
+    issuers = Issuers(
+        ground.hub.issuers,
+        keys=keys,
+        accounts=Accounts(ground.database),
+        ring=lambda issuer: KeyRing(issuer, egress=ground.egress, gate=ground.gate, clock=time.monotonic),
+        public_url=ground.public_url,
+    )
+    stack.push_async_callback(issuers.aclose)
+    await issuers.ready()
+    return issuers
 
 
 async def _flush(usage: UsageLog, counters: Counters) -> None:

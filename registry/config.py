@@ -26,8 +26,9 @@ from registry.judged import JsonObject
 from registry.members import Shape, is_http_url
 from registry.names import model_name_fault, name_fault
 from registry.policy import Policy, Rule, RuleInvalid
-from registry.shapes import FileShape, HubShape, KeyShape, RuleShape, explain, nearest, without_nulls
+from registry.shapes import FileShape, HubShape, IssuerShape, KeyShape, RuleShape, explain, nearest, without_nulls
 from registry.source import Fault, Path, Source, dotted, parse
+from registry.tokens import Claims, Issuer
 
 __all__ = ["ConfigInvalid", "Declared", "Fault", "HubSettings", "Limits", "read"]
 
@@ -84,6 +85,8 @@ class HubSettings:
     """A file of prices that `hubbub prices update` wrote; None: those that ship with the hub."""
     search_model: str | None = None
     """The model whose embeddings tools are searched by, beside words; None: by words alone."""
+    issuers: tuple[Issuer, ...] = ()
+    """Whose tokens are taken, beside keys."""
     limits: Limits = Limits()
 
 
@@ -182,6 +185,7 @@ class _Reading:
         self._check_providers(shape)
         self._check_fallbacks(shape)
         self._check_secrets(shape)
+        self._check_issuers(shape)
         settings = _settings(shape.hub)
         if settings.prices is not None:
             settings = replace(settings, prices=self._beside(("hub", "prices"), settings.prices))
@@ -259,6 +263,12 @@ class _Reading:
             if key.key in secrets:
                 self.fault(("keys", at, "key"), f"is the same as {secrets[key.key]}")
             secrets.setdefault(key.key, f"that of {key.name}")
+
+    def _check_issuers(self, shape: FileShape) -> None:
+        urls = [one.issuer for one in shape.hub.issuers]
+        for at, url in enumerate(urls):
+            if url in urls[:at]:
+                self.fault(("hub", "issuers", at, "issuer"), "stands twice")
 
     def _is_disabled(self, name: str, server: ServerShape) -> bool:
         if server.disabled:
@@ -349,7 +359,15 @@ def rule_of(shape: RuleShape) -> Rule:
 
 def _settings(hub: HubShape) -> HubSettings:
     plain = hub.model_dump(
-        exclude={"egress_allow", "foreign_mcp", "trusted_proxies", "allowed_origins", "secret_keys", "limits"}
+        exclude={
+            "egress_allow",
+            "foreign_mcp",
+            "trusted_proxies",
+            "allowed_origins",
+            "secret_keys",
+            "issuers",
+            "limits",
+        }
     )
     return HubSettings(
         **plain,
@@ -358,7 +376,22 @@ def _settings(hub: HubShape) -> HubSettings:
         trusted_proxies=tuple(hub.trusted_proxies),
         allowed_origins=tuple(hub.allowed_origins),
         secret_keys=tuple(hub.secret_keys),
+        issuers=tuple(map(_issuer, hub.issuers)),
         limits=Limits(**hub.limits.model_dump()),
+    )
+
+
+def _issuer(shape: IssuerShape) -> Issuer:
+    return Issuer(
+        url=shape.issuer,
+        audience=(shape.audience,) if isinstance(shape.audience, str) else tuple(shape.audience),
+        algorithms=tuple(shape.algorithms),
+        jwks_url=shape.jwks_url,
+        claims=Claims(**shape.claims.model_dump()),
+        create_users=shape.create_users,
+        allow=None if shape.allow is None else tuple(shape.allow),
+        scopes={name: tuple(grants) for name, grants in shape.scopes.items()},
+        roles={name: tuple(grants) for name, grants in shape.roles.items()},
     )
 
 

@@ -125,6 +125,8 @@ class Principal:
     """Where it may be used; None: everywhere."""
     networks: tuple[IPv4Network | IPv6Network, ...] | None = None
     """From where it may be used; None: from anywhere."""
+    paths: tuple[str, ...] | None = None
+    """At and below which of the hub's paths, as its token says; None: at all of its doors."""
     mcp_mode: str | None = None
     """How MCP tools are listed to it, `search` or `full`; None: as a toolset says, else all."""
     require_approval: Floor | None = None

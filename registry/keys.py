@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +33,7 @@ MAX_OVERLAP_S = 30 * 86400
 """How long a rotated key's old secret may be taken too."""
 
 _ADMIN_DIGEST = "admin_key_sha256"
+_is_key = col(ApiKey.signed_in).is_(None)
 
 Check = Callable[[ApiKey], object]
 """Sees a key, and raises to leave it as it is."""
@@ -79,10 +80,16 @@ class Keys:
 
     async def find(self, secret_digest: str) -> Principal | None:
         """The principal of a key's SHA-256, from the cache or the database; None: no valid key."""
+        return await self.look_up(
+            secret_digest, lambda: self._database.read(lambda session: _load(session, secret_digest))
+        )
+
+    async def look_up(self, secret_digest: str, read: Callable[[], Awaitable[Principal | None]]) -> Principal | None:
+        """As `find`, of a secret that `read` knows how to look for; what it raises is not remembered."""
         self._check_fresh()
         while secret_digest not in self._cache:
             version = self._version
-            found = await self._database.read(lambda session: _load(session, secret_digest))
+            found = await read()
             if version == self._version:  # otherwise a key changed while we read: what we read may be old
                 self._cache[secret_digest] = None if found is None else self.under(found)
                 if len(self._cache) > MAX_CACHED:
@@ -152,7 +159,7 @@ class Keys:
 
     async def all_live(self) -> list[ApiKey]:
         """All live keys by name; their secrets are not known."""
-        query = select(ApiKey).where(col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.name)
+        query = select(ApiKey).where(_is_key, col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.name)
         return await self._database.read(lambda session: list(session.exec(query).all()))
 
     async def page(
@@ -163,7 +170,7 @@ class Keys:
             select(ApiKey, Team.alias, User.name)
             .join(Team, col(Team.id) == ApiKey.team_id, isouter=True)
             .join(User, col(User.id) == ApiKey.user_id, isouter=True)
-            .where(col(ApiKey.revoked_at).is_(None))
+            .where(_is_key, col(ApiKey.revoked_at).is_(None))
         )
         query = query.where(ApiKey.name > after) if name is None else query.where(ApiKey.name == name)
         if team_id is not None:
@@ -345,7 +352,7 @@ def revoke_all(session: Session, keys: Collection[ApiKey]) -> None:
 
 def _live(session: Session, name: str) -> ApiKey | None:
     """The live key of this name; one made here before one of the file, which hides it but must not protect it."""
-    query = select(ApiKey).where(ApiKey.name == name, col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.owner)
+    query = select(ApiKey).where(_is_key, ApiKey.name == name, col(ApiKey.revoked_at).is_(None)).order_by(ApiKey.owner)
     return session.exec(query).first()
 
 

@@ -57,6 +57,15 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _issuer(text: str) -> str:
+    parts = urlsplit(_url(text))
+    if parts.query or parts.fragment:
+        raise ValueError("must be an address without ? and #")
+    if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise ValueError("must be an https:// address: who can change what it answers can be anybody here")
+    return text
+
+
 def _origin(text: str) -> str:
     parts = urlsplit(_url(text))
     if text != f"{parts.scheme}://{parts.netloc}":
@@ -206,6 +215,7 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(check_network)]
 Networks = Annotated[list[Network], AfterValidator(_networks)]
 DoorNames = Annotated[list[DoorName], AfterValidator(_doors)]
+IssuerUrl = Annotated[str, AfterValidator(_issuer)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
 Scope = Annotated[str, AfterValidator(_scope)]

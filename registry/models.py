@@ -24,6 +24,7 @@ class User(SQLModel, table=True):
     """A person. Everything points to the id; the name stands here and nowhere else."""
 
     __tablename__ = "users"
+    __table_args__ = (Index("ix_users_subject", "issuer", "subject", unique=True),)
     id: str = Field(primary_key=True)
     """Random, never reused."""
     name: str = Field(unique=True)
@@ -34,6 +35,10 @@ class User(SQLModel, table=True):
     bounds: str | None = None
     disabled: bool = False
     """Their keys are refused."""
+    issuer: str | None = None
+    """Who made them by a token; None: the hub's own."""
+    subject: str | None = None
+    """What that one calls them; with `issuer` unique."""
     created_at: float
 
 
@@ -83,9 +88,11 @@ class ApiKey(SQLModel, table=True):
     """To about a minute."""
     created_at: float
     owner: str
-    """`file` or `api`, as `registry.entries.Owner`."""
+    """`file` or `api`, as `registry.entries.Owner`; or `registry.accounts.OWNER`, and then nobody can change it."""
     created_by: str | None = None
     """The id of the principal that made it over the API; None: the operator."""
+    signed_in: str | None = None
+    """Of one that stands for who comes with tokens: JSON array of their issuer, its scopes and its roles."""
 
 
 class StoredEntry(SQLModel, table=True):

@@ -36,6 +36,7 @@ from registry.members import (
     DoorNames,
     FloorRule,
     GrantText,
+    IssuerUrl,
     KeyName,
     KeyText,
     Network,
@@ -47,10 +48,12 @@ from registry.members import (
     ProxyUrl,
     PublicUrl,
     RuleName,
+    Scope,
     SecretText,
     Shape,
     Text,
 )
+from registry.tokens import Algorithm
 
 
 class LimitsShape(Shape):
@@ -71,6 +74,29 @@ class LimitsShape(Shape):
     approval_hours: PositiveFloat = 24.0
 
 
+class ClaimsShape(Shape):
+    """`claims` of an issuer: what its tokens say where."""
+
+    user: Text = "sub"
+    team: Text | None = None
+    roles: Text | None = None
+    scopes: Text = "scope"
+
+
+class IssuerShape(Shape):
+    """One item of `hub.issuers`."""
+
+    issuer: IssuerUrl
+    audience: list[Text] | Text = []
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    jwks_url: IssuerUrl | None = None
+    claims: ClaimsShape = ClaimsShape()
+    create_users: bool = False
+    allow: list[GrantText] | None = None
+    scopes: dict[Scope, list[GrantText]] = {}
+    roles: dict[Text, list[GrantText]] = {}
+
+
 class HubShape(Shape):
     """`hub`: the hub itself."""
 
@@ -87,6 +113,7 @@ class HubShape(Shape):
     secret_keys: list[SecretText] = []
     prices: Text | None = None
     search_model: Text | None = None
+    issuers: list[IssuerShape] = []
     limits: LimitsShape = LimitsShape()
 
 
@@ -177,6 +204,8 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("agents", None, "price"): CallPriceShape,
     ("agents", None, "limits"): BoundsShape,
     ("agents", None, "budget"): BudgetShape,
+    ("hub", "issuers", None): IssuerShape,
+    ("hub", "issuers", None, "claims"): ClaimsShape,
     ("keys", None): KeyShape,
     ("keys", None, "limits"): KeyLimitsShape,
     ("policy", None): RuleShape,

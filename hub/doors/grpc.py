@@ -90,6 +90,7 @@ class _Request:
     """A call as the authenticator asks for it. Plain: made for every call."""
 
     __slots__ = ("_context", "headers")
+    path = ""  # tokens for one path are for none of these
 
     def __init__(self, headers: Mapping[bytes, bytes], context: Context) -> None:
         self.headers = headers

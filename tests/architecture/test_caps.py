@@ -22,6 +22,7 @@ BOUNDARIES = {
     "hub/app.py": 1,  # a request that no door foresaw
     "hub/doors/health.py": 1,  # whatever ails the database: not ready
     "registry/db.py": 2,  # a write's failure is the answer to whoever asked for it
+    "registry/issuers.py": 2,  # a token that trips the hub is nobody's; keys that do are not believed
     "agents/discovery.py": 1,  # a card that trips the hub must not end the fetches of all agents
     "agents/own/agents.py": 2,  # nor a task of an own agent the others
     "agents/streams.py": 1,  # nor a detached stream the others
