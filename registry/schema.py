@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 import registry.models  # registers the tables
 import registry.pin_models  # noqa: F401  # likewise
 
-HEAD = "0023"
+HEAD = "0024"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
