@@ -394,7 +394,7 @@ async def test_what_needs_approval_waits_at_the_task_and_goes_on_when_it_was_giv
 
 
 async def key_of(b: Bench, name: str, team: str, *allow: str) -> str:
-    if team not in [one.alias for one in await b.hub.services.teams.all()]:
+    if team not in [one.alias for one in await b.hub.services.teams.page()]:
         await b.hub.services.teams.create(team)
     return (await b.hub.services.keys.create(KeySpec(name=name, allow=("agent:*", *allow), team=team)))[1]
 
