@@ -18,6 +18,7 @@ from agents import answers, listing, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
 from agents.instances import Instances, answered
+from agents.judging import judged_ask, rewritten
 from agents.push_callback import Callbacks
 from agents.quirks import Quirk
 from agents.shown import Shown, is_over
@@ -117,8 +118,8 @@ class AgentCaller:
             NotFound: a task or context of the request is not the caller's.
             UpstreamError: the agent failed, or showed what is somebody else's.
         """
-        if permit.unjudged:
-            await permit.judge(_params_of(request))
+        if permit.unjudged and (ask := await rewritten(permit, request, forwarded)) is not None:
+            return await self._asked(permit, entry, request, ask)
         operation, speech = request.envelope.operation, JSONRPC_SPEECHES[request.envelope.version]
         permit.due = permit.due and operation in MESSAGES
         if entry.urls and entry.is_several and operation not in FROM_ALL:
@@ -127,10 +128,10 @@ class AgentCaller:
                 return heard
         route = (await self._find(entry)).choose(speech)
         if route.speech != speech or operation in MADE_HERE or request.push is not None:
-            return await self._asked(permit, entry, request, forwarded)
+            return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         await self._ledger.check(entry.name, permit.principal, request)
         if self._upstream.contexts.matter(entry, request):
-            return await self._asked(permit, entry, request, forwarded)
+            return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
             body = await whole(entry, route.speech, incoming)
             extensions = extensions_of(incoming)
@@ -153,8 +154,8 @@ class AgentCaller:
         assert operation is not None
         return Heard(self._upstream.result_of(entry, speech, operation, body), extensions)
 
-    async def _asked(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Heard:
-        heard = await self.ask(permit, entry, wire.canonical(request, forwarded))
+    async def _asked(self, permit: Permit, entry: Agent, request: Request, ask: Ask) -> Heard:
+        heard = await self.ask(permit, entry, ask)
         answer = answers.read_answer(heard.data) if heard.data is not None else None
         if answer is None:
             return heard
@@ -169,7 +170,7 @@ class AgentCaller:
             HubError: as `call`.
         """
         if permit.unjudged:
-            await permit.judge(ask.params)
+            ask = await judged_ask(permit, ask)
         named = wire.named_in(ask)
         permit.due = permit.due and ask.operation in MESSAGES
         if entry.is_several and ask.operation not in FROM_ALL:
@@ -228,8 +229,10 @@ class AgentCaller:
         Raises:
             HubError: as `call`; also while the events are read, after some of them came.
         """
-        if permit.unjudged:
-            await permit.judge(_params_of(request))
+        if permit.unjudged and (ask := await rewritten(permit, request, forwarded)) is not None:
+            async with self.follow(permit, entry, ask, after=after) as stream:
+                yield stream
+            return
         permit.due = permit.due and request.envelope.operation in MESSAGES
         if entry.is_several:
             again = lambda one: self.stream(permit, one, request, forwarded, after=after)  # noqa: E731
@@ -262,7 +265,7 @@ class AgentCaller:
     ) -> AsyncIterator[Stream]:
         """Make a streaming call in canonical form; as `stream`."""
         if permit.unjudged:
-            await permit.judge(ask.params)
+            ask = await judged_ask(permit, ask)
         named = wire.named_in(ask)
         permit.due = permit.due and ask.operation in MESSAGES
         if entry.is_several:
@@ -473,15 +476,6 @@ class AgentCaller:
 
 async def _no_receiver(_task_id: str) -> None:
     """Nobody is to be sent a task's events."""
-
-
-def _params_of(request: Request) -> JsonObject:
-    """The parameters as the hub's rules see them: in canonical form, of a request that every reader reads alike."""
-    if request.envelope.plain is not None:
-        judged.unambiguous(request.envelope.plain)
-    elif request.params is not None:
-        judged.unambiguous(judged.encode(request.params))
-    return wire.canonical(request, ()).params
 
 
 def _waits(operation: Operation | None, seen: Sighting) -> bool:

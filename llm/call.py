@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self
 
+from llm import screening
 from llm.deployments import Deployments, Place, Prices, name_of
 from llm.expected import end_user, largest_answer
 from llm.ports import ModelAnswer, ModelRequest, Provider
@@ -47,6 +48,8 @@ class ModelCall:
     attempts = 1
     """As of `llm.types.Reply`."""
     _place: Place | None = None
+    _kept_back = 0
+    """Tokens of a stream that guards look at, estimated."""
 
     def __init__(self, models: Models, permit: Permit, model: Model, make: Make) -> None:
         self._models = models
@@ -69,7 +72,7 @@ class ModelCall:
 
     async def __aenter__(self) -> Self:
         if self._permit.unjudged:
-            await self._permit.judge(judged.unambiguous(self._make(self.model).body))
+            await self._judge()
         if self.model.deployments:
             await self._find_way()
         else:
@@ -78,6 +81,20 @@ class ModelCall:
             except UpstreamError as error:
                 await self._find_way(error)
         return self
+
+    async def _judge(self) -> None:
+        body = judged.unambiguous(self._make(self.model).body)
+        if await self._permit.judge(body, rewrites=True, screening=True) is body:
+            return
+        make, permit = self._make, self._permit
+
+        def redacted(to: Model) -> ModelRequest:
+            request = make(to)
+            return request._replace(body=screening.sent(permit, request.body))
+
+        self._make = redacted
+        if not self.model.deployments:
+            self._send(redacted(self.model))
 
     async def _find_way(self, failure: HubError | None = None) -> None:
         """Ask one deployment after the other until one answers; `failure` is the first attempt's, if there was one."""
@@ -142,13 +159,24 @@ class ModelCall:
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The answer's event stream."""
-        return self._answer.chunks()
+        return self._screened() if self._permit.screens else self._answer.chunks()
+
+    async def _screened(self) -> AsyncIterator[bytes]:
+        self._kept_back = 1
+        stream = await screening.stream(self._permit, self._heard())
+        self._kept_back = 0
+        yield stream
+
+    async def _heard(self) -> AsyncIterator[bytes]:
+        async for chunk in self._answer.chunks():
+            self._kept_back += len(chunk) // BYTES_PER_TOKEN
+            yield chunk
 
     async def read(self) -> bytes:
         """The whole answer."""
         data = await self._answer.read()
         self.output_tokens = len(data) // BYTES_PER_TOKEN
-        return data
+        return await screening.whole(self._permit, data) if self._permit.screens else data
 
     def reported(self, error: object) -> HubError:
         """The error with which the provider ended its stream, in its own words but without the hub's secrets."""
@@ -166,7 +194,10 @@ class ModelCall:
         if self.model.kind != "model":  # what agents say that they used is recorded with the models that they asked
             return self._permit.usage
         if usage is None:
-            return priced(self._models.prices(self.model), Usage(self._estimate, self.output_tokens, estimated=True))
+            return priced(
+                self._models.prices(self.model),
+                Usage(self._estimate, self.output_tokens or self._kept_back, estimated=True),
+            )
         if usage.cost_usd is None:
             self.usage = usage = priced(self._models.prices(self.model), usage)
         return usage
@@ -218,6 +249,11 @@ class Models:
         permit = self._gate.admit(principal, model, request_id=request_id, within=within)
         permit.hops = permit.hops or hops
         return permit
+
+    def screens(self, model: Model) -> bool:
+        """Whether guards look at what a model answers."""
+        guards = self._gate.guards.about(model.kind, model.grant_name) if self._gate.guards else None
+        return any("results" in one.spec.of for one in guards or ())
 
     def call(self, permit: Permit, model: Model, make: Make) -> ModelCall:
         """Send one request under an admitted permit; enter the call for the length of its answer.

@@ -97,6 +97,9 @@ class ExactCache:
         Raises:
             HubError: as the gate, and as `answer`.
         """
+        if self._models.screens(model):  # for each caller otherwise
+            await answer(sink)
+            return
         principal = caller.principal
         key = form, principal.team_id or principal.id, model, hashlib.sha256(body).digest()
         found = None if caller.is_fresh else self._find(key)
@@ -110,7 +113,7 @@ class ExactCache:
             return
         permit = self._models.admit(principal, model, request_id=caller.request_id, hops=caller.hops)
         if permit.unjudged:
-            await permit.judge(judged.unambiguous(body))
+            await permit.judge(judged.unambiguous(body), rewrites=True)
         permit.usage = Usage(input_tokens=0, output_tokens=0, cost_usd=0.0)
         permit.settle("cached")
         caller.add_header(HEADER, b"hit")

@@ -23,7 +23,7 @@ from llm.wire.messages_tap import MessagesTap, usage_in
 from registry.egress.sse import EventTooLarge
 from registry.entries import Headers, Model
 from registry.gate import Usage
-from registry.judged import encode
+from registry.judged import encode, unambiguous
 
 FREE = Usage(input_tokens=0, output_tokens=0)
 """What counting uses."""
@@ -119,6 +119,8 @@ class Messages:
         with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
             permit.usage = FREE
             if request.sources or request.has_hub_calls or not self._loop.speaks(model, "messages"):
+                if permit.unjudged:
+                    await permit.judge(unambiguous(body), rewrites=True, screening=True)
                 await sink.reply(200, _estimated(body))
                 return
 

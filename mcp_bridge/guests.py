@@ -110,7 +110,7 @@ class Guests:
         upstream = self._pool.guest(server)
         try:
             with self._gate.admit(principal, callee) as permit:
-                await permit.judge({})
+                await permit.judge({}, screening=True)
                 permit.screens = False  # a list is no result
                 permit.uncounted()
                 listed = await tools_of(upstream, permit)

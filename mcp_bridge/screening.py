@@ -37,11 +37,11 @@ async def judged(permit: Permit, callee: Feature | Server, request: Request) -> 
         await permit.judge(arguments)
         return request
     if request.method not in REWRITTEN:
-        await permit.judge(arguments)
+        await permit.judge(arguments, screening=True)
         return request
     given = {name: request.params[name] for name in SENT if name in request.params}
     sent = unambiguous(encode(given))
-    made = await permit.judge(arguments, sent=sent, rewrites=True)
+    made = await permit.judge(arguments, sent=sent, rewrites=True, screening=True)
     if made is None or made == sent:
         return msgspec.structs.replace(request, params={**request.params, **sent})
     headers = request.headers

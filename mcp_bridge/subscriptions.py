@@ -247,7 +247,7 @@ class Subscriptions:
         if uri not in subscriber.watches and held >= MAX_SUBSCRIPTIONS:
             raise Overloaded(f"This key has {MAX_SUBSCRIPTIONS} subscriptions to resources; end some.")
         with self._gate.admit(subscriber.principal, resource, request_id=request_id) as permit:
-            await permit.judge({"uri": uri})
+            await permit.judge({"uri": uri}, screening=True)
             if uri in subscriber.watches:
                 return
             try:

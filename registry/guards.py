@@ -126,8 +126,8 @@ async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: boo
         ApprovalRequired: one has a call approved that nobody has `approved`.
     """
     if guards and _is_large(value):
-        return await asyncio.to_thread(_look, guards, side, value, approved=approved)
-    return _look(guards, side, value, approved=approved)
+        return await asyncio.to_thread(look_now, guards, side, value, approved=approved)
+    return look_now(guards, side, value, approved=approved)
 
 
 def _is_large(value: Any) -> bool:
@@ -137,7 +137,8 @@ def _is_large(value: Any) -> bool:
         return False
 
 
-def _look(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool) -> Seen:
+def look_now(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool) -> Seen:
+    """As `look`, without a thread."""
     found = []
     for guard in guards:
         spec = guard.spec

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
-from registry.guards import Guard, Seen, Side, look
+from registry.guards import Guard, Seen, Side, look, look_now
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject
 from registry.noting import Redacted, Refused
@@ -63,11 +63,13 @@ class Judged:
         sent: JsonObject | None = None,
         approved: bool = False,
         rewrites: bool = False,
+        screening: bool = False,
     ) -> JsonObject | None:
         """Ask the hub's rules and guards, where there are any for this entry, about the call with these arguments.
 
         None: it has none that they could look at. `sent`: what guards look at, where that is more. `approved`: somebody has
-        approved it already. Returns what is to be sent in the place of it, which only a caller that `rewrites` can.
+        approved it already. Returns what is to be sent in the place of it, which only a caller that `rewrites` can. `screening`: the caller
+        lets what is answered pass `screened`.
 
         Raises:
             PolicyRefused: a rule or a guard is against it.
@@ -82,6 +84,9 @@ class Judged:
                 made = await self._look(arguments, said, approved=True)
             if made.found and not rewrites:
                 raise GuardRefused(made.found[0][0], "arguments", f"it found {made.found[0][1]}")
+            if self.screens and not screening:
+                name = next(one.spec.name for one in self._applying if "results" in one.spec.of)
+                raise GuardRefused(name, "results", "it cannot look at them here")
         except (PolicyRefused, ApprovalRequired) as error:
             self._note(error)
             raise
@@ -129,6 +134,10 @@ class Judged:
         self._is_screened = True
         self._redacted("results", made)
         return made.value
+
+    def again(self, value: Any) -> Any:
+        """A value as the guards of arguments leave it, which were asked about the call before; notes nothing."""
+        return look_now(self._applying, "arguments", value, approved=True).value
 
     async def sending(self, value: Any) -> Any:
         """What may be sent of what a client said during the call.

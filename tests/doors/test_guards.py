@@ -22,8 +22,10 @@ from tests.doors.test_audit import entries
 from tests.doors.test_policy import call
 from tests.peers import mcp_servers
 from tests.peers.a2a_agent import sdk_agent
-from tests.peers.mcp_hub import McpHub, open_mcp_hub
+from tests.peers.anthropic_upstream import KEY, Said, anthropic_upstream
+from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub
 from tests.peers.mcp_servers import Peer
+from tests.peers.openai_upstream import USAGE, Turn, chunk, openai_upstream, sse
 
 SK = "sk-abcdefghijklmnopqrstuvwx"
 MAIL = "jo@example.org"
@@ -243,9 +245,157 @@ async def test_what_an_agent_and_a_model_are_sent_can_be_blocked(hub: OpenHub) -
         assert len([one for one in agent.calls if one.json.get("params")]) == 1
 
 
+async def test_an_agent_is_sent_what_guards_leave_in_every_version(hub: OpenHub) -> None:
+    guard = {"type": "pii", "kinds": ["email"], "action": "redact", "of": ["arguments"], "entries": ["agent:echo"]}
+    old = {
+        "message": {
+            "messageId": "m",
+            "role": "user",
+            "kind": "message",
+            "parts": [{"kind": "text", "text": f"to {MAIL}"}],
+        }
+    }
+    async with (
+        sdk_agent() as agent,
+        hub(agent_yaml(agent.url) + guards(mail=guard)) as running,
+        running.http(await running.key("agent:*", "model:*")) as http,
+    ):
+        for method, params in (
+            ("SendMessage", said(f"to {MAIL}")),
+            ("SendStreamingMessage", said(f"to {MAIL}")),
+            ("message/send", old),
+            ("message/stream", old),
+        ):
+            version = {} if "/" not in method else {"a2a-version": "0.3"}
+            answer = await http.post("/a2a/echo", json=rpc(method, params), headers=version)
+            assert "error" not in answer.text, answer.text
+            assert MAIL not in answer.text
+        rest = await http.post("/a2a/echo/message:send", json=said(f"to {MAIL}"), headers={"a2a-version": "1.0"})
+        assert rest.status_code == 200
+        tool = {"name": "agent__echo", "arguments": {"message": f"to {MAIL}"}}
+        called = await http.post("/mcp", json=message("tools/call", tool), headers=headers("tools/call", "agent__echo"))
+        assert '"result"' in called.text, called.text
+        asked = {"model": "agent/echo", "messages": [{"role": "user", "content": f"to {MAIL}"}]}
+        chat = await http.post("/v1/chat/completions", json=asked)
+        assert chat.status_code == 200, chat.text
+        sent = [json.dumps(one.json) for one in agent.calls if one.json.get("params")]
+        assert len(sent) == 7
+        assert all("to [redacted: mail]" in one and MAIL not in one for one in sent)
+
+
 async def test_a_changed_file_changes_the_guards(tmp_path: Path) -> None:
     async with hub_of(tmp_path, mail=mail("block", "arguments")) as (hub, _peer, http):
         assert "error" in await call(http, {"text": MAIL})
         declared = hub.services.declared
         await hub.services.registry.follow_file(replace(declared, guards=None))
         assert "result" in await call(http, {"text": MAIL})
+
+
+def model_mail(action: str, *of: str) -> str:
+    return guards(mail={"type": "pii", "kinds": ["email"], "action": action, "of": list(of), "entries": ["model:*"]})
+
+
+def models(openai_url: str, anthropic_url: str = "http://127.0.0.1:9") -> str:
+    return (
+        f"models:\n  gpt: {{provider: openai, model: up, base_url: '{openai_url}', api_key: sk-x}}\n"
+        f"  claude: {{provider: anthropic, model: up, base_url: '{anthropic_url}', api_key: {KEY}}}\n"
+        f"  two: {{deployments: [{{provider: openai, model: a, base_url: '{openai_url}', api_key: sk-x}}, "
+        f"{{provider: openai, model: b, base_url: '{openai_url}', api_key: sk-x}}]}}\n"
+    )
+
+
+@pytest.mark.parametrize("model", ["gpt", "two"])
+async def test_a_model_is_sent_what_guards_leave(hub: OpenHub, model: str) -> None:
+    async with (
+        openai_upstream(Turn("hi")) as upstream,
+        hub(models(upstream.url) + model_mail("redact", "arguments")) as running,
+        running.http(await running.key("model:*")) as http,
+    ):
+        for stream in (False, True):
+            asked = {"model": model, "stream": stream, "messages": [{"role": "user", "content": f"to {MAIL}"}]}
+            assert (await http.post("/v1/chat/completions", json=asked)).status_code == 200
+        sent = [json.loads(one.raw) for one in upstream.received]
+        assert [one["messages"][0]["content"] for one in sent] == ["to [redacted: mail]"] * 2
+        assert {one["model"] for one in sent} <= {"up", "a", "b"}
+        assert len([one for one in await entries(running) if one["act"] == "redacted"]) == 2
+
+
+def chunked(*texts: str) -> Turn:
+    """A stream with the text in these pieces, whatever words they cut."""
+    body = {"model": "up"}
+    usage = sse(
+        {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "up", "choices": [], "usage": USAGE}
+    )
+    pieces = [chunk(body, {"content": text}) for text in texts]
+    return Turn(raw=(*pieces, chunk(body, {}, "stop"), usage, b"data: [DONE]\n\n"))
+
+
+async def test_a_text_that_is_split_over_a_stream_is_found(hub: OpenHub) -> None:
+    turns = [chunked("write to jo@exa", "mple", ".org or not"), chunked("nothing ", "here")]
+    async with (
+        openai_upstream(*turns) as upstream,
+        hub(models(upstream.url) + model_mail("redact", "results")) as running,
+        running.http(await running.key("model:*")) as http,
+    ):
+        texts = []
+        for _ in turns:
+            asked = {"model": "gpt", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+            answer = await http.post("/v1/chat/completions", json=asked)
+            told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+            texts.append([choice["delta"].get("content") for one in told for choice in one["choices"]])
+            assert answer.text.endswith("data: [DONE]\n\n")
+        assert texts == [["write to [redacted: mail] or not", "", "", None], ["nothing ", "here", None]]
+        used = [
+            (one.usage.input_tokens, one.usage.output_tokens) for one in running.gate.permits if one.kind == "model"
+        ]
+        assert used == [(9, 4), (9, 4)]
+
+
+async def test_arguments_of_a_tool_call_are_looked_at_as_the_json_that_they_are(hub: OpenHub) -> None:
+    turn = Turn(calls=(("send", '{"to": "jo\\u0040example.org", "n": 1}'),))
+    tool = {"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}
+    async with (
+        openai_upstream(turn) as upstream,
+        hub(models(upstream.url) + model_mail("redact", "results")) as running,
+        running.http(await running.key("model:*")) as http,
+    ):
+        asked = {"model": "gpt", "tools": [tool], "messages": [{"role": "user", "content": "x"}]}
+        whole = (await http.post("/v1/chat/completions", json=asked)).json()["choices"][0]["message"]["tool_calls"]
+        streamed = await http.post("/v1/chat/completions", json={**asked, "stream": True})
+        told = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
+        calls = [call for one in told for choice in one["choices"] for call in choice["delta"].get("tool_calls", [])]
+        for arguments in (whole[0]["function"]["arguments"], "".join(call["function"]["arguments"] for call in calls)):
+            assert json.loads(arguments) == {"to": "[redacted: mail]", "n": 1}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("model", ["gpt", "claude"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_blocked_answer_of_a_model_is_kept_back_at_every_door(
+    hub: OpenHub, path: str, model: str, stream: bool
+) -> None:
+    async with (
+        openai_upstream(Turn(f"write to {MAIL}")) as upstream,
+        anthropic_upstream(Said(f"write to {MAIL}")) as claude,
+        hub(models(upstream.url, claude.url) + model_mail("block", "results")) as running,
+        running.http(await running.key("model:*")) as http,
+    ):
+        said_in = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 10}
+        asked = {"input": "x"} if path == "/v1/responses" else said_in
+        answer = await http.post(path, json={"model": model, "stream": stream, **asked})
+        assert "example.org" not in answer.text
+        assert "'mail' keeps back the results" in answer.text
+        (permit,) = [one for one in running.gate.permits if one.kind == "model"]
+        assert running.gate.outcomes[id(permit)] == ["error"]
+        assert permit.usage.output_tokens
+
+
+async def test_where_answers_cannot_be_looked_at_nothing_is_asked(hub: OpenHub) -> None:
+    async with (
+        openai_upstream(Turn("hi")) as upstream,
+        hub(models(upstream.url) + model_mail("redact", "results")) as running,
+        running.http(await running.key("model:*")) as http,
+    ):
+        answer = await http.post("/v1/embeddings", json={"model": "gpt", "input": "x"})
+        assert (answer.status_code, "cannot look at them here" in answer.text) == (403, True)
+        assert upstream.received == []

@@ -1,0 +1,34 @@
+"""What the hub's rules and guards see of a request to an agent, and what they leave of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agents import wire
+from agents.speech import Ask
+from agents.wire import Request
+from registry import judged
+from registry.entries import Headers
+from registry.gate import Permit
+
+
+async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask | None:
+    """Ask them about a request; returns it as guards changed it, None: they did not.
+
+    Raises:
+        PolicyRefused, ApprovalRequired: as `Permit.judge`.
+        InvalidRequest: readers may read it differently.
+    """
+    if request.envelope.plain is not None:
+        judged.unambiguous(request.envelope.plain)
+    elif request.params is not None:
+        judged.unambiguous(judged.encode(request.params))
+    ask = wire.canonical(request, forwarded)
+    left = await judged_ask(permit, ask)
+    return None if left is ask else left
+
+
+async def judged_ask(permit: Permit, ask: Ask) -> Ask:
+    """Likewise, about one in canonical form; returns it as it may be sent."""
+    made = await permit.judge(ask.params, rewrites=True)
+    return ask if made is ask.params or made is None else replace(ask, params=made, raw=None)
