@@ -17,7 +17,7 @@ import msgspec
 from pydantic import Field
 
 from registry.access import matches
-from registry.guards import NAME, Check, Finding, GuardInvalid, rewritten
+from registry.guards import NAME, Check, Finding, GuardInvalid, rewritten, texts
 from registry.members import PositiveInt, Shape, Text
 
 GROUP = "hubbub.guards"
@@ -41,12 +41,17 @@ Spans = Callable[[bytes], Iterator[Span]]
 class TextCheck(ABC):
     """Looks at each text of a value by itself, also at names of members."""
 
+    hint: Any = None
+    """A pattern that matches wherever there may be something, all texts standing in lines of one; None: there is none."""
+
     @abstractmethod
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
         """What is found in a text, which is the value of `member`; spans may overlap."""
 
     def check(self, value: Any, mark: str) -> Finding | None:
         """As `Check.check`."""
+        if self.hint is not None and self.hint.search("\n".join(texts(value)).encode()) is None:
+            return None
         found: Counter[str] = Counter()
 
         def rewrite(text: str, member: str | None) -> str:
@@ -85,6 +90,10 @@ def _compile(pattern: str) -> Any:
         raise GuardInvalid(f"{pattern[:80]!r} is not a pattern of RE2: {said[:120]}") from None
 
 
+def _any_of(patterns: Sequence[str]) -> Any:
+    return _compile("|".join(f"(?:{pattern})" for pattern in patterns))
+
+
 _KEYS = (
     r"\bsk-[A-Za-z0-9_-]{20,}",  # OpenAI, Anthropic, the hub itself
     r"\bgh[opsur]_[A-Za-z0-9]{36,}",
@@ -96,8 +105,9 @@ _KEYS = (
     r"\b[rs]k_live_[A-Za-z0-9]{16,}",
 )
 _JWT = r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+_PEM_BEGINS = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _PEM = (
-    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)"
+    rf"{_PEM_BEGINS}(?s:.*?)"
     r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\z)"
 )
 _NAMES = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|(?:api|access|secret|private|auth)[_-]?key)s?"
@@ -116,6 +126,7 @@ class _Secrets(TextCheck):
         ]
         self._assigned = _compile(_ASSIGNED)
         self._named = _compile(_NAMED)
+        self.hint = _any_of([*_KEYS, _JWT, _PEM_BEGINS, f"(?i){_NAMES}"])
 
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
         for pattern, what in self._formats:
@@ -157,6 +168,7 @@ _JOINTS = b" -"
 
 class _Pii(TextCheck):
     def __init__(self, kinds: Sequence[str]) -> None:
+        self.hint = _any_of([_PII[kind][0] for kind in kinds])
         self._kinds = [(kind, _compile(_PII[kind][0]), _PII[kind][1]) for kind in kinds]
 
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:

@@ -211,6 +211,24 @@ def rewritten(value: Any, rewrite: Rewrite, member: str | None = None) -> Any:
     return value
 
 
+def texts(value: Any) -> list[str]:
+    """All texts of a value that `rewritten` asks about."""
+    found: list[str] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, dict):
+            found += one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, int | float) and not isinstance(one, bool) and abs(one) >= LEAST_NUMBER:
+            found.append(repr(one))
+    return found
+
+
 def _members(value: JsonObject, rewrite: Rewrite) -> JsonObject:
     made: JsonObject = {}
     changed = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from registry.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
 from registry.guard_kinds import build
-from registry.guards import Finding, Guard, Guards, GuardSpec, Seen, look
+from registry.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, look
 from registry.guards import read as read_answer
 
 SK = "sk-abcdefghijklmnopqrstuvwx"
@@ -207,6 +208,24 @@ def test_hostile_texts_cost_time_in_proportion_to_their_length(text: str) -> Non
     ):
         build(kind, members).check([text], "#")
     assert time.process_time() - began < 60
+
+
+def test_a_package_brings_a_type_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "codenames_guard.py").write_text(
+        "from registry.guards import Finding\n"
+        "class Codenames:\n"
+        "    def __init__(self, names): self.names = names\n"
+        "    def check(self, value, mark): return Finding('codename', mark) if value in self.names else None\n"
+    )
+    metadata = tmp_path / "codenames-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: codenames\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[hubbub.guards]\ncodenames = codenames_guard:Codenames\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert found("codenames", "Aurora", names=["Aurora"]) == "#"
+    assert found("codenames", "Dawn", names=["Aurora"]) is None
+    with pytest.raises(GuardInvalid, match="codenames cannot be made: TypeError"):
+        build("codenames", {"nix": 1})
 
 
 def test_entries_without_guards_have_none_at_all() -> None:
