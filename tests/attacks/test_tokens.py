@@ -127,6 +127,7 @@ FORGED: dict[str, Callable[[FakeIssuer], str]] = {
 }
 
 
+@pytest.mark.attack("2.1/18")
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 async def test_a_token_that_is_not_true_or_not_for_the_hub_opens_nothing(
     tmp_path: Path, forge: Callable[[FakeIssuer], str]
@@ -172,6 +173,7 @@ async def test_a_user_that_an_issuer_made_is_not_taken_by_name(tmp_path: Path) -
             assert await status(hub, other.token(sub="eve@127.0.0.1")) == 401
 
 
+@pytest.mark.attack("2.2/6")
 async def test_tokens_that_begin_alike_are_not_taken_for_one_another(tmp_path: Path) -> None:
     async with open_issuer() as issuer, hub_of(tmp_path, declared(issuer)) as hub:
         token = issuer.token(pad="x" * 5000)
@@ -216,6 +218,7 @@ async def test_strangers_cannot_have_an_issuer_asked_again_and_again(tmp_path: P
         assert await status(hub, issuer.token()) == 200
 
 
+@pytest.mark.attack("2.1/37")
 async def test_what_trips_the_hub_in_a_token_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trip(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
