@@ -24,8 +24,11 @@ MAX_FINDINGS = 20
 
 MAX_EXCERPT = 160
 
-MAX_TEXT = 32_768
-"""Characters of one text that are read; what is longer is none for a model."""
+PIECE = 32_768
+"""Characters of a text that are searched at a time: a search gives the interpreter to nobody else."""
+
+LONGEST = 300
+"""No pattern finds more than this; pieces overlap by as much."""
 
 UNREAD = frozenset({"_meta", "icons"})
 """Members that no model is given."""
@@ -238,18 +241,19 @@ _ASKED_FOR = re.compile(
 
 
 def _of_words(where: str, text: str, *, is_name: bool) -> Iterator[Finding]:
-    if len(text) > MAX_TEXT:
-        yield Finding(
-            "instructions", "critical", where, f"it is longer than {MAX_TEXT:,} characters, and not read through"
-        )
-    said = _folded(text[:MAX_TEXT])
+    said = _folded(text)
+    for start in range(0, len(said), PIECE):
+        yield from _of_piece(where, said[start : start + PIECE + LONGEST])
+    if is_name and _ASKED_FOR.match(said):
+        yield Finding("instructions", "warning", where, "an argument of this name asks for the conversation itself")
+
+
+def _of_piece(where: str, said: str) -> Iterator[Finding]:
     for words in _WORDS if _NEAR.search(said) else ():
         if any(near in said for near in words.near):
             found = words.pattern.search(said)
             if found is not None:
                 yield Finding("instructions", words.severity, where, f"{words.what}: {_excerpt(said, found)}")
-    if is_name and _ASKED_FOR.match(said):
-        yield Finding("instructions", "warning", where, "an argument of this name asks for the conversation itself")
 
 
 def _folded(text: str) -> str:
