@@ -184,6 +184,7 @@ IN_TURN = {
         "test_mcp_subscriptions.py",
         "test_mcp_tasks.py",
         "test_supervisor.py",
+        "test_undefended.py",
     },
     "llm": {
         "test_agent_models.py",

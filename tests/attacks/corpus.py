@@ -1,7 +1,8 @@
 """The corpus of attacks: which are known, what OWASP calls them, and which tests show that they fail.
 
 Rows 2.1/n are kinds of attack, rows 2.2/n published faults of other hubs, gateways and SDKs. A test says which rows it covers by
-`@pytest.mark.attack("2.1/3", "2.2/29")`; docs/security.md is written from that by `make tables`.
+`@pytest.mark.attack("2.1/3", "2.2/29")`; docs/security.md is written from that by `make tables`. `defence="module:name"` says without which
+defence it must fail.
 """
 
 from __future__ import annotations
@@ -139,19 +140,29 @@ ROWS = {
 def covering() -> dict[str, list[str]]:
     """Node ids of tests below tests/, by the row that they cover, as their marks say."""
     found: dict[str, list[str]] = defaultdict(list)
+    for test, mark in _marked():
+        for row in mark.args:
+            found[ast.literal_eval(row)].append(test)
+    return dict(found)
+
+
+def defended() -> dict[str, str]:
+    """The one defence without which a test must fail, by its node id, where its mark names one."""
+    return {
+        test: ast.literal_eval(keyword.value)
+        for test, mark in _marked()
+        for keyword in mark.keywords
+        if keyword.arg == "defence"
+    }
+
+
+def _marked() -> Iterator[tuple[str, ast.Call]]:
     for path in sorted(TESTS.rglob("test_*.py")):
         text = path.read_text()
         if "pytest.mark.attack" not in text:
             continue
-        for test, rows in _marked(ast.parse(text)):
-            for row in rows:
-                found[row].append(f"{path.relative_to(TESTS)}::{test}")
-    return dict(found)
-
-
-def _marked(module: ast.Module) -> Iterator[tuple[str, list[str]]]:
-    for node in module.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for mark in node.decorator_list:
-                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.attack":
-                    yield node.name, [ast.literal_eval(row) for row in mark.args]
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for mark in node.decorator_list:
+                    if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.attack":
+                        yield f"{path.relative_to(TESTS)}::{node.name}", mark

@@ -54,7 +54,7 @@ async def every_path(hub: Hub) -> list[str]:
     return sorted(paths | named | PUBLIC.keys() | {"/a2a/closed/.well-known/agent-card.json", "/mcp/web"})
 
 
-@pytest.mark.attack("2.2/11", "2.1/37")
+@pytest.mark.attack("2.2/11", "2.1/37", defence="hub.auth:Authenticator.principal")
 async def test_without_a_key_only_what_is_listed_answers(hub: OpenHub) -> None:
     async with hub(YAML) as running:
         answers = {

@@ -118,7 +118,7 @@ async def test_only_the_one_right_credential_opens(hub: OpenHub, headers: tuple[
         "localhost\\evil",
     ],
 )
-@pytest.mark.attack("2.1/5", "2.1/6", "2.2/4")
+@pytest.mark.attack("2.1/5", "2.1/6", "2.2/4", defence="hub.hosts:Hosts.serve")
 async def test_a_foreign_host_is_refused_before_anything_else(hub: OpenHub, host: str) -> None:
     async with hub(YAML) as running:
         address, port = running.url.removeprefix("http://").split(":")

@@ -79,7 +79,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
         "\uff11\uff12\uff17.0.0.1",
     ],
 )
-@pytest.mark.attack("2.1/1", "2.1/4", "2.1/39", "2.2/32")
+@pytest.mark.attack("2.1/1", "2.1/4", "2.1/39", "2.2/32", defence="registry.egress.guard:is_public")
 async def test_no_address_of_an_inner_network_becomes_a_receiver(closed: Pushing, scheme: str, host: str) -> None:
     rita = await owner_of_a_task(closed)
     with pytest.raises(InvalidParams) as refused:

@@ -199,7 +199,7 @@ def requests(name: str) -> Iterator[tuple[str, str, Any, dict[str, str]]]:
             yield method, f"/api/{collection}/{name}", {} if method == "PATCH" else None, {}
 
 
-@pytest.mark.attack("2.1/13", "2.1/16")
+@pytest.mark.attack("2.1/13", "2.1/16", defence="registry.access:Grants.allow")
 async def test_what_is_not_granted_is_answered_like_what_does_not_exist(tmp_path: Path) -> None:
     async with (
         sdk_agent() as agent,

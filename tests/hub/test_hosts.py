@@ -29,12 +29,12 @@ def test_own_and_loopback_hosts_are_served(host: bytes) -> None:
         b"localhost\n",
     ],
 )
-@pytest.mark.attack("2.1/5", "2.2/14")
+@pytest.mark.attack("2.1/5", "2.2/14", defence="hub.hosts:Hosts.serve")
 def test_other_hosts_are_refused(host: bytes) -> None:
     assert not HOSTS.serve([(b"host", host)])
 
 
-@pytest.mark.attack("2.1/5", "2.2/4")
+@pytest.mark.attack("2.1/5", "2.2/4", defence="hub.hosts:Hosts.serve")
 def test_two_or_no_host_headers_are_refused() -> None:
     assert not HOSTS.serve([])
     assert not HOSTS.serve([(b"host", b"localhost"), (b"host", b"localhost")])
@@ -44,7 +44,7 @@ def test_the_any_address_is_a_host_only_when_bound_to_it() -> None:
     assert Hosts("http://127.0.0.1:4000", bound_to="0.0.0.0").serve([(b"host", b"0.0.0.0:4000")])
 
 
-@pytest.mark.attack("2.1/5", "2.1/36", "2.2/14")
+@pytest.mark.attack("2.1/5", "2.1/36", "2.2/14", defence="hub.hosts:Hosts.allow")
 def test_own_and_allowed_origins_may_call_and_no_others() -> None:
     assert HOSTS.allow(b"https://hub.example.com")
     assert HOSTS.allow(b"https://app.example")

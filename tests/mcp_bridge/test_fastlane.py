@@ -32,14 +32,14 @@ def test_a_name_that_is_not_ascii_travels_in_base64() -> None:
 @pytest.mark.parametrize(
     "name", ["größe".encode().decode("latin-1"), "=?base64?!!!?=", "=?base64?Z3LDtsOfZR==?=", "grosse"]
 )
-@pytest.mark.attack("2.1/23")
+@pytest.mark.attack("2.1/23", defence="mcp_bridge.fastlane:_mirror")
 def test_a_name_that_does_not_decode_to_the_bodys_is_a_mismatch(name: str) -> None:
     with pytest.raises(HeaderMismatch):
         read_message(CALL, raw(headers("tools/call", name)))
 
 
 @pytest.mark.parametrize("header", ["mcp-method", "mcp-name", "mcp-protocol-version"])
-@pytest.mark.attack("2.1/23")
+@pytest.mark.attack("2.1/23", defence="mcp_bridge.fastlane:_once")
 def test_a_routing_header_that_stands_twice_is_a_mismatch(header: str) -> None:
     given = raw(headers("tools/call", NAME))
     with pytest.raises(HeaderMismatch):

@@ -31,7 +31,7 @@ def test_a_grant_that_does_not_read_kind_glob_is_refused(text: str) -> None:
         Grant.parse(text)
 
 
-@pytest.mark.attack("2.1/13")
+@pytest.mark.attack("2.1/13", defence="registry.access:Grants.allow")
 def test_nothing_is_allowed_without_a_grant() -> None:
     assert not Grants(()).allow("tool", "github__get_me")
 
@@ -60,7 +60,7 @@ def test_a_tool_grant_does_not_allow_methods_of_the_server() -> None:
     assert not Grants.parse(["tool:*"]).allow("server", "github")
 
 
-@pytest.mark.attack("2.2/8")
+@pytest.mark.attack("2.2/8", defence="registry.access:Grants.cover")
 def test_nobody_hands_out_what_they_do_not_hold() -> None:
     held = Grants.parse(["tool:github__*", "admin:keys"])
     assert held.cover(Grants.parse(["tool:github__list_*", "tool:github__*"]))

@@ -107,7 +107,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-@pytest.mark.attack("2.1/1", "2.1/4", "2.2/9")
+@pytest.mark.attack("2.1/1", "2.1/4", "2.2/9", defence="registry.egress.guard:is_public")
 def test_an_address_that_is_not_public_in_any_reading_is_refused(address: str) -> None:
     assert not is_public(ip_address(address))
     assert not Guard().permits(ip_address(address))
@@ -126,7 +126,7 @@ def test_a_network_that_the_operator_opened_is_permitted_and_its_neighbour_is_no
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-@pytest.mark.attack("2.1/4")
+@pytest.mark.attack("2.1/4", defence="registry.egress.guard:is_public")
 async def test_no_way_of_writing_loopback_is_dialled(peer: Peer, host: str) -> None:
     with pytest.raises((AddressRefused, UpstreamUnavailable)):
         await ask(Egress(), f"http://{host}:{peer.port}/")
@@ -168,7 +168,7 @@ async def test_a_url_that_readers_differ_about_is_refused_before_anything_is_dia
     assert peer.accepted == 0
 
 
-@pytest.mark.attack("2.1/3")
+@pytest.mark.attack("2.1/3", defence="registry.egress.guard:is_public")
 async def test_a_name_with_one_bad_address_among_good_ones_is_refused(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,7 @@ def test_the_depth_that_is_counted_is_the_depth_of_the_value(value: object, asci
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a":[' + b"{}," * 200 + b"[" * 1000])
-@pytest.mark.attack("2.1/27")
+@pytest.mark.attack("2.1/27", defence="registry.judged:_check_depth")
 def test_depth_without_end_is_refused(data: bytes) -> None:
     with pytest.raises(ParseFailed):
         body(data, DECIDING)
@@ -80,7 +80,7 @@ def test_json_that_is_no_object_is_an_invalid_request(data: bytes) -> None:
         b'{"x":{"y":[{"taskId":1,"taskId":2}]}}',
     ],
 )
-@pytest.mark.attack("2.1/27")
+@pytest.mark.attack("2.1/27", defence="registry.judged:_check_duplicates")
 def test_a_deciding_member_that_stands_twice_is_refused_wherever_it_stands(data: bytes) -> None:
     with pytest.raises(InvalidRequest, match="stands twice"):
         body(data, DECIDING)
@@ -98,7 +98,7 @@ def test_a_number_of_any_length_is_passed_on_as_it_came() -> None:
 
 
 @pytest.mark.parametrize("name", ["task_id", "TaskId", "task-id", "TASKID", "ta\u017fkId"])
-@pytest.mark.attack("2.1/27")
+@pytest.mark.attack("2.1/27", defence="registry.judged:check_spelling")
 def test_another_spelling_of_a_deciding_member_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="taskId"):
         check_spelling(read_object(json.dumps({name: 1}).encode()), DECIDING)
