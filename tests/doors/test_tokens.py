@@ -138,6 +138,7 @@ async def test_without_any_list_a_token_may_nothing(tmp_path: Path) -> None:
         ("blue", 401),
     ],
 )
+@pytest.mark.attack("2.2/8")
 async def test_a_token_names_one_team_that_its_user_is_in(tmp_path: Path, named: object, expected: int) -> None:
     async with scene(tmp_path, claims={"team": "groups"}, allow=["model:*"]) as s:
         await s.post("/api/users", name="rita")
@@ -339,6 +340,7 @@ async def test_mcp_clients_are_led_to_the_issuers(tmp_path: Path) -> None:
         assert metadata["resource"] == f"{s.hub.url}/mcp/crm"
 
 
+@pytest.mark.attack("2.1/18")
 async def test_a_token_for_an_address_of_mcp_is_taken_there_and_below_only(tmp_path: Path) -> None:
     async with dual_era() as peer, open_issuer() as issuer:
         yaml = f"mcpServers:\n  s: {{url: {peer.url}}}\n  other: {{url: {peer.url}}}\n"

@@ -46,6 +46,7 @@ def gravest(text: str) -> str | None:
         "x " * (PIECE * 2) + "<IMPORTANT>",
     ],
 )
+@pytest.mark.attack("2.1/7")
 def test_what_is_meant_for_a_model_and_not_for_its_user_is_critical(text: str) -> None:
     assert gravest(text) == "critical"
 
@@ -97,6 +98,7 @@ def test_ordinary_words_are_no_finding(text: str) -> None:
         ("inputSchema.$defs.a.$dynamicRef", {"inputSchema": {"$defs": {"a": {"$dynamicRef": "file:///etc/passwd"}}}}),
     ],
 )
+@pytest.mark.attack("2.1/7")
 def test_every_text_of_a_description_is_looked_at(where: str, described: dict[str, object]) -> None:
     found = scan(described)
     assert [(one.where, one.severity) for one in found] == [(where, "critical")]
@@ -116,6 +118,7 @@ def test_local_references_and_marks_of_dialects_are_fine() -> None:
         {"properties": {"conversation_history": {}}},
     ],
 )
+@pytest.mark.attack("2.1/28")
 def test_bombs_and_arguments_that_ask_for_the_conversation_are_warnings(schema: dict[str, object]) -> None:
     assert [one.severity for one in scan({"inputSchema": schema})] == ["warning"]
 
@@ -164,6 +167,7 @@ def test_what_nobody_sees_is_made_visible() -> None:
 
 
 @given(st.text())
+@pytest.mark.attack("2.1/8")
 def test_nothing_unseen_is_left_and_what_is_seen_stays(text: str) -> None:
     shown = visible(text)
     assert all(one == "\n" or one.isprintable() for one in shown)
