@@ -46,7 +46,6 @@ def gravest(text: str) -> str | None:
         "x " * (PIECE * 2) + "<IMPORTANT>",
     ],
 )
-@pytest.mark.attack("2.1/7")
 def test_what_is_meant_for_a_model_and_not_for_its_user_is_critical(text: str) -> None:
     assert gravest(text) == "critical"
 
