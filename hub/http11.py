@@ -26,6 +26,12 @@ IDLE_S = 75.0
 HEAD_S = 30.0
 """How long a request's head may take from its first byte, and how long an unread body is drained after its answer."""
 
+SECURITY_HEADERS: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"strict-transport-security", b"max-age=31536000"),
+)
+"""Of every answer; the last where `public_url` is https."""
+
 MAX_PIPELINED = 64
 """Requests that one connection may have waiting."""
 
@@ -38,15 +44,16 @@ class Front:
         self.serve = serve
         self.limits = limits
         self._dated: object = None
-        self._date = b""
+        self._fixed = b""
 
-    def date(self, server_state: Any) -> bytes:
-        """The `date` header's line; uvicorn makes a new one each second."""
+    def fixed(self, server_state: Any) -> bytes:
+        """The lines of headers that every answer has; uvicorn makes a new `date` each second."""
         headers = server_state.default_headers
         if headers is not self._dated:
             self._dated = headers
-            self._date = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers)
-        return self._date
+            always = SECURITY_HEADERS if self.limits().is_https else SECURITY_HEADERS[:1]
+            self._fixed = b"".join(b"%b: %b\r\n" % (name, value) for name, value in (*headers, *always))
+        return self._fixed
 
     def connection(
         self,
@@ -210,9 +217,9 @@ class Connection(asyncio.Protocol):
 
     # the exchange's line
 
-    def date(self) -> bytes:
-        """As `Line.date`."""
-        return self._front.date(self._state)
+    def fixed(self) -> bytes:
+        """As `Line.fixed`."""
+        return self._front.fixed(self._state)
 
     def hold(self) -> None:
         """As `Line.hold`."""

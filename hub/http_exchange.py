@@ -45,6 +45,8 @@ class Limits:
     header_bytes: int = 64 * 1024
     keep_alive_s: float = 15.0
     stream_idle_s: float = 3600.0
+    is_https: bool = False
+    """Clients come by https, whoever ends it."""
 
 
 class Line(Protocol):
@@ -57,8 +59,8 @@ class Line(Protocol):
     room: asyncio.Future[None] | None
     """Done when the client has read enough; None: there is room."""
 
-    def date(self) -> bytes:
-        """The `date` header's line."""
+    def fixed(self) -> bytes:
+        """The lines of headers that every answer has, `date` among them."""
 
     def take_more(self) -> None:
         """Go on reading the request's body."""
@@ -364,7 +366,7 @@ class HttpExchange:
         self.started = True
         lines = [
             _STATUS_LINES[status],
-            self._line.date(),
+            self._line.fixed(),
             b"content-type: ",
             media_type,
             b"\r\n",

@@ -55,6 +55,7 @@ async def open_house(
                 header_bytes=limits.header_bytes,
                 keep_alive_s=limits.keep_alive_s,
                 stream_idle_s=limits.stream_idle_s,
+                is_https=public_url.startswith("https:"),
             ),
         )
         async with _grpc(services, house, host=bound_to, ending=ending):

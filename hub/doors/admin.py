@@ -44,8 +44,10 @@ class AdminDoor:
                 raise TooLarge(MAX_BODY_BYTES)
         scope, receive, send = exchange.asgi()
 
-        if exchange.method not in {"GET", "HEAD"} and exchange.principal is not NOBODY:
-            send = _audited(exchange, send, self._services.audit)
+        if exchange.principal is not NOBODY:
+            exchange.add_header(b"cache-control", b"no-store")  # some answers hold secrets, all are of a moment
+            if exchange.method not in {"GET", "HEAD"}:
+                send = _audited(exchange, send, self._services.audit)
         await app({**scope, "principal": exchange.principal, "request_id": exchange.request_id}, receive, send)
 
     async def _built(self) -> AsgiApp:

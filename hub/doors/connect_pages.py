@@ -29,7 +29,6 @@ def headers(sends_to: str = "") -> list[Header]:
     return [
         (b"content-security-policy", policy.encode()),
         (b"x-frame-options", b"DENY"),
-        (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"same-origin"),  # not no-referrer: forms would be sent with `Origin: null`
         (b"cross-origin-opener-policy", b"same-origin"),
         (b"cache-control", b"no-store"),
