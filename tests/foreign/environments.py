@@ -36,8 +36,9 @@ GROUPS = {
     "mcp": ("mcp-js", "mcp-clients", "fastmcp", "fastmcp-tasks"),
     "llm": ("any-llm",),
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
+    "trust": (),
 }
-"""All environments, the slowest of each group to make first."""
+"""All environments, the slowest of each group to make first. The last group has long suites alone."""
 
 WANTED = variables().get("HUBBUB_FOREIGN", "")
 """Which take part: 1 for all, or a group; empty: none."""
@@ -185,7 +186,11 @@ def main() -> None:
         print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
 
     with ThreadPoolExecutor(2) as workers:
-        list(workers.map(timed, GROUPS.get(WANTED) or [name for names in GROUPS.values() for name in names]))
+        list(
+            workers.map(
+                timed, GROUPS[WANTED] if WANTED in GROUPS else [name for names in GROUPS.values() for name in names]
+            )
+        )
 
 
 if __name__ == "__main__":
