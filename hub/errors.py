@@ -53,6 +53,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.Conflict: Row(409, -32600, -32600, _BAD, "CONFLICT"),
     errors.ApprovalRefused: Row(403, -32600, -32600, ("invalid_request_error", "approval_refused"), "APPROVAL_REFUSED"),
     errors.PolicyRefused: Row(403, -32600, -32600, ("invalid_request_error", "policy_refused"), "POLICY_REFUSED"),
+    errors.GuardRefused: Row(403, -32600, -32600, ("invalid_request_error", "guard_refused"), "GUARD_REFUSED"),
     errors.ApprovalRequired: Row(
         403, -32600, -32600, ("invalid_request_error", "approval_required"), "APPROVAL_REQUIRED"
     ),

@@ -47,6 +47,7 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Role | None]] = {
     **{("DELETE", f"/api/{kind}/{{name}}"): (grant, None) for kind, grant in ENTRIES.items()},
     ("GET", "/api/agents"): (None, None),  # everybody's: those that they may call
     ("POST", "/api/agents/{name}/approve"): ("agents", None),
+    ("POST", "/api/mcp-servers/{name}/approve"): ("mcp-servers", None),
     ("GET", "/api/push/dead-letters"): ("agents", None),
     ("POST", "/api/push/dead-letters/replay"): ("agents", None),
     ("POST", "/api/push/dead-letters/{letter}/replay"): ("agents", None),

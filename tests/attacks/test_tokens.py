@@ -19,7 +19,6 @@ from registry import issuers, tokens
 from tests.conftest import ADMIN_KEY, Hub, open_hub
 from tests.peers.issuer import FakeIssuer, open_issuer
 
-NOW = time.time()
 USER = {"name": "rita", "allow": ["agent:*", "model:*", "tool:*"]}
 
 
@@ -106,12 +105,12 @@ FORGED: dict[str, Callable[[FakeIssuer], str]] = {
     "a prefix of the audience": lambda issuer: issuer.token(aud="hu"),
     "no audience": lambda issuer: issuer.token(aud=None),
     "an audience that is a map": lambda issuer: issuer.token(aud={"hub": 1}),
-    "expired": lambda issuer: issuer.token(exp=int(NOW) - 60),
+    "expired": lambda issuer: issuer.token(exp=int(time.time()) - 60),
     "no expiry": lambda issuer: issuer.token(exp=None),
     "an endless expiry": lambda issuer: issuer.token(exp=10**400),
     "an expiry that is a text": lambda issuer: issuer.token(exp="soon"),
-    "not yet valid": lambda issuer: issuer.token(nbf=int(NOW) + 300),
-    "issued in the future": lambda issuer: issuer.token(iat=int(NOW) + 300),
+    "not yet valid": lambda issuer: issuer.token(nbf=int(time.time()) + 300),
+    "issued in the future": lambda issuer: issuer.token(iat=int(time.time()) + 300),
     "no user": lambda issuer: issuer.token(sub=None),
     "a user that is a list": lambda issuer: issuer.token(sub=["rita"]),
     "an empty user": lambda issuer: issuer.token(sub=""),

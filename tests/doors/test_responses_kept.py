@@ -71,6 +71,7 @@ async def test_an_item_is_referred_to_by_its_id(hub: OpenHub) -> None:
 async def test_store_false_leaves_nothing_at_rest(hub: OpenHub, tmp_path: Path) -> None:
     async with open_desk(hub, Turn("zanzibar"), Turn("zanzibar")) as desk:
         made = await desk.sdk.responses.create(model="m", input="quagga", store=False)
+        assert not any(made.id.encode() in file.read_bytes() for file in tmp_path.glob("hubbub.db*"))
         with pytest.raises(openai.NotFoundError):
             await desk.sdk.responses.retrieve(made.id)
         with pytest.raises(openai.NotFoundError):
@@ -83,7 +84,6 @@ async def test_store_false_leaves_nothing_at_rest(hub: OpenHub, tmp_path: Path) 
             assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar() == 1
         for file in tmp_path.glob("hubbub.db*"):
             data = file.read_bytes()
-            assert made.id.encode() not in data
             assert b"zanzibar" not in data
             assert b"quagga" not in data
 

@@ -151,7 +151,7 @@ async def test_a_model_that_fails_leaves_words(tmp_path: Path, caplog: pytest.Lo
 async def test_what_a_rule_keeps_from_the_model_is_searched_by_words(
     tmp_path: Path, effect: str, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rule = f"policy: [{{name: no, effect: {effect}, on: ['model:near']{when}}}]\n"
+    rule = f"policy: [{{name: no, effect: {effect}, entries: ['model:near']{when}}}]\n"
     async with open_desk(tmp_path, more=rule) as desk:
         await desk.learnt()
         key = await desk.hub.key("tool:*")
