@@ -129,8 +129,9 @@ _FLAGS = re.compile("\U0001f3f4\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{3,}")
 _ESCAPES = re.compile("[\x1b\x9b\x90\x9d]")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_HIDDEN = re.compile("[\u00ad\u034f\u115f\u1160\u180e\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]")  # fmt: skip
+_HIDDEN = re.compile("[\u00ad\u034f\u115f\u1160\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]")  # fmt: skip
 """What no script needs; those that join letters, and the marks of direction, some do."""
+_SEPARATORS = re.compile("[\u2028\u2029]")
 
 
 def _of_text(where: str, text: str, *, is_name: bool) -> Iterator[Finding]:
@@ -147,6 +148,7 @@ def _of_characters(where: str, text: str, *, is_name: bool) -> Iterator[Finding]
         (_SELECTORS, "invisible", "critical", "variation selectors in a row, which hide data"),
         (_BIDI, "invisible", "critical", "characters that turn the direction of what is read"),
         (_HIDDEN, "invisible", "critical" if is_name else "warning", "characters that nobody sees"),
+        (_SEPARATORS, "invisible", "warning", "separators of lines or paragraphs, which nobody sees"),
     )
     if not text.isascii():
         text = _FLAGS.sub("", text)

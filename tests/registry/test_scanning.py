@@ -177,3 +177,9 @@ def test_nothing_unseen_is_left_and_what_is_seen_stays(text: str) -> None:
 @given(st.text(max_size=40))
 def test_a_name_looks_like_itself_with_what_nobody_sees(name: str) -> None:
     assert skeleton(name) == skeleton(f"\u200b{name}\u2060")
+
+
+def test_a_separator_that_nobody_sees_is_a_warning_also_in_names_of_members() -> None:
+    assert [one.severity for one in scan({"inputSchema": {"properties": {"a\u2028b": {"title": "c\u2029"}}}})] == [
+        "warning"
+    ] * 2
