@@ -86,10 +86,11 @@ def compare(directory: Path, core: int, targets: list[Target], *, rounds: int, s
     """Load every target with every case, in turn, and put the figures side by side."""
     served = targets[-1]
     bridge.wait_until(next(case for case in CASES if "list" in case.name), served)
+    idle_mb = rss_mb(served.pid)
     for case in CASES:
         for target in targets:
             check(case, target)
-    idle_mb = rss_mb(served.pid)
+    touched_mb = rss_mb(served.pid)
     requests = {
         (case.name, target.name): write_request(directory, case, f"{number}-{target.name}", session(case, target))
         for number, case in enumerate(CASES)
@@ -109,7 +110,7 @@ def compare(directory: Path, core: int, targets: list[Target], *, rounds: int, s
         for target in targets:
             check(case, target)
     return {
-        "memory_mb": {"idle": idle_mb, "after": loaded_mb, "budget": MEMORY_BUDGET_MB},
+        "memory_mb": {"idle": idle_mb, "touched": touched_mb, "after": loaded_mb, "budget": MEMORY_BUDGET_MB},
         "many_streams": many,
         "cases": {case.name: summed_up(case, taken[case.name]) for case in CASES},
     }

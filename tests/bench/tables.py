@@ -18,7 +18,7 @@ def markdown(report: dict[str, Any]) -> str:
     memory, many, start, about = report["memory_mb"], report["many_streams"], report["start_s"], report["about"]
     rows += [
         f"Memory of the hub: {memory['idle']:.0f} MB idle (at most {memory['budget']}: "
-        f"{verdict(memory['idle'] <= memory['budget'])}), {memory['after']:.0f} MB after the load, "
+        f"{verdict(memory['idle'] <= memory['budget'])}), {memory['touched']:.0f} MB after one request of each kind, {memory['after']:.0f} MB after the load, "
         f"{many['peak_mb']:.0f} MB with {many['streams']:,} A2A streams at once (at most {many['budget']}: "
         f"{verdict(many['peak_mb'] < many['budget'])}). "
         f"From start to the first answered chat: {start['again']:.2f} s, {start['first']:.2f} s with a new database.",
