@@ -19,7 +19,6 @@ from agents.publishing import Published as Published  # what `Found` holds is na
 from agents.publishing import Publisher
 from agents.speech import CANONICAL, SPEECHES, Speech
 from registry import judged
-from registry.approvals import Approvals
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Agent, Headers
 from registry.errors import (
@@ -31,7 +30,8 @@ from registry.errors import (
 )
 from registry.gate import Gate, Permit
 from registry.identity import HUB
-from registry.scanning import Finding, scan
+from registry.ledger.approvals import Approvals
+from registry.trust.scanning import Finding, scan
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from agents.streams import Streams
 from registry.catalog import Catalog
 from registry.entries import Agent
 from registry.errors import HubError
-from registry.events import DEAD_S, PURGE_TASKS
 from registry.gate import Gate
 from registry.identity import HUB
+from registry.ledger.events import DEAD_S, PURGE_TASKS
 
 logger = logging.getLogger(__name__)
 

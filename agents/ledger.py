@@ -16,8 +16,8 @@ from agents.answers import Sighting
 from agents.wire import Naming
 from registry.errors import NotFound, UpstreamInvalid
 from registry.identity import Principal
-from registry.models import OwnedTask
-from registry.ownership import FINAL_STATES, FIRST_STATE, NOWHERE, Claim, Listing, Ownership, Placing
+from registry.ledger.ownership import FINAL_STATES, FIRST_STATE, NOWHERE, Claim, Listing, Ownership, Placing
+from registry.store.models import OwnedTask
 
 T = TypeVar("T")
 

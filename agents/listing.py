@@ -15,8 +15,8 @@ from agents.speech import Ask
 from registry import judged
 from registry.errors import InvalidParams
 from registry.judged import JsonObject
-from registry.models import OwnedTask
-from registry.ownership import Listing
+from registry.ledger.ownership import Listing
+from registry.store.models import OwnedTask
 
 T = TypeVar("T")
 

@@ -24,9 +24,9 @@ from registry.egress.request import parse
 from registry.entries import Agent
 from registry.errors import AddressRefused, InvalidParams, NotFound
 from registry.judged import JsonObject, encode
-from registry.outbox import Outbox, Posting
-from registry.push import Callback, Destination, NewConfig, PushConfigs, Receiver
-from registry.secrets import new_id
+from registry.ledger.outbox import Outbox, Posting
+from registry.ledger.push import Callback, Destination, NewConfig, PushConfigs, Receiver
+from registry.sealed.secrets import new_id
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from registry import judged
 from registry.entries import Agent
 from registry.errors import CallerError, NotFound
 from registry.judged import JsonObject
-from registry.push import Callback, PushConfigs, Receiver
-from registry.secrets import digest
+from registry.ledger.push import Callback, PushConfigs, Receiver
+from registry.sealed.secrets import digest
 
 PATH: Final = "/a2a/_push/"
 """No agent's name begins with `_`."""

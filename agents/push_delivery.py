@@ -26,8 +26,8 @@ from registry.entries import Headers
 from registry.errors import UpstreamError
 from registry.gate import Gate
 from registry.identity import HUB
+from registry.ledger.outbox import Due, Outbox
 from registry.limits import Limit
-from registry.outbox import Due, Outbox
 
 logger = logging.getLogger(__name__)
 

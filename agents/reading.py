@@ -20,9 +20,9 @@ from agents.upstream import Upstream, event_of
 from registry import judged
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamInvalid
-from registry.events import Event, Events
 from registry.judged import JsonObject
-from registry.ownership import FINAL_STATES
+from registry.ledger.events import Event, Events
+from registry.ledger.ownership import FINAL_STATES
 
 TRIES = 20
 """How often an event that an agent posted is tried to be kept: each time another one came in between."""

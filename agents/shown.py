@@ -10,7 +10,7 @@ from agents.speech import Speech
 from agents.upstream import event_of, seen_in
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamInvalid
-from registry.ownership import FINAL_STATES
+from registry.ledger.ownership import FINAL_STATES
 
 INTERRUPTED = frozenset({"TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"})
 """States that end a stream though the task is not finished (A2A 1.0 §3.1.2)."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry import judged
 from registry.judged import JsonObject
-from registry.signing_keys import SigningKeys
+from registry.sealed.signing_keys import SigningKeys
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey

@@ -25,10 +25,10 @@ from agents.upstream import Upstream
 from registry import judged
 from registry.entries import Agent
 from registry.errors import AgentFault, HubError, NotSupported, UpstreamError, UpstreamInvalid
-from registry.events import Events
 from registry.gate import Permit
 from registry.judged import JsonObject
-from registry.ownership import FINAL_STATES
+from registry.ledger.events import Events
+from registry.ledger.ownership import FINAL_STATES
 
 logger = logging.getLogger(__name__)
 

@@ -25,20 +25,20 @@ from agents.signing import Signatures
 from agents.streams import Streams
 from agents.turns import Turns
 from agents.upstream import Upstream
-from registry.approvals import Approvals
 from registry.catalog import Catalog
-from registry.config import HubSettings
-from registry.db import Database
+from registry.declared.config import HubSettings
 from registry.egress.http import Egress
-from registry.events import Events
 from registry.gate import Gate
 from registry.judged import JsonObject
-from registry.kept import Kept
-from registry.outbox import Outbox
-from registry.ownership import Ownership
-from registry.push import PushConfigs
-from registry.secrets import Sealer
-from registry.signing_keys import SigningKeys
+from registry.ledger.approvals import Approvals
+from registry.ledger.events import Events
+from registry.ledger.outbox import Outbox
+from registry.ledger.ownership import Ownership
+from registry.ledger.push import PushConfigs
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import Sealer
+from registry.sealed.signing_keys import SigningKeys
+from registry.store.db import Database
 
 
 class Part(Protocol):

@@ -20,7 +20,7 @@ from hub.auth import Authenticator
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
 from hub.http_exchange import HttpExchange, Limits
-from registry.audit import Audit
+from registry.auditing.audit import Audit
 from registry.errors import (
     INTERNAL,
     HeadersTooLarge,

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from hub.exchange import Header
 from hub.sources import DIRECT, Sources
+from registry.callers.issuers import Issuers
+from registry.callers.keys import Keys
 from registry.errors import Unauthenticated
 from registry.identity import HUBS_LIMITS, TASK_HEADER_NAME, DoorName, Principal
-from registry.issuers import Issuers
-from registry.keys import Keys
-from registry.secrets import digest
-from registry.tasks import Tasks
+from registry.sealed.secrets import digest
+from registry.spending.tasks import Tasks
 
 TASK_HEADER = TASK_HEADER_NAME.encode()
 

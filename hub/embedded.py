@@ -20,12 +20,12 @@ from hub.services import Services, open_services
 from llm import router
 from llm.providers.table import NAMES
 from llm.rounds import Caller
-from registry.config import Declared, read
+from registry.declared.config import Declared, read
 from registry.entries import Model
 from registry.errors import InvalidRequest, NotFound, Unauthenticated
 from registry.identity import Principal, admin
 from registry.judged import encode
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 
 PUBLIC_URL = "http://127.0.0.1:4000"
 """What a hub that nobody can reach calls itself."""

@@ -41,9 +41,9 @@ from registry.catalog import Catalog
 from registry.errors import HubError
 from registry.gate import Settled
 from registry.judged import encode
-from registry.kept import Kept
-from registry.provider_objects import ProviderObjects
 from registry.registry import Registry
+from registry.sealed.kept import Kept
+from registry.sealed.provider_objects import ProviderObjects
 from registry.tool_approvals import ToolApprovals
 
 

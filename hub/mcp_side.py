@@ -23,10 +23,10 @@ from mcp_bridge.pool import Pool
 from mcp_bridge.stdio.children import Children
 from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
-from registry.config import HubSettings
+from registry.declared.config import HubSettings
 from registry.registry import Registry
-from registry.signing_keys import SigningKeys
-from registry.vault import Vault
+from registry.sealed.signing_keys import SigningKeys
+from registry.sealed.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

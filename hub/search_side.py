@@ -8,8 +8,8 @@ from mcp_bridge import findable
 from mcp_bridge.dispatch import Dispatch
 from registry.catalog import Catalog
 from registry.errors import NotFound
-from registry.meaning import Meanings
 from registry.registry import Registry
+from registry.search.meaning import Meanings
 
 
 def search_side(registry: Registry, embedding: Embedding, *, loop: Loop, tools: Dispatch) -> Meanings:

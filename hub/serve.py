@@ -22,7 +22,7 @@ from hub.http_exchange import Limits
 from hub.routes import routes
 from hub.services import MakeGate, Services, open_services
 from hub.settings import environment, watch
-from registry.config import ConfigInvalid, Declared
+from registry.declared.config import ConfigInvalid, Declared
 from registry.errors import HubError
 from registry.gate import Gate
 

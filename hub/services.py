@@ -29,27 +29,27 @@ from mcp_bridge.oauth.connect import Connect
 from mcp_bridge.stdio.children import Children
 from mcp_bridge.subscriptions import Subscriptions
 from mcp_bridge.sync import Sync
-from registry.accounts import Accounts
-from registry.audit import Audit
-from registry.config import Declared, HubSettings
-from registry.counters import Counters
-from registry.db import Database, open_database
+from registry.auditing.audit import Audit
+from registry.callers.accounts import Accounts
+from registry.callers.issuers import Issuers, KeyRing
+from registry.callers.keys import Keys
+from registry.callers.teams import Teams
+from registry.callers.users import Users
+from registry.declared.config import Declared, HubSettings
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress
 from registry.errors import HubError
 from registry.gate import Gate, Settled
 from registry.identity import HUB, Principal
-from registry.issuers import Issuers, KeyRing
-from registry.kept import Kept
-from registry.keys import Keys
 from registry.registry import Registry
-from registry.schema import migrate
-from registry.secrets import Sealer, key_file, read_keys
-from registry.tasks import Tasks
-from registry.teams import Teams
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import Sealer, key_file, read_keys
+from registry.spending.counters import Counters
+from registry.spending.tasks import Tasks
+from registry.spending.usage import UsageLog
+from registry.store.db import Database, open_database
+from registry.store.schema import migrate
 from registry.tool_approvals import ToolApprovals
-from registry.usage import UsageLog
-from registry.users import Users
 
 logger = logging.getLogger(__name__)
 

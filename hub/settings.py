@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from registry.config import ConfigInvalid, Declared, Fault, read
+from registry.declared.config import ConfigInvalid, Declared, Fault, read
 
 DEFAULT_FILE = "hub.yaml"
 

@@ -22,7 +22,7 @@ from llm.types import Parked, Waiting
 from llm.verdicts import Answer
 from registry.errors import INTERNAL, Conflict, HubError, InvalidRequest, NotFound
 from registry.identity import Principal
-from registry.secrets import new_id
+from registry.sealed.secrets import new_id
 from registry.tool_approvals import Approval, Verdict
 
 logger = logging.getLogger(__name__)

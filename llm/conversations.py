@@ -15,8 +15,8 @@ from registry import judged
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
-from registry.kept import Kept
-from registry.secrets import new_id
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import new_id
 
 KIND = "conversation"
 

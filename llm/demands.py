@@ -18,7 +18,7 @@ from registry.errors import InvalidRequest
 from registry.floors import Answerer, demands
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 from registry.tool_approvals import Deed
 
 AGENTS = "agent"

@@ -1,4 +1,4 @@
-"""What may be kept in memory only, bounded: the records of requests with `store: false`. As `registry.kept`, for their owner alone."""
+"""What may be kept in memory only, bounded: the records of requests with `store: false`. As `registry.sealed.kept`, for their owner alone."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from llm.storing import read_run, written_run
 from llm.types import Finished, Held, Parked, Ticket
 from registry.errors import ApprovalRefused, LimitError
 from registry.identity import Principal
-from registry.kept import Kept
-from registry.secrets import new_id
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import new_id
 from registry.tool_approvals import Approval, Deed, Run, ToolApprovals, Wanted, new_name
 
 _KIND, _ANSWER = "parked", "continued"

@@ -21,8 +21,8 @@ from registry import judged
 from registry.errors import ParseFailed
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.kept import Kept
-from registry.secrets import digest
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import digest
 
 _KIND = "rounds"
 KEPT_S = 86_400.0

@@ -33,8 +33,8 @@ from llm.wire.responses import ResponsesRequest
 from registry.errors import HubError, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
-from registry.kept import Kept
-from registry.secrets import new_id
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import new_id
 
 KIND = "response"
 EVENTS = "response_events"

@@ -27,11 +27,11 @@ from llm.wire.chat import counted
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
 from registry.errors import ApprovalRefused, HubError, InvalidRequest, ParseFailed, UpstreamInvalid, UpstreamTimeout
-from registry.finding import Seeker
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.meaning import Asker, Meanings
+from registry.search.finding import Seeker
+from registry.search.meaning import Asker, Meanings
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model, Server
 from registry.gate import Usage
-from registry.meaning import Meanings
+from registry.search.meaning import Meanings
 
 DIALECTS = Dialects(
     by_format={"chat": ChatDialect(), "messages": MessagesDialect()},

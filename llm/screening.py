@@ -14,8 +14,8 @@ import msgspec
 from registry.egress.sse import MAX_EVENT_BYTES, Framer, data_of
 from registry.errors import ParseFailed, UpstreamInvalid
 from registry.gate import Permit
-from registry.guards import read
 from registry.judged import JsonObject, decode, encode
+from registry.rules.guards import read
 
 MAX_BYTES = MAX_EVENT_BYTES
 """Of a stream that guards wait for."""

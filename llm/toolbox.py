@@ -15,8 +15,8 @@ import msgspec
 from llm.results import MAX_CHARACTERS
 from llm.types import Listing, Offer, OfferedTool, ToolCall, Turn
 from registry.errors import InvalidRequest
-from registry.finding import DEPTH, Findable, Index, Seeker
 from registry.judged import JsonObject
+from registry.search.finding import DEPTH, Findable, Index, Seeker
 
 MANY_TOOLS = 40
 MANY_TOKENS = 10_000

@@ -12,7 +12,7 @@ from llm.types import Finished, Reply, Turn, Waiting
 from registry import judged
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 
 ANSWER = frozenset({"approval_id", "approve", "reason"})
 """Members of `hub` that go on with a run."""

@@ -30,7 +30,7 @@ from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
 from registry.registry import Registry
-from registry.secrets import new_id
+from registry.sealed.secrets import new_id
 
 KEY = "hubbub/answer"
 """Of the input request for what an agent asks."""

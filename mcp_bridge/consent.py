@@ -9,7 +9,7 @@ from mcp_bridge.wire import HUB, META_CAPABILITIES, META_SERVER
 from registry.entries import Feature, Server, Tool
 from registry.errors import CallerError, ConsentNeeded
 from registry.judged import JsonObject, RawObject, decode, encode
-from registry.listings import Listed
+from registry.trust.listings import Listed
 
 KEY = "hubbub/connect"
 """Of the hub's own input request; a server's keys are its own."""

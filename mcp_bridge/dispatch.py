@@ -25,12 +25,12 @@ from mcp_bridge.wire import Answer, Request, as_raw
 from registry.discreet import discreet
 from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamUnavailable
-from registry.finding import Seeker
 from registry.gate import Gate, Permit
 from registry.identity import TASK_HEADER_NAME, Principal
 from registry.judged import JsonObject, encode
-from registry.meaning import Asker, Meanings
 from registry.registry import Registry
+from registry.search.finding import Seeker
+from registry.search.meaning import Asker, Meanings
 
 
 class Dispatch:

@@ -10,8 +10,8 @@ import msgspec
 from registry.catalog import Catalog
 from registry.entries import Feature, Prompt
 from registry.errors import InvalidRequest, ParseFailed, UpstreamInvalid
-from registry.finding import Findable
 from registry.judged import JsonObject, RawObject, decode, encode, read_array
+from registry.search.finding import Findable
 
 MAX_SUMMARY = 240
 """Characters of a description in what is found; `describe_tool` tells all."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from registry.errors import InvalidParams
 from registry.judged import JsonObject, decode, encode
-from registry.secrets import Sealer, SecretKeyInvalid
+from registry.sealed.secrets import Sealer, SecretKeyInvalid
 
 
 class Handles:

@@ -29,7 +29,7 @@ from registry.entries import Prompt
 from registry.errors import ConsentNeeded, InvalidParams, InvalidRequest
 from registry.identity import Principal
 from registry.judged import JsonObject, RawObject, decode, encode, read_object
-from registry.secrets import new_id
+from registry.sealed.secrets import new_id
 
 LISTED = frozenset(of.method for of in LISTS.values())
 

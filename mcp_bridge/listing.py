@@ -14,7 +14,7 @@ from mcp_bridge.wire import META_SERVER, QUARANTINED
 from registry.entries import ListedKind
 from registry.errors import CallerError
 from registry.judged import JsonObject, RawObject, decode, encode, read_array, read_object
-from registry.listings import Listed
+from registry.trust.listings import Listed
 
 MAX_DESCRIPTION_BYTES = 256 * 1024
 """A description larger than this would fill a model's context by itself."""

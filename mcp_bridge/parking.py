@@ -16,7 +16,7 @@ from mcp_bridge.rounds import LASTS_S, MAX_QUESTIONS, Round, input_required
 from mcp_bridge.wire import Answer
 from registry.errors import Overloaded, UpstreamUnavailable
 from registry.judged import JsonObject
-from registry.secrets import new_id
+from registry.sealed.secrets import new_id
 
 MAX_PARKED = 16
 """Calls of one principal that may wait at one server for its answer."""

@@ -22,10 +22,10 @@ from registry.catalog import Catalog
 from registry.entries import ListedKind, Server
 from registry.errors import ConsentNeeded, HubError, NotFound
 from registry.identity import Principal
-from registry.listings import Listed
-from registry.pins import examine_own
 from registry.registry import Registry, with_lists
-from registry.scanning import Names
+from registry.trust.listings import Listed
+from registry.trust.pins import examine_own
+from registry.trust.scanning import Names
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from registry.entries import Server
 from registry.errors import InvalidParams, UpstreamInvalid
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
-from registry.secrets import new_id
+from registry.sealed.secrets import new_id
 
 LASTS_S = 600.0
 """How long a caller may take to bring what it was asked for."""

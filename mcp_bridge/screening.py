@@ -15,8 +15,8 @@ from mcp_bridge.wire import Answer, Request
 from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import HubError
 from registry.gate import Permit
-from registry.guards import read
 from registry.judged import JsonObject, decode, encode, unambiguous
+from registry.rules.guards import read
 
 SENT = ("arguments", "inputResponses")
 """Members of the params that are the caller's own words."""

@@ -15,11 +15,11 @@ import msgspec
 from mcp_bridge.findable import findable, summary
 from mcp_bridge.requests import check_arguments
 from registry import judged
+from registry.declared.toolsets import SEARCH_NAMES
 from registry.entries import Feature, ListedKind, Prompt, Tool
 from registry.errors import InvalidParams, InvalidRequest, NotFound
-from registry.finding import DEPTH, Index, Seeker
 from registry.judged import JsonObject, RawObject, decode, encode
-from registry.toolsets import SEARCH_NAMES
+from registry.search.finding import DEPTH, Index, Seeker
 
 MODE_HEADER = b"x-hubbub-mcp-mode"
 SEARCH_TOOLS, DESCRIBE_TOOL, CALL_TOOL = SEARCH_NAMES

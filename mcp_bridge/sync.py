@@ -32,8 +32,8 @@ from registry.errors import (
 from registry.gate import Gate, Permit
 from registry.identity import HUB, Principal
 from registry.judged import JsonObject, encode
-from registry.listings import Listed
 from registry.registry import Registry
+from registry.trust.listings import Listed
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from registry.entries import (
     Tool,
     Toolset,
 )
-from registry.guards import Guards
-from registry.policy import Policy
+from registry.rules.guards import Guards
+from registry.rules.policy import Policy
 
 NO_RULES = Policy(())
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
+from registry.auditing.noting import Redacted, Refused, forget_redaction, forget_refusal
 from registry.errors import (
     AgentFault,
     ApprovalRequired,
@@ -26,12 +27,11 @@ from registry.errors import (
     UpstreamRefused,
     UpstreamRejected,
 )
-from registry.guards import Guards
 from registry.identity import HUB, Principal
 from registry.judged import JsonObject
-from registry.judging import Judged
 from registry.limits import NOTHING, Amounts, Limit, amounts
-from registry.noting import Redacted, Refused, forget_redaction, forget_refusal
+from registry.rules.guards import Guards
+from registry.rules.judging import Judged
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
@@ -115,7 +115,7 @@ class Held(Protocol):
 
 
 class Counting(Protocol):
-    """What the gate asks of `registry.counters.Counters`."""
+    """What the gate asks of `registry.spending.counters.Counters`."""
 
     async def reserve(self, limits: Sequence[Limit], amounts: Amounts, held: Any = None) -> Held:
         """Take what a call may use from all of `limits`, or raise."""

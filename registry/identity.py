@@ -73,7 +73,7 @@ HUBS_LIMITS = RequestLimits()
 
 
 class Rules(Protocol):
-    """The hub's policy as it is for one principal: `registry.policy.Judge`."""
+    """The hub's policy as it is for one principal: `registry.rules.policy.Judge`."""
 
     def asks(self, kind: str, name: str) -> bool:
         """Whether calls of an entry are judged one by one."""

@@ -14,11 +14,11 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, delete, func, select
 
-from registry import listings, pins
 from registry.access import SEPARATOR
+from registry.callers.keys import Keys
 from registry.catalog import Catalog
-from registry.config import Declared
-from registry.db import Database
+from registry.declared.config import Declared
+from registry.declared.stored import stored_entry
 from registry.entries import (
     AGENT_MODELS,
     Agent,
@@ -38,14 +38,14 @@ from registry.entries import (
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.keys import Keys
-from registry.listings import Listed
-from registry.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
-from registry.policies import Policies, Version, latest
-from registry.policy import Policy, Rule, under
-from registry.scanning import Names
-from registry.secrets import Sealer, SecretKeyInvalid
-from registry.stored import stored_entry
+from registry.rules.policies import Policies, Version, latest
+from registry.rules.policy import Policy, Rule, under
+from registry.sealed.secrets import Sealer, SecretKeyInvalid
+from registry.store.db import Database
+from registry.store.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
+from registry.trust import listings, pins
+from registry.trust.listings import Listed
+from registry.trust.scanning import Names
 
 logger = logging.getLogger(__name__)
 
@@ -259,13 +259,13 @@ class Registry:
         return list(pins.offered(entry, rows))
 
     async def trust(self, server: Server) -> JsonObject:
-        """What is the matter with what a server says, as `registry.pins.state`."""
+        """What is the matter with what a server says, as `registry.trust.pins.state`."""
         return await self._database.read(lambda session: pins.state(session, server))
 
     async def approve(
         self, server: Server, features: Collection[str] | None, by: Principal, *, seen: str | None = None
     ) -> None:
-        """Approve what a server says now, as `registry.pins.approve`."""
+        """Approve what a server says now, as `registry.trust.pins.approve`."""
 
         def write(session: Session) -> None:
             pins.approve(session, server, features, by=by.id, seen=seen)

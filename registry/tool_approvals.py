@@ -20,15 +20,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, delete, func, or_, select, update
 
 from registry.access import SEPARATOR
-from registry.db import Database
+from registry.callers.kin import are_kin
 from registry.errors import ApprovalRefused, Conflict, LimitError, NotFound
 from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.kin import are_kin
-from registry.models import ToolApproval
-from registry.secrets import Sealer, digest, new_id
+from registry.sealed.secrets import Sealer, digest, new_id
+from registry.store.db import Database
+from registry.store.models import ToolApproval
 
 logger = logging.getLogger(__name__)
 

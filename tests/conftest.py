@@ -28,11 +28,11 @@ from hub.http_exchange import Limits
 from hub.serve import open_house, server
 from hub.services import Services
 from llm.providers.table import NAMES
-from registry.config import Declared, read
-from registry.counters import Counters
-from registry.db import open_engine
+from registry.declared.config import Declared, read
 from registry.identity import KeySpec
-from registry.schema import migrate
+from registry.spending.counters import Counters
+from registry.store.db import open_engine
+from registry.store.schema import migrate
 from tests.recording import RecordingGate
 from tests.serving import Embedded as Embedded
 from tests.serving import free_port as free_port

@@ -43,8 +43,8 @@ from registry.errors import (
 from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
-from registry.ownership import FINAL_STATES
-from registry.secrets import new_id
+from registry.ledger.ownership import FINAL_STATES
+from registry.sealed.secrets import new_id
 
 DOOR = "own-agent"
 """By which runs that wait for approvals are theirs."""

@@ -9,10 +9,10 @@ import msgspec
 
 from agents.ledger import Ledger
 from registry.access import Grants
-from registry.events import Events
 from registry.identity import Principal
 from registry.judged import JsonObject, encode
-from registry.kept import Kept
+from registry.ledger.events import Events
+from registry.sealed.kept import Kept
 
 TASK, CONTEXT = "own-task", "own-context"
 """Kinds of records."""

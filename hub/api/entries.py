@@ -18,12 +18,12 @@ from hub.services import Services
 from mcp_bridge.stdio.frames import Shown
 from registry.access import EVERYTHING, Grants, matches
 from registry.catalog import Catalog
+from registry.declared.stored import stored_entry
 from registry.entries import Agent, Model, Server
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.registry import EntryKind
-from registry.stored import stored_entry
 
 EXAMPLES: dict[EntryKind, JsonObject] = {
     "agent": {"name": "research", "url": "https://agents.example/research"},

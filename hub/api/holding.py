@@ -9,10 +9,10 @@ from typing import Literal
 from hub.services import Services
 from registry import floors
 from registry.access import EVERYTHING, GrantInvalid, Grants
+from registry.callers.levels import doors_of, grants_of, networks_of, request_limits_of, written
 from registry.errors import InvalidRequest
 from registry.identity import Principal
-from registry.levels import doors_of, grants_of, networks_of, request_limits_of, written
-from registry.models import ApiKey
+from registry.store.models import ApiKey
 
 ROLES_GRANT = "admin:roles"
 

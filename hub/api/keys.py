@@ -16,14 +16,22 @@ from hub.api.toolsets import ViewCost, view_cost
 from hub.services import Services
 from registry import floors
 from registry.access import Grants
-from registry.entry_shapes import BoundsShape, BudgetShape, Mode, bounds
+from registry.callers.keys import MAX_OVERLAP_S, Check, NamedKey
+from registry.callers.levels import (
+    doors_of,
+    grants_of,
+    limits_of,
+    networks_of,
+    request_limits_of,
+    written,
+    written_limits,
+)
+from registry.declared.entry_shapes import BoundsShape, BudgetShape, Mode, bounds
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import DOORS, DoorName, KeySpec, Principal, RequestLimits
-from registry.keys import MAX_OVERLAP_S, Check, NamedKey
-from registry.levels import doors_of, grants_of, limits_of, networks_of, request_limits_of, written, written_limits
 from registry.limits import UNBOUND, Bounds
 from registry.members import DoorNames, FloorRule, Networks, check_key_name
-from registry.models import ApiKey
+from registry.store.models import ApiKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 Viewer = Annotated[Principal, Depends(needs("keys", role="viewer"))]

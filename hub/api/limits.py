@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from hub.services import Services
-from registry.entry_shapes import BoundsShape, BudgetShape, bounds
+from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
 from registry.errors import InvalidRequest
 from registry.identity import Principal
 from registry.limits import Bounds, Limit

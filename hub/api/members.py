@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hub.api.access import ServicesNow, needs
 from hub.api.teams import check_own
+from registry.callers.teams import TeamMember
 from registry.identity import Principal, Role
-from registry.teams import TeamMember
 
 router = APIRouter(prefix="/teams/{team}/members", tags=["teams"])
 Viewer = Annotated[Principal, Depends(needs("teams", role="viewer"))]

@@ -13,13 +13,13 @@ from hub.api.access import ServicesNow, needs
 from hub.services import Services
 from registry import judged
 from registry.access import KINDS
-from registry.config import rule_of
+from registry.declared.config import rule_of
+from registry.declared.shapes import RuleShape
 from registry.errors import InvalidRequest, NotFound
-from registry.explaining import Answer, explain
 from registry.identity import Principal
-from registry.policies import NONE, Version
-from registry.policy import MAX_RULES, Rule
-from registry.shapes import RuleShape
+from registry.rules.explaining import Answer, explain
+from registry.rules.policies import NONE, Version
+from registry.rules.policy import MAX_RULES, Rule
 
 router = APIRouter(tags=["policy"])
 Caller = Annotated[Principal, Depends(needs("policy"))]

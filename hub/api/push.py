@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from hub.api.access import ServicesNow, needs
 from registry.errors import NotFound
 from registry.identity import Principal
-from registry.outbox import DeadLetter, dead_letters, replay
+from registry.ledger.outbox import DeadLetter, dead_letters, replay
 
 router = APIRouter(prefix="/push/dead-letters", tags=["push"])
 Caller = Annotated[Principal, Depends(needs("agents"))]

@@ -12,12 +12,12 @@ from hub.api.access import ServicesNow, needs
 from hub.api.holding import allowed
 from hub.api.limits import Bounded, ShownBounds, UsedLimit, bounds_given, check_free_of, rebound, shown_bounds, used_of
 from hub.services import Services
+from registry.callers.levels import allow_of
 from registry.errors import NotFound
 from registry.identity import Principal
-from registry.levels import allow_of
 from registry.limits import Bounds
 from registry.members import check_team_alias
-from registry.models import Team
+from registry.store.models import Team
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Caller = Annotated[Principal, Depends(needs("teams"))]

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from hub.api.access import ServicesNow, needs
 from registry.errors import InvalidRequest
 from registry.identity import Principal
-from registry.usage import DIMENSIONS, summary
+from registry.spending.usage import DIMENSIONS, summary
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 

@@ -11,11 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from hub.api.access import ServicesNow, needs
 from hub.api.holding import allowed
 from hub.api.limits import Bounded, ShownBounds, UsedLimit, bounds_given, check_free_of, rebound, shown_bounds, used_of
+from registry.callers.levels import allow_of
 from registry.identity import Principal
-from registry.levels import allow_of
 from registry.limits import Bounds
 from registry.members import check_email, check_user_name
-from registry.models import User
+from registry.store.models import User
 
 router = APIRouter(prefix="/users", tags=["users"])
 Caller = Annotated[Principal, Depends(needs("users"))]

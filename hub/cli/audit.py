@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 
 from hub.cli.common import config_option, database_of, declared_by, table, told
-from registry.audit import Audit
+from registry.auditing.audit import Audit
 
 T = TypeVar("T")
 

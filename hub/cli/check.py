@@ -8,7 +8,7 @@ import click
 
 from hub.cli.common import config_option
 from hub.settings import DEFAULT_FILE, find, load
-from registry.config import ConfigInvalid, Declared, Fault
+from registry.declared.config import ConfigInvalid, Declared, Fault
 from registry.members import is_http_url
 
 

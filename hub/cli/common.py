@@ -12,11 +12,11 @@ import click
 
 from hub.settings import find, load
 from registry.access import GrantInvalid, Grants
-from registry.config import ConfigInvalid, Declared
-from registry.db import Database, DatabaseUnsupported, open_database, open_engine
+from registry.declared.config import ConfigInvalid, Declared
 from registry.errors import HubError
-from registry.schema import DatabaseUnavailable, SchemaNewer, migrate
-from registry.secrets import SecretKeyInvalid
+from registry.sealed.secrets import SecretKeyInvalid
+from registry.store.db import Database, DatabaseUnsupported, open_database, open_engine
+from registry.store.schema import DatabaseUnavailable, SchemaNewer, migrate
 
 Command = TypeVar("Command", bound=Callable[..., object])
 

@@ -11,13 +11,13 @@ from hub.cli.common import config_option, database_of, declared_by, told
 from hub.services import sealer
 from registry import judged
 from registry.access import KINDS, Grants
-from registry.config import Declared
+from registry.callers.keys import Keys
+from registry.declared.config import Declared
 from registry.errors import CallerError
-from registry.explaining import Explanation, explain
 from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.keys import Keys
 from registry.registry import Registry
+from registry.rules.explaining import Explanation, explain
 
 
 def _arguments(_context: click.Context, _option: click.Parameter, text: str | None) -> JsonObject | None:

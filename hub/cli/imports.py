@@ -15,8 +15,8 @@ from hub.cli import litellm_yaml as litellm
 from hub.cli import mcp_json, server_json
 from hub.cli.common import told
 from hub.settings import DEFAULT_FILE
-from registry.config import ConfigInvalid, Fault
-from registry.source import parse
+from registry.declared.config import ConfigInvalid, Fault
+from registry.declared.source import parse
 
 _NEEDED = re.compile(r"(?<!\$)\$\{(?:env:)?([A-Za-z_]\w*)\}", re.ASCII)
 

@@ -11,13 +11,13 @@ import click
 
 from hub.cli.common import config_option, database_of, day, declared_by, table, told
 from registry.access import GrantInvalid, Grants
-from registry.config import Declared
+from registry.callers.keys import MAX_OVERLAP_S, Keys, NamedKey
+from registry.callers.levels import grants_of
+from registry.declared.config import Declared
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
-from registry.keys import MAX_OVERLAP_S, Keys, NamedKey
-from registry.levels import grants_of
 from registry.members import check_key_name, check_network
-from registry.models import ApiKey
+from registry.store.models import ApiKey
 
 
 @click.group("keys")

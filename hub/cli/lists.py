@@ -15,9 +15,9 @@ from mcp_bridge.stdio.children import Children
 from mcp_bridge.stdio.frames import Shown
 from mcp_bridge.views import cost_at
 from registry.access import EVERYTHING
-from registry.config import Declared
+from registry.callers.keys import Keys
+from registry.declared.config import Declared
 from registry.entries import Agent, Model, Server, Toolset
-from registry.keys import Keys
 from registry.registry import EntryKind, Registry, StoredKind
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from hub.cli.mcp_json import valid_name
 from llm.providers.table import NAMES
 from registry.access import matches
-from registry.config import ConfigInvalid
+from registry.declared.config import ConfigInvalid
+from registry.declared.source import parse
 from registry.judged import JsonObject
-from registry.source import parse
 
 PROVIDERS = {
     "ai21_chat": "ai21",

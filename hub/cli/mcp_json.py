@@ -6,11 +6,11 @@ import json
 import re
 from typing import Any
 
-from registry.config import ConfigInvalid, Fault
-from registry.entry_shapes import CLIENT_ONLY
+from registry.declared.config import ConfigInvalid, Fault
+from registry.declared.entry_shapes import CLIENT_ONLY
+from registry.declared.shapes import known_members
 from registry.judged import JsonObject
 from registry.names import name_fault
-from registry.shapes import known_members
 
 _COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])', re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(?:(input):([^}]+)|(/|[A-Za-z]\w*))\}", re.ASCII)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hub.cli.common import config_option, declared_by, migrate_database, told
-from registry.schema import HEAD
+from registry.store.schema import HEAD
 
 
 @click.command("migrate")

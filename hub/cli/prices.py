@@ -13,7 +13,7 @@ import msgspec
 from hub.cli.common import config_option, declared_by, told
 from llm.known_prices import read_table
 from llm.price_table import compact
-from registry.config import Declared
+from registry.declared.config import Declared
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.errors import UpstreamInvalid

@@ -27,9 +27,9 @@ from llm.providers.table import TABLE
 from mcp_bridge.views import AGGREGATE, cost_at
 from registry import judged
 from registry.access import EVERYTHING
+from registry.callers.keys import Keys
 from registry.catalog import Catalog
-from registry.config import Declared
-from registry.db import DatabaseUnsupported, open_database
+from registry.declared.config import Declared
 from registry.egress.guard import Guard
 from registry.egress.http import Deadlines, Egress, Outgoing
 from registry.entries import Agent, AgentModel, Model, Server
@@ -37,10 +37,10 @@ from registry.errors import HubError, UpstreamRefused, UpstreamTimeout, Upstream
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.judged import JsonObject
-from registry.keys import Keys
-from registry.meaning import Asker
 from registry.registry import Registry
-from registry.schema import DatabaseUnavailable, SchemaNewer
+from registry.search.meaning import Asker
+from registry.store.db import DatabaseUnsupported, open_database
+from registry.store.schema import DatabaseUnavailable, SchemaNewer
 
 DEFAULT_URL: Final = "http://127.0.0.1:4000"
 """Where `hubbub serve` is reached unless told otherwise."""

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from hub.cli.mcp_json import unused_name, variable_name
-from registry.config import ConfigInvalid, Fault
+from registry.declared.config import ConfigInvalid, Fault
 from registry.judged import JsonObject
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w-]*)\}", re.ASCII)

@@ -10,11 +10,11 @@ from typing import TypeVar
 import click
 
 from hub.cli.common import allow_option, config_option, database_of, day, declared_by, table, told
+from registry.callers.keys import Keys
+from registry.callers.levels import allow_of, written
+from registry.callers.teams import Teams
 from registry.identity import ROLES, Role
-from registry.keys import Keys
-from registry.levels import allow_of, written
 from registry.members import check_team_alias
-from registry.teams import Teams
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 import click
 
 from hub.cli.common import allow_option, config_option, database_of, day, declared_by, table, told
-from registry.keys import Keys
-from registry.levels import allow_of, written
+from registry.callers.keys import Keys
+from registry.callers.levels import allow_of, written
+from registry.callers.users import Users
 from registry.members import check_email, check_user_name
-from registry.users import Users
 
 T = TypeVar("T")
 

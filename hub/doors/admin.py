@@ -9,7 +9,7 @@ from typing import Any
 from hub.exchange import Exchange, Receive, Send
 from hub.services import Services
 from registry import judged
-from registry.audit import Audit
+from registry.auditing.audit import Audit
 from registry.errors import ParseFailed, TooLarge
 from registry.identity import NOBODY
 

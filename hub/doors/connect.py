@@ -22,6 +22,7 @@ from hub.doors import connect_pages as pages
 from hub.exchange import Exchange, Header
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH, Connect, Returned
 from mcp_bridge.oauth.links import PATH, Link
+from registry.callers.keys import Keys
 from registry.errors import (
     HttpMethodRefused,
     HubError,
@@ -33,8 +34,7 @@ from registry.errors import (
 )
 from registry.identity import Principal
 from registry.judged import encode
-from registry.keys import Keys
-from registry.secrets import Sealer, SecretKeyInvalid, digest
+from registry.sealed.secrets import Sealer, SecretKeyInvalid, digest
 
 LOGIN_S = 3600
 MAX_FORM_BYTES = 8192

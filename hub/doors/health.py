@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from hub.auth import Authenticator, secret_of
 from hub.exchange import Exchange
 from registry.access import Grants
-from registry.db import Database
 from registry.errors import HubError
 from registry.identity import NOBODY
 from registry.judged import JsonObject, encode
+from registry.store.db import Database
 
 READY_WITHIN_S = 2.0
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hub.exchange import Exchange, Header
+from registry.callers.tokens import Issuer
 from registry.errors import HttpMethodRefused, NotFound
 from registry.judged import JsonObject, encode
-from registry.tokens import Issuer
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 SCOPE = "mcp"

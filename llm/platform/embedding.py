@@ -18,8 +18,8 @@ from registry.entries import Model
 from registry.errors import UpstreamInvalid
 from registry.identity import HUB
 from registry.judged import encode
-from registry.meaning import Asker
 from registry.prices import priced
+from registry.search.meaning import Asker
 
 ENDPOINT = "embeddings"
 MAX_DIMENSIONS = 8192
@@ -38,7 +38,7 @@ _answer = msgspec.json.Decoder(_Answer)
 
 
 class Embedding:
-    """Makes vectors (`registry.meaning.Embed`). One for a process."""
+    """Makes vectors (`registry.search.meaning.Embed`). One for a process."""
 
     def __init__(self, name: str, catalog: Callable[[], Catalog], *, models: Models, endpoints: Endpoints) -> None:
         """`name` is that of a model of the catalog, or is covered by one with a wildcard."""

@@ -24,8 +24,8 @@ from registry.errors import HubError, InvalidRequest, NotFound, ParseFailed, Ups
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.judged import RawObject
-from registry.models import ProviderObject
-from registry.provider_objects import Listing
+from registry.sealed.provider_objects import Listing
+from registry.store.models import ProviderObject
 
 MAX_PAGE = 1000
 PAGES = {"file": 1000, "batch": 20, "vector store": 20}

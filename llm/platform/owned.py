@@ -20,8 +20,8 @@ from registry.entries import Model
 from registry.errors import InvalidRequest, NotFound, ParseFailed, UpstreamInvalid
 from registry.identity import Principal
 from registry.judged import RawObject
-from registry.models import ProviderObject
-from registry.provider_objects import ProviderObjects
+from registry.sealed.provider_objects import ProviderObjects
+from registry.store.models import ProviderObject
 
 Show = Callable[[bytes], Awaitable[bytes]]
 

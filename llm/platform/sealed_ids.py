@@ -14,7 +14,7 @@ import msgspec
 
 from registry.errors import NotFound
 from registry.identity import Principal
-from registry.secrets import Sealer, SecretKeyInvalid
+from registry.sealed.secrets import Sealer, SecretKeyInvalid
 
 Kind = Literal["file", "batch", "vector store", "file batch", "upload", "part", "container", "prompt"]
 

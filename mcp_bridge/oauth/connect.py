@@ -26,7 +26,7 @@ from registry.entries import Server
 from registry.errors import InvalidRequest, NotFound, UpstreamInvalid
 from registry.identity import Principal
 from registry.judged import JsonObject, encode
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 
 if TYPE_CHECKING:
     from mcp_bridge.oauth.discovery import AuthorizationServer

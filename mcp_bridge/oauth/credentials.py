@@ -25,7 +25,7 @@ from registry.entries import Server
 from registry.errors import ConsentNeeded, UpstreamError, UpstreamRefused
 from registry.gate import Gate
 from registry.identity import HUB, Principal
-from registry.vault import Vault
+from registry.sealed.vault import Vault
 
 if TYPE_CHECKING:
     from mcp_bridge.oauth.discovery import Found

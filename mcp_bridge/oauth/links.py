@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from registry.secrets import Sealer, SecretKeyInvalid
+from registry.sealed.secrets import Sealer, SecretKeyInvalid
 
 PATH = "/connect/"
 LINK_S = 600.0

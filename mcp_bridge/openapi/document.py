@@ -15,8 +15,8 @@ import msgspec
 from mcp_bridge.openapi.operations import MAX_NAME, METHODS, Configured, Operation, Reader, plain_name
 from mcp_bridge.openapi.pointers import Bad, References, pointer
 from mcp_bridge.openapi.servers import Servers
+from registry.declared.source import Fault, Path, Source, parse
 from registry.judged import JsonObject
-from registry.source import Fault, Path, Source, parse
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_OPERATIONS = 5_000

@@ -11,8 +11,8 @@ import msgspec
 from mcp_bridge.openapi.pointers import Bad, References
 from mcp_bridge.openapi.schemas import Schemas, is_object
 from mcp_bridge.openapi.servers import EXPRESSION, Servers, check_path
+from registry.declared.source import Path
 from registry.judged import JsonObject
-from registry.source import Path
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 """In the order of the specification."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from registry.source import Path
+from registry.declared.source import Path
 
 MAX_HOPS = 16
 """References that lead to references."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_bridge.openapi.pointers import Bad, References
+from registry.declared.source import Path
 from registry.judged import JsonObject
-from registry.source import Path
 
 MAX_PARTS = 20_000
 """Schemas within the schema of one operation."""

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from mcp_bridge.openapi.pointers import Bad
-from registry.source import Path
+from registry.declared.source import Path
 
 EXPRESSION = re.compile(r"\{([^{}]+)\}")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}|\{[^{}/?#]+\})+")

@@ -17,13 +17,13 @@ from mcp_bridge.openapi.operations import FIELDS, Configured, Operation
 from mcp_bridge.openapi.requests import BadArgument, Target, outgoing
 from mcp_bridge.openapi.servers import origin
 from mcp_bridge.wire import QUARANTINED, Answer, Request
+from registry.declared.source import Fault
 from registry.discreet import discreet
 from registry.egress.http import Incoming, OpenPermit, Outgoing, Sender
 from registry.entries import Server
 from registry.errors import Overloaded, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable
 from registry.judged import JsonObject, decode, encode
 from registry.members import is_http_url
-from registry.source import Fault
 
 if TYPE_CHECKING:
     from mcp_bridge.openapi.check import Check

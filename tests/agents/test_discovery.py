@@ -19,13 +19,13 @@ from agents import signing
 from agents.discovery import PLACES, Discovery
 from agents.publishing import Publisher
 from agents.speech import SPEECHES, Speech
-from registry.approvals import Approvals
-from registry.db import open_database
 from registry.egress.http import Egress
 from registry.entries import Agent
 from registry.errors import CardRefused, UpstreamError, UpstreamUnavailable
 from registry.gate import Settled
-from registry.schema import migrate
+from registry.ledger.approvals import Approvals
+from registry.store.db import open_database
+from registry.store.schema import migrate
 from tests.conftest import served
 from tests.peers.a2a_agent import reply, simple_card
 from tests.recording import RecordingGate

@@ -12,11 +12,11 @@ from agents.answers import Sighting
 from agents.ledger import MAX_CACHED, Ledger
 from agents.wire import Envelope, Request
 from registry.access import Grants
-from registry.db import Database, open_database
 from registry.errors import NotFound, UpstreamInvalid
 from registry.identity import Principal
-from registry.ownership import Listing, Ownership
-from registry.schema import migrate
+from registry.ledger.ownership import Listing, Ownership
+from registry.store.db import Database, open_database
+from registry.store.schema import migrate
 
 DONE = "TASK_STATE_COMPLETED"
 WORKING = "TASK_STATE_WORKING"

@@ -13,11 +13,11 @@ import pytest
 
 from agents import push_delivery
 from agents.push_delivery import AT_ONCE_EACH, GIVE_UP_S, Answer, Buried, Postponed, judge, seconds_until
-from registry import outbox as outbox_module
 from registry.errors import InvalidParams, NotFound
-from registry.outbox import LEASE_S, OVERFLOW, Due, replay
-from registry.push import Destination, PushConfigs
-from registry.secrets import Sealer
+from registry.ledger import outbox as outbox_module
+from registry.ledger.outbox import LEASE_S, OVERFLOW, Due, replay
+from registry.ledger.push import Destination, PushConfigs
+from registry.sealed.secrets import Sealer
 from tests.peers.http_peer import listening, never
 from tests.peers.webhook import AGENT, SEALING_KEY, Notice, Pushing, pushing, verified, webhook
 

@@ -23,10 +23,10 @@ from joserfc.jwk import ECKey, KeySet
 from agents import signing
 from agents.cards import Offer, build, card_of, with_old_members
 from agents.signing import Signatures, Signer
-from registry.db import open_database
-from registry.schema import migrate
-from registry.secrets import Sealer
-from registry.signing_keys import SigningKeys
+from registry.sealed.secrets import Sealer
+from registry.sealed.signing_keys import SigningKeys
+from registry.store.db import open_database
+from registry.store.schema import migrate
 
 JKU = "https://hub.example/.well-known/jwks.json"
 

@@ -21,8 +21,8 @@ MAX_PARAMETERS = 6
 BOUNDARIES = {
     "hub/app.py": 1,  # a request that no door foresaw
     "hub/doors/health.py": 1,  # whatever ails the database: not ready
-    "registry/db.py": 2,  # a write's failure is the answer to whoever asked for it
-    "registry/issuers.py": 2,  # a token that trips the hub is nobody's; keys that do are not believed
+    "registry/store/db.py": 2,  # a write's failure is the answer to whoever asked for it
+    "registry/callers/issuers.py": 2,  # a token that trips the hub is nobody's; keys that do are not believed
     "agents/discovery.py": 1,  # a card that trips the hub must not end the fetches of all agents
     "agents/own/agents.py": 2,  # nor a task of an own agent the others
     "agents/streams.py": 1,  # nor a detached stream the others
@@ -33,8 +33,8 @@ BOUNDARIES = {
     "mcp_bridge/sync.py": 1,  # nor a tool list the listings of all servers
     "mcp_bridge/connection.py": 1,  # the SDK raises groups of anything
     "mcp_bridge/owner.py": 1,  # the same, when a connection breaks
-    "registry/guards.py": 1,  # third parties' guards: what is not looked at does not pass
-    "registry/guard_kinds.py": 1,  # the same, when they are made
+    "registry/rules/guards.py": 1,  # third parties' guards: what is not looked at does not pass
+    "registry/rules/guard_kinds.py": 1,  # the same, when they are made
     "mcp_bridge/server.py": 1,  # the SDK would tell the caller the exception's own words
 }
 """Where a broad `except` may stand, and how many."""

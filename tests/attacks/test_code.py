@@ -22,7 +22,7 @@ STARTS = {"mcp_bridge/stdio/child.py", "mcp_bridge/stdio/children.py"}
 
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|ALTER|CREATE|DROP)\b")
-MADE_OF_CONSTANTS = {"registry/db.py", "registry/outbox.py", "registry/push.py"}
+MADE_OF_CONSTANTS = {"registry/store/db.py", "registry/ledger/outbox.py", "registry/ledger/push.py"}
 
 
 def tree(path: Path) -> ast.Module:

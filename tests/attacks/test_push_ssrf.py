@@ -18,7 +18,7 @@ from cryptography import x509
 from agents import push_delivery
 from registry.egress.guard import Guard
 from registry.errors import InvalidParams, NotFound
-from registry.push import MAX_A_TASK
+from registry.ledger.push import MAX_A_TASK
 from tests.peers.authority import Authority
 from tests.peers.http_peer import OK, Peer, always, listening, read_request
 from tests.peers.webhook import AGENT, Pushing, pushing, webhook

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.config import Declared, HubSettings
+from registry.declared.config import Declared, HubSettings
 from registry.entries import Agent, Model, Server
 from registry.identity import KeySpec
 

@@ -15,7 +15,7 @@ import jwt
 import pytest
 from joserfc.jwk import ECKey, OctKey
 
-from registry import issuers, tokens
+from registry.callers import issuers, tokens
 from tests.conftest import ADMIN_KEY, Hub, open_hub
 from tests.peers.issuer import FakeIssuer, open_issuer
 

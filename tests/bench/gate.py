@@ -13,13 +13,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from registry.access import Grants
-from registry.counters import Counters
-from registry.db import open_database, open_engine
 from registry.entries import Agent
 from registry.gate import Gate
 from registry.identity import Principal
 from registry.limits import Bounds
-from registry.schema import migrate
+from registry.spending.counters import Counters
+from registry.store.db import open_database, open_engine
+from registry.store.schema import migrate
 
 CALLS = 2000
 ROUNDS = 7

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from llm.providers.table import NAMES
-from registry.config import read
+from registry.declared.config import read
 from tests.conftest import OpenHub, free_port
 from tests.peers.a2a_agent import sdk_agent
 from tests.peers.webhook import webhook

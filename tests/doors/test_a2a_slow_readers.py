@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.events import Events
+from registry.ledger.events import Events
 from tests.conftest import OpenHub
 from tests.peers.a2a_agent import Seen, rough_agent, simple_card, start, task, write
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from agents.speech import SPEECHES, Speech
-from registry.push import Receiver
+from registry.ledger.push import Receiver
 from tests.conftest import OpenHub, open_hub
 from tests.peers.a2a_agent import Seen, reply, rough_agent, simple_card, start, task, write
 from tests.peers.a2a_sdk_agents import open_agent

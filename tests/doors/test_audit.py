@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from registry.audit import BURST, Audit
-from registry.db import open_database
+from registry.auditing.audit import BURST, Audit
 from registry.errors import NotFound
 from registry.identity import Grants, Principal
+from registry.store.db import open_database
 from tests.conftest import ADMIN_KEY, Hub, OpenHub
 from tests.peers.mcp_hub import headers, message
 from tests.processes import hubbub

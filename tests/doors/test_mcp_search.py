@@ -14,7 +14,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_bridge.search import MANY_TOOLS, META_COST
-from registry.toolsets import SEARCH_NAMES
+from registry.declared.toolsets import SEARCH_NAMES
 from tests.conftest import ADMIN_KEY
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub

@@ -21,7 +21,7 @@ from mcp import Client, MCPError
 from mcp_bridge import subscriptions
 from mcp_bridge.listening import LIST_CHANGED, Filter
 from registry.identity import Principal
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 from tests.conftest import free_port, free_socket
 from tests.peers import mcp_asking
 from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub

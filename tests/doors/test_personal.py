@@ -10,7 +10,7 @@ import pytest
 
 from mcp_bridge import personal
 from registry.identity import Principal
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 from tests.doors.test_connect import MODES, connect, crm, names, opened, text_of, whoami
 from tests.doors.test_mcp_subscriptions import TOOLS, listening
 from tests.peers import mcp_servers

@@ -24,10 +24,10 @@ from hub.doors.push import PushDoor
 from hub.hosts import Hosts
 from hub.http_exchange import Limits
 from hub.serve import server
-from registry.audit import Audit
-from registry.keys import Keys
+from registry.auditing.audit import Audit
+from registry.callers.keys import Keys
 from registry.registry import Registry
-from registry.secrets import Sealer
+from registry.sealed.secrets import Sealer
 from tests.conftest import ADMIN_KEY, Embedded, OpenHub, free_socket, run
 from tests.peers.webhook import AGENT, SEALING_KEY, Pushing, pushing, status
 

@@ -15,7 +15,7 @@ import pytest
 
 from hub.cli.probes import examine
 from llm import toolbox
-from registry.config import read
+from registry.declared.config import read
 from registry.identity import HUB
 from tests.conftest import ADMIN_KEY, open_hub
 from tests.doors.test_mcp_search import ERAS, connected, said
@@ -123,7 +123,7 @@ async def test_a_model_that_fails_leaves_words(tmp_path: Path, caplog: pytest.Lo
     async with open_desk(tmp_path) as desk:
         await desk.learnt()
         key = await desk.hub.key("tool:*")
-        with caplog.at_level(logging.WARNING, "registry.meaning"):
+        with caplog.at_level(logging.WARNING, "registry.search.meaning"):
             for answer in (
                 error(401, "no such key"),
                 error(400, "too long"),
@@ -140,7 +140,7 @@ async def test_a_model_that_fails_leaves_words(tmp_path: Path, caplog: pytest.Lo
             ):
                 desk.fake.answer = answer
                 assert await desk.found(key, "erase") == ["peer__erase"]
-        assert [record.message for record in caplog.records if record.name == "registry.meaning"] == [
+        assert [record.message for record in caplog.records if record.name == "registry.search.meaning"] == [
             "the model of search fails: tools are searched by words alone"
         ]
         assert len(await desk.found(key, "erase")) == 3  # it answers again

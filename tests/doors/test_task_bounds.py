@@ -8,8 +8,8 @@ import pytest
 
 from agents.speech import SPEECHES, Speech
 from registry.identity import TASK_HEADER_NAME, KeySpec, RequestLimits
-from registry.secrets import Sealer
-from registry.tasks import LASTS_S, Tasks
+from registry.sealed.secrets import Sealer
+from registry.spending.tasks import LASTS_S, Tasks
 from tests.conftest import Hub, OpenHub
 from tests.doors.test_limits import chat, use_tool
 from tests.peers.a2a_clients import Refused, open_client

@@ -16,11 +16,11 @@ from a2a.types import a2a_pb2
 from a2a.types.a2a_pb2_grpc import A2AServiceStub
 from joserfc.jwk import ECKey
 
-from registry import tokens
-from registry.accounts import Accounts
+from registry.callers import tokens
+from registry.callers.accounts import Accounts
+from registry.callers.issuers import STALE_AFTER_S
 from registry.identity import KeySpec
-from registry.issuers import STALE_AFTER_S
-from registry.secrets import digest
+from registry.sealed.secrets import digest
 from tests.attacks.test_tokens import declared, setting, status
 from tests.conftest import ADMIN_KEY, Hub, open_hub
 from tests.doors.test_limits import JSONRPC, chat, message, say, use_tool
@@ -229,7 +229,7 @@ async def test_a_key_in_front_of_which_stands_a_token_of_nobodys_is_a_key(tmp_pa
 
 
 async def test_an_issuer_changes_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.issuers.RETRY_S", 0.0)
+    monkeypatch.setattr("registry.callers.issuers.RETRY_S", 0.0)
     async with scene(tmp_path, create_users=True, allow=["model:*"]) as s:
         old = s.issuer.token()
         assert await status(s.hub, old) == 200
@@ -282,7 +282,7 @@ async def test_a_token_ends_while_it_is_remembered(tmp_path: Path, monkeypatch: 
         token = s.issuer.token(exp=int(time.time()) + 100)
         assert await status(s.hub, token) == 200
         real = time.time
-        monkeypatch.setattr("registry.levels.time.time", lambda: real() + 100 + tokens.LEEWAY_S + 1)
+        monkeypatch.setattr("registry.callers.levels.time.time", lambda: real() + 100 + tokens.LEEWAY_S + 1)
         assert await status(s.hub, token) == 401
 
 

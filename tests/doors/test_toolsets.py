@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.toolsets import SEARCH_NAMES
+from registry.declared.toolsets import SEARCH_NAMES
 from tests.conftest import ADMIN_KEY
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub

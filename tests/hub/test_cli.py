@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from hub.cli import COMMANDS, main
 from hub.cli.imports import extend
 from hub.settings import load
-from registry.config import ConfigInvalid
-from registry.schema import HEAD
+from registry.declared.config import ConfigInvalid
+from registry.store.schema import HEAD
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"alembic", "cryptography", "fastapi", "mcp", "pydantic", "sqlalchemy", "sqlmodel", "uvicorn", "yaml"}

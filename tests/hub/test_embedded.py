@@ -18,9 +18,9 @@ from mcp.server.lowlevel import Server
 
 from hub import Hub, HubError, acompletion
 from hub.mcp_tools import call_anthropic_tool, call_openai_tool, load_mcp_tools
-from registry.config import ConfigInvalid
+from registry.declared.config import ConfigInvalid
 from registry.errors import InvalidRequest, NotFound, RateLimited, Unauthenticated, UpstreamUnavailable
-from registry.usage import summary
+from registry.spending.usage import summary
 from tests.peers.a2a_agent import sdk_agent
 from tests.peers.mcp_servers import TEXT, Peer, dual_era
 from tests.peers.openai_upstream import USAGE, Turn, openai_upstream

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hub.cli.probes import examine
-from registry.config import read
+from registry.declared.config import read
 from tests.conftest import ADMIN_KEY, OpenHub
 from tests.peers.openai_upstream import Turn, openai_upstream
 

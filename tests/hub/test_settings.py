@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hub.settings import find, load, watch
-from registry.config import ConfigInvalid, Declared
+from registry.declared.config import ConfigInvalid, Declared
 
 
 def agent(name: str) -> str:

@@ -13,9 +13,9 @@ import httpx
 import openai
 import pytest
 
-from registry.declare import ENTRIES
+from registry.declared.declare import ENTRIES
+from registry.declared.entry_shapes import ModelShape
 from registry.entries import Model, Routing
-from registry.entry_shapes import ModelShape
 from tests.llm.messages_desk import messages_desk
 from tests.llm.test_pass_through import ASK, post
 from tests.peers.anthropic_upstream import Said

@@ -13,7 +13,7 @@ from llm.platform.sealed_ids import PREFIXES, Kind, Owned, SealedIds
 from registry.access import Grants
 from registry.errors import NotFound
 from registry.identity import Principal
-from registry.secrets import Sealer
+from registry.sealed.secrets import Sealer
 
 IDS = SealedIds(Sealer([b"k" * 32]))
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -24,18 +24,18 @@ from agents.push import Push
 from agents.push_callback import Callbacks
 from agents.push_delivery import Courier
 from agents.speech import Version
-from registry.db import Database, open_database
+from registry.callers.keys import Keys
 from registry.egress.guard import Guard
 from registry.egress.http import Egress
 from registry.entries import Agent
 from registry.gate import Gate
 from registry.identity import KeySpec
-from registry.keys import Keys
-from registry.outbox import DeadLetter, Outbox, dead_letters
-from registry.ownership import Claim, Ownership
-from registry.push import PushConfigs
-from registry.schema import migrate
-from registry.secrets import Sealer
+from registry.ledger.outbox import DeadLetter, Outbox, dead_letters
+from registry.ledger.ownership import Claim, Ownership
+from registry.ledger.push import PushConfigs
+from registry.sealed.secrets import Sealer
+from registry.store.db import Database, open_database
+from registry.store.schema import migrate
 from tests.conftest import served
 
 PUBLIC_URL = "https://hub.example"

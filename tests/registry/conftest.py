@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.db import Database, open_database, open_engine
-from registry.schema import migrate
+from registry.store.db import Database, open_database, open_engine
+from registry.store.schema import migrate
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.config import ConfigInvalid, Declared, HubSettings, read
+from registry.declared.config import ConfigInvalid, Declared, HubSettings, read
+from registry.declared.stored import stored_entry
 from registry.entries import Auth, ModelLimits, Routing
 from registry.errors import InvalidRequest
 from registry.identity import KeySpec
 from registry.limits import UNBOUND
 from registry.names import name_fault
-from registry.stored import stored_entry
 
 ROUTED = """\
 models:

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 import pytest
 
 from registry.access import Grants
-from registry.counters import Counters
-from registry.db import Database, open_database
 from registry.entries import Agent, Model
 from registry.errors import LimitReached, OverBudget, PriceUnknown, UpstreamRefused, UpstreamTimeout
-from registry.events import DEAD_S, Events
 from registry.gate import Gate, Permit, Usage
 from registry.identity import HUB, Principal
+from registry.ledger.events import DEAD_S, Events
 from registry.limits import NOTHING, Amounts, Bounds, Limit, amounts
+from registry.spending.counters import Counters
+from registry.store.db import Database, open_database
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
 AGENT = Agent(name="research", url="http://a.example", call_usd=0.02)
@@ -276,7 +276,7 @@ async def test_calls_under_way_of_a_process_that_died_count_no_more(database: Da
 
 
 async def test_a_budget_warns_once_a_span(gate: Gate, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "registry.counters")
+    caplog.set_level(logging.WARNING, "registry.spending.counters")
     principal = holder(usd=0.1, per="day", warn_at=0.6)
 
     async def warned() -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, select
 
-from registry import db
-from registry.db import Database, DatabaseUnsupported, insert, open_database, open_engine
-from registry.models import Setting
+from registry.store import db
+from registry.store.db import Database, DatabaseUnsupported, insert, open_database, open_engine
+from registry.store.models import Setting
 
 
 def add(connection: sqlite3.Connection, added: list[str]) -> list[int]:

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlmodel import Session, select
 
-from registry.db import Database, open_database
-from registry.events import DEAD_S, PAGE_BYTES, PAGE_EVENTS, PURGE_TASKS, ROW_BYTES, Event, Events
-from registry.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
+from registry.ledger.events import DEAD_S, PAGE_BYTES, PAGE_EVENTS, PURGE_TASKS, ROW_BYTES, Event, Events
+from registry.store.db import Database, open_database
+from registry.store.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
 
 WORKING = "TASK_STATE_WORKING"
 DONE = "TASK_STATE_COMPLETED"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from registry.config import ConfigInvalid, read
+from registry.declared.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
-from registry.guard_kinds import build
-from registry.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, look
-from registry.guards import read as read_answer
+from registry.rules.guard_kinds import build
+from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, look
+from registry.rules.guards import read as read_answer
 
 SK = "sk-abcdefghijklmnopqrstuvwx"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
@@ -212,7 +212,7 @@ def test_hostile_texts_cost_time_in_proportion_to_their_length(text: str) -> Non
 
 def test_a_package_brings_a_type_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "codenames_guard.py").write_text(
-        "from registry.guards import Finding\n"
+        "from registry.rules.guards import Finding\n"
         "class Codenames:\n"
         "    def __init__(self, names): self.names = names\n"
         "    def check(self, value, mark): return Finding('codename', mark) if value in self.names else None\n"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from registry import kept as module
 from registry.access import Grants
-from registry.db import Database
 from registry.identity import Principal
-from registry.kept import Kept
-from registry.secrets import Sealer
+from registry.sealed import kept as module
+from registry.sealed.kept import Kept
+from registry.sealed.secrets import Sealer
+from registry.store.db import Database
 
 OURS, THEIRS = b"k" * 32, b"o" * 32
 

@@ -1,14 +1,14 @@
 import pytest
 from sqlmodel import select
 
-from registry import keys as keys_module
-from registry.db import Database, open_database
+from registry.callers import keys as keys_module
+from registry.callers.keys import STALE_AFTER_S, Keys
+from registry.callers.levels import grants_of
 from registry.errors import Conflict, NotFound, Overloaded
 from registry.identity import ADMIN_ID, KeySpec
-from registry.keys import STALE_AFTER_S, Keys
-from registry.levels import grants_of
-from registry.models import ApiKey, Change
-from registry.secrets import digest
+from registry.sealed.secrets import digest
+from registry.store.db import Database, open_database
+from registry.store.models import ApiKey, Change
 
 
 def hashed(secret: str) -> str:

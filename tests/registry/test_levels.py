@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from registry import keys as keys_module
 from registry.access import EVERYTHING, Grant, Grants, Meet, Through
-from registry.db import Database
+from registry.callers import keys as keys_module
+from registry.callers.keys import Keys
+from registry.callers.kin import are_kin, line
+from registry.callers.levels import written
+from registry.callers.teams import Teams
+from registry.callers.users import Users
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec, Principal, Role
-from registry.keys import Keys
-from registry.kin import are_kin, line
-from registry.levels import written
 from registry.members import check_email, check_user_name
-from registry.secrets import digest
-from registry.teams import Teams
-from registry.users import Users
+from registry.sealed.secrets import digest
+from registry.store.db import Database
 
 GRANTS = ["model:*", "model:gpt-*", "model:gpt-4", "tool:github__*", "tool:*", "server:github", "server:*", "agent:a"]
 NAMES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.lexical import MAX_MATCHES, Lexicon
+from registry.search.lexical import MAX_MATCHES, Lexicon
 
 TEXTS = [
     ("github__list_issues", "List the issues of a repository", "state labels"),

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from registry import meaning
 from registry.access import EVERYTHING
 from registry.errors import UpstreamUnavailable
-from registry.finding import Findable, Index, Seeker, fused
 from registry.identity import HUB, Principal
-from registry.meaning import BATCH, Asker, Meanings, key_of
+from registry.search import meaning
+from registry.search.finding import Findable, Index, Seeker, fused
+from registry.search.meaning import BATCH, Asker, Meanings, key_of
 
 ME = Asker(Principal(id="me", name="me", grants=EVERYTHING))
 WORDS = ("red", "blue", "fruit", "stone")

@@ -8,7 +8,7 @@ from registry.access import Grants
 from registry.errors import ApprovalRequired, PolicyRefused
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject
-from registry.policy import MAX_ARGUMENT_BYTES, Facts, Judge, Policy, Rule, RuleInvalid, under
+from registry.rules.policy import MAX_ARGUMENT_BYTES, Facts, Judge, Policy, Rule, RuleInvalid, under
 
 RITA = Facts("key_1", "rita", "team_1", None)
 

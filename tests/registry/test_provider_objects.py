@@ -8,10 +8,10 @@ import pytest
 from sqlmodel import func, select
 
 from registry.access import Grants
-from registry.db import Database
 from registry.identity import Principal
-from registry.models import ProviderObject
-from registry.provider_objects import Listing, ProviderObjects
+from registry.sealed.provider_objects import Listing, ProviderObjects
+from registry.store.db import Database
+from registry.store.models import ProviderObject
 
 
 def principal(name: str, team: str | None = None) -> Principal:

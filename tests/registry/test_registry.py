@@ -6,16 +6,16 @@ import pytest
 from sqlmodel import select
 
 from registry import registry as registry_module
-from registry.config import Declared
-from registry.db import Database, open_database
+from registry.callers.keys import Keys
+from registry.declared.config import Declared
 from registry.entries import Agent, Server, Toolset
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec
-from registry.keys import Keys
-from registry.listings import Listed
-from registry.models import Change
 from registry.registry import Registry
-from registry.secrets import Sealer, digest
+from registry.sealed.secrets import Sealer, digest
+from registry.store.db import Database, open_database
+from registry.store.models import Change
+from registry.trust.listings import Listed
 
 SEALER = Sealer([b"k" * 32])
 BODY = {"url": "https://a.example", "headers": {"Authorization": "Bearer upstream-secret"}}

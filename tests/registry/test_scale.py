@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from registry.db import Database, insert
+from registry.callers.keys import Keys
+from registry.callers.teams import Teams
+from registry.callers.users import Users
 from registry.identity import KeySpec
-from registry.keys import Keys
-from registry.secrets import digest
-from registry.teams import Teams
-from registry.users import Users
+from registry.sealed.secrets import digest
+from registry.store.db import Database, insert
 
 KEYS, TEAMS, GRANTS = 100_000, 1_000, 10_000
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.scanning import MAX_FINDINGS, PIECE, Names, scan, skeleton, visible, worst
+from registry.trust.scanning import MAX_FINDINGS, PIECE, Names, scan, skeleton, visible, worst
 
 TAGS = "".join(chr(0xE0000 + ord(one)) for one in "hi")
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"

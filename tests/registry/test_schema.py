@@ -10,9 +10,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlmodel import SQLModel
 
-from registry import schema
-from registry.db import open_engine
-from registry.schema import SchemaNewer, migrate, revision_of
+from registry.store import schema
+from registry.store.db import open_engine
+from registry.store.schema import SchemaNewer, migrate, revision_of
 
 
 @pytest.fixture

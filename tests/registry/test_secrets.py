@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.secrets import Sealer, SecretKeyInvalid, key_file, new_api_key, new_id, read_keys
+from registry.sealed.secrets import Sealer, SecretKeyInvalid, key_file, new_api_key, new_id, read_keys
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 

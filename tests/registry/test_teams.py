@@ -1,13 +1,13 @@
 import pytest
 
-from registry.db import Database
+from registry.callers.keys import Keys
+from registry.callers.teams import Teams
 from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import KeySpec
-from registry.keys import Keys
 from registry.members import check_team_alias
-from registry.models import Team
-from registry.secrets import digest
-from registry.teams import Teams
+from registry.sealed.secrets import digest
+from registry.store.db import Database
+from registry.store.models import Team
 
 SECRET = "s" * 20
 

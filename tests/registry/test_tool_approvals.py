@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from registry.access import Grants
-from registry.db import Database
+from registry.callers.keys import Keys
 from registry.errors import ApprovalRefused, Conflict, LimitError, NotFound
 from registry.gate import Settled
 from registry.identity import KeySpec, Principal, admin
-from registry.keys import Keys
-from registry.secrets import Sealer
+from registry.sealed.secrets import Sealer
+from registry.store.db import Database
 from registry.tool_approvals import Answerer, Approval, Deed, Run, ToolApprovals, Verdict, Wanted, bound
 
 YES, NO = Verdict(True), Verdict(False, "too dear")

@@ -3,10 +3,10 @@ import sqlite3
 
 import pytest
 
-from registry import usage as usage_module
-from registry.db import Database
 from registry.gate import Settled, Usage
-from registry.usage import SUMS, UsageLog, summary
+from registry.spending import usage as usage_module
+from registry.spending.usage import SUMS, UsageLog, summary
+from registry.store.db import Database
 
 
 def row(name: str = "gpt-4o", *, at: float = 100.0, outcome: str = "ok", **tokens: float) -> Settled:

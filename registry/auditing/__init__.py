@@ -1,0 +1,1 @@
+"""What was done and refused, as a chain of digests."""

@@ -1,0 +1,1 @@
+"""Who calls: keys, users, teams and tokens of issuers, put together into one `Principal`."""

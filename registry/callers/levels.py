@@ -1,0 +1,172 @@
+"""The levels of a key: its row and those of its user, its team and what the user is in it, as one `Principal`.
+
+A level that has no `allow` bounds nothing; what remains is what all that have one allow, and nothing if none has. A key
+whose user is disabled, deleted or no longer in its team stands for nobody (docs/decisions/0031-levels-and-roles.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, or_, select
+
+from registry import floors
+from registry.access import Grants, Meet
+from registry.callers.kin import line
+from registry.identity import HUBS_LIMITS, DoorName, Principal, RequestLimits, Role
+from registry.limits import Bounds, Limit
+from registry.store.models import ApiKey, Member, Team, User
+
+T = TypeVar("T")
+
+SHARED_LISTS = 10_000
+"""Lists of grants that are kept parsed: keys with the same one share it, and what it remembers."""
+
+
+class Levels(NamedTuple):
+    """A key with what it belongs to, as the database has it."""
+
+    key: ApiKey
+    user: User | None
+    team: Team | None
+    member: Member | None
+
+
+def by_digest(session: Session, digest: str) -> Principal | None:
+    """Whoever has the secret of this SHA-256 now; None: it opens nothing. One query of indexes."""
+    found = _read_levels(session, or_(col(ApiKey.digest) == digest, col(ApiKey.previous_digest) == digest))
+    principal = principal_of(session, found[0]) if found else None
+    if principal is None or found[0].key.digest == digest:
+        return principal
+    until = found[0].key.previous_until or 0.0
+    return replace(principal, expires_at=until if principal.expires_at is None else min(until, principal.expires_at))
+
+
+def by_ids(session: Session, ids: Collection[str]) -> list[Principal]:
+    """Those of some principals whose keys are valid, but that one may have expired."""
+    found = _read_levels(session, col(ApiKey.id).in_(ids))
+    return [principal for levels in found if (principal := principal_of(session, levels)) is not None]
+
+
+def _read_levels(session: Session, which: ColumnElement[bool]) -> list[Levels]:
+    query: Any = (
+        select(ApiKey, User, Team, Member)
+        .join(User, col(User.id) == ApiKey.user_id, isouter=True)
+        .join(Team, col(Team.id) == ApiKey.team_id, isouter=True)
+        .join(Member, (col(Member.team_id) == ApiKey.team_id) & (col(Member.user_id) == ApiKey.user_id), isouter=True)
+    )
+    return [Levels(*found) for found in session.exec(query.where(which)).all()]
+
+
+def principal_of(session: Session, levels: Levels) -> Principal | None:
+    """The caller that a key stands for; None: nobody. Whether the key has expired is not looked at."""
+    key, user, team, member = levels
+    if key.revoked_at is not None:
+        return None
+    if key.user_id is not None and (user is None or user.disabled):
+        return None
+    if key.team_id is not None and (team is None or (key.user_id is not None and member is None)):
+        return None
+    own = grants_of(key)
+    lists = [own, *(allow_of(level) for level in (user, team) if level is not None)]
+    return Principal(
+        id=key.id,
+        name=key.name,
+        grants=_met(tuple(found for found in lists if found is not None)),
+        requests_per_minute=key.requests_per_minute,
+        mcp_mode=key.mcp_mode,
+        require_approval=floors.stored(key.require_approval),
+        request_limits=request_limits_of(key),
+        limits=limits_of(session, key),
+        expires_at=key.expires_at,
+        team_id=key.team_id,
+        team=team.alias if team is not None else None,
+        user_id=key.user_id,
+        user=user.name if user is not None else None,
+        role=cast("Role", member.role) if member is not None and own is not None and _acts(own) else None,
+        doors=None if (doors := doors_of(key)) is None else frozenset(doors),
+        networks=None if (found := networks_of(key)) is None else tuple(map(ip_network, found)),
+    )
+
+
+@lru_cache(maxsize=SHARED_LISTS)
+def _met(lists: tuple[tuple[str, ...], ...]) -> Grants:
+    return Meet.of(*map(_parsed, lists))
+
+
+@lru_cache(maxsize=SHARED_LISTS)
+def _parsed(texts: tuple[str, ...]) -> Grants:
+    return Grants.parse(texts)
+
+
+def _acts(allow: tuple[str, ...]) -> bool:
+    """Whether a key's own list lets it act in its user's role."""
+    return _parsed(allow).allow("admin", "roles")
+
+
+def grants_of(key: ApiKey) -> tuple[str, ...] | None:
+    """The key's own list of grants; None: it has none."""
+    return msgspec.json.decode(key.grants, type=tuple[str, ...] | None)
+
+
+def allow_of(level: User | Team) -> tuple[str, ...] | None:
+    """What a user or team allows; None: it bounds nothing."""
+    return _read_list(level.allow, tuple[str, ...])
+
+
+def doors_of(key: ApiKey) -> tuple[DoorName, ...] | None:
+    """Where it may be used; None: everywhere."""
+    return _read_list(key.doors, tuple[DoorName, ...])
+
+
+def networks_of(key: ApiKey) -> tuple[str, ...] | None:
+    """From where it may be used, in CIDR form; None: from anywhere."""
+    return _read_list(key.networks, tuple[str, ...])
+
+
+def _read_list(text: str | None, kind: type[T]) -> T | None:
+    return None if text is None else msgspec.json.decode(text, type=kind)
+
+
+def written(texts: Collection[str] | None) -> str | None:
+    """A list as it is stored."""
+    return None if texts is None else msgspec.json.encode(list(texts)).decode()
+
+
+def request_limits_of(key: ApiKey) -> RequestLimits:
+    """Its bounds of one request."""
+    return RequestLimits(*msgspec.json.decode(key.request_limits)) if key.request_limits else HUBS_LIMITS
+
+
+def written_limits(limits: RequestLimits) -> str | None:
+    """Bounds of one request as they are stored."""
+    return None if limits == HUBS_LIMITS else msgspec.json.encode(limits).decode()
+
+
+def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
+    """What is counted of a key's calls: by its own limits, its user's, its team's, and those of the key that made it."""
+    found = Bounds.stored(key.bounds).of(key.id, "the key's")
+    for name in line(session, key.id)[1:]:
+        maker = session.get(ApiKey, name)
+        if maker is not None:
+            found += Bounds.stored(maker.bounds).of(maker.id, "its maker's")
+    user = session.get(User, key.user_id) if key.user_id is not None else None
+    team = session.get(Team, key.team_id) if key.team_id is not None else None
+    for level, whose in ((user, "the user's"), (team, "the team's")):
+        if level is not None:
+            found += Bounds.stored(level.bounds).of(level.id, whose)
+    return found
+
+
+def unexpired(principal: Principal | None) -> Principal | None:
+    """The principal, unless its time is over."""
+    if principal is not None and principal.expires_at is not None and principal.expires_at <= time.time():
+        return None
+    return principal

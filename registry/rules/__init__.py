@@ -1,0 +1,1 @@
+"""What the gate asks of a call: rules in CEL, guards, versions of the policy, explanations."""

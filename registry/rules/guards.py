@@ -1,0 +1,251 @@
+"""Guards: checks on what calls say and on what is answered, a pipeline of small ones with names.
+
+The rules of the policy decide first (registry/rules/policy.py). Then each guard that is about the call looks at the JSON that is
+sent, and later at the JSON that came back, as the guards before it left it. What was looked at is what goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from registry.access import Grants
+from registry.errors import ApprovalRequired, GuardRefused, HubError, UpstreamInvalid
+from registry.identity import Circumstances, Principal
+from registry.judged import JsonObject, check_size
+from registry.rules.policy import Policy, Rule, facts_of
+
+logger = logging.getLogger(__name__)
+
+Action = Literal["redact", "block", "require_approval"]
+Side = Literal["arguments", "results"]
+
+MEMO_SIZE = 4096
+"""Entries whose guards are remembered."""
+
+LARGE = 256 * 1024
+"""Bytes from which on a check is better made in a thread."""
+
+LEAST_NUMBER = 10**7
+"""Smaller numbers are no card, phone number or other thing that guards look for."""
+
+
+class Finding(NamedTuple):
+    """What a guard found."""
+
+    what: str
+    """What it is, such as `email`: told to callers and in the audit log, so it holds nothing of what was found."""
+    redacted: Any = msgspec.UNSET
+    """The value with what was found replaced; unset: that cannot be done."""
+
+
+class Check(Protocol):
+    """What looks for something. Any thread may call it, and it keeps nothing of what it saw."""
+
+    def check(self, value: Any, mark: str) -> Finding | None:
+        """Look at a JSON value, which must not be changed; `mark` stands in the place of what is redacted."""
+
+
+class GuardInvalid(ValueError):
+    """A guard that cannot be used; the text says why."""
+
+
+class GuardSpec(NamedTuple):
+    """One guard as it is written."""
+
+    name: str
+    action: Action
+    entries: tuple[str, ...] = ()
+    """`kind:glob` as in grants; empty: everything."""
+    of: tuple[Side, ...] = ("arguments", "results")
+    when: str | None = None
+    """A condition in CEL; None: always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One guard, ready to look."""
+
+    spec: GuardSpec
+    look: Check
+    about: Grants | None
+    """None: everything."""
+    rule: Policy
+    """Of one rule, which refuses what the guard is about."""
+
+    @classmethod
+    def of(cls, spec: GuardSpec, look: Check) -> Guard:
+        """Put a guard together; raises `RuleInvalid` for its condition."""
+        about = Grants.parse(spec.entries) if spec.entries else None
+        return cls(spec, look, about, Policy([Rule(spec.name, "deny", spec.entries, spec.when)]))
+
+    def applies(self, principal: Principal, kind: str, name: str, call: Circumstances) -> bool:
+        """Whether its condition holds; one that cannot be decided does."""
+        return (
+            self.spec.when is None or self.rule.judge(facts_of(principal)).verdict(kind, name, call).effect != "allow"
+        )
+
+
+class Guards:
+    """All guards, in their order."""
+
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.guards = tuple(guards)
+        self._memo: dict[tuple[str, str], tuple[Guard, ...] | None] = {}
+
+    def about(self, kind: str, name: str) -> tuple[Guard, ...] | None:
+        """The guards of an entry; None: it has none."""
+        try:
+            return self._memo[kind, name]
+        except KeyError:
+            found = tuple(one for one in self.guards if one.about is None or one.about.allow(kind, name)) or None
+            if len(self._memo) < MEMO_SIZE:
+                self._memo[kind, name] = found
+            return found
+
+
+class Seen(NamedTuple):
+    """What guards made of a value."""
+
+    value: Any
+    found: tuple[tuple[str, str], ...]
+    """Name of the guard and what it found, of those that redacted; empty: the value is what it was."""
+
+
+async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool = False) -> Seen:
+    """Have guards look at what is sent, or at what came back; at much of it in a thread.
+
+    Raises:
+        GuardRefused: one is against it.
+        ApprovalRequired: one has a call approved that nobody has `approved`.
+    """
+    if guards and _is_large(value):
+        return await asyncio.to_thread(look_now, guards, side, value, approved=approved)
+    return look_now(guards, side, value, approved=approved)
+
+
+def _is_large(value: Any) -> bool:
+    try:
+        return len(msgspec.json.encode(value)) > LARGE
+    except UnicodeEncodeError:
+        return False
+
+
+def look_now(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool) -> Seen:
+    """As `look`, without a thread."""
+    found = []
+    for guard in guards:
+        spec = guard.spec
+        if side not in spec.of:
+            continue
+        finding = _asked(guard, side, value)
+        if finding is None:
+            continue
+        if spec.action == "redact" and finding.redacted is not msgspec.UNSET:
+            value = finding.redacted
+            found.append((spec.name, finding.what))
+        elif spec.action == "require_approval" and side == "arguments":
+            if not approved:
+                raise ApprovalRequired(spec.name, f"it found {finding.what}")
+        else:
+            raise GuardRefused(spec.name, side, f"it found {finding.what}")
+    return Seen(value, tuple(found))
+
+
+def _asked(guard: Guard, side: Side, value: Any) -> Finding | None:
+    try:
+        return guard.look.check(value, f"[redacted: {guard.spec.name}]")
+    except HubError:
+        raise
+    except UnicodeEncodeError:
+        raise GuardRefused(guard.spec.name, side, "there is a text in it that is not Unicode") from None
+    except Exception as error:  # noqa: BLE001  # boundary: third parties' code; its words may hold what it looked at
+        logger.error("a guard failed", extra={"guard": guard.spec.name, "error": type(error).__name__})  # noqa: TRY400
+        raise GuardRefused(guard.spec.name, side, "it failed, and what is not looked at does not pass") from None
+
+
+def read(data: bytes, entry: str) -> Any:
+    """Decode what an upstream answered, all readers of which must see the same; raises `UpstreamInvalid`."""
+
+    def pairs(members: list[tuple[str, Any]]) -> JsonObject:
+        found = dict(members)
+        if len(found) < len(members):
+            raise UpstreamInvalid(entry, "a member stands twice in its answer, and guards have to look at it")
+        return found
+
+    try:
+        check_size(data)
+        return json.loads(data, object_pairs_hook=pairs)
+    except UpstreamInvalid:
+        raise
+    except (HubError, ValueError, RecursionError):
+        raise UpstreamInvalid(entry, "its answer is not JSON that guards can look at") from None
+
+
+NAME = ""
+"""Stands for the member where a text is a name itself."""
+
+Rewrite = Callable[[str, str | None], str]
+"""What becomes of a text; with it, the name of the member that it is the value of."""
+
+
+def rewritten(value: Any, rewrite: Rewrite, member: str | None = None) -> Any:
+    """The value with each text, name of a member and large number as `rewrite` has them; itself where nothing changed."""
+    if isinstance(value, str):
+        return rewrite(value, member)
+    if isinstance(value, dict):
+        return _members(value, rewrite)
+    if isinstance(value, list):
+        items = [rewritten(item, rewrite, member) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= LEAST_NUMBER:
+        text = repr(value)
+        new = rewrite(text, member)
+        return value if new == text else new
+    return value
+
+
+def texts(value: Any) -> list[str]:
+    """All texts of a value that `rewritten` asks about."""
+    found: list[str] = []
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, dict):
+            found += one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, int | float) and not isinstance(one, bool) and abs(one) >= LEAST_NUMBER:
+            found.append(repr(one))
+    return found
+
+
+def _members(value: JsonObject, rewrite: Rewrite) -> JsonObject:
+    made: JsonObject = {}
+    changed = False
+    for name, item in value.items():
+        written = rewrite(name, NAME)
+        new = rewritten(item, rewrite, name)
+        changed = changed or written != name or new is not item
+        if written != name or written in made:
+            written = _free(written, made, value)
+        made[written] = new
+    return made if changed else value
+
+
+def _free(name: str, made: JsonObject, value: JsonObject) -> str:
+    """A name that no member has: two that were redacted must not become one."""
+    for number in range(2, len(value) + 3):
+        if name not in made and name not in value:
+            return name
+        name = f"{name.removesuffix(f' {number - 1}')} {number}"
+    return name

@@ -1,0 +1,162 @@
+"""What a permit asks the hub's rules and guards: about what is sent, and about what was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol
+
+from registry.auditing.noting import Redacted, Refused
+from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
+from registry.identity import Circumstances, Principal
+from registry.judged import JsonObject
+from registry.rules.guards import Guard, Seen, Side, look, look_now
+
+
+class Judging(Protocol):
+    """What is asked of `registry.gate.Gate`."""
+
+    refused: Refused
+    redacted: Redacted
+
+    def approve(self, permit: Any, arguments: JsonObject, needed: ApprovalRequired, /) -> Awaitable[None]:
+        """Let a call pass that is to be approved first, or raise `needed`."""
+
+
+class Judged:
+    """The part of a permit that knows whether its call was judged. `registry.gate.Permit` sets what is in it."""
+
+    __slots__ = (
+        "_applying",
+        "_gate",
+        "_is_screened",
+        "entry_name",
+        "guards",
+        "hops",
+        "kind",
+        "principal",
+        "request_id",
+        "screens",
+        "unjudged",
+    )
+
+    _gate: Judging
+    _applying: Sequence[Guard]
+    """Of `guards`: those whose condition holds."""
+    _is_screened: bool
+    principal: Principal
+    kind: str
+    entry_name: str
+    request_id: str
+    hops: int
+    """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
+    guards: Sequence[Guard] | None
+    """Those of the entry; None: it has none."""
+    unjudged: bool
+    """`judge` is to be awaited before the upstream is asked anything."""
+    screens: bool
+    """What is answered is to pass `screened` before anybody gets it. Known once the call was judged."""
+
+    async def judge(
+        self,
+        arguments: JsonObject | None,
+        *,
+        sent: JsonObject | None = None,
+        approved: bool = False,
+        rewrites: bool = False,
+        screening: bool = False,
+    ) -> JsonObject | None:
+        """Ask the hub's rules and guards, where there are any for this entry, about the call with these arguments.
+
+        None: it has none that they could look at. `sent`: what guards look at, where that is more. `approved`: somebody has
+        approved it already. Returns what is to be sent in the place of it, which only a caller that `rewrites` can. `screening`: the caller
+        lets what is answered pass `screened`.
+
+        Raises:
+            PolicyRefused: a rule or a guard is against it.
+            ApprovalRequired: somebody has to approve it, and nobody has yet.
+        """
+        said = arguments if sent is None else sent
+        try:
+            try:
+                made = await self._look(arguments, said, approved=approved)
+            except ApprovalRequired as needed:
+                await self._gate.approve(self, arguments or {}, needed)
+                made = await self._look(arguments, said, approved=True)
+            if made.found and not rewrites:
+                raise GuardRefused(made.found[0][0], "arguments", f"it found {made.found[0][1]}")
+            if self.screens and not screening:
+                name = next(one.spec.name for one in self._applying if "results" in one.spec.of)
+                raise GuardRefused(name, "results", "it cannot look at them here")
+        except (PolicyRefused, ApprovalRequired) as error:
+            self._note(error)
+            raise
+        self._redacted("arguments", made)
+        self.unjudged = False
+        value: JsonObject | None = made.value
+        return value
+
+    async def _look(self, arguments: JsonObject | None, said: JsonObject | None, *, approved: bool) -> Seen:
+        """What the rules let pass as the guards leave it."""
+        call = self._ruled(arguments, approved=approved)
+        if self.guards is None:
+            return Seen(said, ())
+        applying = [one for one in self.guards if one.applies(self.principal, self.kind, self.entry_name, call)]
+        self._applying = applying
+        self.screens = any("results" in one.spec.of for one in applying)
+        blind = next((one for one in applying if "arguments" in one.spec.of), None) if said is None else None
+        if blind is not None:
+            raise GuardRefused(blind.spec.name, "arguments", "it cannot look at them")
+        return await look(applying, "arguments", said, approved=approved)
+
+    def _ruled(self, arguments: JsonObject | None, *, approved: bool = False) -> Circumstances:
+        call = Circumstances(arguments, self.hops)
+        if self.principal.policy is not None:
+            self.principal.policy.check(self.kind, self.entry_name, call, approved=approved)
+        return call
+
+    def check(self, arguments: JsonObject) -> None:
+        """As `judge`, for what is no call: nobody can approve it, and nothing is sent that guards could look at."""
+        if self.unjudged:
+            self._ruled(arguments)
+            self.unjudged = False
+
+    async def screened(self, value: Any) -> Any:
+        """What somebody may get of what was answered; once `screens` says that guards want to look.
+
+        Raises:
+            GuardRefused: nothing of it.
+        """
+        try:
+            made = await look(self._applying, "results", value)
+        except GuardRefused as error:
+            self._note(error)
+            raise
+        self._is_screened = True
+        self._redacted("results", made)
+        return made.value
+
+    def again(self, value: Any) -> Any:
+        """A value as the guards of arguments leave it, which were asked about the call before; notes nothing."""
+        return look_now(self._applying, "arguments", value, approved=True).value
+
+    async def sending(self, value: Any) -> Any:
+        """What may be sent of what a client said during the call.
+
+        Raises:
+            GuardRefused, ApprovalRequired: nothing of it.
+        """
+        try:
+            made = await look(self._applying, "arguments", value)
+        except (GuardRefused, ApprovalRequired) as error:
+            self._note(error)
+            raise
+        self._redacted("arguments", made)
+        return made.value
+
+    def _redacted(self, side: Side, made: Seen) -> None:
+        where = f"{self.kind}:{self.entry_name}"
+        for guard, what in made.found:
+            self._gate.redacted(self.principal, guard, f"{what} in the {side}", request_id=self.request_id, where=where)
+
+    def _note(self, error: HubError) -> None:
+        self._gate.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")

@@ -1,0 +1,1 @@
+"""Secrets, and what is kept for callers under them."""

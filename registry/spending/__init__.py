@@ -1,0 +1,1 @@
+"""What calls used and may still use: counters, task trees, usage rows."""

@@ -1,0 +1,89 @@
+"""Tasks: what a request began, and all that is called for it, over as many hops as it takes.
+
+A sealed token says which task a request is part of. It only ever bounds who sends it, so it is not asked whose it is: an agent
+that calls the hub with a key of its own is bound by that key, and by what it works for (docs/decisions/0012).
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
+from registry.errors import TaskOver
+from registry.identity import Principal, RequestLimits, Task
+from registry.limits import MOST, NANO, Limit
+from registry.sealed.secrets import Sealer, SecretKeyInvalid, new_id
+
+LASTS_S = 86_400.0
+"""How long a token is known. What comes later begins a task of its own."""
+
+MAX_TOKEN = 1024
+
+
+class _Token(msgspec.Struct, array_like=True):
+    id: str
+    ends: int
+    deadline: float | None
+    calls: int | None
+    usd: float | None
+
+
+_DECODER = msgspec.msgpack.Decoder(_Token)
+_ABOUT = "task"
+
+
+class Tasks:
+    """Reads and makes tokens. One for a process."""
+
+    def __init__(self, sealer: Sealer, *, clock: Callable[[], float] = time.time) -> None:
+        self._sealer = sealer
+        self._clock = clock
+
+    def enter(self, principal: Principal, token: bytes | None) -> Principal:
+        """The principal of a request with the task that it is part of: the token's, else one that it begins.
+
+        Raises:
+            TaskOver: its deadline is over.
+        """
+        task = (self.read(token) if token else None) or self.begin(principal.request_limits)
+        if task is None:
+            return principal
+        if task.deadline is not None and task.deadline < self._clock():
+            raise TaskOver
+        return replace(principal, task=task)
+
+    def begin(self, bounds: RequestLimits) -> Task | None:
+        """A task with what a key bounds each of its requests to; None: it bounds nothing that is inherited."""
+        if bounds.max_calls is None and bounds.max_usd is None and bounds.max_seconds is None:
+            return None
+        now = self._clock()
+        deadline = None if bounds.max_seconds is None else now + bounds.max_seconds
+        made = _Token(new_id("task"), int(now + LASTS_S), deadline, bounds.max_calls, bounds.max_usd)
+        sealed = self._sealer.seal(msgspec.msgpack.encode(made), about=_ABOUT)
+        return _task(sealed, made)
+
+    def read(self, token: bytes) -> Task | None:
+        """The task of a token; None: it is none of the hub's, or too old."""
+        if len(token) > MAX_TOKEN:
+            return None
+        try:
+            sealed = base64.urlsafe_b64decode(token + b"=" * (-len(token) % 4))
+            found = _DECODER.decode(self._sealer.open(sealed, about=_ABOUT))
+        except (SecretKeyInvalid, ValueError, msgspec.MsgspecError):
+            return None
+        return _task(sealed, found) if found.ends > self._clock() else None
+
+
+def _task(sealed: bytes, said: _Token) -> Task:
+    token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+    limits = []
+    if said.calls is not None:
+        limits.append(Limit(f"{said.id} calls", "the task's", "calls", "task", said.calls, until=said.ends))
+    if said.usd is not None:
+        most = min(round(said.usd * NANO), MOST)
+        limits.append(Limit(f"{said.id} usd", "the task's", "usd", "task", most, until=said.ends))
+    return Task(token, said.deadline, tuple(limits))

@@ -1,0 +1,143 @@
+"""Usage: one row for each call of any kind, written in batches off the path, bounded in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from registry.gate import NOTHING_KNOWN, Settled
+from registry.store.db import Database, insert
+from registry.store.models import UsageRow
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S = 0.5
+"""How long a row may wait in memory. kill -9 loses at most these."""
+
+ROWS_AT_ONCE = 500
+"""Rows of one commit. A caller who waits for another row to be written waits no more than some milliseconds for these."""
+
+MAX_BUFFERED = 50_000
+"""Rows held while the database cannot take them; the oldest are dropped and counted: calls never fail on logs."""
+
+DIMENSIONS: dict[str, Any] = {
+    "key": UsageRow.key_name,
+    "principal": UsageRow.principal,
+    "kind": UsageRow.kind,
+    "name": UsageRow.name,
+    "outcome": UsageRow.outcome,
+    "team": UsageRow.team_id,
+    "user": UsageRow.user_id,
+    "end_user": UsageRow.end_user,
+    "day": func.date(UsageRow.at, "unixepoch"),
+}
+"""Teams and users by their ids; days in UTC."""
+
+SUMS = {
+    "input_tokens": UsageRow.input_tokens,
+    "output_tokens": UsageRow.output_tokens,
+    "cached_tokens": UsageRow.cached_tokens,
+    "cache_written_tokens": UsageRow.cache_written_tokens,
+    "reasoning_tokens": UsageRow.reasoning_tokens,
+    "audio_input_tokens": UsageRow.audio_input_tokens,
+    "audio_output_tokens": UsageRow.audio_output_tokens,
+    "cost_usd": UsageRow.cost_usd,
+}
+"""What is added up. Null: of none of the calls it is known; a cost is that of the calls whose price is known."""
+
+_CALL = "at, principal, key_name, kind, name, outcome, duration_ms, request_id"
+"""In the order of `Settled` without its usage."""
+
+_USED = (
+    "input_tokens, output_tokens, estimated, cached_tokens, cache_written_tokens, reasoning_tokens,"
+    " audio_input_tokens, audio_output_tokens, cost_usd"
+)
+"""In the order of `Usage`."""
+
+
+_WHOSE = ", team_id, user_id, end_user"
+"""In the order of `Whose`."""
+
+
+class UsageLog:
+    """Takes settled calls and writes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows: deque[Settled] = deque(maxlen=MAX_BUFFERED)
+        self.dropped = 0
+        """Rows lost because the database could not take them in time."""
+
+    def record(self, settled: Settled) -> None:
+        """Take one row; never waits, never fails."""
+        if len(self._rows) == MAX_BUFFERED:
+            self.dropped += 1
+        self._rows.append(settled)
+
+    async def run(self) -> None:
+        """Write what has come, twice a second, until cancelled; then write the rest."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_S)
+                await self.flush()
+        finally:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that is buffered; what the database cannot take now stays for the next time."""
+        while self._rows:
+            rows = [self._rows.popleft() for _ in range(min(len(self._rows), ROWS_AT_ONCE))]
+            try:
+                await self._database.append(_insert_all, rows)
+            except sqlite3.Error as error:
+                room = MAX_BUFFERED - len(self._rows)
+                self.dropped += max(0, len(rows) - room)
+                self._rows.extendleft(reversed(rows[-room:] if room else []))
+                logger.warning("usage cannot be written, trying again", extra={"reason": str(error), "rows": len(rows)})
+                return
+
+
+def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:
+    for batch in batches:
+        # what is bound costs more than what is written: each call binds only what is known of it
+        forms: dict[tuple[bool, bool], list[tuple[object, ...]]] = {}
+        for row in batch:
+            is_known, whose = row.usage is not NOTHING_KNOWN, row.whose
+            bound = (*row[:7], row.request_id, *(row.usage if is_known else (0,)), *(whose or ()))
+            forms.setdefault((is_known, whose is not None), []).append(bound)
+        for (is_known, is_whose), rows in forms.items():
+            columns = f"{_CALL}, {_USED if is_known else 'estimated'}{_WHOSE if is_whose else ''}"
+            insert(connection, f"usage ({columns})", rows)
+    return [None] * len(batches)
+
+
+def summary(
+    session: Session, by: Sequence[str], since: float | None, until: float | None, *, team: str | None = None
+) -> list[dict[str, object]]:
+    """Count calls, errors, tokens and cost, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970).
+
+    `team` leaves out what was done otherwise than with keys of the team of this id.
+    """
+    groups = [DIMENSIONS[name] for name in by]
+    query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
+        *groups,
+        func.count(),
+        func.sum(col(UsageRow.outcome).not_in(("ok", "cached"))),
+        *(func.sum(column) for column in SUMS.values()),
+    )
+    if since is not None:
+        query = query.where(col(UsageRow.at) >= since)
+    if until is not None:
+        query = query.where(col(UsageRow.at) < until)
+    if team is not None:
+        query = query.where(UsageRow.team_id == team)
+    if groups:
+        query = query.group_by(*groups).order_by(*groups)
+    names = [*by, "calls", "errors", *SUMS]
+    return [dict(zip(names, row, strict=True)) for row in session.exec(query).all()]
