@@ -17,7 +17,7 @@ from agents.wire import Naming
 from registry.errors import NotFound, UpstreamInvalid
 from registry.identity import Principal
 from registry.ledger.ownership import FINAL_STATES, FIRST_STATE, NOWHERE, Claim, Listing, Ownership, Placing
-from registry.store.models import OwnedTask
+from registry.store.tables.ledger import OwnedTask
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from registry import judged
 from registry.errors import InvalidParams
 from registry.judged import JsonObject
 from registry.ledger.ownership import Listing
-from registry.store.models import OwnedTask
+from registry.store.tables.ledger import OwnedTask
 
 T = TypeVar("T")
 

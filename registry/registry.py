@@ -42,7 +42,10 @@ from registry.rules.policies import Policies, Version, latest
 from registry.rules.policy import Policy, Rule, under
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
-from registry.store.models import ApprovedCard, Change, OAuthClient, StoredCredential, StoredEntry, SwitchedOff
+from registry.store.tables.declared import StoredEntry, SwitchedOff
+from registry.store.tables.hub import Change
+from registry.store.tables.sealed import OAuthClient, StoredCredential
+from registry.store.tables.trust import ApprovedCard
 from registry.trust import listings, pins
 from registry.trust.listings import Listed
 from registry.trust.scanning import Names

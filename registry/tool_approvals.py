@@ -28,7 +28,7 @@ from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.sealed.secrets import Sealer, digest, new_id
 from registry.store.db import Database
-from registry.store.models import ToolApproval
+from registry.store.tables.rules import ToolApproval
 
 logger = logging.getLogger(__name__)
 

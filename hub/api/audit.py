@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from hub.api.access import ServicesNow, needs
 from registry.identity import Principal
-from registry.store.models import AuditRow
+from registry.store.tables.auditing import AuditRow
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 Caller = Annotated[Principal, Depends(needs("audit"))]

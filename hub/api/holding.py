@@ -12,7 +12,7 @@ from registry.access import EVERYTHING, GrantInvalid, Grants
 from registry.callers.levels import doors_of, grants_of, networks_of, request_limits_of, written
 from registry.errors import InvalidRequest
 from registry.identity import Principal
-from registry.store.models import ApiKey
+from registry.store.tables.callers import ApiKey
 
 ROLES_GRANT = "admin:roles"
 

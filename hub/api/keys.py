@@ -31,7 +31,7 @@ from registry.errors import InvalidRequest, NotFound
 from registry.identity import DOORS, DoorName, KeySpec, Principal, RequestLimits
 from registry.limits import UNBOUND, Bounds
 from registry.members import DoorNames, FloorRule, Networks, check_key_name
-from registry.store.models import ApiKey
+from registry.store.tables.callers import ApiKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 Viewer = Annotated[Principal, Depends(needs("keys", role="viewer"))]

@@ -17,7 +17,7 @@ from registry.errors import NotFound
 from registry.identity import Principal
 from registry.limits import Bounds
 from registry.members import check_team_alias
-from registry.store.models import Team
+from registry.store.tables.callers import Team
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Caller = Annotated[Principal, Depends(needs("teams"))]

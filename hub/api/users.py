@@ -15,7 +15,7 @@ from registry.callers.levels import allow_of
 from registry.identity import Principal
 from registry.limits import Bounds
 from registry.members import check_email, check_user_name
-from registry.store.models import User
+from registry.store.tables.callers import User
 
 router = APIRouter(prefix="/users", tags=["users"])
 Caller = Annotated[Principal, Depends(needs("users"))]

@@ -17,7 +17,7 @@ from registry.declared.config import Declared
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
 from registry.members import check_key_name, check_network
-from registry.store.models import ApiKey
+from registry.store.tables.callers import ApiKey
 
 
 @click.group("keys")

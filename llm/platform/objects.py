@@ -25,7 +25,7 @@ from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.judged import RawObject
 from registry.sealed.provider_objects import Listing
-from registry.store.models import ProviderObject
+from registry.store.tables.sealed import ProviderObject
 
 MAX_PAGE = 1000
 PAGES = {"file": 1000, "batch": 20, "vector store": 20}

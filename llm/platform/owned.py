@@ -21,7 +21,7 @@ from registry.errors import InvalidRequest, NotFound, ParseFailed, UpstreamInval
 from registry.identity import Principal
 from registry.judged import RawObject
 from registry.sealed.provider_objects import ProviderObjects
-from registry.store.models import ProviderObject
+from registry.store.tables.sealed import ProviderObject
 
 Show = Callable[[bytes], Awaitable[bytes]]
 

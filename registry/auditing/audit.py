@@ -28,7 +28,7 @@ from registry.errors import (
 )
 from registry.identity import Principal
 from registry.store.db import Database
-from registry.store.models import AuditRow
+from registry.store.tables.auditing import AuditRow
 
 REFUSALS = (
     ApprovalRefused,

@@ -21,7 +21,8 @@ from registry.callers.tokens import Bearer, Issuer, TokenRefused
 from registry.identity import Principal
 from registry.sealed.secrets import digest, new_id
 from registry.store.db import Database
-from registry.store.models import ApiKey, Change, Member, Team, User
+from registry.store.tables.callers import ApiKey, Member, Team, User
+from registry.store.tables.hub import Change
 
 OWNER = "issuer"
 """Of such rows; those of keys have `file` or `api`."""

@@ -20,7 +20,9 @@ from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import ADMIN_ID, KeySpec, Principal, admin
 from registry.sealed.secrets import digest, new_api_key, new_id
 from registry.store.db import Database
-from registry.store.models import ApiKey, Change, Member, Setting, StoredCredential, Team, User
+from registry.store.tables.callers import ApiKey, Member, Team, User
+from registry.store.tables.hub import Change, Setting
+from registry.store.tables.sealed import StoredCredential
 
 logger = logging.getLogger(__name__)
 

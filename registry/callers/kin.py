@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from registry.identity import ADMIN_ID
-from registry.store.models import ApiKey
+from registry.store.tables.callers import ApiKey
 
 
 def are_kin(session: Session, one: str, other: str) -> bool:

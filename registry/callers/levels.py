@@ -22,7 +22,7 @@ from registry.access import Grants, Meet
 from registry.callers.kin import line
 from registry.identity import HUBS_LIMITS, DoorName, Principal, RequestLimits, Role
 from registry.limits import Bounds, Limit
-from registry.store.models import ApiKey, Member, Team, User
+from registry.store.tables.callers import ApiKey, Member, Team, User
 
 T = TypeVar("T")
 

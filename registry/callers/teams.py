@@ -16,7 +16,8 @@ from registry.errors import Conflict, NotFound
 from registry.identity import Role
 from registry.sealed.secrets import new_id
 from registry.store.db import Database
-from registry.store.models import ApiKey, Change, Member, Team, User
+from registry.store.tables.callers import ApiKey, Member, Team, User
+from registry.store.tables.hub import Change
 
 
 class TeamMember(NamedTuple):

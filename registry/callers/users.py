@@ -11,7 +11,8 @@ from registry.callers.levels import written
 from registry.errors import Conflict, NotFound
 from registry.sealed.secrets import new_id
 from registry.store.db import Database
-from registry.store.models import ApiKey, Change, Member, User
+from registry.store.tables.callers import ApiKey, Member, User
+from registry.store.tables.hub import Change
 
 
 class Users:

@@ -8,7 +8,7 @@ import msgspec
 from sqlmodel import Session
 
 from registry.store.db import Database
-from registry.store.models import ApprovedCard
+from registry.store.tables.trust import ApprovedCard
 
 Parts = dict[str, str]
 """The digest of each part of a card."""

@@ -20,7 +20,8 @@ from sqlmodel import Session, col, delete, func, select, tuple_
 
 from registry.ledger.ownership import FINAL_STATES
 from registry.store.db import Database
-from registry.store.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
+from registry.store.tables.hub import HubProcess
+from registry.store.tables.ledger import OwnedContext, OwnedTask, TaskEvent
 
 HEARTBEAT_S = 2.0
 DEAD_S = 10.0

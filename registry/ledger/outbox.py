@@ -18,7 +18,7 @@ from registry.identity import ADMIN_ID
 from registry.ledger.push import Destination, open_destination
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
-from registry.store.models import PushConfig, PushNotification
+from registry.store.tables.ledger import PushConfig, PushNotification
 
 LEASE_S = 30.0
 """Longer than any attempt takes."""

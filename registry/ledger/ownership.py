@@ -15,7 +15,7 @@ from sqlmodel import Session, col, func, or_, select
 
 from registry.callers.levels import by_ids, unexpired
 from registry.store.db import Database, insert
-from registry.store.models import OwnedContext, OwnedTask
+from registry.store.tables.ledger import OwnedContext, OwnedTask
 
 FINAL_STATES = ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED")
 """A task in one of these never changes again (A2A 1.0 §3.1), so a late event cannot take it back."""

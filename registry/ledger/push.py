@@ -18,7 +18,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from registry.errors import InvalidParams
 from registry.sealed.secrets import Sealer
 from registry.store.db import Database
-from registry.store.models import OwnedTask, PushConfig, PushNotification
+from registry.store.tables.ledger import OwnedTask, PushConfig, PushNotification
 
 MAX_A_TASK = 16
 """Receivers of one task: each costs every event of the task a row and a request."""

@@ -17,7 +17,8 @@ from registry.errors import Conflict, InvalidRequest, NotFound
 from registry.identity import Principal
 from registry.rules.policy import MAX_RULES, Policy, Rule, RuleInvalid
 from registry.store.db import Database
-from registry.store.models import Change, PolicyRow
+from registry.store.tables.hub import Change
+from registry.store.tables.rules import PolicyRow
 
 FILE = "file"
 """Who made a version that a change of the file made."""

@@ -18,7 +18,7 @@ from sqlmodel import Session, col, delete, func, or_, select
 from registry.identity import Principal
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
-from registry.store.models import KeptRecord
+from registry.store.tables.sealed import KeptRecord
 
 DAY_S = 86_400.0
 

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, delete, or_, select, update
 
 from registry.identity import Principal
 from registry.store.db import Database
-from registry.store.models import ProviderObject
+from registry.store.tables.sealed import ProviderObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
-from registry.store.models import SigningKey
+from registry.store.tables.sealed import SigningKey
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, delete, select
 
 from registry.sealed.secrets import Sealer, SecretKeyInvalid, digest
 from registry.store.db import Database
-from registry.store.models import OAuthClient, OAuthFlow, StoredCredential
+from registry.store.tables.sealed import OAuthClient, OAuthFlow, StoredCredential
 
 logger = logging.getLogger(__name__)
 

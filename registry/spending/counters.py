@@ -21,7 +21,7 @@ from registry.errors import LimitReached, OverBudget, Overloaded
 from registry.ledger.events import DEAD_S
 from registry.limits import Amounts, Limit, Per, end_of
 from registry.store.db import Database
-from registry.store.models import Counter
+from registry.store.tables.spending import Counter
 
 logger = logging.getLogger(__name__)
 

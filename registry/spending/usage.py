@@ -13,7 +13,7 @@ from sqlmodel import Session, col, func, select
 
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.store.db import Database, insert
-from registry.store.models import UsageRow
+from registry.store.tables.spending import UsageRow
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
-import registry.store.models  # registers the tables
-import registry.store.pin_models  # noqa: F401  # likewise
+import registry.store.tables  # noqa: F401  # registers them
 
 HEAD = "0024"
 """The newest revision in `migrations/versions`; a test compares the two."""

@@ -13,7 +13,7 @@ import msgspec
 from sqlmodel import Session, col, delete
 
 from registry.entries import ListedKind
-from registry.store.models import ListedFeature
+from registry.store.tables.trust import ListedFeature
 from registry.trust.scanning import Finding
 
 _ROWS = (

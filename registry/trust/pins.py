@@ -17,8 +17,7 @@ from sqlmodel import Session, col, delete, select, update
 from registry.entries import ListedKind, Server
 from registry.errors import CallerError, Conflict, NotFound
 from registry.judged import JsonObject, decode
-from registry.store.models import ListedFeature
-from registry.store.pin_models import ApprovedFeature, SeenServer
+from registry.store.tables.trust import ApprovedFeature, ListedFeature, SeenServer
 from registry.trust import listings
 from registry.trust.listings import Listed
 from registry.trust.scanning import Finding, Names, scan, visible

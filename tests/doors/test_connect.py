@@ -19,7 +19,7 @@ from sqlmodel import Session, select
 
 from mcp_bridge.oauth.connect import Connect
 from registry.identity import admin
-from registry.store.models import OAuthClient, StoredCredential
+from registry.store.tables.sealed import OAuthClient, StoredCredential
 from tests.conftest import open_hub
 from tests.peers.authorization import Authorization, authorization_server, headers_seen, machines, protected_server
 from tests.peers.browser import Browser

@@ -9,7 +9,7 @@ from sqlmodel import Session, select
 
 from registry.store import db
 from registry.store.db import Database, DatabaseUnsupported, insert, open_database, open_engine
-from registry.store.models import Setting
+from registry.store.tables.hub import Setting
 
 
 def add(connection: sqlite3.Connection, added: list[str]) -> list[int]:

@@ -11,7 +11,8 @@ from sqlmodel import Session, select
 
 from registry.ledger.events import DEAD_S, PAGE_BYTES, PAGE_EVENTS, PURGE_TASKS, ROW_BYTES, Event, Events
 from registry.store.db import Database, open_database
-from registry.store.models import HubProcess, OwnedContext, OwnedTask, TaskEvent
+from registry.store.tables.hub import HubProcess
+from registry.store.tables.ledger import OwnedContext, OwnedTask, TaskEvent
 
 WORKING = "TASK_STATE_WORKING"
 DONE = "TASK_STATE_COMPLETED"

@@ -8,7 +8,8 @@ from registry.errors import Conflict, NotFound, Overloaded
 from registry.identity import ADMIN_ID, KeySpec
 from registry.sealed.secrets import digest
 from registry.store.db import Database, open_database
-from registry.store.models import ApiKey, Change
+from registry.store.tables.callers import ApiKey
+from registry.store.tables.hub import Change
 
 
 def hashed(secret: str) -> str:

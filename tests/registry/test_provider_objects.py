@@ -11,7 +11,7 @@ from registry.access import Grants
 from registry.identity import Principal
 from registry.sealed.provider_objects import Listing, ProviderObjects
 from registry.store.db import Database
-from registry.store.models import ProviderObject
+from registry.store.tables.sealed import ProviderObject
 
 
 def principal(name: str, team: str | None = None) -> Principal:

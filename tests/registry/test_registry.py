@@ -14,7 +14,7 @@ from registry.identity import KeySpec
 from registry.registry import Registry
 from registry.sealed.secrets import Sealer, digest
 from registry.store.db import Database, open_database
-from registry.store.models import Change
+from registry.store.tables.hub import Change
 from registry.trust.listings import Listed
 
 SEALER = Sealer([b"k" * 32])

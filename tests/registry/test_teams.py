@@ -7,7 +7,7 @@ from registry.identity import KeySpec
 from registry.members import check_team_alias
 from registry.sealed.secrets import digest
 from registry.store.db import Database
-from registry.store.models import Team
+from registry.store.tables.callers import Team
 
 SECRET = "s" * 20
 

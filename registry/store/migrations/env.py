@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import registry.store.models  # noqa: F401  # registers the tables
+import registry.store.tables  # noqa: F401  # registers them
 
 context.configure(
     connection=context.config.attributes["connection"],
