@@ -22,7 +22,6 @@ from hub.agent_side import Ground, Part, agent_side
 from hub.auth import Authenticator
 from hub.llm_side import LlmSide, llm_side
 from hub.mcp_side import mcp_side
-from hub.policing import Inbox
 from hub.sources import Sources
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.oauth.connect import Connect
@@ -42,6 +41,7 @@ from registry.errors import HubError
 from registry.gate import Gate, Settled
 from registry.identity import HUB, Principal
 from registry.registry import Registry
+from registry.rule_approvals import Inbox
 from registry.sealed.kept import Kept
 from registry.sealed.secrets import Sealer, key_file, read_keys
 from registry.spending.counters import Counters

@@ -151,6 +151,8 @@ ADMIN_ID = "admin"
 HUB = Principal(id="hub", name="hub", grants=EVERYTHING)
 """The hub acting for itself: cards, tool lists, probes. Its calls leave no usage row."""
 
+OPERATOR = Principal(id="operator", name="operator", grants=EVERYTHING)
+"""Who types commands on the hub's machine."""
 
 NOBODY = Principal(id="nobody", name="nobody", grants=Grants(()))
 """Somebody without a key, on a path that is open to all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, Request
+from fastapi import Body, Depends, Query, Request
 
 from hub.services import Services
 from registry.errors import InvalidRequest, NotFound
@@ -20,6 +20,7 @@ def _services(request: Request) -> Services:
 
 ServicesNow = Annotated[Services, Depends(_services)]
 JsonBody = Annotated[dict[str, Any], Body()]
+PageSize = Annotated[int, Query(ge=1, le=1000)]
 
 
 def read_disabled(body: JsonObject) -> bool | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import PageSize, ServicesNow, needs
 from registry.identity import Principal
 from registry.tool_approvals import Approval, State, Verdict
 
@@ -59,7 +59,7 @@ async def listed(
     services: ServicesNow,
     state: State | Literal["all"] = "pending",
     after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> ApprovalPage:
     """List approvals, oldest first."""
     found = await services.approvals.page(None if state == "all" else state, after, limit + 1)

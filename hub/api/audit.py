@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import PageSize, ServicesNow, needs
 from registry.identity import Principal
 from registry.store.tables.auditing import AuditRow
 
@@ -51,7 +51,7 @@ async def listed(
     _caller: Caller,
     services: ServicesNow,
     before: int | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> AuditPage:
     """List acts and refusals, newest first."""
     found = await services.audit.page(before, limit + 1)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from msgspec import to_builtins
 
-from hub.api.access import JsonBody, ServicesNow, lists, needs, read_disabled
+from hub.api.access import JsonBody, PageSize, ServicesNow, lists, needs, read_disabled
 from hub.api.agent_cards import card_state
 from hub.api.toolsets import view_cost
 from hub.services import Services
@@ -67,7 +67,7 @@ def _router(kind: EntryKind, collection: str) -> APIRouter:
         caller: Annotated[Principal, Depends(lists(kind, collection))],
         services: ServicesNow,
         after: str = "",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        limit: PageSize = 100,
     ) -> JsonObject:
         is_admin = caller.grants.allow("admin", collection)
         entries = services.registry.all_of(kind) if is_admin else _callable(services, caller)

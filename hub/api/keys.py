@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import PageSize, ServicesNow, needs
 from hub.api.holding import Place, check_held, check_placed, placed
 from hub.api.limits import UsedLimit, check_free_of, used_of
 from hub.api.toolsets import ViewCost, view_cost
@@ -185,7 +185,7 @@ async def listed(
     caller: Viewer,
     services: ServicesNow,
     after: str = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> KeyPage:
     """List live keys by name; to a role in a team, those of the team."""
     team_id = None if _manages(caller) else caller.team_id

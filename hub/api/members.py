@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import PageSize, ServicesNow, needs
 from hub.api.teams import check_own
 from registry.callers.teams import TeamMember
 from registry.identity import Principal, Role
@@ -45,7 +45,7 @@ async def listed(
     caller: Viewer,
     services: ServicesNow,
     after: str = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> MemberPage:
     """List the members of a team by name."""
     await check_own(services, caller, team)

@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import PageSize, ServicesNow, needs
 from registry.errors import NotFound
 from registry.identity import Principal
 from registry.ledger.outbox import DeadLetter, dead_letters, replay
@@ -60,7 +60,7 @@ async def listed(
     _caller: Caller,
     services: ServicesNow,
     after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> LetterPage:
     """List what was given up, oldest first."""
     found = await services.database.read(lambda session: dead_letters(session, after, limit + 1))

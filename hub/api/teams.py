@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, BaseModel
 
-from hub.api.access import ServicesNow, needs
-from hub.api.holding import allowed
-from hub.api.limits import Bounded, ShownBounds, UsedLimit, bounds_given, check_free_of, rebound, shown_bounds, used_of
+from hub.api.access import PageSize, ServicesNow, needs
+from hub.api.levels import LevelBody, PublicLevel, changed, made, shown
+from hub.api.limits import UsedLimit, used_of
 from hub.services import Services
-from registry.callers.levels import allow_of
 from registry.errors import NotFound
 from registry.identity import Principal
 from registry.limits import Bounds
@@ -25,30 +23,22 @@ Viewer = Annotated[Principal, Depends(needs("teams", role="viewer"))]
 Alias = Annotated[str, AfterValidator(check_team_alias)]
 
 
-class NewTeam(Bounded):
+class NewTeam(LevelBody):
     """A team to make."""
 
-    model_config = ConfigDict(extra="forbid")
     alias: Alias
-    allow: list[str] | None = Field(default=None, max_length=1000)
-    """What its keys may do at most; null: what the keys and their users allow."""
 
 
-class ChangedTeam(Bounded):
+class ChangedTeam(LevelBody):
     """What to change of a team; absent members stay."""
 
-    model_config = ConfigDict(extra="forbid")
     alias: Alias | None = None
-    allow: list[str] | None = Field(default=None, max_length=1000)
 
 
-class PublicTeam(ShownBounds):
+class PublicTeam(PublicLevel):
     """A team. Whose key is in it stands with the key."""
 
-    id: str
     alias: str
-    allow: list[str] | None
-    created_at: datetime
 
 
 class ShownTeam(PublicTeam):
@@ -67,9 +57,7 @@ class TeamPage(BaseModel):
 @router.post("", status_code=201)
 async def create(body: NewTeam, caller: Caller, services: ServicesNow) -> PublicTeam:
     """Make a team without keys and members."""
-    allowed(caller, body.allow, is_new=True)
-    allow = None if body.allow is None else tuple(body.allow)
-    return _public(await services.teams.create(body.alias, allow=allow, bounds=rebound(None, body)))
+    return _public(await services.teams.create(body.alias, **made(caller, body)))
 
 
 @router.get("")
@@ -77,7 +65,7 @@ async def listed(
     caller: Viewer,
     services: ServicesNow,
     after: str = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> TeamPage:
     """List teams by alias; to a role in a team, that one."""
     if not caller.grants.allow("admin", "teams"):
@@ -100,13 +88,9 @@ async def one(team: str, caller: Viewer, services: ServicesNow) -> ShownTeam:
 @router.patch("/{team}")
 async def change(team: str, body: ChangedTeam, caller: Caller, services: ServicesNow) -> PublicTeam:
     """Change a team: its keys and what is shared in it stay where they are, and do what it allows from the next request on."""
-    members: dict[str, object] = {} if body.alias is None else {"alias": body.alias}
-    if "allow" in body.model_fields_set:
-        members["allow"] = allowed(caller, body.allow)
-    if bounds_given(body):
-        found = await services.teams.find(team)
-        check_free_of(caller, found.id)
-        members["bounds"] = rebound(found.bounds, body)
+    members = await changed(services.teams, team, caller, body)
+    if body.alias is not None:
+        members["alias"] = body.alias
     return _public(await services.teams.change(team, **members))
 
 
@@ -126,11 +110,4 @@ async def check_own(services: Services, caller: Principal, name: str) -> None:
 
 
 def _public(team: Team) -> PublicTeam:
-    allow = allow_of(team)
-    return PublicTeam(
-        id=team.id,
-        alias=team.alias,
-        allow=None if allow is None else list(allow),
-        created_at=datetime.fromtimestamp(team.created_at, UTC),
-        **shown_bounds(team.bounds),
-    )
+    return PublicTeam(alias=team.alias, **shown(team))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from hub.api.access import JsonBody, ServicesNow, needs, read_disabled
+from hub.api.access import JsonBody, PageSize, ServicesNow, needs, read_disabled
 from hub.services import Services
 from mcp_bridge.views import AGGREGATE, cost_at
 from registry.access import EVERYTHING, Grants
@@ -73,7 +73,7 @@ async def listed(
     _caller: Caller,
     services: ServicesNow,
     after: str = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageSize = 100,
 ) -> ToolsetPage:
     """List toolsets by name."""
     names = sorted(name for name in services.registry.toolsets() if name > after)

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from hub.cli.common import config_option, database_of, declared_by, table, told
+from hub.cli.common import config_option, on_database, table
 from registry.auditing.audit import Audit
-
-T = TypeVar("T")
 
 
 @click.group("audit")
 def audit_command() -> None:
     """What was done through the admin API and the command line, and what was refused."""
-
-
-def _do(config: Path | None, work: Callable[[Audit], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with database_of(declared_by(config)) as database:
-            return await work(Audit(database))
-
-    with told():
-        return asyncio.run(run())
 
 
 @audit_command.command("list")
@@ -44,7 +30,7 @@ def _list(limit: int, config: Path | None) -> None:
             row.outcome,
             row.detail,
         )
-        for row in _do(config, lambda audit: audit.page(None, limit))
+        for row in on_database(config, lambda database: Audit(database).page(None, limit))
     ]
     click.echo(table(("AT", "WHO", "ACT", "OBJECT", "OUTCOME", "DETAIL"), rows) if rows else "Nothing yet.")
 
@@ -54,10 +40,10 @@ def _list(limit: int, config: Path | None) -> None:
 @config_option
 def _verify(head: str | None, config: Path | None) -> None:
     """Check that no entry was changed or taken out; prints the head, to be noted elsewhere."""
-    found = _do(config, Audit.verify)
+    found = on_database(config, lambda database: Audit(database).verify())
     if found.broken_at is not None:
         raise click.ClickException(f"entry {found.broken_at} is not as it was written; the {found.rows} before it are.")
-    if head is not None and not _do(config, lambda audit: audit.has(head)):
+    if head is not None and not on_database(config, lambda database: Audit(database).has(head)):
         raise click.ClickException(
             f"no entry has the digest {head[:64]}: entries were cut off, or it is another log's."
         )

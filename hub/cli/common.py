@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from hub.settings import find, load
 from registry.access import GrantInvalid, Grants
+from registry.auditing.audit import MAX_TEXT, Audit
 from registry.declared.config import ConfigInvalid, Declared
 from registry.errors import HubError
+from registry.identity import OPERATOR
 from registry.sealed.secrets import SecretKeyInvalid
 from registry.store.db import Database, DatabaseUnsupported, open_database, open_engine
 from registry.store.schema import DatabaseUnavailable, SchemaNewer, migrate
 
 Command = TypeVar("Command", bound=Callable[..., object])
+T = TypeVar("T")
 
 
 def config_option(command: Command) -> Command:
@@ -40,6 +45,18 @@ def allow_option(whose: str) -> Callable[[Command], Command]:
 
     text = f"What {whose} may call at most, such as tool:github__* or model:*; repeatable. Default: it bounds nothing."
     return click.option("--allow", multiple=True, metavar="GRANT", callback=read, help=text)
+
+
+def checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """The callback of a text that `check` judges: what it raises `ValueError` for was typed wrong."""
+
+    def read(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+        try:
+            return None if text is None else check(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return read
 
 
 def day(moment: float | None) -> str:
@@ -86,6 +103,51 @@ async def database_of(declared: Declared) -> AsyncIterator[Database]:
     migrate_database(declared)
     async with open_database(declared.hub.database) as database:
         yield database
+
+
+def on_database(config: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Have `work` read something from the database that the file names."""
+
+    async def run() -> T:
+        async with database_of(declared_by(config)) as database:
+            return await work(database)
+
+    with told():
+        return asyncio.run(run())
+
+
+def act(config: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Have `work` change something there, and the audit log say that this command did: what it was about, and which options it had."""
+    context = click.get_current_context()
+    command = f"hubbub {context.parent.info_name} {context.info_name}" if context.parent else "hubbub"
+    thing = " ".join(_arguments(context))[:MAX_TEXT]
+    options = ", ".join(sorted(_options(context) - {"config"}))
+
+    async def run(database: Database) -> T:
+        outcome = "failed"
+        try:
+            found = await work(database)
+            outcome = "done"
+        finally:
+            await Audit(database).act(OPERATOR, command, thing, outcome=outcome, detail=options)
+        return found
+
+    return on_database(config, run)
+
+
+def _arguments(context: click.Context) -> Iterator[str]:
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Argument):
+            said = context.params[str(parameter.name)]
+            yield from said if isinstance(said, tuple) else (str(said),)
+
+
+def _options(context: click.Context) -> set[str]:
+    return {
+        str(one.name)
+        for one in context.command.params
+        if isinstance(one, click.Option) and context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
+    }
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

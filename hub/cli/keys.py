@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hub.cli.common import config_option, database_of, day, declared_by, table, told
+from hub.cli.common import act, checked, config_option, day, on_database, table
 from registry.access import GrantInvalid, Grants
 from registry.callers.keys import MAX_OVERLAP_S, Keys, NamedKey
 from registry.callers.levels import grants_of
-from registry.declared.config import Declared
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
 from registry.members import check_key_name, check_network
@@ -23,13 +21,6 @@ from registry.store.tables.callers import ApiKey
 @click.group("keys")
 def keys_command() -> None:
     """Make, list, rotate and revoke API keys."""
-
-
-def _name(_context: click.Context, _option: click.Parameter, name: str) -> str:
-    try:
-        return check_key_name(name)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _time(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -59,7 +50,7 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
 
 
 @keys_command.command("create")
-@click.argument("name", callback=_name)
+@click.argument("name", callback=checked(check_key_name))
 @click.argument("grants", nargs=-1, metavar="")
 @click.option(
     "--allow", multiple=True, metavar="GRANT ...", help="What the key may call, such as tool:github__* or model:*."
@@ -103,8 +94,7 @@ def _create(allow: tuple[str, ...], grants: tuple[str, ...], config: Path | None
     members["doors"] = members["doors"] or None
     is_bounded = members["user"] is not None or members["team"] is not None
     spec = KeySpec(allow=_grants((*allow, *grants), is_bounded=is_bounded), **members)
-    with told():
-        secret = asyncio.run(_made(declared_by(config), spec))
+    _, secret = act(config, lambda database: Keys(database).create(spec))
     click.echo("The key's secret, shown this once:", err=True)
     click.echo(secret)
 
@@ -121,18 +111,11 @@ def _grants(texts: tuple[str, ...], *, is_bounded: bool) -> tuple[str, ...] | No
     return texts
 
 
-async def _made(declared: Declared, spec: KeySpec) -> str:
-    async with database_of(declared) as database:
-        _, secret = await Keys(database).create(spec)
-    return secret
-
-
 @keys_command.command("list")
 @config_option
 def _list(config: Path | None) -> None:
     """List live keys, without their secrets."""
-    with told():
-        found = asyncio.run(_all(declared_by(config)))
+    found: list[NamedKey] = on_database(config, lambda database: Keys(database).page(limit=None))
     rows = [
         (
             key.name,
@@ -150,11 +133,6 @@ def _list(config: Path | None) -> None:
     click.echo(table(heads, rows) if rows else "No keys.")
 
 
-async def _all(declared: Declared) -> list[NamedKey]:
-    async with database_of(declared) as database:
-        return await Keys(database).page(limit=None)
-
-
 def _pace(key: ApiKey) -> str:
     return f"{key.requests_per_minute}/min" if key.requests_per_minute else "-"
 
@@ -170,16 +148,9 @@ def _pace(key: ApiKey) -> str:
 @config_option
 def _rotate(name: str, overlap_s: float, config: Path | None) -> None:
     """Give the key NAME another secret, and print it, this once."""
-    with told():
-        secret = asyncio.run(_rotated(declared_by(config), name, overlap_s))
+    _, secret = act(config, lambda database: Keys(database).rotate(name, overlap_s))
     click.echo("The key's new secret, shown this once:", err=True)
     click.echo(secret)
-
-
-async def _rotated(declared: Declared, name: str, overlap_s: float) -> str:
-    async with database_of(declared) as database:
-        _, secret = await Keys(database).rotate(name, overlap_s)
-    return secret
 
 
 @keys_command.command("revoke")
@@ -187,11 +158,5 @@ async def _rotated(declared: Declared, name: str, overlap_s: float) -> str:
 @config_option
 def _revoke(name: str, config: Path | None) -> None:
     """Revoke the key NAME: a running hub refuses it within a second."""
-    with told():
-        asyncio.run(_revoked(declared_by(config), name))
+    act(config, lambda database: Keys(database).revoke(name))
     click.echo(f"{name} is revoked.")
-
-
-async def _revoked(declared: Declared, name: str) -> None:
-    async with database_of(declared) as database:
-        await Keys(database).revoke(name)

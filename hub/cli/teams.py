@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from hub.cli.common import allow_option, config_option, database_of, day, declared_by, table, told
+from hub.cli.common import act, allow_option, checked, config_option, day, on_database, table
 from registry.callers.keys import Keys
 from registry.callers.levels import allow_of, written
 from registry.callers.teams import Teams
 from registry.identity import ROLES, Role
 from registry.members import check_team_alias
-
-T = TypeVar("T")
+from registry.store.db import Database
 
 
 @click.group("teams")
@@ -24,29 +20,17 @@ def teams_command() -> None:
     """Make, list, rename and delete teams, and say who is in them."""
 
 
-def _alias(_context: click.Context, _option: click.Parameter, alias: str) -> str:
-    try:
-        return check_team_alias(alias)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _do(config: Path | None, work: Callable[[Teams], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with database_of(declared_by(config)) as database:
-            return await work(Teams(database, Keys(database)))
-
-    with told():
-        return asyncio.run(run())
+def _teams(database: Database) -> Teams:
+    return Teams(database, Keys(database))
 
 
 @teams_command.command("create")
-@click.argument("alias", callback=_alias)
+@click.argument("alias", callback=checked(check_team_alias))
 @allow_option("its keys")
 @config_option
 def _create(alias: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
     """Make the team ALIAS and print its id."""
-    click.echo(_do(config, lambda teams: teams.create(alias, allow=allow)).id)
+    click.echo(act(config, lambda database: _teams(database).create(alias, allow=allow)).id)
 
 
 @teams_command.command("allow")
@@ -55,7 +39,7 @@ def _create(alias: str, allow: tuple[str, ...] | None, config: Path | None) -> N
 @config_option
 def _bound(team: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
     """Have TEAM (alias or id) allow its keys what --allow says; without any, it bounds nothing."""
-    _do(config, lambda teams: teams.change(team, allow=written(allow)))
+    act(config, lambda database: _teams(database).change(team, allow=written(allow)))
     click.echo(f"{team} allows {' '.join(allow)} now." if allow else f"{team} bounds nothing now.")
 
 
@@ -65,18 +49,18 @@ def _list(config: Path | None) -> None:
     """List teams."""
     rows = [
         (team.alias, team.id, " ".join(allow_of(team) or ("-",)), day(team.created_at))
-        for team in _do(config, Teams.page)
+        for team in on_database(config, lambda database: _teams(database).page())
     ]
     click.echo(table(("ALIAS", "ID", "ALLOWS", "MADE AT"), rows) if rows else "No teams.")
 
 
 @teams_command.command("rename")
 @click.argument("team")
-@click.argument("alias", callback=_alias)
+@click.argument("alias", callback=checked(check_team_alias))
 @config_option
 def _rename(team: str, alias: str, config: Path | None) -> None:
     """Give TEAM (alias or id) another ALIAS; nothing else changes."""
-    _do(config, lambda teams: teams.change(team, alias=alias))
+    act(config, lambda database: _teams(database).change(team, alias=alias))
     click.echo(f"{team} is {alias} now.")
 
 
@@ -85,7 +69,7 @@ def _rename(team: str, alias: str, config: Path | None) -> None:
 @config_option
 def _delete(team: str, config: Path | None) -> None:
     """Delete TEAM (alias or id) and revoke its keys."""
-    _do(config, lambda teams: teams.delete(team))
+    act(config, lambda database: _teams(database).delete(team))
     click.echo(f"{team} is deleted.")
 
 
@@ -94,7 +78,7 @@ def _delete(team: str, config: Path | None) -> None:
 @config_option
 def _members(team: str, config: Path | None) -> None:
     """List who is in TEAM (alias or id)."""
-    rows = [(one.user.name, one.role) for one in _do(config, lambda teams: teams.members(team))]
+    rows = [(one.user.name, one.role) for one in on_database(config, lambda database: _teams(database).members(team))]
     click.echo(table(("USER", "ROLE"), rows) if rows else "Nobody.")
 
 
@@ -107,7 +91,7 @@ def _members(team: str, config: Path | None) -> None:
 @config_option
 def _add(team: str, user: str, role: Role, config: Path | None) -> None:
     """Put USER (name or id) into TEAM, or give them another role there."""
-    _do(config, lambda teams: teams.put_member(team, user, role))
+    act(config, lambda database: _teams(database).put_member(team, user, role))
     click.echo(f"{user} is {role} of {team} now.")
 
 
@@ -117,5 +101,5 @@ def _add(team: str, user: str, role: Role, config: Path | None) -> None:
 @config_option
 def _remove(team: str, user: str, config: Path | None) -> None:
     """Take USER (name or id) out of TEAM: the keys that they have in it are refused."""
-    _do(config, lambda teams: teams.remove_member(team, user))
+    act(config, lambda database: _teams(database).remove_member(team, user))
     click.echo(f"{user} is not in {team} any more.")

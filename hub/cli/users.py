@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from hub.cli.common import allow_option, config_option, database_of, day, declared_by, table, told
+from hub.cli.common import act, allow_option, checked, config_option, day, on_database, table
 from registry.callers.keys import Keys
 from registry.callers.levels import allow_of, written
 from registry.callers.users import Users
 from registry.members import check_email, check_user_name
-
-T = TypeVar("T")
+from registry.store.db import Database
 
 
 @click.group("users")
@@ -23,37 +19,18 @@ def users_command() -> None:
     """Make, list, change and delete users."""
 
 
-def _name(_context: click.Context, _option: click.Parameter, name: str) -> str:
-    try:
-        return check_user_name(name)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _email(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    try:
-        return None if text is None else check_email(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _do(config: Path | None, work: Callable[[Users], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with database_of(declared_by(config)) as database:
-            return await work(Users(database, Keys(database)))
-
-    with told():
-        return asyncio.run(run())
+def _users(database: Database) -> Users:
+    return Users(database, Keys(database))
 
 
 @users_command.command("create")
-@click.argument("name", callback=_name)
-@click.option("--email", callback=_email, help="To write to; nobody is found by it.")
+@click.argument("name", callback=checked(check_user_name))
+@click.option("--email", callback=checked(check_email), help="To write to; nobody is found by it.")
 @allow_option("their keys")
 @config_option
 def _create(name: str, email: str | None, allow: tuple[str, ...] | None, config: Path | None) -> None:
     """Make the user NAME and print their id."""
-    click.echo(_do(config, lambda users: users.create(name, email=email, allow=allow)).id)
+    click.echo(act(config, lambda database: _users(database).create(name, email=email, allow=allow)).id)
 
 
 @users_command.command("list")
@@ -69,18 +46,18 @@ def _list(config: Path | None) -> None:
             "disabled" if user.disabled else "on",
             day(user.created_at),
         )
-        for user in _do(config, Users.page)
+        for user in on_database(config, lambda database: _users(database).page())
     ]
     click.echo(table(("NAME", "ID", "EMAIL", "ALLOWS", "STATE", "MADE AT"), rows) if rows else "No users.")
 
 
 @users_command.command("rename")
 @click.argument("user")
-@click.argument("name", callback=_name)
+@click.argument("name", callback=checked(check_user_name))
 @config_option
 def _rename(user: str, name: str, config: Path | None) -> None:
     """Give USER (name or id) another NAME; nothing else changes."""
-    _do(config, lambda users: users.change(user, name=name))
+    act(config, lambda database: _users(database).change(user, name=name))
     click.echo(f"{user} is {name} now.")
 
 
@@ -90,7 +67,7 @@ def _rename(user: str, name: str, config: Path | None) -> None:
 @config_option
 def _bound(user: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
     """Have USER (name or id) allow their keys what --allow says; without any, they bound nothing."""
-    _do(config, lambda users: users.change(user, allow=written(allow)))
+    act(config, lambda database: _users(database).change(user, allow=written(allow)))
     click.echo(f"{user} allows {' '.join(allow)} now." if allow else f"{user} bounds nothing now.")
 
 
@@ -99,7 +76,7 @@ def _bound(user: str, allow: tuple[str, ...] | None, config: Path | None) -> Non
 @config_option
 def _disable(user: str, config: Path | None) -> None:
     """Have the keys of USER (name or id) refused."""
-    _do(config, lambda users: users.change(user, disabled=True))
+    act(config, lambda database: _users(database).change(user, disabled=True))
     click.echo(f"{user} is disabled.")
 
 
@@ -108,7 +85,7 @@ def _disable(user: str, config: Path | None) -> None:
 @config_option
 def _enable(user: str, config: Path | None) -> None:
     """Have the keys of USER (name or id) taken again."""
-    _do(config, lambda users: users.change(user, disabled=False))
+    act(config, lambda database: _users(database).change(user, disabled=False))
     click.echo(f"{user} is enabled.")
 
 
@@ -117,5 +94,5 @@ def _enable(user: str, config: Path | None) -> None:
 @config_option
 def _delete(user: str, config: Path | None) -> None:
     """Delete USER (name or id) and revoke their keys."""
-    _do(config, lambda users: users.delete(user))
+    act(config, lambda database: _users(database).delete(user))
     click.echo(f"{user} is deleted.")

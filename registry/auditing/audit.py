@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     """Method and path of the API, a command, or `refused`."""
     object: str
     outcome: str
-    """The HTTP status of the API's answer, `done`, or why it was refused."""
+    """The HTTP status of the API's answer, `done` or `failed` of a command, or why it was refused."""
     detail: str
     request_id: str
 
@@ -177,9 +177,7 @@ def _digest(before: str, entry: Entry) -> str:
 def _verify(session: Session) -> Verified:
     digest, rows = START, 0
     for row in session.exec(select(AuditRow).order_by(col(AuditRow.number)).execution_options(yield_per=1000)):
-        entry = Entry(
-            row.at, row.principal, row.principal_name, row.act, row.object, row.outcome, row.detail, row.request_id
-        )
+        entry = Entry(*(getattr(row, member) for member in Entry._fields))
         after = _digest(digest, entry)
         if after != row.digest or row.number != rows + 1:
             return Verified(rows, digest, row.number)

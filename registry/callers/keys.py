@@ -15,7 +15,7 @@ from registry import floors
 from registry.callers import levels
 from registry.callers.kin import line
 from registry.callers.last_use import LastUse
-from registry.callers.levels import unexpired, written, written_limits
+from registry.callers.levels import KINDS, Level, named, unexpired, written, written_limits
 from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import ADMIN_ID, KeySpec, Principal, admin
 from registry.sealed.secrets import digest, new_api_key, new_id
@@ -192,9 +192,9 @@ class Keys:
             key = _own(session, name, may)
             for member, value in members.items():
                 if member == "team":
-                    key.team_id = _team_id(session, value)
+                    key.team_id = _id_of(session, Team, value)
                 elif member == "user":
-                    key.user_id = _user_id(session, value)
+                    key.user_id = _id_of(session, User, value)
                 else:
                     setattr(key, member, value)
             _check_membership(session, key)
@@ -298,32 +298,13 @@ def _load(session: Session, secret_digest: str) -> Principal | None:
     return admin() if row is not None and row.value == secret_digest else None
 
 
-def team_named(session: Session, name: str) -> Team | None:
-    """The team of this alias or id; no alias reads like an id."""
-    return session.exec(select(Team).where(or_(col(Team.alias) == name, col(Team.id) == name))).first()
-
-
-def user_named(session: Session, name: str) -> User | None:
-    """The user of this name or id; no name reads like an id."""
-    return session.exec(select(User).where(or_(col(User.name) == name, col(User.id) == name))).first()
-
-
-def _team_id(session: Session, name: object) -> str | None:
+def _id_of(session: Session, level: type[Level], name: object) -> str | None:
     if name is None:
         return None
-    team = team_named(session, str(name))
-    if team is None:
-        raise InvalidRequest(f"There is no team {name!r}: make it first, or write its present alias.", member="team")
-    return team.id
-
-
-def _user_id(session: Session, name: object) -> str | None:
-    if name is None:
-        return None
-    user = user_named(session, str(name))
-    if user is None:
-        raise InvalidRequest(f"There is no user {name!r}: make it first, or write its present name.", member="user")
-    return user.id
+    found, kind = named(session, level, str(name)), KINDS[level]
+    if found is None:
+        raise InvalidRequest(f"There is no {kind} {name!r}: make it first, or write its present name.", member=kind)
+    return found.id
 
 
 def _check_membership(session: Session, key: ApiKey) -> None:
@@ -396,6 +377,6 @@ def _write(session: Session, key: ApiKey, spec: KeySpec) -> None:
     key.expires_at = spec.expires_at
     key.doors = written(spec.doors)
     key.networks = written(spec.networks)
-    key.team_id = _team_id(session, spec.team)
-    key.user_id = _user_id(session, spec.user)
+    key.team_id = _id_of(session, Team, spec.team)
+    key.user_id = _id_of(session, User, spec.user)
     _check_membership(session, key)

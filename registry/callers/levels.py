@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from sqlalchemy import ColumnElement
@@ -25,6 +25,13 @@ from registry.limits import Bounds, Limit
 from registry.store.tables.callers import ApiKey, Member, Team, User
 
 T = TypeVar("T")
+Level = TypeVar("Level", User, Team)
+
+KINDS: dict[type[User | Team], Literal["user", "team"]] = {User: "user", Team: "team"}
+"""What keys belong to, as errors, routes and columns call it."""
+
+NAMES: dict[type[User | Team], str] = {User: "name", Team: "alias"}
+"""The member that names one."""
 
 SHARED_LISTS = 10_000
 """Lists of grants that are kept parsed: keys with the same one share it, and what it remembers."""
@@ -53,6 +60,12 @@ def by_ids(session: Session, ids: Collection[str]) -> list[Principal]:
     """Those of some principals whose keys are valid, but that one may have expired."""
     found = _read_levels(session, col(ApiKey.id).in_(ids))
     return [principal for levels in found if (principal := principal_of(session, levels)) is not None]
+
+
+def named(session: Session, level: type[Level], name: str) -> Level | None:
+    """The user or team of this name or id; no name reads like an id."""
+    called = getattr(level, NAMES[level]) == name
+    return session.exec(select(level).where(or_(called, col(level.id) == name))).first()
 
 
 def _read_levels(session: Session, which: ColumnElement[bool]) -> list[Levels]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from hub.cli import main
 from registry.auditing.audit import BURST, Audit
 from registry.errors import NotFound
 from registry.identity import Grants, Principal
@@ -49,6 +53,20 @@ async def test_an_administrative_act_is_in_the_log_before_it_is_answered_and_wit
     assert found[0]["detail"] == "name rita, allow, name"
     assert "canary-1" not in str(found)
     assert made.json()["key"] not in str(found)
+
+
+async def test_every_route_that_changes_something_leaves_one_entry_whatever_comes_of_it(hub: OpenHub) -> None:
+    async with hub(YAML) as running, running.http(ADMIN_KEY) as admin:
+        paths: dict[str, Any] = (await admin.get("/openapi.json")).json()["paths"]
+        asked = []
+        for template, methods in paths.items():
+            path = re.sub(r"\{\w+(:path)?\}", "1", template)
+            for method in (one.upper() for one in methods if one != "get"):
+                answer = await admin.request(method, path, json={})
+                asked.append((method, path, str(answer.status_code)))
+        found = [(one["act"], one["object"], one["outcome"]) for one in await entries(running)]
+    assert len(asked) > 30
+    assert [one for one in found if one[0] != "refused"] == asked
 
 
 async def test_what_every_door_refuses_is_in_the_log_once(hub: OpenHub) -> None:
@@ -139,6 +157,68 @@ async def test_the_command_line_verifies_and_knows_a_head_that_was_cut_off(tmp_p
     connection.close()
     code, printed = await hubbub("audit", "verify", directory=tmp_path)
     assert (code, "entry 1" in printed) == (1, True)
+
+
+ACTS = {
+    "users create": ("rita", "--email", "rita@example.com"),
+    "users rename": ("rita", "margarita"),
+    "users allow": ("margarita", "--allow", "model:*"),
+    "users disable": ("margarita",),
+    "users enable": ("margarita",),
+    "teams create": ("red",),
+    "teams rename": ("red", "crimson"),
+    "teams allow": ("crimson",),
+    "teams add": ("crimson", "margarita"),
+    "keys create": ("dev", "--allow", "model:*", "--team", "crimson"),
+    "keys rotate": ("dev",),
+    "keys revoke": ("dev",),
+    "teams remove": ("crimson", "margarita"),
+    "teams delete": ("crimson",),
+    "users delete": ("margarita",),
+}
+"""Commands that change something, in an order in which all can."""
+
+READS = {
+    *("audit list", "audit verify", "keys list", "users list", "teams list", "teams members", "agents list"),
+    *("mcp list", "models list", "tools list", "toolsets list", "mcp stderr", "explain", "doctor", "check"),
+}
+OTHERS = {"serve", "migrate", "prices update", "import"}
+"""Which start the hub, or write files and a schema, and nothing of what the hub knows."""
+
+
+def commands() -> Iterator[str]:
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from (f"{name} {below}" for below in command.commands)
+        else:
+            yield name
+
+
+def test_every_command_that_changes_something_leaves_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert set(commands()) == {*ACTS, *READS, *OTHERS}
+    secrets = []
+    for command, arguments in ACTS.items():
+        done = CliRunner().invoke(main, (*command.split(), *arguments))
+        assert done.exit_code == 0, done.output
+        secrets.append(done.stdout.strip())
+    failed = CliRunner().invoke(main, ("users", "delete", "margarita"))
+    assert failed.exit_code == 1
+    with sqlite3.connect(tmp_path / "hubbub.db") as connection:
+        rows = connection.execute(
+            "SELECT principal, act, object, outcome, detail FROM audit ORDER BY number"
+        ).fetchall()
+    connection.close()
+    assert [(row[1], row[3]) for row in rows] == [
+        *((f"hubbub {command}", "done") for command in ACTS),
+        ("hubbub users delete", "failed"),
+    ]
+    assert {row[0] for row in rows} == {"operator"}
+    assert ("operator", "hubbub teams add", "crimson margarita", "done", "") in rows
+    assert ("operator", "hubbub keys create", "dev", "done", "allow, team") in rows
+    assert not any(secret in str(rows) for secret in secrets if secret.startswith("sk-"))
 
 
 async def test_who_may_read_the_log(hub: OpenHub) -> None:
