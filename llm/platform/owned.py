@@ -25,6 +25,15 @@ from registry.store.tables.sealed import ProviderObject
 
 Show = Callable[[bytes], Awaitable[bytes]]
 
+_REFUSED: dict[Kind, str] = {
+    "prompt": "prompts that a provider keeps cannot be used, send their text",
+    "skill": "skills that a provider keeps for its customers cannot be used, only those of its own (type anthropic)",
+    "voice": "voices that a provider keeps for its customers cannot be used, only those of its own, by their names",
+    "thread": "threads that a provider keeps cannot be continued, send their messages",
+    "response": "responses that a provider keeps cannot be compared with",
+}
+"""Of what nothing is made through the hub."""
+
 
 class Opened(NamedTuple):
     """A thing that is open to the caller, and where it is."""
@@ -78,8 +87,8 @@ class OwnedIds:
         """
 
         def change(kind: Kind, text: str) -> str:
-            if kind == "prompt":  # whose they are nobody knows here: none is made through the hub
-                raise InvalidRequest("prompts that a provider keeps cannot be used here: send their text", member=kind)
+            if kind in _REFUSED:
+                raise InvalidRequest(f"{_REFUSED[kind]}: whose they are is not known here", member=kind)
             opened = self.opened(kind, text, principal)
             if not self._endpoints.share_account(opened.place, place):
                 raise InvalidRequest(

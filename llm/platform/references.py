@@ -16,15 +16,35 @@ from llm.platform.sealed_ids import Kind
 from registry import judged
 from registry.judged import RawObject
 
-Places = Mapping[str, "Places | Kind"]
+
+class Unless(NamedTuple):
+    """Ids of an object that are none where its `type` is `type`: there they are names that everybody knows."""
+
+    type: str
+    places: Places
+
+
+Places = Mapping[str, "Places | Unless | Kind"]
 """Members that lead to ids, and the kind of what the id names; `*` is each item of an array, and each other member; the
 empty name is the value where it is a text."""
 
 Change = Callable[[Kind, str], str]
 
 _CITED: Places = {"file_id": "file", "container_id": "container"}
+_TOOL: Places = {
+    "vector_store_ids": {"*": "vector store"},
+    "container": {"": "container", "file_ids": {"*": "file"}},
+    "environment": {
+        "container_id": "container",
+        "file_ids": {"*": "file"},
+        "skills": {"*": {"skill_id": "skill"}},
+    },
+    "input_image_mask": {"file_id": "file"},
+}
+
 _ITEM: Places = {
     **_CITED,
+    "tools": {"*": _TOOL},
     "content": {"*": {"file_id": "file", "annotations": {"*": _CITED}}},
     "output": {"file_id": "file", "*": {"file_id": "file"}},
     "results": {"*": _CITED},
@@ -32,35 +52,45 @@ _ITEM: Places = {
 }
 """Of the Responses API, asked and answered."""
 
-_TOOL: Places = {
-    "vector_store_ids": {"*": "vector store"},
-    "container": {"": "container", "file_ids": {"*": "file"}},
-    "environment": {"container_id": "container", "file_ids": {"*": "file"}},
-    "input_image_mask": {"file_id": "file"},
-}
-
-_BLOCK: dict[str, Places | Kind] = {"file_id": "file", "citations": {"*": {"file_id": "file"}}}
+_BLOCK: dict[str, Places | Unless | Kind] = {"file_id": "file", "citations": {"*": {"file_id": "file"}}}
 """Of Anthropic's format, asked and answered: blocks hold blocks, by themselves, in lists and in results."""
-_WITHIN: dict[str, Places | Kind] = {"*": _BLOCK, "file_id": "file", "source": _BLOCK}
+_WITHIN: dict[str, Places | Unless | Kind] = {"*": _BLOCK, "file_id": "file", "source": _BLOCK}
 _WITHIN["content"] = _WITHIN
 _BLOCK |= {"source": _BLOCK, "content": _WITHIN}
-_CONTAINER: Places = {"": "container", "id": "container"}
+_CONTAINER: Places = {
+    "": "container",
+    "id": "container",
+    "skills": {"*": Unless("anthropic", {"skill_id": "skill"})},
+}
+_VOICE: Places = {"voice": {"id": "voice"}}
 _MESSAGE: Places = {"content": {"*": _BLOCK}, "container": _CONTAINER}
 
 ASKED: Mapping[str, Places] = {
-    "chat": {"messages": {"*": {"content": {"*": {"file": {"file_id": "file"}}}}}, "tools": {"*": _TOOL}},
+    "chat": {
+        "messages": {"*": {"content": {"*": {"file": {"file_id": "file"}}}, "audio": {"id": "audio"}}},
+        "tools": {"*": _TOOL},
+        "audio": _VOICE,
+    },
     "responses": {
         "input": {"*": _ITEM},
         "tools": {"*": _TOOL},
         "prompt": {"id": "prompt", "variables": {"*": {"file_id": "file"}}},
+        "prompt_cache_options": {"comparison_response_id": "response"},
     },
-    "messages": {"messages": {"*": _MESSAGE}, "container": _CONTAINER},
+    "messages": {
+        "messages": {"*": _MESSAGE},
+        "container": _CONTAINER,
+        "thread": {"previous_message_id": "thread"},
+    },
+    "audio/speech": _VOICE,
     "images/edits": {"images": {"*": {"file_id": "file"}}, "mask": {"file_id": "file"}},
 }
 """In requests to models, by their format or endpoint."""
 
 _OUTPUT: Places = {"output": {"*": _ITEM}}
+_SPOKEN: Places = {"audio": {"id": "audio"}}
 ANSWERED: Mapping[str, Places] = {
+    "chat": {"choices": {"*": {"message": _SPOKEN, "delta": _SPOKEN}}},
     "responses": {
         **_OUTPUT,
         "response": _OUTPUT,
@@ -104,7 +134,10 @@ NEW_STORE: Places = {"file_ids": {"*": "file"}}
 NEW_STORE_FILE: Places = {"file_id": "file"}
 NEW_FILE_BATCH: Places = {"file_ids": {"*": "file"}, "files": {"*": {"file_id": "file"}}}
 
-DECIDING = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "container_id", "prompt"})
+DECIDING = frozenset(
+    {"file_id", "file_ids", "vector_store_ids", "container", "container_id", "prompt", "skill_id", "audio", "voice"}
+    | {"previous_message_id", "comparison_response_id"}
+)
 """Members that hold ids in requests: one that stands twice is refused."""
 _SIGNS = tuple(f'"{name}"'.encode() for name in sorted(DECIDING))
 _hides = re.compile(rb"\\u00[2-7]").search
@@ -117,7 +150,9 @@ def mentions(data: bytes) -> bool:
 
 
 _TOOLS_THAT_CITE = (b"file_search", b"code_interpreter", b"code_execution", b'"shell"')
-_CITES = (b'"file_id"', b'"container_id"', b'"container"')
+_CITES = tuple(
+    f'"{name}"'.encode() for name in ("file_id", "container_id", "container", "vector_store_ids", "file_ids", "audio")
+)
 
 
 def may_be_cited(data: bytes) -> bool:
@@ -145,11 +180,15 @@ def in_object(members: RawObject, places: Places, change: Change) -> RawObject:
     return changed
 
 
-def _changed(raw: msgspec.Raw, places: Places | Kind, change: Change) -> object:
+def _changed(raw: msgspec.Raw, places: Places | Unless | Kind, change: Change) -> object:
     if isinstance(places, str):
         value = judged.decode(raw)
         return change(places, value) if isinstance(value, str) else raw
     begins = bytes(memoryview(raw)[:1])
+    if isinstance(places, Unless):
+        members = judged.read_object(raw)
+        is_named = "type" in members and judged.decode(members["type"]) == places.type
+        return in_object(members, {} if is_named else places.places, change)
     if begins == b'"' and "" in places:
         return _changed(raw, places[""], change)
     if begins == b"[" and "*" in places:

@@ -16,7 +16,10 @@ from registry.errors import NotFound
 from registry.identity import Principal
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 
-Kind = Literal["file", "batch", "vector store", "file batch", "upload", "part", "container", "prompt"]
+Kind = (
+    Literal["file", "batch", "vector store", "file batch", "upload", "part", "container", "audio"]
+    | Literal["prompt", "skill", "voice", "thread", "response"]
+)
 
 PREFIXES: dict[Kind, str] = {
     "file": "file-",
@@ -26,7 +29,12 @@ PREFIXES: dict[Kind, str] = {
     "upload": "upload_",
     "part": "part_",
     "container": "cntr_",
+    "audio": "audio_",
     "prompt": "pmpt_",
+    "skill": "skill_",
+    "voice": "voice_",
+    "thread": "msg_",
+    "response": "resp_",
 }
 """As OpenAI begins them, whose SDKs and examples look at that."""
 

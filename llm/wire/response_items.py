@@ -74,6 +74,9 @@ def read(value: Any) -> list[JsonObject]:
 def _read_item(item: JsonObject, number: int) -> JsonObject:
     kind = item.get("type") or ("message" if "role" in item else None)
     where = f"input[{number}]"
+    tools = item.get("tools") if kind != "mcp_list_tools" else None
+    if isinstance(tools, list) and any(_is_source(tool) for tool in tools):
+        raise InvalidRequest(f"{where}: tools of type mcp stand in tools of the request", member=where)
     if kind == "message":
         return _read_message(item, where)
     if not isinstance(kind, str):
@@ -90,6 +93,10 @@ def _read_item(item: JsonObject, number: int) -> JsonObject:
     if kind == "reasoning":
         return {**item, "summary": _parts(item.get("summary") or [], where)}
     return item
+
+
+def _is_source(tool: Any) -> bool:
+    return isinstance(tool, dict) and str(tool.get("type")).strip().lower() in ("mcp", "a2a")
 
 
 def _read_message(item: JsonObject, where: str) -> JsonObject:

@@ -80,8 +80,9 @@ def read_source(tool: RawObject, public_url: str) -> ToolSource:
                 f"{member} belongs to servers elsewhere",
                 member="tools",
             )
-    if "connector_id" in tool:
-        raise InvalidRequest(f"connector_id of tool source {url!r} is not supported here", member="tools")
+    for member in ("connector_id", "tunnel_id"):
+        if member in tool:
+            raise InvalidRequest(f"{member} of tool source {url!r} is not supported here", member="tools")
     name = None if foreign is not None else source_name(url, public_url)
     return ToolSource(
         url=url, name=name, allowed=allowed, read_only=read_only, label=label, foreign=foreign, approval=approval

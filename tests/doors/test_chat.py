@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.peers.openai_upstream import Turn, openai_upstream
+from tests.peers.openai_upstream import Turn, chunk, head, openai_upstream
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 CLOCK = f"""
@@ -72,6 +73,44 @@ async def test_usage_of_a_provider_is_recorded_for_the_key(hub: Callable[..., An
             (permit,) = [permit for permit in running.gate.permits if permit.kind == "model"]
             assert (permit.usage.input_tokens, permit.usage.output_tokens) == (9, 4)
             assert upstream.received[0].headers["authorization"] == "Bearer sk-upstream-key-000"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_model_said_aloud_is_referred_to_by_an_id_of_the_hub(
+    hub: Callable[..., Any], stream: bool
+) -> None:
+    """Providers keep it for a while, and their ids are good for all of the hub's callers."""
+    up = {"model": "up"}
+    spoken = {"id": "audio_theirs", "data": "AAAA", "expires_at": 1, "transcript": "hi"}
+    whole = {
+        **head(up, "chat.completion"),
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": None}}],
+    }
+    whole["choices"][0] |= {"finish_reason": "stop", "logprobs": None}
+    whole["choices"][0]["message"] |= {"audio": spoken, "refusal": None}
+    raw = (chunk(up, {"role": "assistant", "audio": spoken}), chunk(up, {}, "stop"), b"data: [DONE]\n\n")
+    async with openai_upstream(Turn(raw=raw, error=json.dumps(whole).encode())) as upstream:
+        yaml = f"models:\n  m: {{provider: openai, model: up, base_url: '{upstream.url}', api_key: sk-upstream-000}}\n"
+        async with hub(yaml) as running:
+            asked: Any = {"model": "m", "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
+            async with client(f"{running.url}/v1", await running.key("model:m")) as sdk:
+                answer: Any = await sdk.chat.completions.create(**asked, messages=ASK, stream=stream)
+                if stream:
+                    (name,) = [one.choices[0].delta.audio.id async for one in answer if one.choices[0].delta.role]
+                else:
+                    name = answer.choices[0].message.audio.id
+                assert "theirs" not in name
+                talk = [*ASK, {"role": "assistant", "audio": {"id": name}}, *ASK]
+                await sdk.chat.completions.create(**asked, messages=talk)
+                assert upstream.received[-1].body["messages"][1]["audio"] == {"id": "audio_theirs"}
+                with pytest.raises(openai.BadRequestError, match="voices that a provider keeps"):
+                    await sdk.chat.completions.create(**{**asked, "audio": {"voice": {"id": "v"}}}, messages=ASK)
+            async with client(f"{running.url}/v1", await running.key("model:m")) as stranger:
+                for theirs in (name, "audio_theirs"):
+                    talk[1]["audio"]["id"] = theirs
+                    with pytest.raises(openai.NotFoundError):
+                        await stranger.chat.completions.create(**asked, messages=talk)
+            assert len(upstream.received) == 2
 
 
 @pytest.mark.parametrize("source", ["hub", "hub/mcp/clock", "litellm_proxy/mcp/clock"])

@@ -147,6 +147,21 @@ def events_of(message: Any) -> tuple[bytes, ...]:
     return tuple(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in found)
 
 
+async def test_skills_of_the_providers_customer_are_refused_and_its_own_pass(hub: Callable[..., Any]) -> None:
+    own, custom = ({"type": kind, "skill_id": f"{kind}_1", "version": "latest"} for kind in ("anthropic", "custom"))
+    async with anthropic_upstream(Said("done")) as upstream:
+        yaml = f"models:\n  m: {{provider: anthropic, model: up, base_url: '{upstream.url}', api_key: {KEY}}}\n"
+        async with hub(yaml) as running, client(running.url, await running.key("model:m")) as sdk:
+            asked: dict[str, Any] = {"model": "m", "max_tokens": 9, "tools": CODE, "messages": ASK}
+            with pytest.raises(anthropic.BadRequestError, match="skills that a provider keeps"):
+                await sdk.beta.messages.create(**asked, container={"skills": [own, custom]})
+            with pytest.raises(anthropic.BadRequestError, match="threads that a provider keeps"):
+                await sdk.beta.messages.create(**asked, thread={"type": "continue", "previous_message_id": "msg_1"})
+            assert upstream.received == []
+            await sdk.beta.messages.create(**asked, container={"skills": [own]})
+        assert [one.body["container"] for one in upstream.received] == [{"skills": [own]}]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_files_and_containers_of_a_provider_have_ids_of_the_hub(hub: Callable[..., Any], stream: bool) -> None:
     raw = events_of(MADE) if stream else (json.dumps(MADE).encode(),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,7 @@ from registry.identity import Principal
 from registry.sealed.secrets import Sealer
 
 IDS = SealedIds(Sealer([b"k" * 32]))
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = tuple(PREFIXES)
 
 texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=60) | st.sampled_from(
     ["", ";", ",", ":", "/", "..", "a;model,b", "file-", "vs_", '"', "\\", "\x00", "model_id,x;", "=", "%2F"]
