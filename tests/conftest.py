@@ -139,7 +139,7 @@ def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None
     """Add the hub's own section, with a database in `directory`, to a hub.yaml without one."""
     text = textwrap.dedent(yaml)
     if not (directory / "hubbub.db").exists():
-        shutil.copy(_empty_database(), directory / "hubbub.db")
+        shutil.copy(empty_database(), directory / "hubbub.db")
     if "\nhub:" in f"\n{text}":
         assert "database:" in text, "without one of its own it would be the working directory's"
         return text
@@ -149,7 +149,7 @@ def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None
 
 
 @cache
-def _empty_database() -> Path:
+def empty_database() -> Path:
     """A database whose schema is at head, made once for each test process: migrating costs more than most tests."""
     path = Path(tempfile.mkdtemp(prefix="hubbub-tests-")) / "empty.db"
     atexit.register(shutil.rmtree, path.parent, ignore_errors=True)

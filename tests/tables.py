@@ -11,7 +11,7 @@ from llm.providers.rows import clouds, gateways, hosts, makers, own, sdks
 from llm.providers.rows.sdks import Sdk
 from mcp_bridge.search import Search, cost_of
 from registry.entries import Tool
-from tests.attacks.corpus import GROUPS, LACKING, ROWS, covering, defended
+from tests.attacks.corpus import GROUPS, LACKING, ROWS, covering, proofs
 from tests.bench.tables import markdown
 from tests.doors.test_a2a_matrix import CLAIMS
 from tests.foreign.conformance import EXCUSED, REVISIONS, SETUPS, kept
@@ -162,21 +162,23 @@ CORPUS, END_OF_CORPUS = "<!-- attacks: written by make tables -->\n", "<!-- end 
 def security() -> str:
     """docs/security.md, whose table is what the marks of the tests say."""
     before, _, rest = (DOCS / "security.md").read_text().partition(CORPUS)
-    tests, proven = covering(), defended()
-    shown = sum(1 for named in tests.values() if proven.keys() & set(named))
+    tests, proven = covering(), {(one.row, one.test): one.defence for one in proofs()}
     count = len({test for named in tests.values() for test in named})
     parts = [
-        f"{len(ROWS)} attacks, {len(tests)} of them covered, by {count} tests. Those with * run with their one defence switched off too, and then fail: {shown} attacks.\n"
+        f"{len(ROWS)} attacks, {len(tests)} of them covered, by {count} tests. {len({row for row, _ in proven})} attacks are tried without "
+        f"a defence too, {len(set(proven.values()))} defences in all, and then succeed: the tests marked with one fail without it.\n"
     ]
     for group, name in GROUPS.items():
         rows = [row for row in ROWS.values() if row.group == group]
         title = name if group == "other" else f"{group}: {name}"
         parts.append(f"\n### {title}\n\n")
-        parts.append(
-            "| | attack | tests that show it refused | what they do not show |\n|---|---|---|---|\n" if rows else ""
-        )
+        if rows:
+            parts.append("| | attack | tests that show it refused | what they do not show |\n|---|---|---|---|\n")
         for row in rows:
-            covered = "<br>".join(f"`{test}`{'*' if test in proven else ''}" for test in tests.get(row.id, ["none"]))
+            covered = "<br>".join(
+                f"`{test}`" + (f" (without `{proven[row.id, test]}`)" if (row.id, test) in proven else "")
+                for test in tests.get(row.id, ["none"])
+            )
             parts.append(f"| {row.id} | {row.name} | {covered} | {LACKING.get(row.id, '')} |\n")
     return before + CORPUS + "".join(parts) + END_OF_CORPUS + rest.partition(END_OF_CORPUS)[2]
 

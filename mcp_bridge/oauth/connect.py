@@ -180,7 +180,7 @@ class Connect:
         """
         noted = await self._credentials.vault.take(returned.state)
         flow = None if noted is None else msgspec.json.decode(noted, type=_Flow)
-        if flow is None or flow.principal != principal.id or flow.browser != digest(browser.encode()):
+        if flow is None or not _is_begun_by(flow, principal, browser):
             raise InvalidRequest("This answer belongs to nothing that was begun here. Try again in your client.")
         if returned.iss != flow.issuer and (returned.iss is not None or flow.iss_is_sent):  # RFC 9207 §2.4
             raise InvalidRequest("The answer came from another authorization server than was asked.")
@@ -265,6 +265,10 @@ class Connect:
             "token_endpoint_auth_method": method,
             "application_type": "web",
         }
+
+
+def _is_begun_by(flow: _Flow, principal: Principal, browser: str) -> bool:
+    return flow.principal == principal.id and flow.browser == digest(browser.encode())
 
 
 async def _authorization_endpoint(way: Way, chosen: AuthorizationServer) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 TESTS = Path(__file__).parents[1]
 GROUPS = {
@@ -137,23 +138,35 @@ ROWS = {
 }
 
 
+class Proof(NamedTuple):
+    """That a test can fail: without one defence it must."""
+
+    test: str
+    row: str
+    defence: str
+
+
 def covering() -> dict[str, list[str]]:
     """Node ids of tests below tests/, by the row that they cover, as their marks say."""
     found: dict[str, list[str]] = defaultdict(list)
     for test, mark in _marked():
-        for row in mark.args:
-            found[ast.literal_eval(row)].append(test)
+        for row in _rows(mark):
+            found[row] += [test] if test not in found[row] else []
     return dict(found)
 
 
-def defended() -> dict[str, str]:
-    """The one defence without which a test must fail, by its node id, where its mark names one."""
-    return {
-        test: ast.literal_eval(keyword.value)
+def proofs() -> list[Proof]:
+    """Which test must fail without which defence, and of which rows that tells, as their marks say."""
+    return [
+        Proof(test, row, ast.literal_eval(keyword.value))
         for test, mark in _marked()
         for keyword in mark.keywords
-        if keyword.arg == "defence"
-    }
+        for row in _rows(mark)
+    ]
+
+
+def _rows(mark: ast.Call) -> list[str]:
+    return [ast.literal_eval(row) for row in mark.args]
 
 
 def _marked() -> Iterator[tuple[str, ast.Call]]:

@@ -79,7 +79,9 @@ async def test_an_honest_one_connects(tmp_path: Path) -> None:
         (RESOURCE_PATH, {"resource": "https://somebody.example/mcp"}),
     ],
 )
-@pytest.mark.attack("2.1/19", "2.2/16", "2.2/20")
+@pytest.mark.attack("2.2/16")
+@pytest.mark.attack("2.1/19", defence="mcp_bridge.oauth.discovery:issuers_match")
+@pytest.mark.attack("2.2/20", defence="mcp_bridge.oauth.fetch:check_browsable")
 async def test_metadata_that_leads_elsewhere_leads_nowhere(tmp_path: Path, path: str, document: dict[str, Any]) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         honest = liar.resource if path == RESOURCE_PATH else liar.issuer
@@ -130,7 +132,7 @@ async def test_an_answer_of_another_issuer_is_refused_before_the_code_is_sent(tm
         assert "/token" not in liar.asked
 
 
-@pytest.mark.attack("2.1/17", "2.2/15", "2.2/23")
+@pytest.mark.attack("2.1/17", "2.2/15", "2.2/23", defence="mcp_bridge.oauth.connect:_is_begun_by")
 async def test_a_state_is_good_once_and_only_in_the_browser_and_for_the_key_that_began(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one), browser() as other, browser() as third:
         asked = await allowed(one, hub, key)
@@ -191,7 +193,8 @@ async def test_pages_cannot_be_framed_run_nothing_and_are_not_kept(tmp_path: Pat
         assert key not in consent.text
 
 
-@pytest.mark.attack("2.1/35", "2.2/5", "2.2/21", "2.2/23")
+@pytest.mark.attack("2.2/5", "2.2/23")
+@pytest.mark.attack("2.1/35", "2.2/21", defence="hub.doors.connect_pages:escape")
 async def test_what_servers_are_called_and_want_is_text_and_no_html(tmp_path: Path) -> None:
     async with lied_to(tmp_path) as (liar, hub, key, one):
         liar.say(RESOURCE_PATH, {**liar.resource, "scopes_supported": ["<script>alert(1)</script>"]})

@@ -126,7 +126,7 @@ async def test_a_public_receiver_without_tls_is_refused(closed: Pushing, monkeyp
 
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "169.254.169.254", "10.0.0.1"])
-@pytest.mark.attack("2.1/3", "2.2/29")
+@pytest.mark.attack("2.1/3", "2.2/29", defence="registry.egress.guard:Guard.resolve")
 async def test_a_name_that_leads_inside_after_it_was_checked_is_not_dialled(
     closed: Pushing, monkeypatch: pytest.MonkeyPatch, inner: str
 ) -> None:
@@ -159,13 +159,15 @@ async def test_an_opened_name_that_leads_outside_later_is_not_sent_to_without_tl
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.attack("2.1/2", "2.2/30", "2.2/35")
+@pytest.mark.attack("2.1/2", "2.2/30", "2.2/35", defence="registry.egress.http:Call.__aenter__")
 async def test_a_redirect_is_a_failure_and_is_not_followed(hub: Pushing, status: int) -> None:
     rita = await owner_of_a_task(hub)
     async with webhook() as inner, webhook((status, {"location": inner.url})) as hook, hub.running():
         await hub.create(rita, hook.url)
         await hub.notify("WORKING")
         await hook.wait(1)
+        await hub.settled()
+        assert inner.came == []
         await hub.later(1.3)
         assert len(await hook.wait(2)) == 2
         assert inner.came == []

@@ -126,8 +126,8 @@ FORGED: dict[str, Callable[[FakeIssuer], str]] = {
 }
 
 
-@pytest.mark.attack("2.1/18")
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+@pytest.mark.attack("2.1/18", defence="registry.callers.tokens:_paths")
 async def test_a_token_that_is_not_true_or_not_for_the_hub_opens_nothing(
     tmp_path: Path, forge: Callable[[FakeIssuer], str]
 ) -> None:

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import json
 import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
-from tests.attacks.corpus import TESTS, defended
+from tests.attacks.corpus import ROWS, TESTS, proofs
 from tests.attacks.undefended import DEFENCES
+
+ABOUT: dict[str, set[str]] = {
+    name: {f"tests/{one.test}" for one in proofs() if one.defence == name} for name in DEFENCES
+}
+
+
+def test_every_attack_is_tried_without_a_defence() -> None:
+    assert len({one.row for one in proofs()} & set(ROWS)) >= 43
 
 
 def test_every_defence_that_can_be_switched_off_is_that_of_some_test() -> None:
-    assert set(defended().values()) == set(DEFENCES)
+    assert {one.defence for one in proofs()} == set(DEFENCES)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def parting() -> AsyncIterator[Process]:
+    """A run of pytest that has loaded every test that names a defence, and waits to be told which to go without."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-qq", "-s", "--tb=no", "-p", "tests.attacks.undefended"]
+    run = await asyncio.create_subprocess_exec(
+        *command, *set().union(*ABOUT.values()), cwd=TESTS.parent, stdin=PIPE, stdout=PIPE
+    )
+    yield run
+    run.stdin.close()
+    async with asyncio.timeout(20):
+        await run.wait()
+
+
+@pytest.mark.xdist_group("undefended")
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("defence", DEFENCES)
-async def test_without_its_defence_an_attack_succeeds(defence: str) -> None:
-    about = {f"tests/{test}" for test, named in defended().items() if named == defence}
-    arguments = ["-n", "0", "-q", "-rf", "--tb=no", "-p", "tests.attacks.undefended", "--undefended", defence]
+async def test_without_its_defence_an_attack_succeeds(defence: str, parting: Process) -> None:
+    parting.stdin.write(f"{defence}\n".encode())
     async with asyncio.timeout(100):
-        run = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pytest", *arguments, *about, cwd=TESTS.parent, stdout=asyncio.subprocess.PIPE
-        )
-        said, _ = await run.communicate()
-    failed = set(re.findall(r"^FAILED ([^\s\[]+)", said.decode(), re.MULTILINE))
-    assert failed == about, said.decode()[-2000:]
+        while not (line := await parting.stdout.readline()).startswith(b"{"):
+            assert line, "the run has ended"
+    failed = json.loads(line)
+    assert set(failed) == ABOUT[defence], failed
+    # what fails is what the test claims: not the test itself, and not the hub
+    assert all(any(claim for claim, _ in ways) for ways in failed.values()), failed

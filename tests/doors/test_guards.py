@@ -92,7 +92,7 @@ async def test_what_has_to_be_approved_goes_the_way_of_rules_once(tmp_path: Path
         assert peer.calls == [("echo", {"text": MAIL})]
 
 
-@pytest.mark.attack("2.1/11", "2.1/12")
+@pytest.mark.attack("2.1/11", "2.1/12", defence="registry.rules.guards:look_now")
 async def test_results_are_redacted_wherever_a_text_stands_in_them(tmp_path: Path) -> None:
     async with hub_of(tmp_path, mail=mail("redact", "results")) as (_hub, peer, http):
         result = (await call(http, {"text": MAIL, MAIL: 1}))["result"]

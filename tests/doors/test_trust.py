@@ -76,8 +76,8 @@ async def test_a_rug_pull_is_called_and_shown_where_nothing_is_quarantined(tmp_p
         assert (await approve(hub)).json()["trust"]["features"][0]["changed"] == {}
 
 
-@pytest.mark.attack("2.1/9", "2.2/31")
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/peer"])
+@pytest.mark.attack("2.1/9", "2.2/31", defence="registry.trust.pins:_withheld")
 async def test_a_rug_pull_is_not_listed_and_not_called_in_quarantine(tmp_path: Path, path: str) -> None:
     turncoat = Turncoat([ADD, ECHO])
     prefix = "peer__" if path == "/mcp" else ""
@@ -188,7 +188,7 @@ async def test_a_server_that_is_not_the_operators_offers_nothing_before_it_is_ap
             assert await names(hub) == ["peer__add", "peer__echo"]
 
 
-@pytest.mark.attack("2.1/7")
+@pytest.mark.attack("2.1/7", defence="registry.trust.pins:_grave")
 async def test_a_poisoned_tool_is_quarantined_everywhere_until_it_is_approved(tmp_path: Path) -> None:
     turncoat = Turncoat([tool("add", EVIL), ECHO])
     async with hub_of(tmp_path, turncoat) as (hub, peer):
@@ -217,7 +217,7 @@ async def test_poisoned_instructions_of_a_server_reach_no_client(tmp_path: Path)
         assert await names(hub) == ["peer__add"]
 
 
-@pytest.mark.attack("2.1/10")
+@pytest.mark.attack("2.1/10", defence="registry.trust.scanning:_shadowing")
 async def test_a_tool_that_gives_orders_about_another_servers_tool_is_quarantined(tmp_path: Path) -> None:
     mail, thief = Turncoat([tool("send_mail", "Sends.")]), Turncoat([ADD])
     async with mcp_servers.dual_era(mail.serve) as one, mcp_servers.dual_era(thief.serve) as two:

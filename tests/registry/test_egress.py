@@ -104,7 +104,7 @@ async def test_a_configured_host_header_takes_the_place_of_the_hubs() -> None:
         ("upgrade", "h2c"),
     ],
 )
-@pytest.mark.attack("2.1/22")
+@pytest.mark.attack("2.1/22", defence="registry.egress.request:_NOT_IN_A_VALUE")
 async def test_a_header_that_would_leave_its_line_or_move_the_body_is_refused_before_dialling(
     header: tuple[str, str],
 ) -> None:
@@ -269,7 +269,7 @@ async def test_an_endless_head_ends(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "framing", [b"content-length: 5\r\n\r\n12345", b"transfer-encoding: chunked\r\n\r\n5\r\n12345\r\n"]
 )
-@pytest.mark.attack("2.1/30")
+@pytest.mark.attack("2.1/30", defence="registry.egress.http:Incoming.read")
 async def test_an_answer_larger_than_the_bound_is_refused_and_left(framing: bytes) -> None:
     async with listening(never(HEAD + framing)) as peer, way_out(max_answer_bytes=4) as egress:
         with pytest.raises(UpstreamInvalid, match="too large"):

@@ -118,7 +118,7 @@ def test_a_public_address_is_permitted(address: str) -> None:
     assert Guard().permits(ip_address(address))
 
 
-@pytest.mark.attack("2.1/33")
+@pytest.mark.attack("2.1/33", defence="registry.egress.guard:Guard.opens")
 def test_a_network_that_the_operator_opened_is_permitted_and_its_neighbour_is_not() -> None:
     guard = Guard((ip_network("10.20.0.0/16"),))
     assert guard.permits(ip_address("10.20.1.1"))
@@ -168,7 +168,7 @@ async def test_a_url_that_readers_differ_about_is_refused_before_anything_is_dia
     assert peer.accepted == 0
 
 
-@pytest.mark.attack("2.1/3", defence="registry.egress.guard:is_public")
+@pytest.mark.attack("2.1/3")
 async def test_a_name_with_one_bad_address_among_good_ones_is_refused(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

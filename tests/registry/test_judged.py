@@ -45,7 +45,15 @@ def test_the_depth_that_is_counted_is_the_depth_of_the_value(value: object, asci
             body(data, frozenset())
 
 
-@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a":[' + b"{}," * 200 + b"[" * 1000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":[' + b"{}," * 200 + b"[" * 1000,
+        b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1),
+    ],
+)
 @pytest.mark.attack("2.1/27", defence="registry.judged:_check_depth")
 def test_depth_without_end_is_refused(data: bytes) -> None:
     with pytest.raises(ParseFailed):

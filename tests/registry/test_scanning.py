@@ -19,7 +19,7 @@ def gravest(text: str) -> str | None:
     return found.severity if found is not None else None
 
 
-@pytest.mark.attack("2.1/7", "2.1/8")
+@pytest.mark.attack("2.1/7")
 @pytest.mark.parametrize(
     "text",
     [
@@ -46,6 +46,7 @@ def gravest(text: str) -> str | None:
         "x " * (PIECE * 2) + "<IMPORTANT>",
     ],
 )
+@pytest.mark.attack("2.1/8", defence="registry.trust.scanning:_of_characters")
 def test_what_is_meant_for_a_model_and_not_for_its_user_is_critical(text: str) -> None:
     assert gravest(text) == "critical"
 
