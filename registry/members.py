@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -28,6 +28,11 @@ _TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
 _USER_NAME = re.compile(r"(?!user_)[a-z0-9][a-z0-9._@+-]{0,127}")
 _EMAIL = re.compile(r"[^\s@<>,;\"\x00-\x1f]{1,64}@[^\s@<>,;\"\x00-\x1f]{1,189}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def _named(pattern: re.Pattern[str]) -> Any:
+    """What a JSON Schema of the annotated type says of it: the pattern of the whole text."""
+    return Field(json_schema_extra={"pattern": f"^(?:{pattern.pattern})$"})
 
 
 def _url(text: str) -> str:
@@ -220,8 +225,11 @@ ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
 Scope = Annotated[str, AfterValidator(_scope)]
 Instances = Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)]
-KeyName = Annotated[str, AfterValidator(check_key_name)]
-RuleName = Annotated[str, AfterValidator(_rule_name)]
+KeyName = Annotated[str, AfterValidator(check_key_name), _named(_KEY_NAME)]
+RuleName = Annotated[str, AfterValidator(_rule_name), _named(_KEY_NAME)]
+TeamAlias = Annotated[str, AfterValidator(check_team_alias), _named(_TEAM_ALIAS)]
+UserName = Annotated[str, AfterValidator(check_user_name), _named(_USER_NAME)]
+Email = Annotated[str, AfterValidator(check_email), _named(_EMAIL)]
 FloorRule = Annotated[str | tuple[str, ...], BeforeValidator(read_floor)]
 
 

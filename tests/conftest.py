@@ -188,6 +188,7 @@ IN_TURN = {
     "trust": {
         "test_connect.py",
         "test_crawl.py",
+        "test_described.py",
         "test_guards.py",
         "test_key_places.py",
         "test_kill9_limits.py",

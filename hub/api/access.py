@@ -19,6 +19,9 @@ def _services(request: Request) -> Services:
 
 
 ServicesNow = Annotated[Services, Depends(_services)]
+MAX_NUMBER = 2**63 - 1
+"""The database's integers end there."""
+
 JsonBody = Annotated[dict[str, Any], Body()]
 PageSize = Annotated[int, Query(ge=1, le=1000)]
 

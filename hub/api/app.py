@@ -25,16 +25,25 @@ from hub.api import (
     usage,
     users,
 )
+from hub.api.description import PROBLEM, described
 from hub.api.docs import page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
+from registry.judged import JsonObject
 
-PROBLEM = "application/problem+json"
+
+class _Api(FastAPI):
+    """FastAPI, with errors as the hub tells them in its description."""
+
+    def openapi(self) -> JsonObject:
+        if self.openapi_schema is None:
+            self.openapi_schema = described(super().openapi())
+        return self.openapi_schema
 
 
 def api(services: Services) -> FastAPI:
     """Build the application for `services`."""
-    app = FastAPI(
+    app = _Api(
         title="Hubbub",
         version="1",
         description="Registry of agents, MCP servers, models, keys, users and teams. Send 'Authorization: Bearer sk-…'.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from hub.api.access import PageSize, ServicesNow, needs
+from hub.api.access import MAX_NUMBER, PageSize, ServicesNow, needs
 from registry.identity import Principal
 from registry.store.tables.auditing import AuditRow
 
@@ -50,7 +50,7 @@ class PublicVerified(BaseModel):
 async def listed(
     _caller: Caller,
     services: ServicesNow,
-    before: int | None = None,
+    before: Annotated[int | None, Query(ge=0, le=MAX_NUMBER)] = None,
     limit: PageSize = 100,
 ) -> AuditPage:
     """List acts and refusals, newest first."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.api.access import PageSize, ServicesNow, needs
 from hub.api.holding import Place, check_held, check_placed, placed
@@ -30,7 +30,7 @@ from registry.declared.entry_shapes import BoundsShape, BudgetShape, Mode, bound
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import DOORS, DoorName, KeySpec, Principal, RequestLimits
 from registry.limits import UNBOUND, Bounds
-from registry.members import DoorNames, FloorRule, Networks, check_key_name
+from registry.members import DoorNames, FloorRule, KeyName, Networks
 from registry.store.tables.callers import ApiKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -57,7 +57,7 @@ class NewKey(BaseModel):
     """A key to make. Doors, networks, expiry and approvals that are not said are those of the maker's key."""
 
     model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, AfterValidator(check_key_name)]
+    name: KeyName
     allow: list[str] | None = Field(max_length=1000)
     """Null: what its user and team allow."""
     user: str | None = None

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 
-from hub.api.access import ServicesNow, needs
+from hub.api.access import MAX_NUMBER, ServicesNow, needs
 from hub.services import Services
 from registry import judged
 from registry.access import KINDS
@@ -30,14 +30,14 @@ class WantedRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     rules: list[RuleShape]
-    version: int | None = None
+    version: Annotated[int | None, Field(ge=0, le=MAX_NUMBER)] = None
 
 
 class WantedVersion(BaseModel):
     """A version whose rules are to be the API's again."""
 
     model_config = ConfigDict(extra="forbid")
-    version: int
+    version: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 
 
 class PublicRule(BaseModel):
@@ -125,7 +125,7 @@ async def replace(body: WantedRules, caller: Caller, services: ServicesNow) -> P
 async def versions(
     _caller: Caller,
     services: ServicesNow,
-    before: int | None = None,
+    before: Annotated[int | None, Query(ge=0, le=MAX_NUMBER)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> VersionPage:
     """List the policy's versions, newest first."""
@@ -136,14 +136,19 @@ async def versions(
 
 
 @router.get("/policy/versions/{number}")
-async def version(number: int, _caller: Caller, services: ServicesNow) -> PublicPolicy:
+async def version(
+    number: Annotated[int, Path(ge=0, le=MAX_NUMBER)], _caller: Caller, services: ServicesNow
+) -> PublicPolicy:
     """Show the rules of one version."""
     return _public(await services.registry.policies.find(number))
 
 
 @router.get("/policy/diff")
 async def difference(
-    _caller: Caller, services: ServicesNow, since: Annotated[int, Query(alias="from")], to: int | None = None
+    _caller: Caller,
+    services: ServicesNow,
+    since: Annotated[int, Query(alias="from", ge=0, le=MAX_NUMBER)],
+    to: Annotated[int | None, Query(ge=0, le=MAX_NUMBER)] = None,
 ) -> Difference:
     """Say what is different between two versions; without `to`, between one and the rules in force."""
     policies = services.registry.policies

@@ -12,16 +12,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel
 
-from hub.api.access import PageSize, ServicesNow, needs
+from hub.api.access import MAX_NUMBER, PageSize, ServicesNow, needs
 from registry.errors import NotFound
 from registry.identity import Principal
 from registry.ledger.outbox import DeadLetter, dead_letters, replay
 
 router = APIRouter(prefix="/push/dead-letters", tags=["push"])
 Caller = Annotated[Principal, Depends(needs("agents"))]
-
-MAX_ID = 2**63 - 1
-"""The database's integers end there."""
 
 
 class PublicLetter(BaseModel):
@@ -59,7 +56,7 @@ class Replayed(BaseModel):
 async def listed(
     _caller: Caller,
     services: ServicesNow,
-    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
     limit: PageSize = 100,
 ) -> LetterPage:
     """List what was given up, oldest first."""
@@ -75,7 +72,9 @@ async def replay_all(_caller: Caller, services: ServicesNow) -> Replayed:
 
 
 @router.post("/{letter}/replay", status_code=202)
-async def replay_one(letter: Annotated[int, Path(ge=1, le=MAX_ID)], _caller: Caller, services: ServicesNow) -> Replayed:
+async def replay_one(
+    letter: Annotated[int, Path(ge=1, le=MAX_NUMBER)], _caller: Caller, services: ServicesNow
+) -> Replayed:
     """Send one again; its receiver, if it was stopped, gets what comes after it too."""
     done = await services.database.write(lambda session: replay(session, time.time(), only=letter))
     if not done:

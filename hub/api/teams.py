@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
 from hub.api.access import PageSize, ServicesNow, needs
 from hub.api.levels import LevelBody, PublicLevel, changed, made, shown
@@ -14,25 +14,24 @@ from hub.services import Services
 from registry.errors import NotFound
 from registry.identity import Principal
 from registry.limits import Bounds
-from registry.members import check_team_alias
+from registry.members import TeamAlias
 from registry.store.tables.callers import Team
 
 router = APIRouter(prefix="/teams", tags=["teams"])
 Caller = Annotated[Principal, Depends(needs("teams"))]
 Viewer = Annotated[Principal, Depends(needs("teams", role="viewer"))]
-Alias = Annotated[str, AfterValidator(check_team_alias)]
 
 
 class NewTeam(LevelBody):
     """A team to make."""
 
-    alias: Alias
+    alias: TeamAlias
 
 
 class ChangedTeam(LevelBody):
     """What to change of a team; absent members stay."""
 
-    alias: Alias | None = None
+    alias: TeamAlias | None = None
 
 
 class PublicTeam(PublicLevel):

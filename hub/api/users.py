@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
 from hub.api.access import PageSize, ServicesNow, needs
 from hub.api.levels import LevelBody, PublicLevel, changed, made, shown
 from hub.api.limits import UsedLimit, used_of
 from registry.identity import Principal
 from registry.limits import Bounds
-from registry.members import check_email, check_user_name
+from registry.members import Email, UserName
 from registry.store.tables.callers import User
 
 router = APIRouter(prefix="/users", tags=["users"])
 Caller = Annotated[Principal, Depends(needs("users"))]
-UserName = Annotated[str, AfterValidator(check_user_name)]
-Email = Annotated[str, AfterValidator(check_email)]
 
 
 class NewUser(LevelBody):

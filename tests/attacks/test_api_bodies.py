@@ -37,6 +37,14 @@ async def test_a_body_that_cannot_be_read_is_told_as_a_problem(hub: OpenHub, pat
         assert (await admin.get(path)).json()["items"] == []
 
 
+@pytest.mark.parametrize("path", ["audit?before=", "policy/versions?before=", "policy/versions/", "policy/diff?from="])
+async def test_a_number_that_the_database_cannot_hold_is_refused(hub: OpenHub, path: str) -> None:
+    async with hub() as running, running.http(ADMIN_KEY) as admin:
+        for number in (2**63, -1, 10**40):
+            problem(await admin.get(f"/api/{path}{number}"))
+        assert (await admin.post("/api/policy/rollback", json={"version": 2**63})).status_code == 400
+
+
 @pytest.mark.attack("2.1/21")
 async def test_what_the_api_did_not_foresee_is_told_as_a_problem(hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
     async def bug(*_args: object, **_kwargs: object) -> None:
