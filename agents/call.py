@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from agents import answers, listing, wire
+from agents import answers, screening, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
 from agents.instances import Instances, answered
 from agents.judging import judged_ask, rewritten
+from agents.pages import Pages
 from agents.push_callback import Callbacks
 from agents.quirks import Quirk
 from agents.shown import Shown, is_over
@@ -31,13 +32,12 @@ from registry.discreet import discreet
 from registry.egress.http import Egress, Outgoing
 from registry.entries import Agent, Headers
 from registry.errors import (
-    AgentFault,
+    GuardRefused,
     InvalidParams,
     NotSupported,
     UpstreamError,
     UpstreamInvalid,
     UpstreamTimeout,
-    UpstreamUnavailable,
     unsent,
 )
 from registry.gate import Permit
@@ -45,11 +45,11 @@ from registry.judged import JsonObject
 
 logger = logging.getLogger(__name__)
 
-LISTED_AT_ONCE = 8
-"""GetTask calls under way for one ListTasks: a page is soon there, and an agent is not flooded."""
-
 MADE_HERE: frozenset[Operation] = PUSH | {"ListTasks", "GetExtendedAgentCard"}
 """Operations whose answers are the hub's own, or built anew by it."""
+
+OWN_WORDS: frozenset[Operation] = PUSH | {"GetExtendedAgentCard"}
+"""Operations in whose answers guards have nothing to look at: what the caller configured, and a card that the hub signs."""
 
 FROM_ALL: frozenset[Operation | None] = PUSH | {"ListTasks"}
 """Operations that are about no single instance of an agent."""
@@ -91,6 +91,8 @@ class AgentCaller:
         self._callbacks = callbacks
         self._instances = instances
         self._read_on = read_on
+        most = egress.max_answer_bytes
+        self._pages = Pages(self._upstream, ledger=self._ledger, instances=instances, find=self._find, max_bytes=most)
 
     async def card(self, entry: Agent) -> Published:
         """The hub's card of an agent.
@@ -171,10 +173,27 @@ class AgentCaller:
         """
         if permit.unjudged:
             ask = await judged_ask(permit, ask)
+        if not permit.screens:
+            return await self._answer(permit, entry, ask)
+        if ask.operation in OWN_WORDS:
+            permit.says_own_words()
+            return await self._answer(permit, entry, ask)
+        try:
+            heard = await self._answer(permit, entry, ask)
+            result = heard.result
+            if result is None:
+                assert ask.speech is not None, "bytes are for a client of the agent's speech"
+                result = self._upstream.result_of(entry, ask.speech, ask.operation, heard.data or b"")
+        except UpstreamError as error:
+            raise await screening.fault(permit, error) from None
+        return Heard(await screening.whole(permit, result), heard.extensions)
+
+    async def _answer(self, permit: Permit, entry: Agent, ask: Ask) -> Heard:
+        """As `ask`, before guards looked at it."""
         named = wire.named_in(ask)
         permit.due = permit.due and ask.operation in MESSAGES
         if entry.is_several and ask.operation not in FROM_ALL:
-            again = lambda one: answered(self.ask(permit, one, ask))  # noqa: E731
+            again = lambda one: answered(self._answer(permit, one, ask))  # noqa: E731
             async with self._instances.lend(permit, entry, named, again) as heard:
                 return heard
         found = await self._find(entry)
@@ -182,7 +201,7 @@ class AgentCaller:
             return Heard(await self._about_push(permit, entry, ask))
         await self._ledger.check(entry.name, permit.principal, named)
         if ask.operation == "ListTasks":
-            return Heard(await self._list(permit, entry, ask))
+            return Heard(await self._pages.page(permit, entry, ask))
         return await self._ask(permit, found, ask)
 
     async def _ask(self, permit: Permit, found: Found, ask: Ask) -> Heard:
@@ -266,10 +285,21 @@ class AgentCaller:
         """Make a streaming call in canonical form; as `stream`."""
         if permit.unjudged:
             ask = await judged_ask(permit, ask)
+        if not permit.screens:
+            async with self._followed(permit, entry, ask, after=after) as stream:
+                yield stream
+            return
+        # from the beginning: guards look at what was shown together with what comes
+        async with self._followed(permit, entry, ask, after=None if after is None else 0) as stream:
+            yield Stream(screening.events(permit, entry, stream.batches, after), stream.extensions)
+
+    @asynccontextmanager
+    async def _followed(self, permit: Permit, entry: Agent, ask: Ask, *, after: int | None) -> AsyncIterator[Stream]:
+        """As `follow`, before guards looked at it."""
         named = wire.named_in(ask)
         permit.due = permit.due and ask.operation in MESSAGES
         if entry.is_several:
-            again = lambda one: self.follow(permit, one, ask, after=after)  # noqa: E731
+            again = lambda one: self._followed(permit, one, ask, after=after)  # noqa: E731
             async with self._instances.lend(permit, entry, named, again) as stream:
                 yield stream
             return
@@ -333,7 +363,10 @@ class AgentCaller:
         """Have what becomes of a task posted to its client, beginning with `result`."""
         assert seen.task_id is not None
         made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
-        await self._push.notify(entry.name, seen.task_id, result, task=result.get("task"))
+        screen = self._push.guards(entry.name)
+        with suppress(GuardRefused):  # it is noted, and its client hears of what comes
+            told = result if screen is None else await screening.whole(screen, result)
+            await self._push.notify(entry.name, seen.task_id, told, task=told.get("task"))
         if not is_over(seen.state):
             await self._watch(permit, entry, seen.task_id, made["id"])
 
@@ -414,64 +447,6 @@ class AgentCaller:
             raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
         await self._ledger.record(entry.name, permit.principal, answers.sighting_of(task), instance=entry.instance)
         return task
-
-    async def _list(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
-        """Answer ListTasks: the page from the ledger, each task of it from the agent."""
-        principal = permit.principal
-        team = self._ledger.team_of(entry.name, principal)
-        query = listing.read_query(ask.params, agent=entry.name, owner=principal.id, team=team)
-        rows, total = await self._ledger.page(query.listing)
-        page = rows[: query.listing.size]
-        found = await self._details(permit, entry, [(row.instance, query.detail(row.task_id)) for row in page])
-        return {
-            "tasks": [
-                listing.shown(row, task, include_artifacts=query.include_artifacts)
-                for row, task in zip(page, found, strict=True)
-            ],
-            "nextPageToken": listing.next_token(query.listing, rows),
-            "pageSize": query.listing.size,
-            "totalSize": total,
-        }
-
-    async def _details(self, permit: Permit, entry: Agent, wanted: list[tuple[str, Ask]]) -> list[JsonObject | None]:
-        """Ask the agent for tasks, some at a time; together they may not be larger than one answer.
-
-        None: the agent has lost one, or that one of its instances which has it cannot be reached.
-        """
-        found: list[JsonObject | None] = [None] * len(wanted)
-        waiting = iter(enumerate(wanted))
-        size = 0
-
-        async def work() -> None:
-            nonlocal size
-            for index, (place, ask) in waiting:
-                await self._ledger.know(entry.name, ask.params["id"])
-                try:
-                    with self._instances.at(entry, place) as one:
-                        route = (await self._find(one)).choose(SPEECHES[0])
-                        task = await self._upstream.result(permit, one, route, ask)
-                except AgentFault:
-                    continue
-                except (UpstreamUnavailable, UpstreamTimeout):
-                    if not entry.is_several:
-                        raise
-                    continue
-                size += len(judged.encode(task))
-                if size > self._egress.max_answer_bytes:
-                    raise UpstreamInvalid(entry.name, "the tasks of this page are too large; ask for a smaller one")
-                seen = answers.sighting_of(task)
-                if seen.task_id != ask.params["id"]:
-                    raise UpstreamInvalid(entry.name, "it answered with another task")
-                await self._ledger.record(entry.name, permit.principal, seen, instance=one.instance)
-                found[index] = task
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(LISTED_AT_ONCE, len(wanted))):
-                    tasks.create_task(work())
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-        return found
 
 
 async def _no_receiver(_task_id: str) -> None:

@@ -13,7 +13,7 @@ from registry.gate import Permit
 
 
 async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask | None:
-    """Ask them about a request; returns it as guards changed it, None: they did not.
+    """Ask them about a request; returns it as it is to be sent in canonical form, None: as it came, and so its answer.
 
     Raises:
         PolicyRefused, ApprovalRequired: as `Permit.judge`.
@@ -25,10 +25,10 @@ async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask
         judged.unambiguous(judged.encode(request.params))
     ask = wire.canonical(request, forwarded)
     left = await judged_ask(permit, ask)
-    return None if left is ask else left
+    return None if left is ask and not permit.screens else left
 
 
 async def judged_ask(permit: Permit, ask: Ask) -> Ask:
     """Likewise, about one in canonical form; returns it as it may be sent."""
-    made = await permit.judge(ask.params, rewrites=True)
+    made = await permit.judge(ask.params, rewrites=True, screening=True)
     return ask if made is ask.params or made is None else replace(ask, params=made, raw=None)

@@ -23,6 +23,7 @@ from registry.egress.http import Egress
 from registry.egress.request import parse
 from registry.entries import Agent
 from registry.errors import AddressRefused, InvalidParams, NotFound
+from registry.gate import Posted
 from registry.judged import JsonObject, encode
 from registry.ledger.outbox import Outbox, Posting
 from registry.ledger.push import Callback, Destination, NewConfig, PushConfigs, Receiver
@@ -188,6 +189,10 @@ class Push:
         await self._require(principal_id, agent, task_id)
         await self._configs.delete(principal_id, agent.name, task_id, config_id)
         return {}
+
+    def guards(self, agent_name: str) -> Posted | None:
+        """What looks at what is posted of an agent; None: nobody does."""
+        return self._courier.guards(agent_name)
 
     def versions(self, agent_name: str, task_id: str) -> frozenset[Version]:
         """The versions of a task's receivers; empty: its events concern nobody. From memory."""

@@ -24,7 +24,7 @@ from registry.egress.http import Egress, Incoming, Outgoing
 from registry.egress.request import parse
 from registry.entries import Headers
 from registry.errors import UpstreamError
-from registry.gate import Gate
+from registry.gate import Gate, Posted
 from registry.identity import HUB
 from registry.ledger.outbox import Due, Outbox
 from registry.limits import Limit
@@ -182,6 +182,10 @@ class Courier:
         """Serve a receiver for whom something was put into the outbox, at once if there is room."""
         if self._tasks is not None:
             self._serve(self._tasks, config, owner)
+
+    def guards(self, agent_name: str) -> Posted | None:
+        """What looks at what is posted of an agent; None: nobody does."""
+        return self._gate.posted("agent", agent_name)
 
     async def run(self) -> None:
         """Deliver until cancelled, beginning with what is due since the last time."""

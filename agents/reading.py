@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from agents import answers, snapshot
+from agents import answers, screening, snapshot
 from agents.answers import Sighting
 from agents.ledger import Ledger
 from agents.push import Push
@@ -19,7 +19,8 @@ from agents.speech import CANONICAL, SPEECHES, Speech
 from agents.upstream import Upstream, event_of
 from registry import judged
 from registry.entries import Agent
-from registry.errors import UpstreamError, UpstreamInvalid
+from registry.errors import GuardRefused, UpstreamError, UpstreamInvalid
+from registry.gate import Posted
 from registry.judged import JsonObject
 from registry.ledger.events import Event, Events
 from registry.ledger.ownership import FINAL_STATES
@@ -204,17 +205,31 @@ class Readings:
         if not await append(entry.name, task_id, events):
             return False
         if versions := self._push.versions(entry.name, task_id):
-            told: list[JsonObject] = []
-            for one in events:
-                with suppress(UpstreamError):
-                    told.append(event_of(entry, SPEECHES[one.form], one.data))
+            screen = self._push.guards(entry.name)
+            told = await self._told(screen, entry, task_id, events)
             # 0.3 sends whole tasks: one for each state, not for each piece of an artifact
             task = None
             if "0.3" in versions and any(answers.sighting_of(event).state is not None for event in told):
                 task = (await self.fold(entry, task_id)).task
-            for event in told:
-                await self._push.notify(entry.name, task_id, event, task=task)
+            with suppress(GuardRefused):
+                if task is not None and screen is not None:
+                    screen.is_told = False  # its events said it
+                    task = await screening.whole(screen, task)
+                for event in told:
+                    await self._push.notify(entry.name, task_id, event, task=task)
         return True
+
+    async def _told(self, screen: Posted | None, entry: Agent, task_id: str, events: list[Event]) -> list[JsonObject]:
+        """What is posted of a task now that `events` are kept."""
+        told: list[JsonObject] = []
+        for one in events:
+            with suppress(UpstreamError):
+                told.append(event_of(entry, SPEECHES[one.form], one.data))
+        if screen is None:
+            return told
+        if all(screening.is_piece(event) for event in told):
+            return []
+        return await screening.posted(screen, entry, self.kept(entry, task_id, 0), events[0].seq)
 
 
 class Reading:

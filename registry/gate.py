@@ -19,6 +19,7 @@ from registry.errors import (
     ApprovalRequired,
     ConsentNeeded,
     GuardRefused,
+    HubError,
     NotFound,
     PriceUnknown,
     RateLimited,
@@ -30,7 +31,7 @@ from registry.errors import (
 from registry.identity import HUB, Principal
 from registry.judged import JsonObject
 from registry.limits import NOTHING, Amounts, Limit, amounts
-from registry.rules.guards import Guards
+from registry.rules.guards import Guard, Guards, Seen, Side
 from registry.rules.judging import Judged
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
@@ -303,6 +304,31 @@ class Permit(Judged):
         self.usage = Usage(input_tokens, output_tokens, estimated=True)
 
 
+class Posted(Judged):
+    """What is posted to callers who are not there: the guards of results look at it, whatever their conditions are."""
+
+    __slots__ = ("is_told",)
+
+    def __init__(self, gate: Gate, kind: str, name: str, guards: Sequence[Guard]) -> None:
+        self.is_told = True
+        """False: what is looked at was posted before, and its redactions are in the audit log."""
+        self._gate = gate
+        self._applying = guards
+        self._is_screened = False
+        self.principal = HUB
+        self.kind = kind
+        self.entry_name = name
+        self.request_id = ""
+
+    def _redacted(self, side: Side, made: Seen) -> None:
+        if self.is_told:
+            super()._redacted(side, made)
+
+    def _note(self, error: HubError) -> None:
+        if self.is_told:
+            super()._note(error)
+
+
 Approve = Callable[[Permit, JsonObject, ApprovalRequired], Awaitable[None]]
 
 
@@ -375,6 +401,11 @@ class Gate:
         self._next_free.move_to_end(key)
         if len(self._next_free) > MAX_LIMITED_KEYS:
             self._next_free.popitem(last=False)
+
+    def posted(self, kind: str, name: str) -> Posted | None:
+        """What looks at what is posted of an entry; None: nobody does."""
+        guards = self.guards.about(kind, name) if self.guards else None
+        return Posted(self, kind, name, guards) if guards and any("results" in one.spec.of for one in guards) else None
 
     async def reserve(self, limits: tuple[Limit, ...], entry: str, expected: Amounts, held: Held | None) -> Held:
         """As `Permit.reserve`, which alone calls it."""

@@ -135,6 +135,10 @@ class Judged:
         self._redacted("results", made)
         return made.value
 
+    def says_own_words(self) -> None:
+        """Say that what is answered is the hub's own, and nothing that guards look at."""
+        self.screens = False
+
     def again(self, value: Any) -> Any:
         """A value as the guards of arguments leave it, which were asked about the call before; notes nothing."""
         return look_now(self._applying, "arguments", value, approved=True).value
