@@ -205,7 +205,7 @@ async def _issuers(ground: Ground, keys: Keys, stack: AsyncExitStack) -> Issuers
 
 async def _flush(usage: UsageLog, counters: Counters) -> None:
     await usage.flush()
-    await counters.flush()
+    await counters.aclose()
 
 
 async def _database(hub: HubSettings, stack: AsyncExitStack) -> Database:

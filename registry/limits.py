@@ -83,6 +83,19 @@ class Limit(NamedTuple):
         """When its present span ends, in seconds since 1970; 0 for a moment."""
         return self.until or end_of(self.per, now)
 
+    @property
+    def is_paid_after(self) -> bool:
+        """What a task costs counts as far as its price is known, when its calls have ended."""
+        return self.per == "task" and self.unit == "usd"
+
+    def reserved(self, amounts: Amounts) -> int:
+        """What a call takes of it before it is sent."""
+        return 0 if self.is_paid_after else amounts.of(self.unit)
+
+    def needed(self, amount: int) -> int:
+        """How much must be left for a call that takes an amount."""
+        return 1 if self.is_paid_after else amount
+
     def shown(self, amount: int) -> float | int:
         """An amount as people read it."""
         return amount / NANO if self.unit == "usd" else amount

@@ -1,9 +1,8 @@
 """Counts what calls use against limits and budgets: reserved before a call is sent, settled after it. Knows no protocol.
 
-What may be used is added to the counters at once, in the transaction that compares them with their limits: exact over any
-number of tasks and processes. A call that ends corrects them by what it used. A process that dies corrects nothing: what it
-sent counts as it was reserved. Calls under way are counted for each process, and only those of living processes count
-(docs/decisions/0030).
+A process leases parts of what is left, counts in memory what its calls take of these, and notes it where its death leaves it
+(registry/spending/leases.py). Near the end of a limit there are no leases, and each call asks the database: exact over any number
+of tasks and processes. A process that dies settles nothing: what it sent counts as it was reserved (docs/decisions/0030).
 """
 
 from __future__ import annotations
@@ -13,69 +12,45 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from registry.errors import LimitReached, OverBudget, Overloaded
-from registry.ledger.events import DEAD_S
 from registry.limits import Amounts, Limit, Per, end_of
+from registry.spending import book
+from registry.spending.book import Batch, Correction, Dead, Granted, Refused, Wanted
+from registry.spending.leases import ASKED, NOWHERE, Key, Lease, Leased, Record, ask, bury, is_dead, recorded, spent_of
 from registry.store.db import Database
-from registry.store.tables.spending import Counter
 
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.1
-"""How long what a call used in the end may wait for the next reservation, with which it is written for nothing."""
+"""How long what a call used in the end may wait for the next reservation, with which it is written for nothing; and how often a
+process looks whether others ask for what it has not spent."""
 
-KEPT_S = 86_400.0
-"""Counters of spans that ended so long ago are deleted; calls that run longer than that correct nothing."""
+ASK_S = 0.25
+"""How long a call waits for what others have not spent. More than FLUSH_S, and a commit."""
+
+HOLD_S = 2.0
+"""How long a lease is kept of which nothing is used."""
+
+TRIES = 3
 
 PRUNE_S = 3600.0
 
-_Key = tuple[str, int, str]
-"""Counter, end of its span, and for calls under way the process."""
-
-_READ = "SELECT used, warned FROM counters WHERE counter = ? AND ends = ? AND process = ?"
-_ELSEWHERE = (
-    "SELECT ifnull(sum(used), 0) FROM counters WHERE counter = ? AND ends = 0 AND process != ?"
-    " AND process IN (SELECT id FROM hub_processes WHERE seen_at > ?)"
-)
-_WRITE = "INSERT OR REPLACE INTO counters (counter, ends, process, used, warned) VALUES (?, ?, ?, ?, ?)"
+_Wish = tuple[Limit, Lease, int]
 
 
 class Held(NamedTuple):
     """What is reserved for a call."""
 
-    keys: tuple[_Key, ...]
+    leases: tuple[Lease, ...]
     """Of its limits, in their order."""
     reserved: tuple[int, ...]
     """For each."""
     amounts: Amounts
-
-
-_Wanted = tuple[Limit, _Key, int]
-
-
-class _Batch:
-    """What is counted together: what earlier calls used in the end, and what one may use."""
-
-    __slots__ = ("corrections", "is_held", "undone", "wanted")
-
-    def __init__(
-        self, wanted: Sequence[_Wanted], corrections: Sequence[tuple[_Key, int]], undone: Sequence[_Batch]
-    ) -> None:
-        self.wanted = wanted
-        self.corrections = corrections
-        self.undone = undone
-        """Reservations whose callers left while they were made."""
-        self.is_held = False
-
-
-class _Refused(NamedTuple):
-    limit: Limit
-    used: int
-    amount: int
 
 
 class Counters:
@@ -87,10 +62,13 @@ class Counters:
         self._process = process
         self._clock = clock
         self._ends: dict[Per, int] = {}
-        self._corrections: list[tuple[_Key, int]] = []
-        self._undone: list[_Batch] = []
+        self._leases: dict[str, Lease] = {}
+        """By the names of counters."""
+        self._record = Record(database.path, process)
+        self._corrections: list[Correction] = []
+        self._ended: list[tuple[Lease, int]] = []
         self._waits = asyncio.Event()
-        """Something is to be written."""
+        """Something is leased, or to be written."""
 
     async def reserve(self, limits: Sequence[Limit], amounts: Amounts, held: Held | None = None) -> Held:
         """Take `amounts` from all of `limits`, or from none; with `held` only what is more than that.
@@ -99,90 +77,146 @@ class Counters:
             LimitReached, OverBudget: one of them has not so much left.
             Overloaded: nothing can be counted at the moment.
         """
-        if held is not None:
-            return await self._add(limits, amounts, held)
         now = self._clock()
-        keys: list[_Key] = []
+        if held is not None:
+            return await self._add(limits, amounts, held, now)
+        leases: list[Lease] = []
         reserved: list[int] = []
-        wanted: list[_Wanted] = []
+        lacks = False
         for limit in limits:
-            key = self._key(limit, now)
-            is_paid_after = limit.per == "task" and limit.unit == "usd"  # as far as its price is known
-            amount = 0 if is_paid_after else amounts.of(limit.unit)
-            keys.append(key)
+            lease = self._leases.get(limit.counter)
+            if lease is None or 0 < lease.ends <= now:
+                lease = self._open(limit, now)
+            amount = limit.reserved(amounts)
+            if lease.left < amount or (limit.until and lease.left < limit.needed(amount)):
+                lacks = True
+            leases.append(lease)
             reserved.append(amount)
-            if amount or is_paid_after:
-                wanted.append((limit, key, amount))
-        if wanted:
-            await self._take(wanted, now)
-        return Held(tuple(keys), tuple(reserved), amounts)
+        if lacks:
+            await self._take(list(zip(limits, leases, reserved, strict=True)), now)
+        else:
+            self._spend(leases, reserved, now)
+        return Held(tuple(leases), tuple(reserved), amounts)
 
-    async def _add(self, limits: Sequence[Limit], amounts: Amounts, held: Held) -> Held:
+    async def _add(self, limits: Sequence[Limit], amounts: Amounts, held: Held, now: float) -> Held:
         most = _most(amounts, held.amounts)
-        reserved = [
-            before if before == 0 and limit.per == "task" else most.of(limit.unit)
-            for limit, before in zip(limits, held.reserved, strict=True)
-        ]
-        found = zip(limits, held.keys, reserved, held.reserved, strict=True)
-        wanted = [(limit, key, now - before) for limit, key, now, before in found if now > before]
-        if wanted:
-            await self._take(wanted, self._clock())
-        return Held(held.keys, tuple(reserved), most)
+        leases, reserved, wishes = list(held.leases), list(held.reserved), []
+        for number, (limit, lease) in enumerate(zip(limits, held.leases, strict=True)):
+            more = limit.reserved(most) - reserved[number]
+            if more > 0 and not 0 < lease.ends <= now:  # nobody counts in a span that is over
+                leases[number] = self._leases.get(limit.counter) or self._open(limit, now)
+                reserved[number] += more
+                wishes.append((limit, leases[number], more))
+        if wishes:
+            await self._take(wishes, now)
+        return Held(tuple(leases), tuple(reserved), most)
 
     def settle(self, limits: Sequence[Limit], held: Held, used: Amounts) -> None:
-        """Replace what was reserved by what a call used; written some time soon."""
-        for limit, key, reserved in zip(limits, held.keys, held.reserved, strict=True):
+        """Replace what was reserved by what a call used."""
+        cells = self._record.cells
+        for limit, lease, reserved in zip(limits, held.leases, held.reserved, strict=True):
             more = -reserved if limit.unit == "concurrent" else used.of(limit.unit) - reserved
-            if more:
-                self._corrections.append((key, more))
-        self._waits.set()
+            if more and lease.is_open:
+                lease.spent = cells[lease.slot] = lease.spent + more
+                lease.left -= more
+                if lease.left < 0:
+                    self._correct(lease, -lease.left, is_leased=True)
+                    lease.left = 0
+            elif more:
+                self._correct(lease, more, is_leased=False)
 
     async def used(self, limits: Sequence[Limit]) -> list[tuple[Limit, int, int]]:
         """What is used of each limit in its present span, and when that ends."""
         await self.flush()
         now = self._clock()
-        living = now - DEAD_S
 
         def query(session: Session) -> list[tuple[Limit, int, int]]:
+            run = session.connection().exec_driver_sql
             found = []
             for limit in limits:
                 ends = limit.end(now)
-                if limit.unit == "concurrent":
-                    row = session.connection().exec_driver_sql(_ELSEWHERE, (limit.counter, "", living)).scalar()
-                else:
-                    wanted = select(Counter.used).where(Counter.counter == limit.counter, Counter.ends == ends)
-                    row = session.exec(wanted).first()
-                found.append((limit, row or 0, ends))
+                used = run(*book.sum_of(limit.counter, ends)).scalar()
+                unspent = sum(self._unspent(Leased(*row)) for row in run(book.LEASED, (limit.counter, ends)))
+                found.append((limit, max(0, (used or 0) - unspent), ends))
             return found
 
         return await self._database.read(query)
 
     async def run(self) -> None:
-        """Write what calls used until cancelled, then the rest; forget what is long over."""
+        """Write what calls used until cancelled, then the rest; forget what is long over, and settle for those who died."""
         pruned_at = -PRUNE_S
         try:
             while True:
                 if self._clock() - pruned_at > PRUNE_S:
                     pruned_at = self._clock()
-                    await self._database.append(_prune, pruned_at)
+                    await self._database.append(book.prune, pruned_at)
+                    for process in recorded(self._database.path):
+                        await self._bury(process)
                 await self._waits.wait()
                 await asyncio.sleep(FLUSH_S)
+                self._give_back()
                 await self.flush()
         finally:
             await self.flush()
 
     async def flush(self) -> None:
         """Write what calls used up to now; what the database cannot take stays for the next time."""
-        if self._corrections or self._undone:
+        if self._corrections or self._ended:
             batch = self._batch(())
             try:
-                await self._database.append(_count, batch)
+                await self._database.append(book.count, batch)
             except sqlite3.Error as error:
                 self._restore(batch)
                 logger.warning("what calls used cannot be written, trying again", extra={"reason": str(error)})
-        self._waits.clear()
+            else:
+                self._written(batch)
+        if not self._leases and not self._corrections and not self._ended:
+            self._waits.clear()
 
-    def _key(self, limit: Limit, now: float) -> _Key:
+    async def aclose(self) -> None:
+        """Give back all that is leased; when nothing is reserved any more."""
+        for lease in list(self._leases.values()):
+            self._close(lease)
+        await self.flush()
+        if not self._ended:
+            self._record.close()
+
+    def _give_back(self) -> None:
+        """Give back what others ask for, and what is used no more."""
+        is_asked = self._record.cells[ASKED]
+        self._record.cells[ASKED] = 0
+        idle = self._clock() - HOLD_S
+        for lease in list(self._leases.values()):
+            if lease.asking:
+                continue
+            if lease.used_at <= idle and (lease.ends or not lease.spent):  # calls under way end where they began
+                self._close(lease)
+            elif is_asked and lease.left:
+                self._correct(lease, -lease.left, is_leased=True)
+                lease.left = 0
+
+    def _open(self, limit: Limit, now: float) -> Lease:
+        before = self._leases.get(limit.counter)
+        if before is not None:
+            self._close(before)
+        lease = Lease(self._key(limit, now), self._process, self._record.slot())
+        self._leases[limit.counter] = lease
+        self._waits.set()
+        return lease
+
+    def _close(self, lease: Lease) -> None:
+        del self._leases[lease.key[0]]
+        lease.is_open = False
+        self._correct(lease, -lease.left, is_leased=True)
+        lease.left = 0
+        self._ended.append((lease, lease.slot))
+        lease.slot = NOWHERE
+
+    def _correct(self, lease: Lease, amount: int, *, is_leased: bool) -> None:
+        self._corrections.append(Correction(lease, amount, is_leased))
+        self._waits.set()
+
+    def _key(self, limit: Limit, now: float) -> Key:
         if limit.unit == "concurrent":
             return limit.counter, 0, self._process
         if limit.until:
@@ -192,33 +226,115 @@ class Counters:
             ends = self._ends[limit.per] = end_of(limit.per, now)
         return limit.counter, ends, ""
 
-    async def _take(self, wanted: list[_Wanted], now: float) -> None:
-        batch = self._batch(wanted)
+    def _spend(self, leases: Sequence[Lease], amounts: Sequence[int], now: float) -> None:
+        """Take what is there; from now on it counts as spent if the process dies."""
+        cells = self._record.cells
+        for lease, amount in zip(leases, amounts, strict=True):
+            lease.left -= amount
+            lease.spent = cells[lease.slot] = lease.spent + amount
+            lease.used_at = now
+
+    async def _take(self, wishes: Sequence[_Wish], now: float) -> None:
+        """Take all, with the database's help; what others hold and have not spent is asked for before it is refused."""
+        for again in reversed(range(TRIES)):
+            refused = await self._try(wishes, now)
+            if refused is None:
+                return
+            limit, lease, lacks, amount = refused.wanted
+            is_back = limit.needed(amount) - lease.left < lacks
+            if not again or not (is_back or await self._reclaim(refused.elsewhere)):
+                raise _refusal(limit, amount, now)
+
+    async def _try(self, wishes: Sequence[_Wish], now: float) -> Refused | None:
+        aside = []
+        wanted = []
+        for limit, lease, amount in wishes:
+            needed = limit.needed(amount)
+            here = min(lease.left, needed)
+            lease.left -= here  # nobody else's meanwhile
+            lease.asking += 1
+            aside.append(here)
+            if here < needed:
+                wanted.append(Wanted(limit, lease, needed - here, amount))
         try:
-            refused, near = await self._database.append(_count, batch)
+            refused = await self._ask(wanted, now) if wanted else None
+        finally:
+            for (_, lease, _), here in zip(wishes, aside, strict=True):
+                lease.left += here
+                lease.asking -= 1
+        if refused is None:
+            self._spend([lease for _, lease, _ in wishes], [amount for *_, amount in wishes], now)
+        return refused
+
+    async def _ask(self, wanted: Sequence[Wanted], now: float) -> Refused | None:
+        """Have the database grant what is wanted."""
+        batch = self._batch(wanted)
+        asked = asyncio.ensure_future(self._database.append(book.count, batch))
+        try:
+            answer = await asyncio.shield(asked)
         except sqlite3.Error as error:
             self._restore(batch)
             logger.warning("limits cannot be counted", extra={"reason": str(error)})
             raise Overloaded("The hub cannot count against limits at the moment; try again shortly.") from None
-        except asyncio.CancelledError:  # it may be written all the same
-            self._undone.append(batch)
-            self._waits.set()
+        except asyncio.CancelledError:  # it is granted all the same
+            asked.add_done_callback(partial(self._granted_late, batch))
             raise
-        if refused is not None:
-            raise _refusal(refused, now)
-        for limit, used in near:
+        return self._granted(batch, answer)
+
+    def _granted(self, batch: Batch, answer: Refused | Granted) -> Refused | None:
+        self._written(batch)
+        if isinstance(answer, Refused):
+            return answer
+        for wanted, amount, is_near in zip(batch.wanted, answer.amounts, answer.is_near, strict=True):
+            wanted.lease.left += amount
+            wanted.lease.is_near = is_near
+        for limit, used in answer.near:
             shown = {"counter": limit.counter, "used": limit.shown(used), "of": limit.shown(limit.most)}
             logger.warning("a budget is nearly used up", extra=shown)
+        return None
 
-    def _batch(self, wanted: Sequence[_Wanted]) -> _Batch:
-        batch = _Batch(wanted, self._corrections, self._undone)
-        self._corrections, self._undone = [], []
+    def _granted_late(self, batch: Batch, asked: asyncio.Future[Refused | Granted]) -> None:
+        if asked.cancelled() or asked.exception() is not None:
+            self._restore(batch)
+        else:
+            self._granted(batch, asked.result())
+
+    async def _reclaim(self, held: Sequence[Leased]) -> bool:
+        """Have other processes give back what they did not spend, also for those that died; False: they spent everything."""
+        is_asked = is_found = False
+        for one in held:
+            if is_dead(self._database.path, one.process):
+                await self._bury(one.process)
+                is_found = True
+            elif self._unspent(one):
+                ask(self._database.path, one.process)
+                is_asked = True
+        if is_asked:
+            await asyncio.sleep(ASK_S)
+        return is_asked or is_found
+
+    async def _bury(self, process: str) -> None:
+        if process != self._process and is_dead(self._database.path, process):
+            await self._database.append(book.settle, Dead(self._database.path, process))
+            bury(self._database.path, process)
+
+    def _unspent(self, one: Leased) -> int:
+        spent = spent_of(self._database.path, one.process, one.slot)
+        return 0 if spent is None else one.granted - spent
+
+    def _batch(self, wanted: Sequence[Wanted]) -> Batch:
+        batch = Batch(wanted, self._corrections, self._ended)
+        self._corrections, self._ended = [], []
         return batch
 
-    def _restore(self, batch: _Batch) -> None:
+    def _restore(self, batch: Batch) -> None:
         self._corrections = [*batch.corrections, *self._corrections]
-        self._undone = [*batch.undone, *self._undone]
+        self._ended = [*batch.ended, *self._ended]
         self._waits.set()
+
+    def _written(self, batch: Batch) -> None:
+        for _, slot in batch.ended:
+            self._record.free(slot)
 
 
 _LONGEST: dict[Per, float] = {
@@ -235,16 +351,15 @@ def _most(one: Amounts, other: Amounts) -> Amounts:
     return Amounts(max(one.calls, other.calls), max(one.tokens, other.tokens), usd)
 
 
-def _refusal(refused: _Refused, now: float) -> LimitReached:
-    limit = refused.limit
+def _refusal(limit: Limit, amount: int, now: float) -> LimitReached:
     ends = limit.end(now)
     kind = OverBudget if limit.unit == "usd" else LimitReached
     wait = max(1.0, ends - now) if ends else 1.0
     per = f" per {limit.per}" if limit.unit == "usd" else ""
     usd = " USD" if limit.unit == "usd" else ""
     most = f"{limit.shown(limit.most):g}{usd}{per}" if usd else f"{limit.most}"
-    if refused.amount > limit.most:
-        may = f"{limit.shown(refused.amount):g}{usd or f' {limit.unit}'}"
+    if amount > limit.most:
+        may = f"{limit.shown(amount):g}{usd or f' {limit.unit}'}"
         text = f"This call may use {may}, more than {limit.whose} {limit.name} of {most}; ask for less, as with max_tokens."
     elif limit.per == "task":
         text = f"{limit.whose} {limit.name} of {limit.shown(limit.most):g} is used up, by all that was called for it together."
@@ -253,82 +368,3 @@ def _refusal(refused: _Refused, now: float) -> LimitReached:
     else:
         text = f"{limit.whose} {limit.name} of {most} is used up; try again in {wait:.0f} s."
     return kind(f"{text[0].upper()}{text[1:]}", wait)
-
-
-class _Book:
-    """The counters of one transaction: each is read and written once, however many calls it counts."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._pages: dict[_Key, list[int]] = {}
-        """What is used, and whether somebody was warned."""
-        self._changed: set[_Key] = set()
-        self._elsewhere: dict[str, int] = {}
-
-    def take(self, batch: _Batch) -> tuple[_Refused | None, Sequence[tuple[Limit, int]]]:
-        """Count a batch; say which limit refused what it wants, or which budgets are nearly used up from now on."""
-        batch.is_held = False
-        for key, more in batch.corrections:
-            self._add(key, more)
-        for undone in batch.undone:
-            for _, key, amount in undone.wanted if undone.is_held else ():
-                self._add(key, -amount)
-        for limit, key, amount in batch.wanted:
-            used = (self._pages.get(key) or self._page(key))[0]
-            if limit.unit == "concurrent":
-                used += self._under_way(key)
-            if used + amount > limit.most or (not amount and used >= limit.most):
-                return _Refused(limit, used, amount), ()
-        near = []
-        for limit, key, amount in batch.wanted:
-            page = self._pages[key]
-            page[0] += amount
-            self._changed.add(key)
-            if limit.warn is not None and page[0] >= limit.warn and not page[1]:
-                page[1] = 1
-                near.append((limit, page[0]))
-        batch.is_held = bool(batch.wanted)
-        return None, near
-
-    def write(self) -> None:
-        """Write what changed."""
-        self._connection.executemany(_WRITE, [(*key, *self._pages[key]) for key in self._changed])
-
-    def _page(self, key: _Key) -> list[int]:
-        page = self._pages.get(key)
-        if page is None:
-            row = self._connection.execute(_READ, key).fetchone()
-            page = self._pages[key] = [0, 0] if row is None else [*row]
-        return page
-
-    def _add(self, key: _Key, more: int) -> None:
-        page = self._pages.get(key) or self._page(key)
-        page[0] = max(0, page[0] + more)
-        self._changed.add(key)
-
-    def _under_way(self, key: _Key) -> int:
-        """Calls under way in other processes that live."""
-        counter, _, process = key
-        if counter not in self._elsewhere:
-            values = (counter, process, time.time() - DEAD_S)
-            self._elsewhere[counter] = self._connection.execute(_ELSEWHERE, values).fetchone()[0]
-        return self._elsewhere[counter]
-
-
-def _count(
-    connection: sqlite3.Connection, batches: list[_Batch]
-) -> list[tuple[_Refused | None, Sequence[tuple[Limit, int]]]]:
-    book = _Book(connection)
-    answers = [book.take(batch) for batch in batches]
-    book.write()
-    return answers
-
-
-def _prune(connection: sqlite3.Connection, values: list[float]) -> list[None]:
-    now = values[-1]
-    connection.execute("DELETE FROM counters WHERE ends > 0 AND ends < ?", (now - KEPT_S,))
-    connection.execute(
-        "DELETE FROM counters WHERE ends = 0 AND process NOT IN (SELECT id FROM hub_processes WHERE seen_at > ?)",
-        (now - DEAD_S,),
-    )
-    return [None] * len(values)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar, cast
@@ -139,6 +140,11 @@ class Database:
         """Not before this time of the event loop."""
         self._writer = Thread(target=self._write_batches, name="hubbub-write", daemon=True)
         self._writer.start()
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return Path(self.engine.url.database or "")
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run `query` in the reader thread and return its answer."""

@@ -79,3 +79,21 @@ async def test_after_kill_9_what_waited_comes_back_and_what_was_sent_counts(tmp_
         async with hub_process(tmp_path, yaml) as second, second.http(secret) as http:
             assert await used(second) == 1
             assert [(await use_tool(http)).status_code for _ in range(3)] == [200, 200, 429]
+
+
+async def test_after_kill_9_far_from_the_limit_just_what_was_sent_counts(tmp_path: Path) -> None:
+    async with dual_era() as server:
+        yaml = f"mcpServers: {{s: {{url: '{server.url}', concurrency: 1, price: {{call: 1}}}}}}\n"
+        async with hub_process(tmp_path, yaml) as first:
+            secret = await limited(first, budget={"usd": 200, "per": "day"})
+            async with first.http(secret) as http:
+                assert [(await use_tool(http)).status_code for _ in range(5)] == [200] * 5
+                calls = [asyncio.create_task(use_tool(http, "s__wait")) for _ in range(6)]
+                await server.waiting.wait()
+                first.send(signal.SIGKILL)
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(outcome, httpx.HTTPError) for outcome in outcomes)
+        server.release.set()
+        async with hub_process(tmp_path, yaml) as second, second.http(secret) as http:
+            assert await used(second) == 6
+            assert [(await use_tool(http)).status_code for _ in range(196)] == [200] * 194 + [429] * 2

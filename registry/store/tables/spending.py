@@ -23,6 +23,19 @@ class Counter(SQLModel, table=True):
     """That little is left."""
 
 
+class Lease(SQLModel, table=True):
+    """What a process may count of a counter by itself."""
+
+    __tablename__ = "leases"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    counter: str = Field(primary_key=True)
+    ends: int = Field(primary_key=True)
+    process: str = Field(primary_key=True)
+    slot: int
+    """Where its record says what is spent of it."""
+    granted: int = Field(sa_type=BigInteger)
+
+
 class UsageRow(SQLModel, table=True):
     """One call of any kind."""
 
