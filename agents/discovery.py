@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agents import cards, own_cards, signing
+from agents.bridges.cards import ask_for_card
 from agents.cards import Card
 from agents.publishing import Published as Published  # what `Found` holds is named here too
 from agents.publishing import Publisher
@@ -290,8 +291,8 @@ class Discovery:
 
     async def _ask(self, permit: Permit, entry: Agent, old: Found | None) -> Found:
         """Ask the known places of a card, the one that had it last time first."""
-        if entry.own is not None:
-            return await self._made_here(entry, old)
+        if entry.runs_here:
+            return await self._of_here(permit, entry, old)
         places = card_urls(entry)
         for url in sorted(places, key=lambda place: old is None or place != old.source):
             headers = [*entry.headers, ("accept", "application/json")]
@@ -313,10 +314,12 @@ class Discovery:
         routes = _routes(entry, Card({}, {}, is_silent=True))
         return Found(entry=entry, routes=routes, card=None, expires=self._clock() + MIN_AGE_S)
 
-    async def _made_here(self, entry: Agent, old: Found | None) -> Found:
-        """What is known of an agent that runs here: its configuration says all of it."""
-        assert entry.own is not None, "it is made here"
-        card = own_cards.card_of(entry, entry.own)
+    async def _of_here(self, permit: Permit, entry: Agent, old: Found | None) -> Found:
+        """What is known of an agent that runs here: its configuration, or its platform, says all of it."""
+        if entry.own is not None:
+            card = own_cards.card_of(entry, entry.own)
+        else:
+            card = await ask_for_card(self._egress, permit, entry)
         published = await asyncio.to_thread(self._publisher.publish, entry, card, old.card if old is not None else None)
         routes = {CANONICAL: Route("", (), speech=CANONICAL)}
         return Found(entry=entry, routes=routes, card=published, expires=self._clock() + MAX_AGE_S)

@@ -77,7 +77,7 @@ class Events(NamedTuple):
 
 
 class Here(Protocol):
-    """The agents that are made here. Raises as `Upstream`."""
+    """The agents that run here. Raises as `Upstream`."""
 
     async def answer(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
         """Answer with one canonical result."""
@@ -112,7 +112,7 @@ class Upstream:
             AgentFault: the agent answered with an error.
             UpstreamError: it did not answer, or not in A2A.
         """
-        if entry.own is not None:
+        if entry.runs_here:
             result = await self.here.answer(permit, entry, ask)
             return Heard(result, seen=answers.sighting_of(result))
         naming = wire.named_in(ask)
@@ -150,7 +150,7 @@ class Upstream:
     @asynccontextmanager
     async def stream(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AsyncIterator[Events]:
         """Ask for events; leaving closes the connection and nothing more. Errors as `unary`, also while reading."""
-        if entry.own is not None:
+        if entry.runs_here:
             async with aclosing(self.here.follow(permit, entry, ask)) as here:
                 yield Events(here, CANONICAL)
             return

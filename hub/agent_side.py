@@ -10,13 +10,16 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from agents.as_models import AgentProvider
+from agents.bridged import Bridges
 from agents.call import AgentCaller
 from agents.discovery import Discovery
+from agents.hosting.host import Host
+from agents.hosting.records import Records
+from agents.hosting.work import Worker
 from agents.instances import Instances
 from agents.keeper import Keeper
 from agents.ledger import Ledger
-from agents.own.agents import Means, OwnAgents
-from agents.own.records import Records
+from agents.own.worker import Means, OwnAgents
 from agents.publishing import Publisher
 from agents.push import Push
 from agents.push_callback import Callbacks
@@ -28,6 +31,7 @@ from agents.upstream import Upstream
 from registry.catalog import Catalog
 from registry.declared.config import HubSettings
 from registry.egress.http import Egress
+from registry.entries import Agent
 from registry.gate import Gate
 from registry.judged import JsonObject
 from registry.ledger.approvals import Approvals
@@ -76,7 +80,7 @@ class AgentSide:
     signatures: Signatures
     parts: tuple[Part, ...]
     """To be run in the background."""
-    make_here: Callable[[Means, Kept], OwnAgents]
+    make_here: Callable[[Means, Kept], Host]
     """Makes the part that answers for agents that run here; until it is made none can be called."""
     ready: Callable[[], Awaitable[None]]
     """To be awaited before anybody is served."""
@@ -137,17 +141,29 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
         publisher=publisher,
         signatures=signatures,
         parts=(discovery, events, keeper, push),
-        make_here=partial(_make_here, upstream, records, catalog),
+        make_here=partial(_make_here, ground, upstream, records, catalog),
         ready=ready,
         aclose=upstream.aclose,
     )
 
 
 def _make_here(
-    upstream: Upstream, records: Callable[[Kept], Records], catalog: Callable[[], Catalog], means: Means, kept: Kept
-) -> OwnAgents:
-    upstream.here = own = OwnAgents(means, records(kept), catalog)
-    return own
+    ground: Ground,
+    upstream: Upstream,
+    records: Callable[[Kept], Records],
+    catalog: Callable[[], Catalog],
+    means: Means,
+    kept: Kept,
+) -> Host:
+    kept_here = records(kept)
+
+    def worker_of(entry: Agent) -> Worker | None:
+        return own if entry.own is not None else bridges if entry.bridged is not None else None
+
+    upstream.here = host = Host(kept_here, catalog, worker_of)
+    own = OwnAgents(means, host, catalog)
+    bridges = Bridges(ground.egress, gate=ground.gate, records=kept_here)
+    return host
 
 
 def _is_shared(catalog: Catalog, agent: str) -> bool:

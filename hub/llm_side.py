@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.as_models import PROVIDER
-from agents.own.agents import Means
+from agents.own.worker import Means
 from hub import errors
 from hub.agent_side import AgentSide, Ground, Part
 from hub.mcp_side import McpSide
@@ -110,8 +110,8 @@ def llm_side(
     if (search_model := ground.hub.search_model) is not None:
         embedding = Embedding(search_model, catalog, models=models, endpoints=endpoints)
         searching = (search_side(registry, embedding, loop=loop, tools=mcp.dispatch),)
-    own = agents.make_here(Means(loop, mcp.dispatch, parking, registry.keys.living), kept)
-    registry.subscribe(own.follow_catalog)
+    host = agents.make_here(Means(loop, mcp.dispatch, parking, registry.keys.living), kept)
+    registry.subscribe(host.follow_catalog)
     return LlmSide(
         chat=chat,
         responses=responses,
@@ -122,7 +122,7 @@ def llm_side(
         uploads=Uploads(platform, owned=owned),
         kept=kept,
         approvals=approvals,
-        parts=(kept, approvals, continuing, responses, own, *searching),
+        parts=(kept, approvals, continuing, responses, host, *searching),
     )
 
 

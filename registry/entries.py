@@ -47,6 +47,15 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bridged:
+    """An agent on a platform that does not speak A2A."""
+
+    kind: str
+    options: bytes = field(default=b"{}", repr=False)
+    """A JSON object, which the bridge understands; it may hold credentials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """An A2A agent. `url` is its base; the card says which path serves which version.
 
@@ -84,7 +93,14 @@ class Agent:
     instance: str = ""
     """Which of several this is: the agent's name and its URL; empty: it stands for all, or there is one."""
     own: Own | None = None
-    """What it is made of, if it runs here; then it has no URL."""
+    """What it is made of, if it is made here; then it has no URL."""
+    bridged: Bridged | None = None
+    """How its platform is spoken to, if that does not speak A2A."""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether its tasks are the hub's own."""
+        return self.own is not None or self.bridged is not None
 
     @property
     def is_several(self) -> bool:

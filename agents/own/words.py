@@ -14,6 +14,12 @@ from registry.judged import JsonObject, encode
 ASK = "ask_user"
 """The built-in tool; no tool of the hub is called so: their names have a separator."""
 
+MAX_SAID = 200
+MAX_BYTES = 256 * 1024
+"""Messages of a context that its model is told again, and their size as JSON: what was said first is forgotten first."""
+
+_messages = msgspec.json.Decoder(list[JsonObject])
+
 _ASK_TOOL: JsonObject = {
     "type": "function",
     "function": {
@@ -89,3 +95,16 @@ def simple(content: Sequence[JsonObject]) -> JsonObject:
     """A message as it is said now: texts as one, which every model understands."""
     message: JsonObject = {"role": "user", "content": list(content)}
     return remembered(message) if all(part["type"] == "text" for part in content) else message
+
+
+def recalled(memory: bytes) -> list[JsonObject]:
+    """The messages of a context as `memory_of` wrote them."""
+    return _messages.decode(memory)
+
+
+def memory_of(said: Sequence[JsonObject]) -> bytes:
+    """What is remembered of the messages of a context: the last ones."""
+    kept = list(said[-MAX_SAID:])
+    while len(record := encode(kept)) > MAX_BYTES and len(kept) > 1:
+        kept = kept[2:]
+    return record if len(record) <= MAX_BYTES else b"[]"

@@ -16,13 +16,14 @@ from registry.declared.entry_shapes import (
     bounds,
     transport_fault,
 )
-from registry.entries import Agent, Auth, Model, ModelLimits, Own, Owner, Routing, Server
+from registry.entries import Agent, Auth, Bridged, Model, ModelLimits, Own, Owner, Routing, Server
+from registry.judged import encode
 from registry.prices import CallPrice, Price
 
 
-def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
+def _check(shape: AgentShape) -> None:
+    """Refuse members that do not go together."""
     own = {"description", "instructions", "tools", "delegates"} & shape.model_fields_set
-    unavailable = None
     if shape.model is not None:
         if elsewhere := sorted(_ELSEWHERE & shape.model_fields_set):
             raise ValueError(
@@ -31,15 +32,22 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
     elif own:
         raise ValueError(f"{', '.join(sorted(own))} belong to an agent made here, which needs model")
     elif shape.bridge is not None:
-        unavailable = f"the bridge to {shape.bridge} is not in this version"
-    elif shape.assistant is not None:
-        raise ValueError("assistant belongs to a bridge")
+        if shape.url is None:
+            raise ValueError("has bridge, and needs url: the address of the agent's platform")
+        if a2a := sorted(_OF_A2A & shape.model_fields_set):
+            raise ValueError(f"has bridge, and {a2a[0]}, which belongs to an agent that speaks A2A")
+    elif shape.assistant is not None or shape.options:
+        raise ValueError("assistant and options belong to a bridge")
     elif shape.url is not None and shape.urls is not None:
         raise ValueError("has url and urls; an agent with several instances has urls alone")
     elif shape.url is None and shape.urls is None:
         raise ValueError(
             "needs url (an A2A agent; urls for several instances of it), bridge (a platform) or model (an agent made here)"
         )
+
+
+def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, trusted: bool) -> Agent:
+    _check(shape)
     urls = tuple(shape.urls or ())
     if urls and shape.grpc_url is not None:
         raise ValueError("has urls and grpc_url, which is one address; each instance's card says its port of gRPC")
@@ -59,8 +67,8 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         shared=shape.share == "team",
         call_usd=shape.price.call if shape.price is not None else None if shape.model is None else 0.0,
         limits=bounds(shape.limits, shape.budget).of(f"agent {name}", f"{name}'s"),
-        unavailable=unavailable,
         own=_own(shape),
+        bridged=_bridged(shape),
     )
 
 
@@ -70,6 +78,7 @@ _ELSEWHERE = frozenset(
         "urls",
         "bridge",
         "assistant",
+        "options",
         "headers",
         "card_url",
         "card_keys",
@@ -78,6 +87,16 @@ _ELSEWHERE = frozenset(
         "detach",
     }
 )
+
+
+_OF_A2A = frozenset({"urls", "card_url", "card_keys", "quarantine_drift", "grpc_url", "detach"})
+
+
+def _bridged(shape: AgentShape) -> Bridged | None:
+    if shape.bridge is None:
+        return None
+    assistant = {"assistant": shape.assistant} if shape.assistant is not None else {}
+    return Bridged(kind=shape.bridge, options=encode({**shape.options, **assistant}))
 
 
 def _own(shape: AgentShape) -> Own | None:

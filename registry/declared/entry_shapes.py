@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from registry.judged import JsonObject
 from registry.limits import WARN_AT, Bounds, Span
 from registry.members import (
     MAX_INSTANCES,
@@ -286,8 +287,9 @@ class AgentShape(Shape):
     price: CallPriceShape | None = None
     limits: BoundsShape = BoundsShape()
     budget: BudgetShape | None = None
-    bridge: Literal["langgraph", "vertex", "azure", "bedrock", "pydantic_ai", "openai"] | None = None
+    bridge: Text | None = None
     assistant: Text | None = None
+    options: JsonObject = {}
     model: Text | None = None
     description: Text | None = None
     instructions: str | None = None

@@ -84,3 +84,13 @@ def data_of(event: bytes) -> bytes:
         line[6:] if line.startswith(b"data: ") else line[5:] for line in _LINE.split(event) if line.startswith(b"data:")
     ]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)
+
+
+def field_of(event: bytes, name: bytes) -> str:
+    """Another field of the event, such as `event` or `id`: its last value; empty when absent."""
+    found = b""
+    for line in _LINE.split(event):
+        field, _, value = line.partition(b":")
+        if field == name:
+            found = value.removeprefix(b" ")
+    return found.decode("utf-8", "replace")

@@ -24,7 +24,8 @@ BOUNDARIES = {
     "registry/store/db.py": 2,  # a write's failure is the answer to whoever asked for it
     "registry/callers/issuers.py": 2,  # a token that trips the hub is nobody's; keys that do are not believed
     "agents/discovery.py": 1,  # a card that trips the hub must not end the fetches of all agents
-    "agents/own/agents.py": 2,  # nor a task of an own agent the others
+    "agents/hosting/host.py": 1,  # nor a task of an agent that runs here the others
+    "agents/own/worker.py": 1,  # nor a run that waited for approval
     "agents/streams.py": 1,  # nor a detached stream the others
     "agents/keeper.py": 2,  # nor a task that cannot be read on the others
     "hub/doors/grpc.py": 1,  # a call over gRPC that the door did not foresee

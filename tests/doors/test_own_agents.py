@@ -232,7 +232,7 @@ async def test_an_agent_that_is_switched_off_stops_what_it_does(tmp_path: Path) 
 
 
 async def test_one_key_cannot_have_all_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.own.agents.MAX_OF_ONE", 1)
+    monkeypatch.setattr("agents.hosting.host.MAX_OF_ONE", 1)
     async with bench(tmp_path, WAIT) as b, b.a2a(await b.hub.key("agent:helper", "tool:*")) as client:
         await client.send("wait", configuration={"returnImmediately": True})
         with pytest.raises(Refused, match="503"):

@@ -1,0 +1,46 @@
+"""The kinds of bridges: those that come with the hub, each loaded when it is needed, and those that third parties add."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+import msgspec
+
+from agents.bridges.bridge import Bridge, Make
+from registry.entries import Bridged
+
+KINDS = ("openai",)
+"""Each is a module of this package, which has a `make`."""
+
+GROUP = "hubbub.bridges"
+"""The entry points of third parties' bridges: each is called as `Make`."""
+
+
+class BridgeInvalid(ValueError):
+    """An agent cannot be made as it is configured; its text says why."""
+
+
+def make(url: str, bridged: Bridged) -> Bridge:
+    """Make the bridge to an agent.
+
+    Raises:
+        BridgeInvalid: there is no such kind, or its options are wrong.
+    """
+    options: dict[str, Any] = msgspec.json.decode(bridged.options)
+    try:
+        return _maker(bridged.kind)(url, options)
+    except (ValueError, TypeError) as error:  # msgspec.ValidationError is one
+        raise BridgeInvalid(f"{bridged.kind}: {error}") from None
+
+
+def _maker(kind: str) -> Make:
+    if kind in KINDS:
+        found: Make = import_module(f"agents.bridges.{kind}").make
+        return found
+    others = tuple(entry_points(group=GROUP, name=kind))
+    if not others:
+        raise BridgeInvalid(f"{kind!r} is none of {', '.join(KINDS)}, and nothing that is installed brings it")
+    loaded: Make = others[0].load()
+    return loaded

@@ -1,0 +1,110 @@
+"""Any OpenAI-compatible chat endpoint as an agent (API reference of Chat Completions, read 2026-11): history is kept by context.
+
+`options`: `model`; `instructions`, told as the system's first message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from agents.bridges.bridge import About, Bridge, Remember, Running, Steps, Text, Turn
+from agents.bridges.way import Way
+from registry.errors import NotSupported, UpstreamInvalid
+from registry.judged import JsonObject, encode
+
+MAX_SAID_BYTES = 256 * 1024
+"""Of what was said in a context, as JSON: what was said first is forgotten first."""
+
+
+class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What an entry's `options` may say."""
+
+    model: str
+    instructions: str | None = None
+
+
+class Chat:
+    """One such agent."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._url = f"{url.rstrip('/')}/chat/completions"
+        self._options = options
+
+    async def run(self, turn: Turn) -> Steps:
+        """Have the model answer (agents.bridges.bridge.Bridge)."""
+        asked: JsonObject = {"role": "user", "content": [_content(turn, part) for part in turn.parts]}
+        said = [*turn.session.get("messages", ()), asked]
+        prompt = [{"role": "system", "content": self._options.instructions}] if self._options.instructions else []
+        body: JsonObject = {
+            "model": self._options.model,
+            "messages": [*prompt, *said],
+            "stream": True,
+            "user": turn.user,
+        }
+        yield Running({"request": turn.message.get("messageId")})
+        answer, reason = [], None
+        async for event in turn.way.events("POST", self._url, body):
+            if event.data == b"[DONE]":
+                break
+            chunk = _read(turn.way, event.data)
+            text = (chunk.get("delta") or {}).get("content")
+            if isinstance(text, str):
+                answer.append(text)
+                yield Text(text)
+            reason = chunk.get("finish_reason") or reason
+        if reason is None:
+            raise UpstreamInvalid(turn.way.name, "its answer was cut short")
+        if reason == "content_filter":
+            raise UpstreamInvalid(turn.way.name, "its content filter ended the answer")
+        yield Remember({"messages": _bounded([*said, {"role": "assistant", "content": "".join(answer)}])})
+
+    async def cancel(self, turn: Turn) -> None:
+        """Leaving the stream has ended it: the API has no other way."""
+
+    def rejoin(self, _turn: Turn) -> None:
+        """A stream that was left is gone."""
+        return
+
+    async def about(self, _way: Way) -> About:
+        """The endpoint says nothing of an agent."""
+        return About(input_modes=("text/plain", "image/*", "application/json"))
+
+
+def make(url: str, options: dict[str, Any]) -> Bridge:
+    """Make the bridge (agents.bridges.bridge.Make)."""
+    return Chat(url, msgspec.convert(options, Options))
+
+
+def _read(way: Way, data: bytes) -> JsonObject:
+    """The first choice of a chunk; empty: it has none, as the one that says the usage."""
+    chunk = way.read(data)
+    error = chunk.get("error") if isinstance(chunk, dict) else None
+    if isinstance(error, dict):
+        raise UpstreamInvalid(way.name, str(error.get("message") or "it ended its stream with an error"))
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _content(turn: Turn, part: JsonObject) -> JsonObject:
+    """A part of A2A as one of a chat message."""
+    if isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    if "data" in part:
+        return {"type": "text", "text": encode(part["data"]).decode()}
+    kind = str(part.get("mediaType") or "application/octet-stream")
+    url = part.get("url") or f"data:{kind};base64,{part.get('raw', '')}"
+    if kind.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    if "raw" in part:
+        return {"type": "file", "file": {"file_data": url, "filename": str(part.get("filename") or "file")}}
+    raise NotSupported(f"{turn.way.name} takes no files of type {kind} by their address.")
+
+
+def _bounded(said: Sequence[JsonObject]) -> list[JsonObject]:
+    kept = list(said)
+    while kept and len(encode(kept)) > MAX_SAID_BYTES:
+        kept = kept[2:]
+    return kept

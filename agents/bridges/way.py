@@ -1,0 +1,192 @@
+"""The way to one agent's platform: JSON and server-sent events over the hub's one way out, with the agent's credentials."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Protocol
+
+from msgspec.structs import replace
+
+from registry.discreet import discreet
+from registry.egress.http import Egress, Incoming, Outgoing
+from registry.egress.sse import EventTooLarge, Framer, data_of, field_of
+from registry.entries import Agent, Headers
+from registry.errors import (
+    ParseFailed,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from registry.gate import Permit
+from registry.judged import JsonObject, decode, encode
+
+TRIES = 4
+PAUSE_S, LONGEST_S = 1.0, 30.0
+"""How often a platform is asked that says it is busy, and how long is waited between, unless it says how long."""
+
+MAX_REASON = 500
+"""Characters of a platform's own error text that are told."""
+
+
+class Event(NamedTuple):
+    """One server-sent event."""
+
+    name: str
+    """Empty: it has none."""
+    data: bytes
+    id: str = ""
+
+
+class Credentials(Protocol):
+    """What signs requests to a platform, beside the agent's own headers."""
+
+    async def headers(self, way: Way, outgoing: Outgoing) -> Headers:
+        """Those of one request; raises `UpstreamError`."""
+
+    def refused(self) -> bool:
+        """Note that the platform did not take the last ones; whether other ones may be had."""
+
+
+class Way:
+    """To one agent, within one permit."""
+
+    def __init__(self, egress: Egress, permit: Permit, entry: Agent, credentials: Credentials | None = None) -> None:
+        self._egress = egress
+        self._permit = permit
+        self._entry = entry
+        self.credentials = credentials
+
+    @property
+    def name(self) -> str:
+        """The agent's, for errors."""
+        return self._entry.name
+
+    async def json(self, method: str, url: str, body: JsonObject | None = None, *, headers: Headers = ()) -> Any:
+        """Ask for a JSON document; raises as `send`."""
+        async with self.send(method, url, body, headers=headers) as incoming:
+            data = await incoming.read()
+        return self.read(data) if data else None
+
+    def read(self, data: bytes) -> Any:
+        """Read JSON of the platform's; raises `UpstreamInvalid`."""
+        try:
+            return decode(data)
+        except ParseFailed:
+            raise UpstreamInvalid(self.name, "what it says is not JSON") from None
+
+    async def events(
+        self, method: str, url: str, body: JsonObject | None = None, *, headers: Headers = ()
+    ) -> AsyncGenerator[Event]:
+        """Ask for server-sent events, as they come; raises as `send`, also while they are read."""
+        accept = ("accept", "text/event-stream")
+        async with self.send(method, url, body, headers=(accept, *headers)) as incoming:
+            framer = Framer()
+            async for chunk in incoming.chunks():
+                try:
+                    found = framer.feed(chunk)
+                except EventTooLarge:
+                    raise UpstreamInvalid(self.name, "an event of its stream is too large") from None
+                for event in found:
+                    if data := data_of(event):
+                        yield Event(field_of(event, b"event"), data, field_of(event, b"id"))
+
+    async def lines(self, method: str, url: str, body: JsonObject, *, headers: Headers = ()) -> AsyncGenerator[bytes]:
+        """Ask for lines, as they come; raises as `send`, also while they are read."""
+        async with self.send(method, url, body, headers=headers) as incoming:
+            held = b""
+            async for chunk in incoming.chunks():
+                *whole, held = (held + chunk).split(b"\n")
+                for line in whole:
+                    if line.strip():
+                        yield line
+                if len(held) > self._egress.max_answer_bytes:
+                    raise UpstreamInvalid(self.name, "a line of its stream is too large")
+            if held.strip():
+                yield held
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, url: str, body: JsonObject | bytes | None = None, *, headers: Headers = ()
+    ) -> AsyncGenerator[Incoming]:
+        """Send one request. One that the platform is too busy for, or whose token has expired, is sent again.
+
+        Raises:
+            UpstreamError: it was not answered, or not with success.
+        """
+        pause, is_renewed = PAUSE_S, False
+        for tries_left in reversed(range(TRIES)):
+            async with self._egress.send(self._permit, await self._outgoing(method, url, body, headers)) as incoming:
+                if incoming.status < 300:
+                    yield incoming
+                    return
+                failure = await self._failure(incoming)
+            if (
+                incoming.status == 401
+                and not is_renewed
+                and self.credentials is not None
+                and self.credentials.refused()
+            ):
+                is_renewed = True
+                continue
+            if incoming.status not in {429, 503} or not tries_left:
+                raise failure
+            after = _seconds(incoming.header("retry-after"))
+            if after is not None and after > LONGEST_S:
+                raise failure
+            await asyncio.sleep(pause if after is None else after)
+            pause = min(pause * 2, LONGEST_S)
+
+    async def _outgoing(self, method: str, url: str, body: JsonObject | bytes | None, headers: Headers) -> Outgoing:
+        entry = self._entry
+        kind = (("content-type", "application/json"),) if isinstance(body, dict) else ()
+        outgoing = Outgoing(
+            method=method,
+            url=url,
+            headers=(*kind, *headers, *entry.headers),
+            body=encode(body) if isinstance(body, dict) else body,
+            trusted=entry.trusted,
+            first_byte_s=self._egress.deadlines.agent_first_byte_s,
+        )
+        if self.credentials is None:
+            return outgoing
+        return replace(outgoing, headers=(*outgoing.headers, *await self.credentials.headers(self, outgoing)))
+
+    async def _failure(self, incoming: Incoming) -> UpstreamError:
+        """What an answer without success is."""
+        status, after = incoming.status, incoming.header("retry-after")
+        reason = _reason(discreet(self._entry, await incoming.read()))
+        if status in {401, 403}:
+            return UpstreamRefused(self.name, status)
+        if status == 429:
+            return UpstreamLimited(self.name, after, reason or None)
+        said = reason or f"it answered with status {status}"
+        if status >= 500:
+            return UpstreamUnavailable(self.name, said)
+        return UpstreamRejected(self.name, status, {"message": said})
+
+
+def _reason(body: bytes) -> str:
+    """What a platform says of an error, wherever it says it; empty: nothing that is known."""
+    try:
+        found = decode(body)
+    except ParseFailed:
+        return ""
+    for name in ("error", "message", "detail", "Message", "reason", "title"):
+        inner = found.get(name) if isinstance(found, dict) else None
+        if isinstance(inner, dict):
+            inner = inner.get("message") or inner.get("code")
+        if isinstance(inner, str):
+            return inner[:MAX_REASON]
+    return ""
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return max(0.0, float(text)) if text is not None else None
+    except ValueError:
+        return None

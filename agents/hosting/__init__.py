@@ -1,0 +1,1 @@
+"""Agents that run in the hub: their tasks, begun, kept, watched and cancelled here, whoever does the work."""

@@ -1,0 +1,201 @@
+"""Every bridge, by the official A2A client: one suite for all platforms, and for an agent that speaks A2A by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from agents.speech import SPEECHES
+from tests.bridges.kinds import KINDS
+from tests.conftest import Hub, open_hub
+from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
+from tests.peers.platforms import brain
+from tests.peers.platforms.platform import Kind, Platform, Property
+
+
+@dataclass
+class Bench:
+    """A hub with one agent, `there`, on a platform."""
+
+    hub: Hub
+    platform: Platform
+
+    @asynccontextmanager
+    async def client(self, secret: str | None = None) -> AsyncIterator[SdkClient]:
+        secret = secret or await self.hub.key("agent:there")
+        headers = {"authorization": f"Bearer {secret}"}
+        async with open_client(f"{self.hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
+            yield client
+
+
+@asynccontextmanager
+async def bench(kind: Kind, directory: Path) -> AsyncIterator[Bench]:
+    async with (
+        kind.open(directory) as platform,
+        open_hub(directory, f"agents:\n  there: {platform.entry}\n") as hub,
+    ):
+        yield Bench(hub, platform)
+
+
+def having(wanted: Property) -> Any:
+    """The platforms that have a property."""
+    assert wanted in get_args(Property)
+    return pytest.mark.parametrize(
+        "kind", [one for one in KINDS if wanted not in one.lacks], ids=lambda kind: kind.name
+    )
+
+
+def text_of(task: dict[str, Any]) -> str:
+    return "".join(
+        part.get("text", "") for artifact in task.get("artifacts", ()) for part in artifact.get("parts", ())
+    ).strip()
+
+
+def state_of(event: dict[str, Any]) -> str:
+    update = event.get("statusUpdate") or event.get("task") or {}
+    return str((update.get("status") or {}).get("state", "")).removeprefix("TASK_STATE_")
+
+
+async def first_piece(events: AsyncIterator[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The task's id, and the first event of an artifact."""
+    async for event in events:
+        if "artifactUpdate" in event:
+            return event["artifactUpdate"]["taskId"], event["artifactUpdate"]
+    raise AssertionError("nothing was said")
+
+
+@having("memory")
+async def test_what_was_said_in_a_context_is_known_in_it(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        task = (await client.send("my name is Ada"))["task"]
+        assert (state_of({"task": task}), text_of(task)) == ("COMPLETED", "my name is Ada")
+        again = (await client.send("recall", contextId=task["contextId"]))["task"]
+        assert text_of(again) == "You said: my name is Ada"
+        elsewhere = (await client.send("recall"))["task"]
+        assert text_of(elsewhere) == "You said:"
+        kept = await client.ask("GetTask", {"id": task["id"]})
+        assert text_of(kept) == "my name is Ada"
+
+
+@having("streams")
+async def test_what_an_agent_says_comes_before_it_ends(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client, asyncio.timeout(30):
+        async with aclosing(client.follow("SendStreamingMessage", message("hold"))) as events:
+            _, piece = await first_piece(events)
+            assert piece["artifact"]["parts"][0]["text"].strip() == "first"
+            b.platform.released.set()
+            rest = [event async for event in events]
+        assert state_of(rest[-1]) == "COMPLETED"
+        assert "last" in json.dumps(rest)
+
+
+@having("files")
+async def test_files_reach_the_agent(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        part = {"raw": brain.PNG, "mediaType": "image/png", "filename": "dot.png"}
+        task = (await client.send("", parts=[{"text": "see"}, part]))["task"]
+        assert state_of({"task": task}) == "COMPLETED"
+        assert brain.PNG in json.dumps(task["artifacts"])
+
+
+@having("data")
+async def test_data_reach_the_agent(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        task = (await client.send("", parts=[{"data": {"answer": 42}}]))["task"]
+        assert state_of({"task": task}) == "COMPLETED"
+        assert "42" in json.dumps(task["artifacts"])
+
+
+@having("failure")
+async def test_a_failure_is_told_as_one_with_its_reason(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        task = (await client.send("fail"))["task"]
+        assert state_of({"task": task}) == "FAILED"
+        assert brain.REASON in task["status"]["message"]["parts"][0]["text"]
+
+
+@having("asks")
+async def test_a_question_is_asked_and_its_answer_reaches_the_agent(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        task = (await client.send("ask"))["task"]
+        assert state_of({"task": task}) == "INPUT_REQUIRED"
+        assert brain.QUESTION in json.dumps(task["status"]["message"]["parts"])
+        ids = {"taskId": task["id"], "contextId": task["contextId"]}
+        done = (await client.send("blue", message_id="m-2", **ids))["task"]
+        assert (done["id"], state_of({"task": done})) == (task["id"], "COMPLETED")
+        assert text_of(done) == brain.told("blue")
+
+
+@having("cancel")
+async def test_cancelling_a_task_ends_it_on_the_platform(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client, asyncio.timeout(30):
+        async with aclosing(client.follow("SendStreamingMessage", message("hold"))) as events:
+            task_id, _ = await first_piece(events)
+            task = await client.ask("CancelTask", {"id": task_id})
+        assert state_of({"task": task}) == "CANCELED"
+        await b.platform.cancelled.wait()
+
+
+@having("streams")
+async def test_who_leaves_comes_back_and_misses_nothing(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        async with aclosing(client.follow("SendStreamingMessage", message("hold"))) as events:
+            task_id, _ = await first_piece(events)
+        async with aclosing(client.follow("SubscribeToTask", {"id": task_id})) as events, asyncio.timeout(30):
+            first = await anext(events)
+            assert text_of(first["task"]) == "first"
+            b.platform.released.set()
+            rest = [event async for event in events]
+        assert state_of(rest[-1]) == "COMPLETED"
+        assert text_of(await client.ask("GetTask", {"id": task_id})) == "first last"
+
+
+@having("isolation")
+async def test_two_callers_share_nothing(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as one, b.client() as other:
+        task = (await one.send("secret"))["task"]
+        with pytest.raises(Refused):
+            await other.ask("GetTask", {"id": task["id"]})
+        with pytest.raises(Refused):
+            await other.send("recall", contextId=task["contextId"])
+        mine = (await other.send("recall", contextId="another"))["task"]
+        assert text_of(mine) == "You said:"
+        assert len(set(b.platform.sessions)) == len(b.platform.sessions) == 2
+
+
+@having("renews")
+async def test_a_token_that_expires_is_renewed_once_for_all(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        assert text_of((await client.send("one"))["task"]) == "one"
+        b.platform.expire()
+        answers = await asyncio.gather(*(client.send(f"n{n}") for n in range(5)))
+        assert [text_of(one["task"]) for one in answers] == [f"n{n}" for n in range(5)]
+
+
+@having("busy")
+async def test_a_platform_that_is_busy_is_asked_again(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.client() as client:
+        b.platform.busy()
+        assert text_of((await client.send("hello"))["task"]) == "hello"
+
+
+@having("down")
+async def test_a_platform_that_is_down_is_a_failure_that_names_the_agent(tmp_path: Path, kind: Kind) -> None:
+    async with kind.open(tmp_path) as platform:
+        entry = platform.entry
+    async with open_hub(tmp_path, f"agents:\n  there: {entry}\n") as hub:
+        secret = await hub.key("agent:there")
+        body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": message("hello")}
+        async with hub.http(secret) as client:
+            answer = (await client.post("/a2a/there/", json=body, headers={"a2a-version": "1.0"})).json()
+    said = json.dumps(answer)
+    assert "there" in said
+    assert "127.0.0.1" not in said
+    assert "error" in answer or answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"

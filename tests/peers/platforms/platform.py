@@ -1,0 +1,45 @@
+"""What the suite of bridges needs to know of a platform, and to do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Property = Literal[
+    "memory", "streams", "files", "data", "failure", "asks", "cancel", "rejoin", "isolation", "renews", "down", "busy"
+]
+"""What a bridge shows; each is a test of tests/bridges/test_bridges.py."""
+
+
+@dataclass
+class Platform:
+    """One platform with one agent, whose brain is `brain`'s."""
+
+    entry: str = ""
+    """The agent's members in hub.yaml, as a flow mapping."""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Lets an agent go on that holds."""
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    """The platform was told to end a run, or saw its client leave where there is no other way."""
+    sessions: list[str] = field(default_factory=list)
+    """Under which name of a session, or of a user where there are none, each message came."""
+    expire: Callable[[], None] = lambda: None
+    """From now on the platform takes no token that it gave before."""
+    busy: Callable[[], None] = lambda: None
+    """The next request is refused, with 429 and a Retry-After of 0."""
+
+
+class Kind(NamedTuple):
+    """A row of the table in docs/bridges.md."""
+
+    name: str
+    """The bridge's; `a2a` is an agent that speaks A2A."""
+    open: Callable[[Path], AbstractAsyncContextManager[Platform]]
+    proof: str
+    """What it was proved against."""
+    lacks: dict[Property, str]
+    """What its platform does not have, and why."""
