@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from agents.bridges.bridge import About, Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
+from agents.bridges.bridge import Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.kinds import BridgeInvalid, make
 from agents.bridges.way import Way
 from agents.hosting.live import Live
@@ -16,7 +16,7 @@ from agents.hosting.work import Work
 from agents.shown import is_over
 from registry.egress.http import Egress
 from registry.entries import Agent
-from registry.errors import NotSupported, UpstreamInvalid
+from registry.errors import NotSupported
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.judged import JsonObject, encode
@@ -40,10 +40,7 @@ class Bridges:
             turn = await self._turn(work, permit)
             if work.message is not None:
                 work.live.ref = {}
-            steps = bridge.run(turn) if work.message is not None else bridge.rejoin(turn)
-            if steps is None:
-                raise UpstreamInvalid(work.entry.name, "it cannot be read on")
-            await self._tell(work, steps)
+            await self._tell(work, bridge.run(turn) if work.message is not None else bridge.rejoin(turn))
         if not is_over(work.live.state):
             work.live.reach("COMPLETED")
 
@@ -54,9 +51,9 @@ class Bridges:
         with self._gate.admit(HUB, work.entry) as permit:
             await self._bridge(work.entry).cancel(await self._turn(work, permit))
 
-    async def about(self, permit: Permit, entry: Agent) -> About:
-        """What the platform says of an agent; raises `HubError`."""
-        return await self._bridge(entry).about(Way(self._egress, permit, entry))
+    def goes_on(self, entry: Agent, ref: JsonObject) -> bool:
+        """Whether the platform can be asked again for what it does (agents.hosting.work.Worker)."""
+        return bool(ref) and self._bridge(entry).rejoins
 
     def _bridge(self, entry: Agent) -> Bridge:
         made = self._made.get(entry.name)
@@ -107,7 +104,7 @@ async def _say(live: Live, step: Step) -> None:
             live.reach("WORKING", text, metadata=metadata)
         case Running(ref):
             is_new, live.ref = not live.ref, ref
-            if is_new:  # who cancels after a restart must know it
-                await live.keep()
+            if is_new:  # who cancels after a restart, or goes on, must know it
+                await live.save()
         case Asks(parts):
             live.state_with("INPUT_REQUIRED", parts)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from agents.bridges.kinds import fault
 from agents.speech import Ask
 from hub import mcp_tools, settings
 from hub.record import Collected, Record, Streamed, record
@@ -220,7 +221,9 @@ def _declared(config: Mapping[str, Any] | None) -> Declared:
         return Path(name).expanduser().read_text(encoding="utf-8")
 
     environ = settings.environment()
-    return read(json.dumps(config), file="config", environ=environ, read_file=beside, providers=NAMES)
+    return read(
+        json.dumps(config), file="config", environ=environ, read_file=beside, providers=NAMES, bridge_fault=fault
+    )
 
 
 def _kept_in(directory: str, declared: Declared) -> Declared:

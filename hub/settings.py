@@ -37,6 +37,7 @@ def load(path: Path | None) -> Declared:
     if path is None:
         return Declared()
     # imported here: the table is not needed where no file is read
+    from agents.bridges.kinds import fault  # noqa: PLC0415
     from llm.providers.table import NAMES  # noqa: PLC0415
 
     try:
@@ -50,7 +51,7 @@ def load(path: Path | None) -> Declared:
     def beside(name: str) -> str:
         return (path.parent / Path(name).expanduser()).read_text(encoding="utf-8")
 
-    return read(text, file=str(path), environ=environment(), read_file=beside, providers=NAMES)
+    return read(text, file=str(path), environ=environment(), read_file=beside, providers=NAMES, bridge_fault=fault)
 
 
 async def watch(path: Path) -> AsyncIterator[Declared | ConfigInvalid]:

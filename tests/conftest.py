@@ -21,6 +21,7 @@ import uvicorn
 import uvloop
 from hypothesis import HealthCheck, settings
 
+from agents.bridges.kinds import fault
 from hub.app import App, House
 from hub.exchange import Receive, Send
 from hub.http11 import Front, Serve
@@ -111,6 +112,7 @@ async def open_hub(
         environ=environ or {},
         read_file=lambda name: (directory / name).read_text(),
         providers=NAMES,
+        bridge_fault=fault,
     )
     opened: list[Services] = []
     ending = asyncio.Event()

@@ -111,6 +111,10 @@ class About(NamedTuple):
 class Bridge(Protocol):
     """One agent on a platform. Made once for an entry; holds nothing of a turn."""
 
+    @property
+    def rejoins(self) -> bool:
+        """Whether `rejoin` can be asked for."""
+
     def run(self, turn: Turn) -> Steps:
         """Have the platform answer a message; ends when it has, or after `Asks`.
 
@@ -121,11 +125,8 @@ class Bridge(Protocol):
     async def cancel(self, turn: Turn) -> None:
         """Have the platform end what `Turn.ref` names; raises `HubError` if it does not."""
 
-    def rejoin(self, turn: Turn) -> Steps | None:
-        """Read on what `Turn.ref` names, from there; None: the platform has no such thing.
-
-        Of `turn.message` only the ids are true.
-        """
+    def rejoin(self, turn: Turn) -> Steps:
+        """Read on what `Turn.ref` names, from where it says; raises as `run`. Of `turn.message` only the ids are true."""
 
     async def about(self, way: Way) -> About:
         """What the platform says of the agent; what it does not is nobody's to invent."""

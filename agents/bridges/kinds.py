@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from agents.bridges.bridge import Bridge, Make
-from registry.entries import Bridged
+from registry.entries import Agent, Bridged
 
-KINDS = ("openai",)
+KINDS = ("langgraph", "openai")
 """Each is a module of this package, which has a `make`."""
 
 GROUP = "hubbub.bridges"
@@ -33,6 +33,16 @@ def make(url: str, bridged: Bridged) -> Bridge:
         return _maker(bridged.kind)(url, options)
     except (ValueError, TypeError) as error:  # msgspec.ValidationError is one
         raise BridgeInvalid(f"{bridged.kind}: {error}") from None
+
+
+def fault(entry: Agent) -> str | None:
+    """What is wrong with how an agent's bridge is configured; None: nothing, or it has none."""
+    try:
+        if entry.bridged is not None:
+            make(entry.url, entry.bridged)
+    except BridgeInvalid as error:
+        return str(error)
+    return None
 
 
 def _maker(kind: str) -> Make:

@@ -29,6 +29,9 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Chat:
     """One such agent."""
 
+    rejoins = False
+    """A stream that was left is gone."""
+
     def __init__(self, url: str, options: Options) -> None:
         self._url = f"{url.rstrip('/')}/chat/completions"
         self._options = options
@@ -64,9 +67,9 @@ class Chat:
     async def cancel(self, turn: Turn) -> None:
         """Leaving the stream has ended it: the API has no other way."""
 
-    def rejoin(self, _turn: Turn) -> None:
-        """A stream that was left is gone."""
-        return
+    def rejoin(self, turn: Turn) -> Steps:
+        """Not asked for: `rejoins` says so."""
+        raise NotImplementedError
 
     async def about(self, _way: Way) -> About:
         """The endpoint says nothing of an agent."""

@@ -11,10 +11,11 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
-from agents import answers, wire
+from agents import wire
 from agents.hosting.live import Live, now, shown
-from agents.hosting.records import Found, Records
+from agents.hosting.records import Records
 from agents.hosting.work import Work, Worker
 from agents.shown import is_over
 from agents.speech import STREAMING, Ask
@@ -25,6 +26,7 @@ from registry.gate import Permit
 from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.ledger.ownership import FINAL_STATES
+from registry.sealed.secrets import new_id
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +76,10 @@ class Host:
                     await live.over.wait()
                 return {"task": shown(await live.whole(), (params.get("configuration") or {}).get("historyLength"))}
             case "GetTask":
-                return shown(await self._task(entry, params["id"]), params.get("historyLength"))
+                live = await self._look(entry, params["id"])
+                return shown(await live.whole(), params.get("historyLength"))
             case "CancelTask":
-                return shown(await self._cancel(entry, params["id"]))
+                return shown(await self._cancel(permit, entry, params["id"]))
             case "GetExtendedAgentCard":
                 raise AgentFault(entry.name, _NO_EXTENDED_CARD, "This agent has no extended card.")
         raise NotSupported(f"{entry.name} does not offer {ask.operation}.")
@@ -87,7 +90,7 @@ class Host:
         if ask.operation == "SendStreamingMessage":
             live = await self._begin(permit, entry, ask)
         else:
-            live = await self._watched(entry, ask.params["id"])
+            live = await self._look(entry, ask.params["id"])
         async with aclosing(live.follow()) as batches:
             async for batch in batches:
                 yield batch
@@ -138,6 +141,7 @@ class Host:
         assert self.tasks is not None, "Host.run must be running"
         live, entry = work.live, work.entry
         live.asker = work.principal.id
+        live.save = partial(self._write, work)
         self._live[entry.name, live.id] = live
         try:
             live.reach("WORKING")
@@ -153,60 +157,57 @@ class Host:
 
     async def waiting(self, entry: Agent, task_id: str) -> Live:
         """A task that waits for its caller, to go on with; raises `AgentFault` for any other."""
-        if (entry.name, task_id) in self._live:
-            raise AgentFault(entry.name, _UNSUPPORTED, "The task is at work; wait for its end.")
-        found = await self._find(entry, task_id)
-        task = found.record.task
-        state = answers.sighting_of(task).state
-        if not is_over(state) or state in FINAL_STATES:
+        live = await self._look(entry, task_id)
+        state = live.state
+        if live.work is not None or not is_over(state) or state in FINAL_STATES:
             reason = "is finished; say it in its context" if state in FINAL_STATES else "is at work; wait for its end"
             raise AgentFault(entry.name, _UNSUPPORTED, f"The task {reason}.")
-        live = Live(found.record, found.pieces)
-        live.task |= {"status": {"state": state}, "history": [*(task.get("history") or ()), *_said_in(task)]}
-        return live
+        again = await live.again()
+        again.task |= {"status": {"state": state}, "history": [*(live.task.get("history") or ()), *_said_in(live.task)]}
+        return again
 
-    async def _watched(self, entry: Agent, task_id: str) -> Live:
-        """A task to be watched; one that is over says so and ends."""
+    async def _look(self, entry: Agent, task_id: str) -> Live:
+        """A task that runs here, or as it is kept. One whose process died is gone on with, or has failed."""
         live = self._live.get((entry.name, task_id))
-        if live is None:
-            found = await self._find(entry, task_id)
-            live = Live(found.record, found.pieces)
-            live.end()
-        return live
-
-    async def _task(self, entry: Agent, task_id: str) -> JsonObject:
-        """A task as it is now."""
-        live = self._live.get((entry.name, task_id))
-        return await live.whole() if live is not None else await (await self._find(entry, task_id)).whole()
-
-    async def _find(self, entry: Agent, task_id: str) -> Found:
-        """A task that does not run here, as it is kept; one whose process died has failed."""
+        if live is not None:
+            return live
         found = await self.records.find(entry.name, task_id)
         if found is None:
             raise AgentFault(entry.name, _NOT_FOUND, "The task is not known any more.")
-        if is_over(answers.sighting_of(found.record.task).state) or not await self.records.is_lost(found.record):
-            return found
-        lost = Live(found.record, found.pieces)
-        lost.reach("FAILED", _LOST)
-        await self.records.write(entry.name, lost.record())
-        return Found(lost.record(), found.pieces)
+        live = Live(*found)
+        if not is_over(live.state) and await self.records.is_lost(found.record):
+            return await self._take_over(entry, live)
+        live.end()
+        return live
 
-    async def _cancel(self, entry: Agent, task_id: str) -> JsonObject:
-        live = self._live.get((entry.name, task_id))
-        if live is not None:
+    async def _take_over(self, entry: Agent, live: Live) -> Live:
+        owner = await self.records.claim(entry.name, await live.record())
+        if owner is None:  # another process was faster
+            return await self._look(entry, live.id)
+        worker = self._worker_of(entry)
+        if worker is not None and worker.goes_on(entry, live.ref):
+            work = Work(live=live, entry=entry, principal=owner, message=None, request_id=new_id("req"))
+            return await self.start(work)
+        live.reach("FAILED", _LOST)
+        await self.records.write(entry.name, await live.record())
+        live.end()
+        return live
+
+    async def _cancel(self, permit: Permit, entry: Agent, task_id: str) -> JsonObject:
+        live = await self._look(entry, task_id)
+        if live.work is not None and not live.over.is_set():
             live.is_cancelled = True
-            if live.work is not None:
-                live.work.cancel()
+            live.work.cancel()
             await live.over.wait()
-            if is_over(live.state):
-                return await live.whole()
-        found = await self._find(entry, task_id)
-        waiting = Live(found.record, found.pieces)
-        if waiting.state in FINAL_STATES:
+            return await live.whole()
+        if live.state in FINAL_STATES:
             raise AgentFault(entry.name, _NOT_CANCELABLE, "The task is finished.")
-        waiting.reach("CANCELED")
-        await self.records.write(entry.name, waiting.record())
-        return await waiting.whole()
+        worker, live = self._worker_of(entry), await live.again()
+        assert worker is not None, "it runs here"
+        work = Work(live=live, entry=entry, principal=permit.principal, message=None, request_id=permit.request_id)
+        await self._stop(worker, work)
+        await self._write(work)
+        return await live.whole()
 
     async def _run(self, work: Work) -> None:
         """Do a task's work, and say how it ended. A boundary: one task must not end the others."""
@@ -240,7 +241,7 @@ class Host:
 
     async def _write(self, work: Work, *, is_new: bool = False) -> None:
         live, name = work.live, work.entry.name
-        record = live.record()
+        record = await live.record()
         if is_new and live.owner is not None:
             await self.records.begin(name, live.owner, record)
         else:

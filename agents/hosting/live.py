@@ -6,7 +6,7 @@ What of an answer was told and kept is not in memory any more, so a task costs t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -37,6 +37,8 @@ class Live:
         self.work: asyncio.Task[None] | None = None
         self.is_cancelled = False
         """Its caller wants it to end."""
+        self.save: Callable[[], Awaitable[None]] = _nowhere
+        """Keeps what was said until now, and what `ref` is."""
         self.over = asyncio.Event()
         self.task: JsonObject = own_copy(record.task)
         """All of it but what it says in this turn."""
@@ -105,7 +107,7 @@ class Live:
         self._unkept_bytes += len(data)
         self._watched.tell(data)
         if self._unkept_bytes > UNKEPT_BYTES:
-            await self.keep()
+            await self.save()
         await self._watched.room()
 
     @property
@@ -114,23 +116,26 @@ class Live:
         asked = sum(message.get("role") == "ROLE_USER" for message in self.task.get("history") or ())
         return ARTIFACT if asked <= 1 else f"{ARTIFACT}-{asked}"
 
-    async def keep(self) -> None:
-        """Write what was said until now, and what `ref` is."""
-        unkept, self._unkept, self._unkept_bytes = self._unkept, [], 0
-        await self._pieces.append(folded(unkept))
-
-    def record(self) -> TaskRecord:
-        """What is to be kept of the task beside its pieces: a short answer stands in it whole."""
-        if not self._pieces.count:
-            for event in self._unkept:
+    async def record(self) -> TaskRecord:
+        """What is to be kept of the task beside its pieces, with `ref`: a short answer stands in it whole."""
+        unkept = list(self._unkept)
+        if self._pieces.count or self._unkept_bytes > UNKEPT_BYTES:
+            await self._pieces.append(folded(unkept))
+        else:
+            for event in unkept:
                 snapshot.apply(self.task, event)
-            self._unkept, self._unkept_bytes = [], 0
+        del self._unkept[: len(unkept)]
+        self._unkept_bytes = 0
         begun = sorted(self._begun) if self._pieces.count else []
         return TaskRecord(self._process, self.task, self._pieces.count, begun, self.ref)
 
     async def whole(self) -> JsonObject:
         """The task as it is now."""
         return await self._pieces.onto(own_copy(self.task), list(self._unkept))
+
+    async def again(self) -> Live:
+        """The same task, as it is kept, for its next turn."""
+        return Live(await self.record(), self._pieces)
 
     def end(self) -> None:
         """Nothing more comes until somebody answers."""
@@ -143,6 +148,10 @@ class Live:
             yield [encode({"task": await self.whole()})]
             async for batch in events:
                 yield batch
+
+
+async def _nowhere() -> None:
+    """A task that does not run is kept already."""
 
 
 class _Watcher:

@@ -103,6 +103,19 @@ class Records:
         """Whether the process has ended in which a task runs."""
         return record.process != self._events.process and not await self._events.is_alive(record.process)
 
+    async def claim(self, agent: str, record: TaskRecord) -> Principal | None:
+        """Make a task this process's whose own has died; returns whose it is. None: another process was faster."""
+        owner = await self._owner(agent, record.task["id"])
+
+        def edit(kept: bytes) -> bytes:
+            now = _task.decode(kept)
+            return encode(replace(now, process=self._events.process)) if now.process == record.process else kept
+
+        if owner is None:
+            return None
+        kept = await self._kept.edit(TASK, _name(agent, record.task["id"]), owner, edit)
+        return owner if kept is not None and _task.decode(kept).process == self._events.process else None
+
     async def remembered(self, agent: str, context_id: str, principal: Principal) -> bytes | None:
         """What is remembered of a context; None: nothing."""
         return await self._kept.get(CONTEXT, _name(agent, context_id), principal)

@@ -40,3 +40,6 @@ class Worker(Protocol):
 
     async def stop(self, work: Work) -> None:
         """Have a task end elsewhere too, whose work was cancelled here; raises `HubError` if it cannot be."""
+
+    def goes_on(self, entry: Agent, ref: JsonObject) -> bool:
+        """Whether what another process began, which has died, can be gone on with."""

@@ -21,7 +21,7 @@ from llm.types import Parked, Ticket, Waiting
 from llm.verdicts import pending as pending_of
 from registry.access import Through
 from registry.catalog import Catalog
-from registry.entries import Model, Own
+from registry.entries import Agent, Model, Own
 from registry.errors import Conflict, HubError, NotFound, UpstreamInvalid
 from registry.identity import Principal
 from registry.judged import JsonObject, decode, encode
@@ -72,6 +72,10 @@ class OwnAgents:
 
     async def stop(self, work: Work) -> None:
         """Nothing works elsewhere."""
+
+    def goes_on(self, _entry: Agent, _ref: JsonObject) -> bool:
+        """What the loop had in memory is lost with its process."""
+        return False
 
     async def _run_of(self, task: JsonObject) -> str | None:
         """The run of the loop that waits for approvals that a task names; None: it names none."""

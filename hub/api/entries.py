@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from msgspec import to_builtins
 
+from agents.bridges.kinds import fault
 from hub.api.access import JsonBody, PageSize, ServicesNow, lists, needs, read_disabled
 from hub.api.agent_cards import card_state
 from hub.api.toolsets import view_cost
@@ -36,7 +37,7 @@ ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls", "auth"
 DESTINATION = ADDRESSES | {"provider"}
 """Members that say where an entry is, and so where its credentials go."""
 
-CREDENTIALS = frozenset({"headers", "api_key", "auth", "deployments"})
+CREDENTIALS = frozenset({"headers", "api_key", "auth", "deployments", "options"})
 
 
 def routers() -> list[APIRouter]:
@@ -134,7 +135,11 @@ def _judge_lending(kind: EntryKind, name: str, body: JsonObject, caller: Princip
         InvalidRequest: that, or the body is wrong.
     """
     entry = stored_entry(kind, name, body, trusted=False)
-    if not isinstance(entry, Agent) or entry.own is None:
+    if not isinstance(entry, Agent):
+        return
+    if wrong := fault(entry):
+        raise InvalidRequest(wrong, member="options")
+    if entry.own is None:
         return
     lent = entry.own.grants.grants
     for grant in lent if entry.own.delegates else (grant for grant in lent if grant.kind == "model"):
@@ -199,6 +204,8 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
             shown["instances"] = services.agents.instances(entry)
         if entry.own is not None:
             shown |= asdict(entry.own)
+        if entry.bridged is not None:
+            shown["bridge"] = entry.bridged.kind
     return shown
 
 

@@ -123,18 +123,19 @@ def read(
     environ: Mapping[str, str],
     read_file: Callable[[str], str],
     providers: Collection[str] = (),
+    bridge_fault: Callable[[Agent], str | None] = lambda _: None,
 ) -> Declared:
     """Read hub.yaml.
 
     `file` names it in faults; `read_file` reads another file by a path relative to it and raises OSError or ValueError.
-    `providers` are the names that `provider` may have; empty: any.
+    `providers` are the names that `provider` may have; empty: any. `bridge_fault` says what is wrong with an agent's bridge.
 
     Raises:
         ConfigInvalid: with every fault found.
     """
     source = parse(text, file)
     source.substitute(environ.get)
-    reading = _Reading(source, read_file, providers)
+    reading = _Reading(source, read_file, providers, bridge_fault)
     shape = reading.shape()
     declared = reading.declared(shape)
     if source.faults:
@@ -145,8 +146,15 @@ def read(
 class _Reading:
     """One file being read: collects faults in its source, and notices."""
 
-    def __init__(self, source: Source, read_file: Callable[[str], str], providers: Collection[str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        read_file: Callable[[str], str],
+        providers: Collection[str],
+        bridge_fault: Callable[[Agent], str | None],
+    ) -> None:
         self.source = source
+        self._bridge_fault = bridge_fault
         self._providers = providers
         self.notices: list[Fault] = []
         self._read_file = read_file
@@ -293,6 +301,8 @@ class _Reading:
             return None
         if isinstance(entry, Server) and entry.openapi is not None and not is_http_url(entry.openapi):
             entry = replace(entry, openapi=str(PurePath(self.source.file).parent / entry.openapi))
+        if isinstance(entry, Agent) and (fault := self._bridge_fault(entry)):
+            self.fault(path, fault)
         if entry.unavailable is not None:
             self.notice(path, f"{entry.unavailable}; calls are refused")
         return entry

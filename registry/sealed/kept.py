@@ -91,7 +91,7 @@ class Kept:
         return await self._database.write(change)
 
     async def edit(self, kind: str, name: str, principal: Principal, edit: Callable[[bytes], bytes]) -> bytes | None:
-        """Keep what `edit` makes of what is kept, for as long as is set from now on, and return it; None: nothing is.
+        """Keep what `edit` makes of what is kept, for at least as long as is set from now on, and return it; None: nothing is.
 
         No other change comes between. `edit` runs in the writer thread; what it raises changes nothing and is raised here.
         """
@@ -103,7 +103,7 @@ class Kept:
                 return None
             edited = edit(value)
             row.sealed = self._sealer.seal(edited, about=_about(kind, name, row.owner))
-            row.expires_at = time.time() + self._days * DAY_S
+            row.expires_at = max(row.expires_at, time.time() + self._days * DAY_S)
             session.add(row)
             return edited
 

@@ -24,7 +24,7 @@ async def _open(_directory: Path) -> AsyncIterator[Platform]:
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
-        platform.sessions.append(request.body["user"])
+        platform.named.append(request.body["user"])
         if not await unless_left(_answer(platform, request.body, send, refused), receive):
             platform.cancelled.set()
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import pytest
+
+from tests.peers.platforms import brain
+
 Property = Literal[
     "memory", "streams", "files", "data", "failure", "asks", "cancel", "rejoin", "isolation", "renews", "down", "busy"
 ]
@@ -22,15 +26,47 @@ class Platform:
     entry: str = ""
     """The agent's members in hub.yaml, as a flow mapping."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
-    """Lets an agent go on that holds."""
+    """Lets an agent go on that holds, where it runs in this process."""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    """The platform was told to end a run, or saw its client leave where there is no other way."""
-    sessions: list[str] = field(default_factory=list)
-    """Under which name of a session, or of a user where there are none, each message came."""
+    """The platform was told to end a run, or saw its client leave where there is no other way; likewise."""
+    named: list[str] = field(default_factory=list)
+    """Under which name of a session, or of a user where there are none, each message came; likewise."""
     expire: Callable[[], None] = lambda: None
     """From now on the platform takes no token that it gave before."""
     busy: Callable[[], None] = lambda: None
     """The next request is refused, with 429 and a Retry-After of 0."""
+
+    def release(self) -> None:
+        """Let an agent go on that holds."""
+        self.released.set()
+
+    async def ended(self) -> None:
+        """Wait until the platform has ended a run."""
+        await self.cancelled.wait()
+
+    def sessions(self) -> list[str]:
+        """Under which names messages came."""
+        return self.named
+
+
+@dataclass
+class Elsewhere(Platform):
+    """A platform in a process of its own, which is spoken to by files."""
+
+    directory: Path = Path()
+
+    def release(self) -> None:
+        """Let an agent go on that holds."""
+        (self.directory / "released").touch()
+
+    async def ended(self) -> None:
+        """Wait until the platform has ended a run."""
+        while not (self.directory / "cancelled").exists():
+            await asyncio.sleep(0.02)  # another process: there is no event to wait for
+
+    def sessions(self) -> list[str]:
+        """Under which names messages came."""
+        return (self.directory / "sessions").read_text().split()
 
 
 class Kind(NamedTuple):
@@ -43,3 +79,6 @@ class Kind(NamedTuple):
     """What it was proved against."""
     lacks: dict[Property, str]
     """What its platform does not have, and why."""
+    reason: str = brain.REASON
+    """What it says of a failure; some tell their clients less than the agent said."""
+    marks: tuple[pytest.MarkDecorator, ...] = ()
