@@ -69,7 +69,7 @@ class Chat:
 
     def rejoin(self, turn: Turn) -> Steps:
         """Not asked for: `rejoins` says so."""
-        raise NotImplementedError
+        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
     async def about(self, _way: Way) -> About:
         """The endpoint says nothing of an agent."""

@@ -38,7 +38,7 @@ class Model(BaseChatModel):
         return "brain"
 
     def _generate(self, *_: Any, **__: Any) -> ChatResult:
-        raise NotImplementedError
+        raise RuntimeError("it is only streamed")
 
     async def _astream(self, messages: list[AnyMessage], *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
         *before, now = [str(one.text) for one in messages if one.type == "human"]
