@@ -13,7 +13,7 @@ from registry.judged import JsonObject
 
 
 class StreamFault(Exception):
-    """The provider ended its stream with an error; `error` is its own error object, in OpenAI's or Anthropic's form."""
+    """The provider ended its answer with an error; `error` is its own error object, in OpenAI's or Anthropic's form."""
 
     def __init__(self, error: object) -> None:
         super().__init__()
@@ -86,8 +86,12 @@ class Dialect(Protocol):
 
         Raises:
             AnswerInvalid: it is not of this format.
+            StreamFault: the provider reports an error in it.
             ParseFailed, ValueError: it is not a JSON object.
         """
+
+    def shown(self, reply: Reply) -> Sequence[Piece]:
+        """What a voice says of an answer that was not streamed."""
 
 
 Translate = Callable[[Prompt], Prompt]

@@ -1,6 +1,6 @@
 """Runs of the loop that wait for approvals: put down sealed, and taken up once.
 
-What a request may leave nowhere at rest (`store: false`) is kept in memory; what is asked of its approvers is sealed at rest.
+What a request may leave nowhere at rest (`store: false`) is kept in memory, and so is what is asked of its approvers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Parking:
         Raises:
             LimitError: too much of the principal waits.
         """
-        run = Run(new_id("run"), ticket.door, principal, time.time() + self._seconds)
+        expires_at = time.time() + self._seconds
+        run = Run(new_id("run"), ticket.door, principal, expires_at, is_fleeting=ticket.is_fleeting)
         waiting = [replace(one, approval=new_name(), run=run.id, expires_at=run.expires_at) for one in finished.waiting]
         wanted = [
             Wanted(deed, one.offer.answerer or "admin", one.approval) for deed, one in zip(deeds, waiting, strict=True)

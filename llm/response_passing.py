@@ -6,7 +6,7 @@ came before, and its own id of the response is shown to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
 from llm.platform import references
@@ -17,17 +17,13 @@ from llm.run import Loop
 from llm.voices.responses import Outlet, failure
 from llm.wire.chat import counted
 from llm.wire.response_events import event
-from llm.wire.responses_tap import ResponsesTap, chat_usage
+from llm.wire.responses import THE_HUBS
+from llm.wire.responses_tap import ResponsesTap
+from llm.wire.responses_upstream import chat_usage, sendable
 from registry import judged
 from registry.egress.sse import EventTooLarge
 from registry.errors import HubError, ParseFailed
 from registry.judged import JsonObject
-
-_THE_HUBS = ("background", "conversation", "previous_response_id")
-"""Members that the provider knows nothing of."""
-
-_WITHOUT_ID = frozenset({"function_call_output", "custom_tool_call_output"})
-"""Items whose ids are the hub's, as those of messages that are not the model's."""
 
 
 class Passing:
@@ -124,23 +120,12 @@ def _cost(call: ModelCall) -> JsonObject:
 
 def _body(work: Work, upstream_model: str) -> bytes:
     request = work.request
-    members: JsonObject = {name: value for name, value in request.members.items() if name not in _THE_HUBS}
+    members: JsonObject = {name: value for name, value in request.members.items() if name not in THE_HUBS}
     members |= {"model": upstream_model, "store": False}
     if work.before or any(item.get("type") == "item_reference" for item in _listed(request.asked.get("input"))):
-        members["input"] = list(_told([*work.before, *work.items]))
+        members["input"] = list(sendable([*work.before, *work.items]))
     return judged.encode(members)
 
 
 def _listed(value: object) -> list[JsonObject]:
     return value if isinstance(value, list) else []
-
-
-def _told(items: Sequence[JsonObject]) -> Iterator[JsonObject]:
-    for item in items:
-        kind = item["type"]
-        if kind == "reasoning" and not item.get("encrypted_content"):
-            continue  # which only a provider that stored it could read
-        if kind in _WITHOUT_ID or (kind == "message" and item.get("role") != "assistant"):
-            yield {name: value for name, value in item.items() if name != "id"}
-        else:
-            yield item

@@ -206,6 +206,8 @@ class Responses:
         offering = self._loop.listings(request.sources, work.model, caller, unsaid_approval=True)
         listings = await turn.enter_async_context(offering)
         ask = responses.ask_of(request, asked, Labels(listings))
+        if request.background:
+            self._loop.check(ask, work.model)
         if parked is not None:
             parked = await self._assents.take(parked, principal)
         about = {"items": asked, "request": msgspec.Raw(work.body), "response": work.id if request.store else None}
@@ -248,7 +250,8 @@ class Responses:
         request = work.request
         parked = ask.parked
         approved = {one.call.id: one.approval for one in parked.held.waiting} if parked is not None else {}
-        voice = ResponsesVoice(composer, outlet, listed=work.listed, approved=approved)
+        peculiar = responses.peculiar(request, [*work.before, *work.items])
+        voice = ResponsesVoice(composer, outlet, listed=work.listed, approved=approved, peculiar=peculiar)
         try:
             await self._loop.run(ask, work.model, caller, voice, work.listings)
         except HubError as error:

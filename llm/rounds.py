@@ -204,15 +204,18 @@ class Rounds:
 
     async def _read(self, call: ModelCall, listener: _Listener) -> Reply:
         data = await call.read()
+        dialect = self._bench.dialects.by_format[call.format]
         try:
-            reply = self._bench.dialects.by_format[call.format].read(data, self._ids)
+            reply = dialect.read(data, self._ids)
         except AnswerInvalid as error:
             raise call.invalid(str(error)) from None
+        except StreamFault as fault:
+            raise call.reported(fault.error) from None
         except (ValueError, ParseFailed):
             raise call.invalid(NOT_AN_OBJECT) from None
         call.usage = counted(reply.usage)
         await self._begin(listener.voice)
-        await listener.hear(reply.pieces)
+        await listener.hear(dialect.shown(reply))
         return reply
 
     async def _stream(self, call: ModelCall, listener: _Listener) -> Reply:

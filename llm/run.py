@@ -22,7 +22,7 @@ from llm.providers.table import asks_usage, formats_of
 from llm.remembering import Memory, Remembering
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
 from llm.spending import with_cost
-from llm.translate import chat_to_messages, messages_to_chat
+from llm.translate import chat_to_messages, messages_to_chat, responses_to_chat
 from llm.types import Ask, Format, Listing, Parked, Ticket, ToolSource, Waiting
 from llm.verdicts import same, waits
 from llm.voices.chat import ChatVoice
@@ -30,6 +30,7 @@ from llm.wire import chat
 from llm.wire.chat import ChatRequest
 from llm.wire.chat_upstream import ChatDialect
 from llm.wire.messages_upstream import MessagesDialect
+from llm.wire.responses_upstream import ResponsesDialect
 from llm.wire.tap import UsageTap
 from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
@@ -38,8 +39,13 @@ from registry.gate import Usage
 from registry.search.meaning import Meanings
 
 DIALECTS = Dialects(
-    by_format={"chat": ChatDialect(), "messages": MessagesDialect()},
-    translations={("chat", "messages"): chat_to_messages.prompt, ("messages", "chat"): messages_to_chat.prompt},
+    by_format={"chat": ChatDialect(), "messages": MessagesDialect(), "responses": ResponsesDialect()},
+    translations={
+        ("chat", "messages"): chat_to_messages.prompt,
+        ("messages", "chat"): messages_to_chat.prompt,
+        ("responses", "chat"): responses_to_chat.prompt,
+        ("responses", "messages"): lambda asked: chat_to_messages.prompt(responses_to_chat.prompt(asked)),
+    },
 )
 
 
@@ -82,6 +88,12 @@ class Loop:
         others = map(self.models.find, names)
         places = [*model.places(), *(place for other in others if other is not None for place in other.places())]
         return all(wanted in formats_of(place) for place in places)
+
+    def check(self, ask: Ask, model: Model) -> None:
+        """Refuse what the first place where a request may go cannot be told, before anybody waits for it; raises `InvalidRequest`."""
+        formats = formats_of(model.places()[0])
+        if ask.prompt.format not in formats:
+            DIALECTS.prompt(ask.prompt, formats[0])
 
     async def answer(self, ask: Ask, model: Model, caller: Caller, *, voice: Voice) -> None:
         """Run the loop over one request and have `voice` say what comes of it.

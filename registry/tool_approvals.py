@@ -1,8 +1,9 @@
 """Approvals of tools' calls: asked for, answered, and used once for exactly the call that they were given for.
 
 An approval holds for a server, a tool, its arguments, a principal and a policy together: it is kept with a digest of all
-five, and one that differs in anything is refused. Arguments are sealed. Who asked is told through the door that the
-run came through; what is refused is logged and leaves a row of usage, as every decision does.
+five, and one that differs in anything is refused. Arguments are sealed; of a fleeting run nothing is written, and its
+approvals are in this process alone. Who asked is told through the door that the run came through; what is refused is
+logged and leaves a row of usage, as every decision does.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import ColumnElement, Update, true
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, delete, func, or_, select, update
+from sqlmodel.sql.expression import SelectOfScalar
 
 from registry.access import SEPARATOR
 from registry.callers.kin import are_kin
@@ -28,6 +31,7 @@ from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.sealed.secrets import Sealer, digest, new_id
 from registry.store.db import Database
+from registry.store.memory import Memory
 from registry.store.tables.rules import ToolApproval
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,9 @@ MAX_PENDING = 1000
 
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """Of the arguments of one principal's, as they are kept."""
+
+MAX_DECIDED_BYTES = 64 * 1024 * 1024
+"""Of the arguments of fleeting ones that are pending no more. Beyond it the oldest are forgotten."""
 
 DIRECT = "direct"
 """The door of calls that nothing waits for: their caller makes them again."""
@@ -71,6 +78,8 @@ class Run(NamedTuple):
     principal: Principal
     expires_at: float
     """In seconds since 1970: its approvals end then, and so does it."""
+    is_fleeting: bool = False
+    """Nothing of it may be at rest."""
 
 
 class Wanted(NamedTuple):
@@ -125,6 +134,8 @@ class ToolApprovals:
     ) -> None:
         """`record` takes the rows of usage."""
         self._database = database
+        self._memory: Memory | None = None
+        """With the first fleeting run."""
         self._sealer = sealer
         self._record = record
         self._clock = clock
@@ -135,7 +146,7 @@ class ToolApprovals:
         self._resumed[door] = resume
 
     async def ask(self, run: Run, wanted: Sequence[Wanted]) -> list[Approval]:
-        """Ask for approvals of a run's calls; they are on disk when this returns.
+        """Ask for approvals of a run's calls; they are on disk when this returns, unless the run is fleeting.
 
         Raises:
             LimitError: too much of the principal is pending.
@@ -146,8 +157,10 @@ class ToolApprovals:
         def insert(session: Session) -> None:
             _check_room(session, rows, now)
             session.add_all(rows)
+            if run.is_fleeting:
+                _forget(session)
 
-        await self._database.write(insert)
+        await (self._in_memory() if run.is_fleeting else self._database).write(insert)
         asked = [self._shown(row) for row in rows]
         for approval in asked:
             logger.info("approval asked for", extra=_told(approval, principal))
@@ -155,10 +168,26 @@ class ToolApprovals:
 
     async def find(self, name: str) -> Approval:
         """One approval; raises `NotFound`."""
-        row = await self._database.read(lambda session: _find(session, name))
-        if row is None:
-            raise NotFound("approval", name)
-        return self._shown(row)
+        for store in self._stores():
+            row = await store.read(lambda session: _find(session, name))
+            if row is not None:
+                return self._shown(row)
+        raise NotFound("approval", name)
+
+    def _in_memory(self) -> Memory:
+        if self._memory is None:
+            self._memory = Memory([ToolApproval])
+        return self._memory
+
+    def _stores(self) -> Sequence[Database | Memory]:
+        return (self._database,) if self._memory is None else (self._memory, self._database)
+
+    async def _changed(self, name: str, statement: Update) -> bool:
+        """Whether an approval was changed, wherever it is."""
+        for store in self._stores():
+            if await store.write(lambda session: session.exec(statement).rowcount):
+                return True
+        return False
 
     async def own(self, name: str, caller: Principal) -> Approval:
         """An approval that the caller's own request asked for; raises `NotFound`, and notes who tried another's."""
@@ -171,21 +200,25 @@ class ToolApprovals:
     async def of_run(self, run: str) -> list[Approval]:
         """The approvals of a run, in the order of its calls."""
         query = select(ToolApproval).where(ToolApproval.run == run).order_by(col(ToolApproval.number))
-        rows = await self._database.read(lambda session: session.exec(query).all())
-        return [self._shown(row) for row in rows]
+        return [self._shown(row) for store in self._stores() for row in await _rows(store, query)]
 
     async def page(self, state: State | None, after: str | None, limit: int) -> list[Approval]:
-        """At most `limit` approvals in one state (None: in any) behind the one named `after`, oldest first."""
-        now = self._clock()
-
-        def load(session: Session) -> Sequence[ToolApproval]:
+        """At most `limit` approvals in one state (None: in any) behind the one named `after`, oldest first, fleeting ones last."""
+        now, stores = self._clock(), list(reversed(self._stores()))
+        last: ToolApproval | None = None
+        while after is not None and last is None:
+            if not stores:
+                return []
+            last = await stores[0].read(lambda session: _find(session, after))
+            stores = stores if last is not None else stores[1:]
+        found: list[ToolApproval] = []
+        for store in stores:
             query = select(ToolApproval).where(_is(state, now) if state else true())
-            if after is not None:
-                last = select(ToolApproval.number).where(ToolApproval.id == after).scalar_subquery()
-                query = query.where(col(ToolApproval.number) > last)
-            return session.exec(query.order_by(col(ToolApproval.number)).limit(limit)).all()
-
-        return [self._shown(row) for row in await self._database.read(load)]
+            if last is not None and store is stores[0]:
+                query = query.where(col(ToolApproval.number) > last.number)
+            query = query.order_by(col(ToolApproval.number)).limit(limit - len(found))
+            found += await _rows(store, query)
+        return [self._shown(row) for row in found]
 
     async def decide(self, name: str, verdict: Verdict, by: Principal) -> Approval:
         """Answer in the inbox; the run goes on when nothing of it is pending any more.
@@ -266,7 +299,7 @@ class ToolApprovals:
         statement = statement.where(
             col(ToolApproval.principal) == caller.id, col(ToolApproval.bound) == bound(deed, caller.id)
         )
-        if await self._database.write(lambda session: session.exec(statement).rowcount):
+        if await self._changed(name, statement):
             return
         approval = await self.find(name)
         text = "it was given for another call" if approval.state == "approved" else f"it is {approval.state}"
@@ -278,8 +311,9 @@ class ToolApprovals:
             self._resume(*run)
         while True:
             try:
-                for run in await self._database.write(lambda session: _expire(session, self._clock())):
-                    self._resume(*run)
+                for store in self._stores():
+                    for run in await store.write(lambda session: _expire(session, self._clock())):
+                        self._resume(*run)
             except SQLAlchemyError as error:
                 logger.warning("approvals cannot be swept, trying again", extra={"reason": str(error)})
             await asyncio.sleep(SWEEP_S)
@@ -294,7 +328,7 @@ class ToolApprovals:
             decided_by_name=by.name,
             reason=verdict.reason,
         )
-        done = await self._database.write(lambda session: session.exec(statement).rowcount)
+        done = await self._changed(approval.id, statement)
         found = await self.find(approval.id)
         if not done:
             self._note_refusal(found, by, f"it is {found.state} already")
@@ -361,6 +395,10 @@ class ToolApprovals:
         )
 
 
+async def _rows(store: Database | Memory, query: SelectOfScalar[ToolApproval]) -> Sequence[ToolApproval]:
+    return await store.read(lambda session: session.exec(query).all())
+
+
 def new_name() -> str:
     """An id for an approval; it begins as OpenAI's do."""
     return new_id("mcpr")
@@ -406,6 +444,15 @@ def _check_room(session: Session, rows: Sequence[ToolApproval], now: float) -> N
 
 def _find(session: Session, name: str) -> ToolApproval | None:
     return session.exec(select(ToolApproval).where(ToolApproval.id == name)).first()
+
+
+def _forget(session: Session) -> None:
+    """Forget the oldest of what is pending no more, if there is too much of it."""
+    decided = select(ToolApproval.number, func.length(ToolApproval.sealed)).where(ToolApproval.state != "pending")
+    sizes = session.exec(decided.order_by(col(ToolApproval.number).desc())).all()
+    totals = accumulate(size for _, size in sizes)
+    gone = [number for (number, _), total in zip(sizes, totals, strict=True) if total > MAX_DECIDED_BYTES]
+    session.exec(delete(ToolApproval).where(col(ToolApproval.number).in_(gone)))
 
 
 def _decided(session: Session, now: float) -> list[tuple[str, str, str]]:

@@ -6,14 +6,13 @@ store of responses understands is left out, and what no chat completions model c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llm.translate.whole import decoded
+from llm.types import Prompt
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject
-
-ToolNames = Callable[[str, str], str]
-"""The name that the model knows for a tool, by the label of its server and its name there."""
 
 _RENAMED = {"max_output_tokens": "max_completion_tokens"}
 
@@ -48,6 +47,21 @@ _REFUSED = ("prompt", "context_management", "top_logprobs")
 
 _LOGPROBS = "message.output_text.logprobs"
 """The only value of `include` whose lack would be missed: the others add to items of tools that are refused, or to thoughts."""
+
+
+def prompt(asked: Prompt) -> Prompt:
+    """Say a prompt, whose items are as `llm.translate.mcp_items` leaves them.
+
+    Raises:
+        InvalidRequest: something that chat completions cannot say.
+    """
+    said: JsonObject = dict(asked.members)
+    found = members(said)
+    choice = tool_choice(said.get("tool_choice"))
+    if choice is not None:
+        found["tool_choice"] = choice
+    told = messages(decoded(asked.messages), instructions=said.get("instructions"))
+    return Prompt("chat", found, told, [function(tool) for tool in decoded(asked.own_tools)])
 
 
 def members(asked: JsonObject) -> JsonObject:
@@ -110,59 +124,26 @@ _TOOLS = {
 }
 
 
-def tool_choice(choice: Any, *, tool_name: ToolNames, of_label: Callable[[str], Sequence[str]]) -> Any:
-    """What the model has to call; `of_label` gives the names of all tools of a server.
-
-    Raises:
-        InvalidRequest: it forces something that is no function and no MCP tool.
-    """
-    if choice is None or isinstance(choice, str):
-        return choice
+def tool_choice(choice: Any) -> Any:
+    """What the model has to call; raises `InvalidRequest` for a tool that only OpenAI's service can run."""
     if not isinstance(choice, dict):
-        raise InvalidRequest("tool_choice must be a text or an object", member="tool_choice")
+        return choice
     kind = choice.get("type")
     if kind in ("function", "custom"):
         return {"type": kind, kind: {"name": choice.get("name")}}
-    if kind == "mcp":
-        label, name = choice.get("server_label"), choice.get("name")
-        if isinstance(label, str) and isinstance(name, str):
-            return _forced(tool_name(label, name))
-        return _allowed("required", of_label(str(label)))
     if kind == "allowed_tools":
-        tools = choice.get("tools")
-        if not isinstance(tools, list):
-            raise InvalidRequest("allowed_tools of tool_choice needs tools, a list", member="tool_choice")
-        names: list[str] = []
-        for tool in tools:
-            names += _named(tool, tool_name, of_label)
-        return _allowed(choice.get("mode") or "auto", names)
+        tools = [{"type": "function", "function": {"name": str(tool.get("name"))}} for tool in choice["tools"]]
+        return {"type": kind, kind: {"mode": choice["mode"], "tools": tools}}
     raise InvalidRequest(
         f"tool_choice of type {str(kind)[:80]!r} is not supported for this model", member="tool_choice"
     )
 
 
-def _named(tool: Any, tool_name: ToolNames, of_label: Callable[[str], Sequence[str]]) -> Sequence[str]:
-    if not isinstance(tool, dict):
-        raise InvalidRequest("tools of tool_choice must be objects", member="tool_choice")
-    label, name = tool.get("server_label"), tool.get("name")
-    if tool.get("type") == "mcp" and isinstance(label, str):
-        return [tool_name(label, name)] if isinstance(name, str) else of_label(label)
-    return [str(name)]
-
-
-def _forced(name: Any) -> JsonObject:
-    return {"type": "function", "function": {"name": name}}
-
-
-def _allowed(mode: Any, names: Iterable[str]) -> JsonObject:
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [_forced(name) for name in names]}}
-
-
-def messages(items: Sequence[JsonObject], *, instructions: str | None, tool_name: ToolNames) -> list[JsonObject]:
+def messages(items: Sequence[JsonObject], *, instructions: str | None) -> list[JsonObject]:
     """The conversation as chat completions tells it.
 
-    Calls that stand together are one assistant message, with the text before them; results follow it. What only
-    says which tools there were, what the model thought, and requests for approval are not told again.
+    Calls that stand together are one assistant message, with the text before them; results follow it. What the model
+    thought is not told again.
 
     Raises:
         InvalidRequest: a part of a message that cannot be told.
@@ -181,16 +162,9 @@ def messages(items: Sequence[JsonObject], *, instructions: str | None, tool_name
             _add_call(told, {"id": item["call_id"], "type": "custom", "custom": body})
         elif kind in ("function_call_output", "custom_tool_call_output"):
             told += _result(item["call_id"], item["output"])
-        elif kind == "mcp_call":
-            name = tool_name(item["server_label"], item["name"])
-            _add_call(told, _called(item["id"], name, item["arguments"]))
-            told.append({"role": "tool", "tool_call_id": item["id"], "content": _outcome(item)})
-        elif kind not in _UNTOLD:
+        elif kind != "reasoning":
             raise InvalidRequest(f"items of type {kind[:80]!r} are not supported for this model", member="input")
     return told
-
-
-_UNTOLD = frozenset({"reasoning", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"})
 
 
 def _message(item: JsonObject) -> JsonObject:
@@ -249,12 +223,3 @@ def _result(call_id: str, output: str | list[JsonObject]) -> Iterator[JsonObject
     yield {"role": "tool", "tool_call_id": call_id, "content": texts or "(see the next message)"}
     if others:
         yield {"role": "user", "content": others}
-
-
-def _outcome(item: JsonObject) -> str:
-    error = item.get("error")
-    if error is None:
-        return str(item.get("output") or "")
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("content")
-    return error if isinstance(error, str) else str(error)

@@ -33,12 +33,20 @@ class ResponsesVoice:
     """One response (llm.ports.Voice)."""
 
     def __init__(
-        self, composer: Composer, outlet: Outlet, *, listed: Collection[str], approved: Mapping[str, str]
+        self,
+        composer: Composer,
+        outlet: Outlet,
+        *,
+        listed: Collection[str],
+        approved: Mapping[str, str],
+        peculiar: Sequence[str] = (),
     ) -> None:
         """`listed` are the labels whose tools the caller was told of before: they are not listed again.
 
-        `approved` are the approvals of calls that waited, by the calls' ids.
+        `approved` are the approvals of calls that waited, by the calls' ids; `peculiar` is what of the request only
+        providers of this format can be told.
         """
+        self._peculiar = peculiar
         self._composer = composer
         self._outlet = outlet
         self._listed = listed
@@ -73,8 +81,8 @@ class ResponsesVoice:
             case CallArguments(index, text):
                 if index not in self._held:
                     await self._write(composer.argue(index, text))
-            case Opaque():
-                pass
+            case Opaque("responses", told):
+                await self._write(composer.relay(told))
 
     async def _begin_call(self, call: CallBegun, offer: Offer | None) -> None:
         self._held.discard(call.index)
@@ -107,6 +115,8 @@ class ResponsesVoice:
             arguments = encode(one.arguments).decode()
             await self._write(self._composer.asked(one.offer.label, name, arguments, request_id=one.approval))
         hub: JsonObject = {**finished.reply.told, "usage": spent(finished)}
+        if self._peculiar and any(turn.reply.format != "responses" for turn in finished.fresh):
+            hub["left_out"] = list(self._peculiar)
         if finished.waiting:
             hub["approvals"] = [{**pending(one), "response_id": going_on(one.run)} for one in finished.waiting]
         events = list(self._composer.end(finished.finish_reason, usage=usage_of(finished.usage), hub=hub))

@@ -64,6 +64,10 @@ class ChatDialect:
             told=_told_beside(found),
         )
 
+    def shown(self, reply: Reply) -> Sequence[Piece]:
+        """What a voice says of a whole answer: its pieces."""
+        return reply.pieces
+
 
 def _relaxed(raw: object) -> object:
     value = judged.decode(raw) if isinstance(raw, msgspec.Raw) else raw

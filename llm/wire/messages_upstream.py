@@ -79,6 +79,10 @@ class MessagesDialect:
         usage = chat_usage(usage) if isinstance(usage, dict) else {}
         return Reply("messages", message, [*pieces, Opaque("messages", end)], calls, _finish(end), usage)
 
+    def shown(self, reply: Reply) -> Sequence[Piece]:
+        """What a voice says of a whole answer: its pieces."""
+        return reply.pieces
+
 
 def _relaxed(choice: object) -> object:
     """A forced choice as a free one; what it says of parallel calls stays."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from llm.wire.response_items import item_id
+from llm.wire.response_relay import Relay
 from registry.judged import JsonObject, encode
 
 ENDS = {
@@ -91,6 +92,7 @@ class Composer:
         """The message or the thought that is being said."""
         self._calls: dict[int, _Open] = {}
         """Of this round, by their place in it."""
+        self._relay = Relay(self._output, token)
         self._hubs: dict[str, _Open] = {}
         """The hub's calls that have not ended, by the model's id of them."""
 
@@ -99,6 +101,7 @@ class Composer:
         for one in (self._said, *self._calls.values()):
             if one is not None:
                 one.settle()
+        self._relay.settle()
         return self._response
 
     def queue(self) -> list[bytes]:
@@ -140,6 +143,13 @@ class Composer:
             yield from self._open_said(kind)
         assert self._said is not None, "it was just opened"
         yield self._delta(self._said, text)
+
+    def relay(self, told: JsonObject) -> Iterator[bytes]:
+        """An event of an item that the provider makes in this format itself."""
+        yield from self._close()
+        moved = self._relay.moved(told)
+        if moved is not None:
+            yield self._event(told["type"], **moved)
 
     def _open_said(self, kind: str) -> Iterator[bytes]:
         if kind != "thought" and self._said is not None and self._said.kind != "thought":

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from llm.translate import responses_to_chat
+from llm.translate import mcp_items
 from llm.types import Ask, Prompt, ToolSource
 from llm.wire import hub_member, response_items
 from llm.wire.chat import read_flag
 from llm.wire.response_tools import Labels
+from llm.wire.responses_upstream import ENCRYPTED, FOR_CALLERS
 from llm.wire.sources import read_tools
 from registry import judged
 from registry.errors import InvalidRequest
@@ -133,29 +134,42 @@ def own_tools(request: ResponsesRequest) -> list[JsonObject]:
     return [tool for tool in request.asked.get("tools") or () if tool.get("type") not in SOURCES]
 
 
+THE_HUBS = ("background", "conversation", "previous_response_id")
+"""Members that no provider is told: the hub keeps what came before, and waits."""
+
+_TAKEN = frozenset({*THE_HUBS, "model", "stream", "input", "tools", "tool_choice", "store"})
+
+
 def ask_of(request: ResponsesRequest, items: Sequence[JsonObject], labels: Labels) -> Ask:
     """What the loop is to answer; `items` are all, with those that the new ones continue.
 
     Raises:
-        InvalidRequest: something that chat completions cannot say.
+        InvalidRequest: nothing is asked, or with a tool_choice that is none.
     """
     asked = request.asked
-    members = responses_to_chat.members(asked)
-    choice = responses_to_chat.tool_choice(asked.get("tool_choice"), tool_name=labels.exposed, of_label=labels.of)
+    members = {name: value for name, value in asked.items() if name not in _TAKEN and value is not None}
+    choice = mcp_items.tool_choice(asked.get("tool_choice"), tool_name=labels.exposed, of_label=labels.of)
     if choice is not None:
         members["tool_choice"] = choice
-    messages = responses_to_chat.messages(items, instructions=asked.get("instructions"), tool_name=labels.exposed)
-    if not messages:
+    said = mcp_items.untangled(items, labels.exposed)
+    if not (said or asked.get("instructions")):
         raise InvalidRequest("input is required", member="input")
     own = own_tools(request)
     return Ask(
         model=request.model,
         stream=request.stream,
         sources=request.sources,
-        own_names=frozenset(str(tool.get("name")) for tool in own),
-        prompt=Prompt("chat", members, messages, [responses_to_chat.function(tool) for tool in own]),
+        own_names=FOR_CALLERS.union(str(tool["name"]) for tool in own if "name" in tool),
+        prompt=Prompt("responses", members, said, own),
         limits=request.limits,
     )
+
+
+def peculiar(request: ResponsesRequest, items: Sequence[JsonObject]) -> list[str]:
+    """What of a request providers of other formats are not told, though it could be missed: `items` are all."""
+    included = request.asked.get("include")
+    found = [f"include: {ENCRYPTED}"] if isinstance(included, list) and ENCRYPTED in included else []
+    return found + (["input: reasoning"] if any(item.get("encrypted_content") for item in items) else [])
 
 
 def _max_calls(asked: JsonObject) -> int | None:

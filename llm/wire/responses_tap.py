@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from llm.wire.response_events import ENDS, count, event
+from llm.wire.response_events import ENDS, event
 from registry.egress.sse import Framer, data_of
 from registry.judged import JsonObject
 
@@ -22,22 +22,6 @@ class _Kind(msgspec.Struct):
 
 _kind = msgspec.json.Decoder(_Kind)
 _object = msgspec.json.Decoder(JsonObject)
-
-
-def chat_usage(response: JsonObject) -> JsonObject:
-    """What a response says it used, as chat's usage; empty when it does not say."""
-    said = response.get("usage")
-    if not isinstance(said, dict):
-        return {}
-    given, made = count(said, "input_tokens"), count(said, "output_tokens")
-    of_input, of_output = said.get("input_tokens_details"), said.get("output_tokens_details")
-    return {
-        "prompt_tokens": given,
-        "completion_tokens": made,
-        "total_tokens": given + made,
-        "prompt_tokens_details": {name: count(of_input, name) for name in ("cached_tokens", "cache_write_tokens")},
-        "completion_tokens_details": {"reasoning_tokens": count(of_output, "reasoning_tokens")},
-    }
 
 
 class ResponsesTap:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -372,15 +373,43 @@ async def test_what_is_no_answer_is_a_400(hub: OpenHub, bad: dict[str, Any]) -> 
             await d.ask(hub=bad)
 
 
-async def test_what_is_not_to_be_stored_is_nowhere_at_rest_but_what_is_asked(hub: OpenHub) -> None:
-    async with opened(hub, Turn("canary", calls=(PAY,)), Turn("Paid.")) as d:
+async def rows(d: Desk) -> dict[str, int]:
+    """How many rows each table has."""
+
+    def count(session: Any) -> dict[str, int]:
+        run = session.connection().exec_driver_sql
+        tables = [name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'").all()]
+        return {name: run(f'SELECT COUNT(*) FROM "{name}"').scalar() for name in tables}
+
+    await d.running.services.database.committed()
+    return await d.running.services.database.read(count)
+
+
+@pytest.mark.parametrize("in_inbox", [False, True])
+async def test_what_is_not_to_be_stored_is_nowhere_at_rest(hub: OpenHub, tmp_path: Path, in_inbox: bool) -> None:
+    """No row of it, sealed or not, but what was used; its approval is in the inbox all the same, and goes on with the run."""
+    rule = ", require_approval: always" if in_inbox else ""
+    pays = Turn("quagga", calls=(("bank__pay", '{"text":"zanzibar"}'),))
+    async with opened(hub, pays, pays, Turn("Paid."), rule=rule) as d:
+        (kept,) = (await d.ask("always")).hub["approvals"]
+        before = await rows(d)
         (waiting,) = (await d.ask("always", store=False)).hub["approvals"]
-        kept = await d.running.services.database.read(
-            lambda session: session.connection().exec_driver_sql("SELECT COUNT(*) FROM kept").scalar()
-        )
-        assert kept == 0
+        after = await rows(d)
+        assert {name for name in after if after[name] != before[name]} <= {"usage"}
+        assert [one["id"] for one in await d.pending()] == [kept["id"], waiting["id"]]
+        pages = [(await d.boss.get(f"/api/approvals?limit=1{more}")).json() for more in ("", f"&after={kept['id']}")]
+        assert [page["items"][0]["arguments"] for page in pages] == [{"text": "zanzibar"}] * 2
+        assert [page["next"] for page in pages] == [kept["id"], None]
+        for file in tmp_path.glob("hubbub.db*"):
+            data = file.read_bytes()
+            assert not [word for word in (waiting["id"], "quagga", "zanzibar") if word.encode() in data], file
+        if in_inbox:
+            assert (await d.decide(waiting["id"])).json()["state"] == "approved"
+            assert (await d.decide(waiting["id"])).status_code == 409
         answer = await d.ask("always", store=False, hub={"approval_id": waiting["id"]})
         assert answer.choices[0].message.content == "Paid."
+        assert d.bank.calls == [("pay", {"text": "zanzibar"})]
+        assert {name for name in after if (await rows(d))[name] != after[name]} <= {"usage", "audit", "sqlite_sequence"}
 
 
 async def tell(d: Desk, *, stream: bool, hub: Any = None) -> tuple[list[Any], str, dict[str, Any]]:

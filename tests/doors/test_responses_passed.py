@@ -154,16 +154,6 @@ async def test_nonsense_is_an_http_error(hub: OpenHub) -> None:
                 await sdk.responses.create(model="m", input="hi", stream=stream)
 
 
-async def test_with_tools_of_the_hub_or_in_the_background_the_hub_asks_in_chats_words(hub: OpenHub) -> None:
-    async with passing(hub, Turn("done")) as (running, sdk, upstream, _):
-        made = await sdk.responses.create(model="m", input="hi", background=True)
-        run = running.services.llm.responses._runs.find(made.id)
-        if run is not None and run.task is not None:
-            await run.task
-        assert (await sdk.responses.retrieve(made.id)).output_text == "done"
-        assert upstream.received[0].path == "/v1/chat/completions"
-
-
 async def test_store_false_of_what_passes_is_kept_nowhere(hub: OpenHub) -> None:
     async with passing(hub, whole()) as (running, sdk, upstream, _):
         made = await sdk.responses.create(model="m", input="hi", store=False)

@@ -31,7 +31,8 @@ BOSS, OTHER_BOSS = principal("boss", "admin:approvals"), principal("boss2", "adm
 class Office:
     """Approvals with a clock of this test's, and what they told."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, is_fleeting: bool = False) -> None:
+        self.is_fleeting = is_fleeting
         self.now = 1_000_000.0
         self.settled: list[Settled] = []
         self.resumed: list[tuple[str, str]] = []
@@ -41,12 +42,13 @@ class Office:
         self.all.subscribe("chat", lambda run, principal: self.resumed.append((run, principal)))
 
     async def ask(self, *deeds: Deed, answerer: Answerer = "admin", run: str = "run_1") -> list[Approval]:
-        return await self.all.ask(Run(run, "chat", ANN, self.now + HOUR), [Wanted(one, answerer) for one in deeds])
+        asked = Run(run, "chat", ANN, self.now + HOUR, is_fleeting=self.is_fleeting)
+        return await self.all.ask(asked, [Wanted(one, answerer) for one in deeds])
 
 
-@pytest.fixture
-def office(database: Database) -> Office:
-    return Office(database)
+@pytest.fixture(params=[False, True], ids=["kept", "fleeting"])
+def office(database: Database, request: pytest.FixtureRequest) -> Office:
+    return Office(database, is_fleeting=request.param)
 
 
 def deed(**changed: Any) -> Deed:
@@ -200,9 +202,8 @@ async def run_until(office: Office, count: int) -> None:
     working.cancel()
 
 
-async def test_runs_that_were_decided_when_nobody_ran_go_on_at_the_next_start(
-    office: Office, database: Database
-) -> None:
+async def test_runs_that_were_decided_when_nobody_ran_go_on_at_the_next_start(database: Database) -> None:
+    office = Office(database)
     (first,) = await office.ask(deed())
     one, two = await office.ask(deed(), deed(), run="run_2")
     await office.ask(deed(), run="run_3")
