@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from hub.browsers import Browsers
 from hub.exchange import Header
 from hub.sources import DIRECT, Sources
 from registry.callers.issuers import Issuers
@@ -35,6 +36,12 @@ class Request(Protocol):
         """The address at the other end of the connection; None: it has none."""
 
 
+class Asking(Request, Protocol):
+    """A whole request."""
+
+    method: str
+
+
 def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
     """The API key or token of a request: `x-litellm-api-key` (with or without `Bearer`), `Authorization: Bearer`, `x-api-key`."""
     secret = headers.get(b"x-litellm-api-key") or headers.get(b"authorization")
@@ -50,22 +57,34 @@ class Authenticator:
     """Finds the principal of a request."""
 
     def __init__(
-        self, keys: Keys, sources: Sources = DIRECT, tasks: Tasks | None = None, *, issuers: Issuers | None = None
+        self,
+        keys: Keys,
+        sources: Sources = DIRECT,
+        tasks: Tasks | None = None,
+        *,
+        issuers: Issuers | None = None,
+        browsers: Browsers | None = None,
     ) -> None:
-        """Without `tasks` no request is part of one; without `issuers` no tokens are taken."""
+        """Without `tasks` no request is part of one; without `issuers` no tokens are taken, without `browsers` no sessions."""
         self._keys = keys
         self._issuers = issuers
+        self._browsers = browsers
         self._sources = sources
         self._tasks = tasks
 
-    async def principal(self, request: Request, door: DoorName | None) -> Principal:
+    async def principal(self, request: Asking, door: DoorName | None) -> Principal:
         """The request's principal, at a door; None: there is none at its path.
 
         Raises:
             Unauthenticated: no key or token, or one that is unknown, revoked, expired, or not for this door or from here.
             TaskOver: the task that it says it is part of has no time left.
+            CrossSiteRefused: it comes with the session of a browser, and may be another site's doing.
             Overloaded: the hub cannot tell at the moment.
         """
+        if door == "api" and self._browsers is not None and secret_of(request.headers) is None:
+            session = self._browsers.secret(request.headers)
+            if session is not None:
+                return self.check(await self._browsers.principal(request, session), door, request)
         return self.check(await self._found(request.headers), door, request)
 
     async def _found(self, headers: Mapping[bytes, bytes]) -> Principal:

@@ -61,6 +61,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.VersionNotSupported: Row(400, -32009, -32022, _BAD, "VERSION_NOT_SUPPORTED"),
     errors.HostRefused: Row(421, -32600, -32600, _BAD, "HOST_REFUSED", http=True),
     errors.OriginRefused: Row(403, -32600, -32600, _BAD, "ORIGIN_REFUSED", http=True),
+    errors.CrossSiteRefused: Row(403, -32600, -32600, _BAD, "CROSS_SITE_REFUSED", http=True),
     errors.TooLarge: Row(413, -32600, -32600, _BAD, "TOO_LARGE", http=True),
     errors.HeadersTooLarge: Row(431, -32600, -32600, _BAD, "HEADERS_TOO_LARGE", http=True),
     errors.MediaTypeRefused: Row(415, -32600, -32600, _BAD, "MEDIA_TYPE_REFUSED", http=True),

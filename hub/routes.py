@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from agents.push_callback import PATH as PUSH_PATH
 from agents.signing import JWKS_PATH
 from hub import errors
-from hub.app import PROBLEM, Door, Routes, jsonrpc
+from hub.app import PROBLEM, Door, Handler, Routes, jsonrpc
 from hub.doors.a2a import A2ADoor
 from hub.doors.admin import AdminDoor
 from hub.doors.catalog import CARD_PATH, CATALOG_PATH, CatalogDoor
@@ -23,6 +24,8 @@ from hub.doors.platform import PlatformDoor
 from hub.doors.protected_resource import WELL_KNOWN, ResourceDoor
 from hub.doors.push import PushDoor
 from hub.doors.responses import ConversationsDoor, ResponsesDoor
+from hub.doors.ui import HOME as UI
+from hub.doors.ui import UiDoor
 from hub.exchange import Exchange
 from hub.services import Services
 from llm.platform.operations import PATHS
@@ -30,6 +33,7 @@ from llm.providers.endpoints import PASSED_THROUGH
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH
 from mcp_bridge.oauth.links import PATH as CONNECT_PATH
 from registry.errors import MethodNotFound
+from registry.identity import DoorName
 from registry.judged import JsonObject
 
 
@@ -55,9 +59,9 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     a2a = A2ADoor(services.agents, registry=registry, gate=services.gate)
     a2a_door = Door(a2a, jsonrpc(errors.a2a), "a2a", is_open=a2a.is_open)
     push = PushDoor(services.callbacks, registry=registry)
-    push_door = Door(push, errors.problem, "a2a", is_open=_to_all, media_type=PROBLEM)
+    push_door = _open_to_all(push, "a2a")
     resource = ResourceDoor(services.public_url, services.declared.hub.issuers)
-    resource_door = Door(resource, errors.problem, "mcp", is_open=_to_all, media_type=PROBLEM)
+    resource_door = _open_to_all(resource, "mcp")
     mcp_door = Door(mcp, jsonrpc(errors.mcp), "mcp", challenge=resource.challenge)
     connect = ConnectDoor(
         services.connect,
@@ -67,7 +71,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
         public_url=services.public_url,
         greet=services.greet,
     )
-    connect_door = Door(connect, errors.problem, "mcp", is_open=_to_all, media_type=PROBLEM)
+    connect_door = _open_to_all(connect, "mcp")
     models_door = Door(ModelsDoor(lambda: registry.catalog), errors.openai, "llm")
     admin = AdminDoor(services)
     admin_door = Door(admin, errors.problem, "api", is_open=admin.is_open, media_type=PROBLEM)
@@ -77,9 +81,7 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
     catalog_door = Door(catalog, errors.problem, "a2a", is_open=catalog.is_open, media_type=PROBLEM)
     known = {"agents": lambda: _instances(services), "models": lambda: _deployments(services)}
     health = HealthDoor(services.database, authenticator, known)
-    live_door = Door(health.live, errors.problem, "api", is_open=_to_all, media_type=PROBLEM)
-    ready_door = Door(health.ready, errors.problem, "api", is_open=_to_all, media_type=PROBLEM)
-    stored_doors = _stored(services)
+    stored_doors, ui = _stored(services), _ui(services)
     model_doors = _model_doors(services, models_door)
     return Routes(
         exact={
@@ -89,9 +91,10 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             **dict.fromkeys((CARD_PATH, CATALOG_PATH, JWKS_PATH), catalog_door),
             **dict.fromkeys((CALLBACK_PATH, CLIENT_PATH), connect_door),
             WELL_KNOWN: resource_door,
+            UI: ui,
             "/mcp": mcp_door,
-            "/livez": live_door,
-            "/readyz": ready_door,
+            "/livez": _open_to_all(health.live),
+            "/readyz": _open_to_all(health.ready),
             "/docs": admin_door,
             "/openapi.json": admin_door,
         },
@@ -107,8 +110,15 @@ def _routes(services: Services, mcp: McpDoor) -> Routes:
             *_below_platform(services),
             ("/v1/", Door(_nowhere, errors.openai, "llm")),
             ("/api/", admin_door),
+            (f"{UI}/", ui),
         ),
     )
+
+
+def _ui(services: Services) -> Door:
+    base = urlsplit(services.public_url).path.rstrip("/")
+    ui = UiDoor(services.sign_ins, services.browsers, sealer=services.sealer, audit=services.audit, base=base)
+    return _open_to_all(ui)
 
 
 def _stored(services: Services) -> dict[str, Door]:
@@ -165,8 +175,9 @@ def _deployments(services: Services) -> JsonObject:
     return {name: services.llm.deployments.shown(model) for name, model in models.items() if model.deployments}
 
 
-def _to_all(_exchange: Exchange) -> bool:
-    return True
+def _open_to_all(handler: Handler, name: DoorName = "api") -> Door:
+    """A door that finds out itself who comes."""
+    return Door(handler, errors.problem, name, is_open=lambda _exchange: True, media_type=PROBLEM)
 
 
 async def _nowhere(exchange: Exchange) -> None:

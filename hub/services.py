@@ -20,6 +20,7 @@ from agents.push_callback import Callbacks
 from agents.signing import Signatures
 from hub.agent_side import Ground, Part, agent_side
 from hub.auth import Authenticator
+from hub.browsers import Browsers
 from hub.llm_side import LlmSide, llm_side
 from hub.mcp_side import mcp_side
 from hub.sources import Sources
@@ -32,6 +33,8 @@ from registry.auditing.audit import Audit
 from registry.callers.accounts import Accounts
 from registry.callers.issuers import Issuers, KeyRing
 from registry.callers.keys import Keys
+from registry.callers.sessions import Sessions
+from registry.callers.sign_in import SignIns
 from registry.callers.teams import Teams
 from registry.callers.users import Users
 from registry.declared.config import Declared, HubSettings
@@ -69,6 +72,8 @@ class Services:
     database: Database
     keys: Keys
     authenticator: Authenticator
+    issuers: Issuers
+    browsers: Browsers
     registry: Registry
     gate: Gate
     egress: Egress
@@ -106,6 +111,11 @@ class Services:
         """All users."""
         return Users(self.database, self.keys)
 
+    @property
+    def sign_ins(self) -> SignIns:
+        """Where people sign in."""
+        return SignIns(self.issuers, public_url=self.public_url)
+
     async def greet(self, server: str, principal: Principal = HUB) -> None:
         """List a server that was just registered, or just connected, so that its tools are usable when the caller hears of it.
 
@@ -129,10 +139,7 @@ async def open_services(
     environment: Mapping[str, str],
     make_gate: MakeGate = Gate,
 ) -> AsyncIterator[Services]:
-    """Open the hub's parts for what the file declares.
-
-    `environment` holds the variables that provider rows may name for their keys.
-    """
+    """Open the hub's parts for what the file declares; `environment` holds the variables that provider rows may name for keys."""
     hub = declared.hub
     async with AsyncExitStack() as stack:
         database = await _database(hub, stack)
@@ -149,7 +156,8 @@ async def open_services(
         llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=usage.record)
         gate.approve = Inbox(llm.approvals, hours=hub.limits.approval_hours).approve
         await registry.follow_file(declared)
-        issuers = await _issuers(ground, keys, stack)
+        sources = Sources(hub.trusted_proxies)
+        issuers, browsers = await _issuers(ground, keys, stack)
         stack.push_async_callback(_flush, usage, counters)
         await agents.ready()
         parts: tuple[Part, ...] = (usage, counters, keys.last_use, issuers, *llm.parts, *agents.parts, *mcp.parts)
@@ -160,7 +168,9 @@ async def open_services(
             public_url=public_url,
             database=database,
             keys=keys,
-            authenticator=Authenticator(keys, Sources(hub.trusted_proxies), Tasks(seals), issuers=issuers),
+            authenticator=Authenticator(keys, sources, Tasks(seals), issuers=issuers, browsers=browsers),
+            issuers=issuers,
+            browsers=browsers,
             registry=registry,
             gate=gate,
             egress=egress,
@@ -190,17 +200,20 @@ def _inform(gate: Gate, audit: Audit, registry: Registry) -> None:
     registry.subscribe(lambda _old, new: setattr(gate, "guards", new.guards))
 
 
-async def _issuers(ground: Ground, keys: Keys, stack: AsyncExitStack) -> Issuers:
+async def _issuers(ground: Ground, keys: Keys, stack: AsyncExitStack) -> tuple[Issuers, Browsers]:
+    """The issuers of the file, and who signed in at them."""
+    accounts = Accounts(ground.database)
     issuers = Issuers(
         ground.hub.issuers,
         keys=keys,
-        accounts=Accounts(ground.database),
+        accounts=accounts,
         ring=lambda issuer: KeyRing(issuer, egress=ground.egress, gate=ground.gate, clock=time.monotonic),
         public_url=ground.public_url,
     )
     stack.push_async_callback(issuers.aclose)
     await issuers.ready()
-    return issuers
+    sessions = Sessions(ground.database, keys=keys, accounts=accounts, issuers=issuers)
+    return issuers, Browsers(sessions, public_url=ground.public_url)
 
 
 async def _flush(usage: UsageLog, counters: Counters) -> None:

@@ -164,6 +164,13 @@ class OriginRefused(CallerError):
         super().__init__("This Origin may not call the hub; the operator allows it with hub.allowed_origins.")
 
 
+class CrossSiteRefused(CallerError):
+    """A request that a browser's session stands for, and that may be another site's doing."""
+
+    def __init__(self) -> None:
+        super().__init__("With the session of a browser, requests come from the hub's own pages and bring their token.")
+
+
 class TooLarge(CallerError):
     """The body is larger than the limit."""
 

@@ -199,6 +199,7 @@ IN_TURN = {
         "test_personal_subscriptions.py",
         "test_roles.py",
         "test_scale.py",
+        "test_sign_in.py",
         "test_supply.py",
         "test_task_bounds.py",
         "test_tenancy_processes.py",

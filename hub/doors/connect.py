@@ -10,16 +10,17 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
-from hub import errors
 from hub.auth import Authenticator, hash_of
+from hub.browsers import cookie_of
 from hub.doors import connect_pages as pages
-from hub.exchange import Exchange, Header
+from hub.doors.browsing import form, members, send_to, show, show_failure
+from hub.exchange import Exchange
 from mcp_bridge.oauth.connect import CALLBACK_PATH, CLIENT_PATH, Connect, Returned
 from mcp_bridge.oauth.links import PATH, Link
 from registry.callers.keys import Keys
@@ -29,7 +30,6 @@ from registry.errors import (
     InvalidRequest,
     NotFound,
     OriginRefused,
-    TooLarge,
     Unauthenticated,
 )
 from registry.identity import Principal
@@ -37,7 +37,6 @@ from registry.judged import encode
 from registry.sealed.secrets import Sealer, SecretKeyInvalid, digest
 
 LOGIN_S = 3600
-MAX_FORM_BYTES = 8192
 
 _ABOUT = "connect-login"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -98,61 +97,59 @@ class ConnectDoor:
             else:
                 raise HttpMethodRefused("GET, POST")
         except HubError as error:
-            exchange.failure = error
-            headers = errors.extra_headers(error) if not isinstance(error, Unauthenticated) else []
-            await _show(exchange, errors.row_of(error).status, pages.failure(error.text, exchange.request_id), headers)
+            await show_failure(exchange, error)
 
     async def _get(self, exchange: Exchange) -> None:
         visitor = await self._visitor(exchange)
         text = exchange.path.removeprefix(PATH)
         if _NAME.fullmatch(text):
             if visitor is None:
-                await _show(exchange, 200, pages.login(text))
+                await show(exchange, 200, pages.login(text))
                 return
             server = self._connect.server(visitor.principal, text)
-            await _send_to(exchange, self._connect.link(visitor.principal, server))
+            await send_to(exchange, self._connect.link(visitor.principal, server))
             return
         link = self._connect.open(text)
         if visitor is None or visitor.principal.id != link.principal:
-            await _show(exchange, 200, pages.login(link.server, is_other=visitor is not None))
+            await show(exchange, 200, pages.login(link.server, is_other=visitor is not None))
             return
         server = self._connect.server(visitor.principal, link.server)
         plan = await self._connect.plan(server, link)
         page = pages.consent(plan, visitor.principal.name, _csrf(visitor, link))
-        await _show(exchange, 200, page, sends_to=plan.sends_to)
+        await show(exchange, 200, page, sends_to=plan.sends_to)
 
     async def _post(self, exchange: Exchange) -> None:
         if exchange.headers.get(b"origin") != self._origin:
             raise OriginRefused
-        form = await _form(exchange)
+        given = await form(exchange)
         text = exchange.path.removeprefix(PATH)
         link = None if _NAME.fullmatch(text) else self._connect.open(text)
-        if "key" in form:
-            cookie = await self._log_in(exchange, form["key"], link)
-            await _send_to(exchange, f"{self._base}{exchange.path}", (b"set-cookie", cookie))
+        if "key" in given:
+            cookie = await self._log_in(exchange, given["key"], link)
+            await send_to(exchange, f"{self._base}{exchange.path}", (b"set-cookie", cookie))
             return
         visitor = await self._visitor(exchange)
         if link is None or visitor is None or visitor.principal.id != link.principal:
             raise Unauthenticated
-        if form.get("csrf") != _csrf(visitor, link):
+        if given.get("csrf") != _csrf(visitor, link):
             raise InvalidRequest("This page is too old; open the link again.")
-        if form.get("answer") != "allow":
-            await _show(exchange, 200, pages.declined(link.server))
+        if given.get("answer") != "allow":
+            await show(exchange, 200, pages.declined(link.server))
             return
         server = self._connect.server(visitor.principal, link.server)
-        await _send_to(exchange, await self._connect.begin(server, link, visitor.browser))
+        await send_to(exchange, await self._connect.begin(server, link, visitor.browser))
 
     async def _callback(self, exchange: Exchange) -> None:
         if exchange.method != "GET":
             raise HttpMethodRefused("GET")
         visitor = await self._visitor(exchange)
-        given = _single(exchange.query)
+        given = members(exchange.query)
         if visitor is None or "state" not in given:
             raise InvalidRequest("This answer belongs to nothing that was begun in this browser.")
         known = {name: given[name] for name in ("state", "code", "iss", "error") if name in given}
         server = await self._connect.finish(Returned(**known), visitor.principal, visitor.browser)
         await self._greet(server.name, visitor.principal)
-        await _show(exchange, 200, pages.connected(server.name))
+        await show(exchange, 200, pages.connected(server.name))
 
     async def _log_in(self, exchange: Exchange, key: str, link: Link | None) -> bytes:
         """The cookie for who has this key; only its owner may open a link."""
@@ -168,8 +165,7 @@ class ConnectDoor:
 
     async def _visitor(self, exchange: Exchange) -> Visitor | None:
         """Who the cookie says it is, if its key still lives."""
-        given = exchange.headers.get(b"cookie", b"").decode("latin-1")
-        value = next((part.partition("=")[2] for part in given.split("; ") if part.startswith(f"{self._cookie}=")), "")
+        value = cookie_of(exchange.headers, self._cookie) or ""
         try:
             sealed = base64.urlsafe_b64decode(value)
             login = msgspec.json.decode(self._sealer.open(sealed, about=_ABOUT), type=_Login)
@@ -186,28 +182,3 @@ class ConnectDoor:
 
 def _csrf(visitor: Visitor, link: Link) -> str:
     return digest(f"{visitor.browser} {link.number}".encode())
-
-
-async def _form(exchange: Exchange) -> dict[str, str]:
-    length = exchange.headers.get(b"content-length", b"")
-    if not length.isdigit() or int(length) > MAX_FORM_BYTES:
-        raise TooLarge(MAX_FORM_BYTES)
-    return _single(await exchange.any_body())
-
-
-def _single(encoded: bytes) -> dict[str, str]:
-    """The members of a form or query; one that stands twice is left out."""
-    try:
-        found = parse_qs(encoded.decode("ascii"), max_num_fields=20)
-    except ValueError:
-        raise InvalidRequest("The form cannot be read.") from None
-    return {name: values[0] for name, values in found.items() if len(values) == 1}
-
-
-async def _send_to(exchange: Exchange, url: str, *headers: Header) -> None:
-    await exchange.reply(303, b"", headers=[(b"location", url.encode()), *headers, *pages.headers()])
-
-
-async def _show(exchange: Exchange, status: int, page: str, more: Sequence[Header] = (), *, sends_to: str = "") -> None:
-    media_type = b"text/html; charset=utf-8"
-    await exchange.reply(status, page.encode(), media_type=media_type, headers=[*more, *pages.headers(sends_to)])

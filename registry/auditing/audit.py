@@ -18,6 +18,7 @@ from sqlmodel import Session, col, select
 from registry.errors import (
     ApprovalRefused,
     ApprovalRequired,
+    CrossSiteRefused,
     HostRefused,
     HubError,
     LimitError,
@@ -33,6 +34,7 @@ from registry.store.tables.auditing import AuditRow
 REFUSALS = (
     ApprovalRefused,
     ApprovalRequired,
+    CrossSiteRefused,
     HostRefused,
     LimitError,
     NotFound,

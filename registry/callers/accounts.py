@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +34,15 @@ MAX_TEAMS = 1000
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._+-]+")
 
 
+class Place(NamedTuple):
+    """A team that a user is in."""
+
+    team_id: str
+    alias: str
+    role: str
+    """`registry.identity.Role`."""
+
+
 class Accounts:
     """Finds who comes, and makes users and rows on first sight."""
 
@@ -49,6 +59,10 @@ class Accounts:
         if found is None:
             return await self._database.write(lambda session: _make(session, bearer))
         return found
+
+    async def places(self, bearer: Bearer) -> list[Place]:
+        """The teams that a bearer may act in, by alias: those that their user is in, of which the token may name some."""
+        return await self._database.read(lambda session: _places(session, bearer))
 
     async def follow(self, issuers: Mapping[str, Issuer]) -> None:
         """Have all rows allow what the file says now, and those of issuers that are not in it nothing."""
@@ -154,13 +168,28 @@ def _team(session: Session, bearer: Bearer) -> Team | None:
     """The one team that a token names by id or alias."""
     if bearer.teams is None:
         return None
-    if len(bearer.teams) > MAX_TEAMS:
-        raise TokenRefused("it names too many teams")
-    found: dict[str, Team] = {}
-    for begin in range(0, len(bearer.teams), 400):
-        some = bearer.teams[begin : begin + 400]
-        query = select(Team).where(or_(col(Team.alias).in_(some), col(Team.id).in_(some)))
-        found.update((team.id, team) for team in session.exec(query).all())
+    found = _named(session, bearer.teams)
     if len(found) != 1:
         raise TokenRefused("it names several teams" if found else "it names no team of the hub's")
     return next(iter(found.values()))
+
+
+def _named(session: Session, names: tuple[str, ...]) -> dict[str, Team]:
+    if len(names) > MAX_TEAMS:
+        raise TokenRefused("it names too many teams")
+    found: dict[str, Team] = {}
+    for begin in range(0, len(names), 400):
+        some = names[begin : begin + 400]
+        query = select(Team).where(or_(col(Team.alias).in_(some), col(Team.id).in_(some)))
+        found.update((team.id, team) for team in session.exec(query).all())
+    return found
+
+
+def _places(session: Session, bearer: Bearer) -> list[Place]:
+    user = _user(session, bearer)
+    if user is None:
+        return []
+    named = None if bearer.teams is None else _named(session, bearer.teams)
+    query = select(Team, Member.role).join(Member, col(Member.team_id) == Team.id)
+    found = session.exec(query.where(Member.user_id == user.id).order_by(Team.alias)).all()
+    return [Place(team.id, team.alias, role) for team, role in found if named is None or team.id in named]

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from registry.callers.accounts import Accounts
 from registry.callers.keys import Keys
+from registry.callers.provider import Metadata, Provider
 from registry.callers.tokens import Bearer, Issuer, TokenRefused, Unverified, algorithms_of, key_of, read, verified
-from registry.egress.http import Egress, Outgoing
-from registry.egress.request import parse
-from registry.errors import HubError, Overloaded, Unauthenticated, UpstreamInvalid
-from registry.gate import Gate, Permit
-from registry.identity import HUB, Principal
+from registry.egress.http import Egress
+from registry.errors import HubError, Overloaded, Unauthenticated
+from registry.gate import Gate
+from registry.identity import Principal
 from registry.judged import JsonObject
-from registry.limits import Limit
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -43,41 +41,26 @@ RETRY_S = 10.0
 WITHIN_S = 10.0
 """Metadata and keys together."""
 
-MAX_BYTES = 256 * 1024
 MAX_KEYS = 100
 
 MCP = "/mcp"
 
-T = TypeVar("T")
 PublicKeys = dict[tuple[str | None, str], "PyJWK"]
 """By `kid` and algorithm."""
-
-
-class _Metadata(msgspec.Struct, frozen=True):
-    issuer: str
-    jwks_uri: str
 
 
 class _KeySet(msgspec.Struct, frozen=True):
     keys: list[JsonObject]
 
 
-class _Callee(NamedTuple):
-    """What the gate sees of an issuer."""
-
-    grant_name: str
-    kind: str = "server"
-    limits: tuple[Limit, ...] = ()
-    call_usd: float | None = None
-
-
 class KeyRing:
-    """The keys of one issuer."""
+    """The keys of one issuer, and what its metadata says where that is asked."""
 
     def __init__(self, issuer: Issuer, *, egress: Egress, gate: Gate, clock: Callable[[], float]) -> None:
         self.issuer = issuer
-        self._egress = egress
-        self._gate = gate
+        self.provider = Provider(issuer, egress=egress, gate=gate)
+        self.metadata: Metadata | None = None
+        """As old as the keys."""
         self._clock = clock
         self._keys: PublicKeys = {}
         self._shown: list[JsonObject] = []
@@ -95,12 +78,7 @@ class KeyRing:
         """
         if said.algorithm not in self.issuer.algorithms:
             raise TokenRefused("its algorithm is not one of the issuer's in the file")
-        if not self.is_known:
-            await self.refresh()
-        if not self.is_known:
-            raise Overloaded(
-                "Tokens cannot be verified at the moment: their issuer does not answer; try again shortly."
-            )
+        await self.check_known()
         found = self._pick(said)
         if found is None:
             await self.refresh()  # it may have begun to use another key
@@ -108,6 +86,15 @@ class KeyRing:
         if found is None:
             raise TokenRefused("its issuer has no such key")
         return found
+
+    async def check_known(self) -> None:
+        """Have keys that are not too old; raises `Overloaded` when they cannot be had."""
+        if not self.is_known:
+            await self.refresh()
+        if not self.is_known:
+            raise Overloaded(
+                "Tokens cannot be verified at the moment: their issuer does not answer; try again shortly."
+            )
 
     @property
     def is_known(self) -> bool:
@@ -144,9 +131,10 @@ class KeyRing:
         issuer = self.issuer
         try:
             async with asyncio.timeout(WITHIN_S):
-                with self._gate.admit(HUB, _Callee(issuer.url)) as permit:
-                    where = issuer.jwks_url or (await self._metadata(permit)).jwks_uri
-                    shown = (await self._document(permit, where, _KeySet)).keys[:MAX_KEYS]
+                if issuer.jwks_url is None or issuer.sign_in is not None:
+                    self.metadata = await self.provider.metadata()
+                where = issuer.jwks_url or (self.metadata.jwks_uri if self.metadata is not None else "")
+                shown = (await self.provider.document(where, _KeySet)).keys[:MAX_KEYS]
             if shown != self._shown:
                 self._keys = _public_keys(shown, issuer)
                 self._shown = shown
@@ -159,52 +147,6 @@ class KeyRing:
             logger.warning("keys of an issuer cannot be had", extra={"issuer": issuer.url, "reason": str(error)})
         except Exception:  # keys that trip the hub must not end the refreshing of all
             logger.exception("keys of an issuer cannot be read", extra={"issuer": issuer.url})
-
-    async def _metadata(self, permit: Permit) -> _Metadata:
-        """RFC 8414 §3.1, then OpenID Connect Discovery §4, which puts its path behind the issuer's."""
-        url = self.issuer.url
-        parts = urlsplit(url)
-        start, path = f"{parts.scheme}://{parts.netloc}/.well-known", parts.path.rstrip("/")
-        places = (f"{url.rstrip('/')}/.well-known/openid-configuration", f"{start}/oauth-authorization-server{path}")
-        for place in places:
-            try:
-                found = await self._document(permit, place, _Metadata)
-            except UpstreamInvalid:
-                continue  # a page for people, as some servers give for every path
-            if found.issuer != url:
-                raise UpstreamInvalid(url, "its metadata is another issuer's")
-            return found
-        raise UpstreamInvalid(url, "it shows no metadata; write its jwks_url into the file")
-
-    async def _document(self, permit: Permit, url: str, kind: type[T]) -> T:
-        entry = permit.entry_name
-        try:
-            outgoing = Outgoing(
-                url=url,
-                method="GET",
-                headers=(("accept", "application/json"),),
-                trusted=parse(url).key in self._own(),
-                plain_inside_only=True,
-            )
-        except ValueError:
-            raise UpstreamInvalid(entry, "its metadata holds an address that is not http or https") from None
-        async with self._egress.send(permit, outgoing) as incoming:
-            if incoming.status != 200:
-                raise UpstreamInvalid(entry, f"it answers HTTP {incoming.status}")
-            body = b""
-            async for chunk in incoming.chunks():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise UpstreamInvalid(entry, "its answer is too large")
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise UpstreamInvalid(entry, "its answer is not what it must be") from None
-
-    def _own(self) -> set[tuple[str, str, int, str]]:
-        """Origins that the operator wrote; every other goes through the address guard."""
-        written = (self.issuer.url, self.issuer.jwks_url)
-        return {parse(url).key for url in written if url is not None}
 
     async def aclose(self) -> None:
         """End a fetch that is under way."""
@@ -239,19 +181,19 @@ class Issuers:
         self._keys = keys
         self._accounts = accounts
         self._own = f"{public_url.rstrip('/')}{MCP}"
-        self._rings = {issuer.url: ring(issuer) for issuer in issuers}
+        self.rings: Mapping[str, KeyRing] = {issuer.url: ring(issuer) for issuer in issuers}
 
     async def ready(self) -> None:
         """Have the database know the issuers of the file and no others."""
-        await self._accounts.follow({url: ring.issuer for url, ring in self._rings.items()})
+        await self._accounts.follow({url: ring.issuer for url, ring in self.rings.items()})
         self._keys.forget()
 
     def knows(self, secret: bytes) -> bool:
         """Whether a secret says that it is a token of one of these issuers."""
-        if not self._rings:
+        if not self.rings:
             return False
         said = read(secret)
-        return said is not None and said.issuer in self._rings
+        return said is not None and said.issuer in self.rings
 
     async def find(self, secret_digest: str, token: bytes) -> Principal | None:
         """The principal of a token, remembered by the token's whole SHA-256 until the token's end; None: nobody.
@@ -271,7 +213,7 @@ class Issuers:
 
     async def _principal(self, token: bytes) -> Principal:
         said = read(token)
-        ring = self._rings.get(said.issuer) if said is not None else None
+        ring = self.rings.get(said.issuer) if said is not None else None
         if said is None or ring is None:
             raise TokenRefused("its issuer is not in the file")
         bearer = verified(token, ring.issuer, await ring.key(said), own=self._own)
@@ -285,13 +227,13 @@ class Issuers:
 
     async def refresh(self) -> None:
         """Fetch the keys of those that are used once more; tokens are verified anew when they changed, or are too old."""
-        for ring in self._rings.values():
+        for ring in self.rings.values():
             if ring.is_used and (await ring.refresh() or not ring.is_known):
                 self._keys.forget()
 
     async def aclose(self) -> None:
         """End what is under way."""
-        for ring in self._rings.values():
+        for ring in self.rings.values():
             await ring.aclose()
 
 

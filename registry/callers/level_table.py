@@ -12,6 +12,7 @@ from sqlmodel import Session, col, delete, select
 
 from registry.callers.keys import Keys, revoke_all
 from registry.callers.levels import KINDS, NAMES, Level, named
+from registry.callers.sessions import end_all
 from registry.errors import Conflict, NotFound
 from registry.store.db import Database
 from registry.store.tables.callers import ApiKey, Member
@@ -58,6 +59,8 @@ class LevelTable(Generic[Level]):
                 self._check_free(session, str(name))
             for member, value in members.items():
                 setattr(level, member, value)
+            if members.get("disabled"):
+                end_all(session, [level.id])
             session.add(level)
             session.add(Change(kind="key", name=level.id))
             return level
@@ -78,7 +81,9 @@ class LevelTable(Generic[Level]):
             level, column = find(session, self._level, name), f"{self._kind}_id"
             its = select(ApiKey).where(getattr(ApiKey, column) == level.id, col(ApiKey.revoked_at).is_(None))
             revoke_all(session, session.exec(its).all())
-            session.exec(delete(Member).where(getattr(Member, column) == level.id))
+            theirs: Any = getattr(Member, column) == level.id
+            end_all(session, [level.id, *session.exec(select(Member.user_id).where(theirs)).all()])
+            session.exec(delete(Member).where(theirs))
             session.delete(level)
             session.add(Change(kind="key", name=level.id))
 

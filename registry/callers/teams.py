@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from registry.callers.keys import Keys
 from registry.callers.level_table import LevelTable, find
 from registry.callers.levels import written
+from registry.callers.sessions import end_all
 from registry.errors import NotFound
 from registry.identity import Role
 from registry.sealed.secrets import new_id
@@ -55,6 +56,8 @@ class Teams(LevelTable[Team]):
             member = session.get(Member, (team.id, user.id))
             if member is None:
                 member = Member(team_id=team.id, user_id=user.id, role=role, created_at=time.time())
+            elif member.role != role:
+                end_all(session, [user.id])
             member.role = role
             session.add(member)
             session.add(Change(kind="key", name=user.id))
@@ -73,6 +76,7 @@ class Teams(LevelTable[Team]):
             if member is None:
                 raise NotFound("user", user_name)
             session.delete(member)
+            end_all(session, [user.id])
             session.add(Change(kind="key", name=user.id))
 
         await self._database.write(remove)

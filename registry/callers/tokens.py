@@ -34,6 +34,9 @@ MIN_RSA_BITS = 2048
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 """Of access tokens; those for other purposes (logout, DPoP proofs) say so in `typ` and are refused (RFC 8725 §3.11)."""
 
+_ID_TYPES = frozenset({"jwt"})
+"""Of ID tokens."""
+
 _CURVES: dict[object, frozenset[str]] = {
     "P-256": frozenset({"ES256"}),
     "P-384": frozenset({"ES384"}),
@@ -60,6 +63,17 @@ USUAL = Claims()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """The hub as a client of an issuer's, at which people sign in with a browser (OpenID Connect Core §3.1)."""
+
+    client_id: str
+    client_secret: str | None = field(default=None, repr=False)
+    """None: a public client, which PKCE alone protects."""
+    scopes: tuple[str, ...] = ()
+    """What to ask for beside `openid`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """Who may sign tokens for the hub, and what they give."""
 
@@ -78,6 +92,8 @@ class Issuer:
     """Grants that a scope adds."""
     roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Grants that a role adds."""
+    sign_in: SignIn | None = None
+    """None: nobody signs in there, it only signs tokens."""
 
     def grants(self, scopes: tuple[str, ...], roles: tuple[str, ...]) -> tuple[str, ...] | None:
         """What a token with these gives; None: it bounds nothing itself, its user and team do."""
@@ -164,6 +180,32 @@ def verified(token: bytes, issuer: Issuer, key: PyJWK, *, own: str) -> Bearer:
     Raises:
         TokenRefused: it is not true, not for the hub, not yet or no longer valid, or says not all that it must.
     """
+    claims = _decoded(token, issuer, key, types=_TYPES)
+    if "cnf" in claims:
+        raise TokenRefused("it is bound to a key of its bearer's (cnf), which the hub cannot check")
+    return bearer(claims, issuer, _paths(claims["aud"], issuer, own))
+
+
+def verified_identity(token: bytes, issuer: Issuer, key: PyJWK, *, nonce: str) -> JsonObject:
+    """Verify an ID token that an issuer gave the hub (OpenID Connect Core §3.1.3.7); returns its claims.
+
+    Raises:
+        TokenRefused: as `verified`; also when it is for another client or another sign-in than that of this nonce.
+    """
+    assert issuer.sign_in is not None, "nobody signs in at others"
+    claims = _decoded(token, issuer, key, types=_ID_TYPES)
+    own, audience = issuer.sign_in.client_id, claims["aud"]
+    named = audience if isinstance(audience, list) else [audience]
+    if own not in named or claims.get("azp", own if len(named) == 1 else None) != own:
+        raise TokenRefused("it is for another client")
+    if claims.get("nonce") != nonce:
+        raise TokenRefused("it is of another sign-in")
+    if not isinstance(claims.get("sub"), str) or "iat" not in claims:
+        raise TokenRefused("it says not all that an ID token must")
+    return claims
+
+
+def _decoded(token: bytes, issuer: Issuer, key: PyJWK, *, types: frozenset[str]) -> JsonObject:
     import jwt  # noqa: PLC0415  # see above
 
     try:
@@ -177,13 +219,10 @@ def verified(token: bytes, issuer: Issuer, key: PyJWK, *, own: str) -> Bearer:
         )
     except (jwt.exceptions.PyJWTError, ValueError, OverflowError, RecursionError) as error:
         raise TokenRefused(str(error) if isinstance(error, jwt.exceptions.PyJWTError) else "cannot be read") from None
-    header, claims = found["header"], found["payload"]
-    if str(header.get("typ", "JWT")).lower() not in _TYPES:
-        raise TokenRefused("its typ is not an access token's")
-    if "cnf" in claims:
-        raise TokenRefused("it is bound to a key of its bearer's (cnf), which the hub cannot check")
-    paths = _paths(claims["aud"], issuer, own)
-    return _bearer(claims, issuer, paths)
+    if str(found["header"].get("typ", "JWT")).lower() not in types:
+        raise TokenRefused("its typ is that of a token for another purpose")
+    claims: JsonObject = found["payload"]
+    return claims
 
 
 def _paths(audience: object, issuer: Issuer, own: str) -> tuple[str, ...] | None:
@@ -201,7 +240,8 @@ def _is_at(url: str, place: str) -> bool:
     return url == place or url.startswith(f"{place}/")
 
 
-def _bearer(claims: JsonObject, issuer: Issuer, paths: tuple[str, ...] | None) -> Bearer:
+def bearer(claims: JsonObject, issuer: Issuer, paths: tuple[str, ...] | None = None) -> Bearer:
+    """Read who it is that an issuer vouches for with these claims; raises `TokenRefused`."""
     names = issuer.claims
     user = _claim(claims, names.user)
     if not isinstance(user, str) or not 0 < len(user) <= MAX_USER_CHARS:

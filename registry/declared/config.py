@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from registry.access import matches
-from registry.callers.tokens import Claims, Issuer
+from registry.callers.tokens import Claims, Issuer, SignIn
 from registry.declared import toolsets
 from registry.declared.declare import ENTRIES
 from registry.declared.entry_shapes import CLIENT_ONLY, ServerShape, ToolsetShape, bounds
@@ -25,6 +25,7 @@ from registry.declared.shapes import (
     IssuerShape,
     KeyShape,
     RuleShape,
+    SignInShape,
     explain,
     nearest,
     without_nulls,
@@ -286,6 +287,11 @@ class _Reading:
         for at, url in enumerate(urls):
             if url in urls[:at]:
                 self.fault(("hub", "issuers", at, "issuer"), "stands twice")
+        for at, one in enumerate(shape.hub.issuers):
+            audience = [one.audience] if isinstance(one.audience, str) else one.audience
+            if one.sign_in is not None and one.sign_in.client_id in audience:
+                text = "is in audience too: ID tokens, which only say who signed in, would open every door"
+                self.fault(("hub", "issuers", at, "sign_in", "client_id"), text)
 
     def _is_disabled(self, name: str, server: ServerShape) -> bool:
         if server.disabled:
@@ -405,7 +411,12 @@ def _issuer(shape: IssuerShape) -> Issuer:
         allow=None if shape.allow is None else tuple(shape.allow),
         scopes={name: tuple(grants) for name, grants in shape.scopes.items()},
         roles={name: tuple(grants) for name, grants in shape.roles.items()},
+        sign_in=None if shape.sign_in is None else _sign_in(shape.sign_in),
     )
+
+
+def _sign_in(shape: SignInShape) -> SignIn:
+    return SignIn(client_id=shape.client_id, client_secret=shape.client_secret, scopes=tuple(shape.scopes))
 
 
 def _key_spec(key: KeyShape) -> KeySpec:

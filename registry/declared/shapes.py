@@ -83,6 +83,14 @@ class ClaimsShape(Shape):
     scopes: Text = "scope"
 
 
+class SignInShape(Shape):
+    """`sign_in` of an issuer: the hub as its client, for people with a browser."""
+
+    client_id: Text
+    client_secret: Text | None = None
+    scopes: list[Scope] = []
+
+
 class IssuerShape(Shape):
     """One item of `hub.issuers`."""
 
@@ -95,6 +103,7 @@ class IssuerShape(Shape):
     allow: list[GrantText] | None = None
     scopes: dict[Scope, list[GrantText]] = {}
     roles: dict[Text, list[GrantText]] = {}
+    sign_in: SignInShape | None = None
 
 
 class HubShape(Shape):

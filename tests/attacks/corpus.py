@@ -116,8 +116,8 @@ LACKING = {
     "2.1/11": "instructions are not recognised; guards find the patterns that they are given, and what a result leads to needs its grant",
     "2.1/12": "only where a guard of secrets is configured",
     "2.1/33": "the hub's own ways out are guarded; the processes of stdio servers are not kept from the network",
-    "2.1/35": "no browser pages yet but those of /connect and /docs",
-    "2.2/21": "no playground and no browser pages yet but those of /connect and /docs",
+    "2.1/35": "no browser pages yet but those of /connect, /ui and /docs",
+    "2.2/21": "no playground and no browser pages yet but those of /connect, /ui and /docs",
 }
 """What is not shown of a row, with its reason. A row without a test has to stand here."""
 

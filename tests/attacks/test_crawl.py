@@ -37,11 +37,12 @@ PUBLIC = {
     "/oauth/client.json": READ,
     "/connect/web": READ,
     "/connect/x": READ,
+    "/ui": READ,
 }
-"""What answers without a key, by the methods that it answers. Below `/connect/` it is a form that asks for one."""
+"""What answers without a key, by the methods that it answers. Below `/connect/` it is a form that asks for one, at `/ui` a page that says where to sign in."""
 
-OTHERWISE = ("/connect/", "/oauth/", "/a2a/_push/", "/.well-known/")
-"""Where something else than a key is asked for, or nothing is kept: a link, a state, a secret of a callback."""
+OTHERWISE = ("/connect/", "/oauth/", "/a2a/_push/", "/.well-known/", "/ui")
+"""Where something else than a key is asked for, or nothing is kept: a link, a state, a session, a secret of a callback."""
 
 
 async def every_path(hub: Hub) -> list[str]:
@@ -51,7 +52,8 @@ async def every_path(hub: Hub) -> list[str]:
     async with hub.http() as http:
         described = json.loads((await http.get("/openapi.json")).content)["paths"]
     named = {re.sub(r"\{\w+\}", "closed", path) for path in described}
-    return sorted(paths | named | PUBLIC.keys() | {"/a2a/closed/.well-known/agent-card.json", "/mcp/web"})
+    ui = {"/ui/sign-in", "/ui/callback", "/ui/sign-out", "/ui/team"}
+    return sorted(paths | ui | named | PUBLIC.keys() | {"/a2a/closed/.well-known/agent-card.json", "/mcp/web"})
 
 
 @pytest.mark.attack("2.2/11", "2.1/37", defence="hub.auth:Authenticator.principal")

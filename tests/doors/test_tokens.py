@@ -259,7 +259,7 @@ async def test_an_issuer_that_is_down_is_believed_by_its_keys_for_a_while(tmp_pa
         services = s.hub.services
         issuers = services.authenticator._issuers
         assert issuers is not None
-        [ring] = issuers._rings.values()
+        [ring] = issuers.rings.values()
         ring._clock = lambda: now
         assert await s.status() == 200
         s.issuer.is_down = True

@@ -1,4 +1,4 @@
-"""The tables of who calls: users, teams, who is in them, and keys."""
+"""The tables of who calls: users, teams, who is in them, keys, and who is signed in."""
 
 from __future__ import annotations
 
@@ -93,3 +93,21 @@ class ApiKey(SQLModel, table=True):
     """The id of the principal that made it over the API; None: the operator."""
     signed_in: str | None = None
     """Of one that stands for who comes with tokens: JSON array of their issuer, its scopes and its roles."""
+
+
+class BrowserSession(SQLModel, table=True):
+    """Somebody who is signed in. The secret is not here: only its SHA-256."""
+
+    __tablename__ = "sessions"
+    digest: str = Field(primary_key=True)
+    user_id: str = Field(index=True)
+    account: str
+    """Id of the row of `api_keys` that they act as, in the team that they chose."""
+    issuer: str
+    said: str
+    """JSON array of what the issuer said: user, teams, scopes, roles."""
+    created_at: float
+    seen_at: float
+    """To about a minute."""
+    expires_at: float = Field(index=True)
+    """At the latest, however often it is used."""
