@@ -84,13 +84,14 @@ class ModelCall:
 
     async def _judge(self) -> None:
         body = judged.unambiguous(self._make(self.model).body)
-        if await self._permit.judge(body, rewrites=True, screening=True) is body:
+        left = await self._permit.judge(body, rewrites=True, screening=True)
+        if left is body or left is None:
             return
         make, permit = self._make, self._permit
 
         def redacted(to: Model) -> ModelRequest:
             request = make(to)
-            return request._replace(body=screening.sent(permit, request.body))
+            return request._replace(body=screening.sent(permit, request.body, body, left))
 
         self._make = redacted
         if not self.model.deployments:

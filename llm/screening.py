@@ -106,6 +106,13 @@ def _collect(value: Any, place: tuple[Any, ...], pieces: Pieces) -> None:
                 _collect(item, (*about, name), pieces)
 
 
-def sent(permit: Permit, body: bytes) -> bytes:
-    """The body of a request as guards leave it, which have looked at one like it for another place."""
-    return msgspec.json.encode(permit.again(decode(body)))
+def sent(permit: Permit, body: bytes, judged: JsonObject, left: JsonObject) -> bytes:
+    """The body of a request as guards leave it, who were asked about `judged`, that for another place, and left `left`.
+
+    Raises:
+        GuardRefused: they would have to look at it again, and cannot.
+    """
+    asked = decode(body)
+    model = {"model": asked["model"]} if "model" in asked else {}
+    is_same = {**judged, **model} == asked
+    return msgspec.json.encode({**left, **model} if is_same else permit.again(asked))

@@ -123,6 +123,11 @@ class GuardRefused(PolicyRefused):
         CallerError.__init__(self, f"The hub's guard {guard!r} keeps back the {side} of this call: {why}.")
         self.rule = guard
 
+    @staticmethod
+    def guard_in(text: str) -> str:
+        """The guard that the text of such an error names."""
+        return text.split("'")[2]
+
 
 class ApprovalRequired(CallerError):
     """A rule of the hub's policy has this call approved before it is made, and nobody has yet."""

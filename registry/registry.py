@@ -40,6 +40,7 @@ from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.rules.policies import Policies, Version, latest
 from registry.rules.policy import Policy, Rule, under
+from registry.rules.redacting import with_rules
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
 from registry.store.tables.declared import StoredEntry, SwitchedOff
@@ -331,7 +332,7 @@ class Registry:
                 catalog,
                 tools={**catalog.tools, **self.agent_tools(catalog.agents)},
                 policy=policy,
-                guards=declared.guards,
+                guards=with_rules(declared.guards, rules),
             )
             if policy is not old.policy:
                 self.keys.forget()

@@ -15,6 +15,7 @@ from hub.api import (
     approvals,
     audit,
     entries,
+    guards,
     keys,
     members,
     policy,
@@ -65,6 +66,7 @@ def api(services: Services) -> FastAPI:
         audit.router,
         server_trust.router,
         policy.router,
+        guards.router,
         usage.router,
     ):
         app.include_router(router, prefix="/api")

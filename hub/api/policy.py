@@ -48,6 +48,9 @@ class PublicRule(BaseModel):
     entries: list[str]
     when: str | None
     reason: str | None
+    redact: list[str]
+    fields: list[str]
+    of: list[str]
     owner: Literal["file", "api"]
 
 
@@ -84,6 +87,15 @@ class Difference(BaseModel):
     """Rules that both have are asked in another order."""
 
 
+class GuardLooking(BaseModel):
+    """A guard, or a rule that redacts, which looks at such a call if its condition holds."""
+
+    name: str
+    action: str
+    of: list[str]
+    when: str | None
+
+
 class PublicExplanation(BaseModel):
     """What decides about one entry for one principal."""
 
@@ -96,6 +108,7 @@ class PublicExplanation(BaseModel):
     rule: str | None
     asked: list[str]
     reason: str
+    guards: list[GuardLooking]
 
 
 EXAMPLE = {
@@ -187,7 +200,7 @@ async def explained(
     if kind not in KINDS:
         raise InvalidRequest(f"kind must be one of {', '.join(sorted(KINDS))}", member="kind")
     given = None if arguments is None else judged.unambiguous(arguments.encode())
-    said = explain(found, kind, name, given)
+    said = explain(found, kind, name, given, services.registry.catalog.guards)
     return PublicExplanation(
         principal=found.name,
         kind=kind,
@@ -198,6 +211,7 @@ async def explained(
         rule=said.rule,
         asked=list(said.asked),
         reason=said.reason,
+        guards=[GuardLooking(name=one.name, action=one.action, of=list(one.of), when=one.when) for one in said.guards],
     )
 
 
@@ -211,7 +225,7 @@ def _rules(version: Version) -> list[PublicRule]:
 
 
 def _shown(rules: Sequence[Rule], owner: Literal["file", "api"]) -> list[PublicRule]:
-    return [PublicRule(**{**rule._asdict(), "entries": list(rule.entries)}, owner=owner) for rule in rules]
+    return [PublicRule(**rule._asdict(), owner=owner) for rule in rules]
 
 
 def _public(version: Version) -> PublicPolicy:

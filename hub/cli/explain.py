@@ -36,9 +36,9 @@ async def _explained(declared: Declared, key: str, kind: str, name: str, argumen
         if (
             of_file is None or of_file.allow is None or of_file.user or of_file.team
         ):  # others have a say, who are stored
-            return explain(await keys.named(key), kind, name, arguments)
+            return explain(await keys.named(key), kind, name, arguments, registry.catalog.guards)
         principal = Principal(id=key, name=key, grants=Grants.parse(of_file.allow))  # which no hub may have read yet
-        return explain(keys.under(principal), kind, name, arguments)
+        return explain(keys.under(principal), kind, name, arguments, registry.catalog.guards)
 
 
 @click.command("explain")
@@ -53,3 +53,6 @@ def explain_command(key: str, kind: str, name: str, arguments: JsonObject | None
         said = asyncio.run(_explained(declared_by(config), key, kind, name, arguments))
     click.echo(f"{said.answer.replace('_', ' ')}: {said.reason}.")
     click.echo("It is listed." if said.is_listed else "It is not listed.")
+    for guard in said.guards:
+        condition = f", when {guard.when}" if guard.when else ""
+        click.echo(f"The guard {guard.name} looks at {' and '.join(guard.of)}: {guard.action}{condition}.")

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from registry.errors import (
     ApprovalRefused,
     ApprovalRequired,
     CrossSiteRefused,
+    GuardRefused,
     HostRefused,
     HubError,
     LimitError,
@@ -47,6 +49,9 @@ REFUSALS = (
 BURST = 500
 PER_S = 20.0
 """Refusals that are written, each by itself. More are counted, and one row says how many."""
+
+COUNTED = 100_000
+"""Rows that are looked at to say what guards found."""
 
 MAX_TEXT = 300
 START = "0" * 64
@@ -148,6 +153,24 @@ class Audit:
         if before is not None:
             query = query.where(col(AuditRow.number) < before)
         return list(await self._database.read(lambda session: session.exec(query).all()))
+
+    async def found_by_guards(self, *, since: float) -> Counter[tuple[str, str]]:
+        """How often guards redacted and refused something, by act and guard, in the newest `COUNTED` rows."""
+        newest = select(func.max(AuditRow.number) - COUNTED).scalar_subquery()
+        recent = (col(AuditRow.number) > newest, col(AuditRow.at) >= since)
+        is_guards = col(AuditRow.act).in_(["redacted", "refused"])
+        query = (
+            select(AuditRow.act, AuditRow.outcome, AuditRow.detail, func.count())
+            .where(*recent, is_guards)
+            .group_by(col(AuditRow.act), col(AuditRow.outcome), col(AuditRow.detail))
+        )
+        found: Counter[tuple[str, str]] = Counter()
+        for act, outcome, detail, count in await self._database.read(lambda session: session.exec(query).all()):
+            if act == "redacted":
+                found[act, outcome] += count
+            elif outcome == GuardRefused.__name__:
+                found[act, GuardRefused.guard_in(detail)] += count
+        return found
 
     async def has(self, digest: str) -> bool:
         """Whether some row has this digest."""

@@ -349,7 +349,7 @@ class _Reading:
     def _guards(self, shape: FileShape) -> Iterator[Guard]:
         for name, found in shape.guards.items():
             path = ("guards", name)
-            spec = GuardSpec(name, found.action, tuple(found.entries), tuple(found.of), found.when)
+            spec = GuardSpec(name, found.action, tuple(found.entries), tuple(found.of), found.when, found.type)
             if found.type == "size" and found.action == "redact":
                 self.fault((*path, "action"), "a size cannot be redacted")
             try:
@@ -373,7 +373,16 @@ def _leave_out(value: JsonObject, path: tuple[str | int, ...]) -> None:
 
 def rule_of(shape: RuleShape) -> Rule:
     """A rule as the policy has it."""
-    return Rule(shape.name, shape.effect, tuple(shape.entries), shape.when, shape.reason)
+    return Rule(
+        shape.name,
+        shape.effect,
+        tuple(shape.entries),
+        shape.when,
+        shape.reason,
+        tuple(shape.redact),
+        tuple(shape.fields),
+        tuple(shape.of),
+    )
 
 
 def _settings(hub: HubShape) -> HubSettings:

@@ -153,14 +153,20 @@ class KeyShape(Shape):
     expires_at: AwareDatetime | None = None
 
 
+Sides = Annotated[list[Literal["arguments", "results"]], Field(min_length=1)]
+
+
 class RuleShape(Shape):
     """One item of `policy`."""
 
     name: RuleName
-    effect: Literal["allow", "deny", "require_approval"]
+    effect: Literal["allow", "deny", "require_approval", "redact"]
     entries: list[GrantText] = []
     when: Text | None = None
     reason: Text | None = None
+    redact: list[Literal["secrets", "pii", "email", "phone", "iban", "card", "ip"]] = []
+    fields: Annotated[list[Text], Field(max_length=100)] = []
+    of: Sides = ["arguments", "results"]
 
 
 class GuardShape(Shape):
@@ -171,7 +177,7 @@ class GuardShape(Shape):
     type: Text
     action: Literal["redact", "block", "require_approval"]
     entries: list[GrantText] = []
-    of: Annotated[list[Literal["arguments", "results"]], Field(min_length=1)] = ["arguments", "results"]
+    of: Sides = ["arguments", "results"]
     when: Text | None = None
 
 

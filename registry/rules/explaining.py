@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject
+from registry.rules.guards import Guards, GuardSpec
 from registry.rules.policy import Judge
 
 Answer = Literal["allowed", "denied", "needs_approval", "depends"]
@@ -26,10 +27,22 @@ class Explanation(NamedTuple):
     asked: tuple[str, ...]
     """The rules that are asked at each call, in their order."""
     reason: str
+    guards: tuple[GuardSpec, ...] = ()
+    """Those that look at such a call, or may: their conditions are asked at each call."""
 
 
-def explain(principal: Principal, kind: str, name: str, arguments: JsonObject | None) -> Explanation:
+def explain(
+    principal: Principal, kind: str, name: str, arguments: JsonObject | None, guards: Guards | None
+) -> Explanation:
     """Say what decides; `arguments` are those of a call, None: of no certain one."""
+    found = _explained(principal, kind, name, arguments)
+    looking = guards.about(kind, name) if guards is not None and found.grants else None
+    call = Circumstances(arguments)
+    looks = (one.spec for one in looking or () if arguments is None or one.applies(principal, kind, name, call))
+    return found._replace(guards=tuple(looks))
+
+
+def _explained(principal: Principal, kind: str, name: str, arguments: JsonObject | None) -> Explanation:
     grants = principal.grants.granting(kind, name)
     if not grants:
         return Explanation("denied", False, (), None, (), f"no grant of {principal.name} allows {kind}:{name}")

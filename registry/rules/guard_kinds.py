@@ -18,7 +18,7 @@ from pydantic import Field
 
 from registry.access import matches
 from registry.members import PositiveInt, Shape, Text
-from registry.rules.guards import NAME, Check, Finding, GuardInvalid, rewritten, texts
+from registry.rules.guards import NAME, Check, Finding, GuardInvalid, Own, rewritten, texts
 
 GROUP = "hubbub.guards"
 """The entry points of third parties' guards: each is called with the guard's own members, by name, and returns a `Check`."""
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 Spans = Callable[[bytes], Iterator[Span]]
 
 
-class TextCheck(ABC):
+class TextCheck(Own, ABC):
     """Looks at each text of a value by itself, also at names of members."""
 
     hint: Any = None
@@ -304,7 +304,7 @@ def _host(url: str) -> str | None:
         return None
 
 
-class _Size:
+class _Size(Own):
     def __init__(self, size: int | None, items: int | None, depth: int | None) -> None:
         self._size = size
         self._items = items

@@ -11,17 +11,21 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from registry.access import Grants
+from registry.bench import BENCH
 from registry.errors import ApprovalRequired, GuardRefused, HubError, UpstreamInvalid
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject, check_size
 from registry.rules.policy import Policy, Rule, facts_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Action = Literal["redact", "block", "require_approval"]
 Side = Literal["arguments", "results"]
@@ -31,6 +35,9 @@ MEMO_SIZE = 4096
 
 LARGE = 256 * 1024
 """Bytes from which on a check is better made in a thread."""
+
+PATIENCE_S = 10.0
+"""How long guards of others may take."""
 
 LEAST_NUMBER = 10**7
 """Smaller numbers are no card, phone number or other thing that guards look for."""
@@ -44,12 +51,23 @@ class Finding(NamedTuple):
     redacted: Any = msgspec.UNSET
     """The value with what was found replaced; unset: that cannot be done."""
 
+    @property
+    def can_redact(self) -> bool:
+        """Whether there is such a value."""
+        return self.redacted is not msgspec.UNSET
+
 
 class Check(Protocol):
     """What looks for something. Any thread may call it, and it keeps nothing of what it saw."""
 
     def check(self, value: Any, mark: str) -> Finding | None:
         """Look at a JSON value, which must not be changed; `mark` stands in the place of what is redacted."""
+
+
+class Own:
+    """The hub's own checks: they take time linear in what they look at and wait for nothing. Others are given `PATIENCE_S`."""
+
+    __slots__ = ()
 
 
 class GuardInvalid(ValueError):
@@ -66,6 +84,8 @@ class GuardSpec(NamedTuple):
     of: tuple[Side, ...] = ("arguments", "results")
     when: str | None = None
     """A condition in CEL; None: always."""
+    type: str = ""
+    """As it is written; `rule`: it is one of the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,11 @@ class Guard:
         return (
             self.spec.when is None or self.rule.judge(facts_of(principal)).verdict(kind, name, call).effect != "allow"
         )
+
+
+def foreign(guards: Sequence[Guard], side: Side) -> str | None:
+    """The name of the first guard of a side that others made; None: there is none."""
+    return next((one.spec.name for one in guards if side in one.spec.of and not isinstance(one.look, Own)), None)
 
 
 class Guards:
@@ -119,15 +144,33 @@ class Seen(NamedTuple):
 
 
 async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool = False) -> Seen:
-    """Have guards look at what is sent, or at what came back; at much of it in a thread.
+    """Have guards look at what is sent, or at what came back; at much of it in a thread, as those of others always do.
 
     Raises:
-        GuardRefused: one is against it.
+        GuardRefused: one is against it, or has not looked at it in time.
         ApprovalRequired: one has a call approved that nobody has `approved`.
     """
-    if guards and _is_large(value):
-        return await asyncio.to_thread(look_now, guards, side, value, approved=approved)
-    return look_now(guards, side, value, approved=approved)
+    return await _done(guards, side, value, partial(look_now, guards, side, value, approved=approved))
+
+
+async def tried(guard: Guard, side: Side, value: Any) -> Finding | None:
+    """What one guard finds, whatever is done about it.
+
+    Raises:
+        GuardRefused: it could not look, or not in time.
+    """
+    return await _done([guard], side, value, partial(_asked, guard, side, value))
+
+
+async def _done(guards: Sequence[Guard], side: Side, value: Any, work: Callable[[], T]) -> T:
+    """Have work of guards done where it keeps nobody waiting."""
+    name = foreign(guards, side)
+    if name is not None:
+        try:
+            return await BENCH.do(work, within_s=PATIENCE_S)
+        except TimeoutError:
+            raise GuardRefused(name, side, f"it has not looked at them within {PATIENCE_S:g} s") from None
+    return await asyncio.to_thread(work) if guards and _is_large(value) else work()
 
 
 def _is_large(value: Any) -> bool:
@@ -147,7 +190,7 @@ def look_now(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool)
         finding = _asked(guard, side, value)
         if finding is None:
             continue
-        if spec.action == "redact" and finding.redacted is not msgspec.UNSET:
+        if spec.action == "redact" and finding.can_redact:
             value = finding.redacted
             found.append((spec.name, finding.what))
         elif spec.action == "require_approval" and side == "arguments":

@@ -9,7 +9,7 @@ from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject
-from registry.rules.guards import Guard, Seen, Side, look, look_now
+from registry.rules.guards import Guard, Seen, Side, foreign, look, look_now
 
 
 class Judging(Protocol):
@@ -140,7 +140,14 @@ class Judged:
         self.screens = False
 
     def again(self, value: Any) -> Any:
-        """A value as the guards of arguments leave it, which were asked about the call before; notes nothing."""
+        """A value as the guards of arguments leave it, which were asked about the call before; notes nothing, waits for nothing.
+
+        Raises:
+            GuardRefused: one is against it, or is of others and would have to be waited for.
+        """
+        name = foreign(self._applying, "arguments")
+        if name is not None:
+            raise GuardRefused(name, "arguments", "it has not looked at them as another provider is sent them")
         return look_now(self._applying, "arguments", value, approved=True).value
 
     async def sending(self, value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Policy: rules over who calls what, with which arguments and when (surface.md 4). Pure.
 
 Grants come first: what is not granted is not there. Of the rules that are about an entry the first whose condition
-holds decides: it lets the call pass, refuses it, or has it approved. Where none does, the grant stands. A condition is written in
+holds decides: it lets the call pass, refuses it, or has it approved. Where none does, the grant stands. Those that redact decide
+nothing: they are guards (registry/rules/redacting.py). A condition is written in
 CEL (cel-spec 0.25); one that fails, for want of an argument or by its type, counts against the call.
 """
 
@@ -21,7 +22,7 @@ from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject
 from registry.sealed.secrets import digest
 
-Effect = Literal["allow", "deny", "require_approval"]
+Effect = Literal["allow", "deny", "require_approval", "redact"]
 
 KINDS = frozenset({"tool", "prompt", "resource", "server", "agent", "model"})
 """What rules are about. Not the admin API: nobody shuts themselves out."""
@@ -54,6 +55,12 @@ class Rule(NamedTuple):
     """A condition in CEL; None: always."""
     reason: str | None = None
     """What callers are told."""
+    redact: tuple[str, ...] = ()
+    """Of one that redacts: what it looks for, `secrets`, `pii` or kinds of that."""
+    fields: tuple[str, ...] = ()
+    """Likewise: names of members, `a.b` for one within another."""
+    of: tuple[Literal["arguments", "results"], ...] = ("arguments", "results")
+    """Likewise: in what."""
 
 
 class RuleInvalid(ValueError):
@@ -138,7 +145,7 @@ class Policy:
         """The rules that may decide calls of an entry."""
         asked = []
         for one in self._compiled:
-            if not one.is_about(kind, name):
+            if one.rule.effect == "redact" or not one.is_about(kind, name):
                 continue
             if not one.variables <= KNOWN_OF_ENTRY:
                 asked.append(one)
@@ -265,6 +272,8 @@ def _entry(kind: str, name: str) -> dict[str, str]:
 
 
 def _compile(rule: Rule) -> _Compiled:
+    if (rule.effect == "redact") != bool(rule.redact or rule.fields):
+        raise RuleInvalid("redact and fields are of rules whose effect is redact, which need one of them")
     grants = Grants(tuple(_about(text) for text in rule.entries)) if rule.entries else None
     if rule.when is None:
         return _Compiled(rule, grants, None, frozenset(), frozenset())

@@ -63,6 +63,8 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Role | None]] = {
     ("GET", "/api/policy/versions/{number}"): ("policy", None),
     ("GET", "/api/policy/diff"): ("policy", None),
     ("POST", "/api/policy/rollback"): ("policy", None),
+    ("GET", "/api/guards"): ("policy", None),
+    ("POST", "/api/guards/test"): ("policy", None),
     ("GET", "/api/explain"): (None, None),  # everybody's about themselves
 }
 """Which `admin:` grant opens a route, and from which role on it is open to a role; None: to all, or to none."""

@@ -399,3 +399,39 @@ async def test_where_answers_cannot_be_looked_at_nothing_is_asked(hub: OpenHub) 
         answer = await http.post("/v1/embeddings", json={"model": "gpt", "input": "x"})
         assert (answer.status_code, "cannot look at them here" in answer.text) == (403, True)
         assert upstream.received == []
+
+
+async def test_the_api_says_which_guards_there_are_and_what_they_found(tmp_path: Path) -> None:
+    block = {
+        "type": "secrets",
+        "action": "block",
+        "of": ["arguments"],
+        "entries": ["tool:*"],
+        "when": "has(arguments.key)",
+    }
+    async with hub_of(tmp_path, mail=mail("redact", "results"), keys=block) as (hub, _peer, http):
+        for arguments in ({"text": MAIL}, {"text": MAIL}, {"text": "x"}, {"key": SK}, {"text": SK}):
+            await call(http, arguments)
+        async with hub.http(ADMIN_KEY) as admin:
+            found = (await admin.get("/api/guards")).json()["items"]
+            assert [(one["name"], one["type"], one["action"], one["redacted"], one["refused"]) for one in found] == [
+                ("mail", "pii", "redact", 2, 0),
+                ("keys", "secrets", "block", 0, 1),
+            ]
+            asked = {"kind": "tool", "name": "peer__echo"}
+            said = (await http.get("/api/explain", params=asked)).json()["guards"]
+            assert [(one["name"], one["when"]) for one in said] == [("mail", None), ("keys", "has(arguments.key)")]
+            given = {**asked, "arguments": json.dumps({"text": "x"})}
+            assert [one["name"] for one in (await http.get("/api/explain", params=given)).json()["guards"]] == ["mail"]
+            rows = len(await entries(hub))
+            tried = (await admin.post("/api/guards/test", json={"value": [MAIL, SK]})).json()["items"]
+            assert tried == [
+                {"guard": "keys", "action": "block", "found": "key", "redacted": [MAIL, "[redacted: keys]"]}
+            ]
+            one = {"value": {"a": MAIL}, "of": "results", "guards": ["mail"]}
+            assert (await admin.post("/api/guards/test", json=one)).json()["items"] == [
+                {"guard": "mail", "action": "redact", "found": "email", "redacted": {"a": "[redacted: mail]"}}
+            ]
+            assert MAIL not in str(await entries(hub))
+            assert [row["object"] for row in (await entries(hub))[rows:]] == ["/api/guards/test"] * 2
+        assert (await http.get("/api/guards")).status_code == 404

@@ -198,12 +198,46 @@ async def test_rules_are_changed_compared_and_rolled_back_in_versions(tmp_path: 
         assert [one["by"] for one in versions] == ["admin", "admin", "admin", "file"]
 
 
+async def test_a_rule_redacts_what_is_sent_and_answered_and_decides_nothing(tmp_path: Path) -> None:
+    hide = {"name": "hide", "effect": "redact", "entries": [ECHO], "fields": ["ssn"], "redact": ["email"]}
+    other = {"name": "other", "effect": "deny", "entries": ["tool:other__*"]}
+    async with hub_of(tmp_path, other) as (hub, peer, admin), hub.http(await hub.key("tool:*")) as http:
+        before = (await admin.get("/api/policy")).json()["version"]
+        rules = [
+            {**hide, "when": "arguments.text != 'raw'"},
+            {"name": "no", "effect": "deny", "when": "arguments.text == 'no'"},
+        ]
+        made = await admin.put("/api/policy", json={"rules": rules})
+        assert made.status_code == 200, made.text
+        given = {"text": "to jo@example.org", "person": {"ssn": 5}}
+        left = {"text": "to [redacted: hide]", "person": {"ssn": "[redacted: hide]"}}
+        result = (await call(http, given))["result"]
+        assert result["structuredContent"] == {"echoed": left}
+        assert "jo@example.org" not in str(result)
+        assert "error" in await call(http, {"text": "no"})
+        assert (await call(http, {"text": "raw", "ssn": 5}))["result"]["structuredContent"] == {
+            "echoed": {"text": "raw", "ssn": 5}
+        }
+        only = {**hide, "of": ["results"]}
+        assert (await admin.put("/api/policy", json={"rules": [only]})).status_code == 200
+        assert (await call(http, {"text": "x", "ssn": 5}))["result"]["structuredContent"]["echoed"]["ssn"] != 5
+        assert [arguments for _, arguments in peer.calls] == [left, {"text": "raw", "ssn": 5}, {"text": "x", "ssn": 5}]
+        (added,) = (await admin.get("/api/policy/diff", params={"from": before})).json()["added"]
+        assert (added["fields"], added["redact"], added["of"]) == (["ssn"], ["email"], ["results"])
+        said = (await http.get("/api/explain", params={"kind": "tool", "name": "peer__echo"})).json()
+        assert (said["answer"], said["rule"]) == ("allowed", None)
+        assert said["guards"] == [{"name": "hide", "action": "redact", "of": ["results"], "when": None}] * 2
+        assert (await admin.post("/api/policy/rollback", json={"version": before})).status_code == 200
+        assert (await call(http, given))["result"]["structuredContent"] == {"echoed": given}
+
+
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
         ({"name": "of-file", "effect": "deny"}, "two rules are called 'of-file'"),
         ({"name": "bad", "effect": "deny", "when": "1 +"}, "is not CEL"),
         ({"name": "bad", "effect": "forbid"}, "effect"),
+        ({"name": "bad", "effect": "redact"}, "need one of them"),
         ({"name": "bad", "effect": "deny", "entries": ["admin:keys"]}, "rules are about"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from registry.declared.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
+from registry.rules import guards
 from registry.rules.guard_kinds import build
 from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, look
 from registry.rules.guards import read as read_answer
@@ -226,6 +228,32 @@ def test_a_package_brings_a_type_by_its_entry_point(tmp_path: Path, monkeypatch:
     assert found("codenames", "Dawn", names=["Aurora"]) is None
     with pytest.raises(GuardInvalid, match="codenames cannot be made: TypeError"):
         build("codenames", {"nix": 1})
+
+
+class Hanging:
+    """A guard of somebody else's that never ends."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def check(self, value: Any, mark: str) -> Finding | None:
+        self.free.wait()
+        return None
+
+
+@pytest.mark.attack("2.1/29")
+async def test_a_guard_of_others_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "PATIENCE_S", 0.01)
+    hanging = Hanging()
+    slow = Guard.of(GuardSpec("slow", "block"), hanging)
+    try:
+        with pytest.raises(GuardRefused, match=r"'slow' keeps back the results of this call: it has not looked"):
+            await look([slow], "results", {"a": 1})
+        with pytest.raises(GuardRefused):
+            await guards.tried(slow, "results", 1)
+        assert (await look([Guard.of(GuardSpec("s", "block"), build("secrets", {}))], "results", "x")).value == "x"
+    finally:
+        hanging.free.set()
 
 
 def test_entries_without_guards_have_none_at_all() -> None:

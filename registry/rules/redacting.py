@@ -1,0 +1,80 @@
+"""Rules of the policy that redact: each becomes guards, which are asked before those of hub.yaml. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from registry.errors import ParseFailed
+from registry.judged import decode, encode
+from registry.rules.guard_kinds import build
+from registry.rules.guards import Check, Finding, Guard, Guards, GuardSpec, Own
+from registry.rules.policy import Rule
+
+WHOLE_KINDS = frozenset({"secrets", "pii"})
+"""Of what rules redact: types of guards. All others are kinds of personal data."""
+
+
+class Fields(Own):
+    """Looks for members by their names, wherever they stand: `ssn`, or `customer.address` for one within another.
+
+    Lists are looked through, and texts that are JSON, as MCP servers and models write it.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = {tuple(path.split(".")): path for path in paths}
+        self._most = max(map(len, self._paths))
+
+    def check(self, value: Any, mark: str) -> Finding | None:
+        """As `Check.check`."""
+        found: set[str] = set()
+        redacted = self._left(value, (), mark, found)
+        return Finding(", ".join(sorted(found)), redacted) if found else None
+
+    def _left(self, value: Any, above: tuple[str, ...], mark: str, found: set[str]) -> Any:
+        """The value without them; itself where there is none."""
+        if isinstance(value, str):
+            return self._text(value, above, mark, found)
+        if isinstance(value, list):
+            items = [self._left(item, above, mark, found) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        if not isinstance(value, dict):
+            return value
+        made = {}
+        for name, item in value.items():
+            here = (*above, name)[-self._most :]
+            ends = [path for path in self._paths if here[-len(path) :] == path]
+            found.update(f"member {self._paths[path]}" for path in ends)
+            made[name] = mark if ends else self._left(item, here, mark, found)
+        return made if any(made[name] is not item for name, item in value.items()) else value
+
+    def _text(self, text: str, above: tuple[str, ...], mark: str, found: set[str]) -> str:
+        if not text.lstrip().startswith(("{", "[")):
+            return text
+        try:
+            said = decode(text.encode())
+        except ParseFailed:
+            return text
+        left = self._left(said, above, mark, found)
+        return text if left is said else encode(left).decode()
+
+
+def with_rules(guards: Guards | None, rules: Sequence[Rule]) -> Guards | None:
+    """The guards of a hub with those that its rules are; None: there are none."""
+    of_rules = [guard for rule in rules if rule.effect == "redact" for guard in _guards(rule)]
+    return Guards([*of_rules, *(guards.guards if guards is not None else ())]) if of_rules else guards
+
+
+def _guards(rule: Rule) -> Iterator[Guard]:
+    spec = GuardSpec(rule.name, "redact", rule.entries, rule.of, rule.when, type="rule")
+    for look in _looks(rule):
+        yield Guard.of(spec, look)
+
+
+def _looks(rule: Rule) -> Iterator[Check]:
+    if rule.fields:
+        yield Fields(rule.fields)
+    for kind in sorted(WHOLE_KINDS & set(rule.redact)):
+        yield build(kind, {})
+    if kinds := [kind for kind in rule.redact if kind not in WHOLE_KINDS]:
+        yield build("pii", {"kinds": kinds})
