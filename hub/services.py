@@ -257,7 +257,12 @@ async def _start(stack: AsyncExitStack, works: list[Coroutine[Any, Any, None]]) 
 
 
 def sealer(declared: Declared) -> Sealer:
-    """The sealer of stored secrets: keys of the file, or a 0600 file beside the database."""
+    """The sealer of stored secrets."""
+    return Sealer(sealing_keys(declared))
+
+
+def sealing_keys(declared: Declared) -> list[bytes]:
+    """The keys that stored secrets are sealed under: those of the file, or of a 0600 file beside the database."""
     if declared.hub.secret_keys:
-        return Sealer(read_keys(list(declared.hub.secret_keys)))
-    return Sealer(key_file(Path(declared.hub.database.removeprefix("sqlite:///")).with_suffix(".secret")))
+        return read_keys(list(declared.hub.secret_keys))
+    return key_file(Path(declared.hub.database.removeprefix("sqlite:///")).with_suffix(".secret"))

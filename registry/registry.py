@@ -41,6 +41,7 @@ from registry.judged import JsonObject
 from registry.rules.policies import Policies, Version, latest
 from registry.rules.policy import Policy, Rule, under
 from registry.rules.redacting import with_rules
+from registry.sealed import places
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
 from registry.store.tables.declared import StoredEntry, SwitchedOff
@@ -147,7 +148,7 @@ class Registry:
         for taken in kinds:
             if (taken, name) in of_file:
                 raise Conflict(f"The file declares a {taken} named {name!r}.")
-        sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
+        sealed = self._sealer.seal(msgspec.json.encode(body), about=places.entry(kind, name))
 
         def insert(session: Session) -> None:
             for taken in kinds:
@@ -162,7 +163,7 @@ class Registry:
     async def replace(self, kind: StoredKind, name: str, body: JsonObject, *, trusted: bool) -> None:
         """Replace a stored entry's body; raises `InvalidRequest`, `NotFound`, or `Conflict` for an entry of the file."""
         stored_entry(kind, name, body, trusted=trusted)
-        sealed = self._sealer.seal(msgspec.json.encode(body), about=f"{kind}/{name}")
+        sealed = self._sealer.seal(msgspec.json.encode(body), about=places.entry(kind, name))
 
         def update(session: Session) -> None:
             row = self._own(session, kind, name)
@@ -204,7 +205,7 @@ class Registry:
         row = await self._database.read(lambda session: session.get(StoredEntry, (kind, name)))
         if row is None:
             return None
-        found: JsonObject = msgspec.json.decode(self._sealer.open(row.sealed, about=f"{kind}/{name}"))
+        found: JsonObject = msgspec.json.decode(self._sealer.open(row.sealed, about=places.entry(kind, name)))
         return found
 
     async def switch(self, kind: StoredKind, name: str, *, on: bool) -> None:
@@ -355,7 +356,7 @@ class Registry:
         rows, off, listed, rules = await self._database.read(query)
         entries: dict[tuple[str, str], _Entry] = {}
         for row in rows:
-            about = f"{row.kind}/{row.name}"
+            about = places.entry(row.kind, row.name)
             try:
                 body = msgspec.json.decode(self._sealer.open(row.sealed, about=about))
                 entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)

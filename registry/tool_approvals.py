@@ -29,6 +29,7 @@ from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.identity import Principal
 from registry.judged import JsonObject
+from registry.sealed import places
 from registry.sealed.secrets import Sealer, digest, new_id
 from registry.store.db import Database
 from registry.store.memory import Memory
@@ -363,7 +364,7 @@ class ToolApprovals:
             door=run.door,
             server=deed.server,
             tool=deed.tool,
-            sealed=self._sealer.seal(msgspec.json.encode(deed.arguments), about=_about(name)),
+            sealed=self._sealer.seal(msgspec.json.encode(deed.arguments), about=places.approval(name)),
             principal=run.principal.id,
             principal_name=run.principal.name,
             bound=bound(deed, run.principal.id),
@@ -381,7 +382,7 @@ class ToolApprovals:
             door=row.door,
             server=row.server,
             tool=row.tool,
-            arguments=msgspec.json.decode(self._sealer.open(row.sealed, about=_about(row.id))),
+            arguments=msgspec.json.decode(self._sealer.open(row.sealed, about=places.approval(row.id))),
             principal=row.principal,
             principal_name=row.principal_name,
             answerer=cast("Answerer", row.answerer),
@@ -471,10 +472,6 @@ def _expire(session: Session, now: float) -> list[tuple[str, str, str]]:
     runs = list(session.exec(of_run).all())
     session.exec(update(ToolApproval).where(over).values(state="expired"))
     return runs
-
-
-def _about(name: str) -> str:
-    return f"approval/{name}"
 
 
 def _told(approval: Approval, by: Principal) -> dict[str, object]:

@@ -13,6 +13,7 @@ COMMANDS = {
     "keys": ("hub.cli.keys", "Make, list, rotate and revoke API keys."),
     "users": ("hub.cli.users", "Make, list, change and delete users."),
     "teams": ("hub.cli.teams", "Make, list, change and delete teams, and say who is in them."),
+    "secrets": ("hub.cli.secrets", "Show under which key stored secrets are sealed, and seal them anew."),
     "audit": ("hub.cli.audit", "Read and check the audit log."),
     "explain": ("hub.cli.explain", "Say why a key may call something or not."),
     "agents": ("hub.cli.lists", "List agents."),

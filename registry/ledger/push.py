@@ -16,6 +16,7 @@ from sqlmodel import Session, col, delete, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from registry.errors import InvalidParams
+from registry.sealed import places
 from registry.sealed.secrets import Sealer
 from registry.store.db import Database
 from registry.store.tables.ledger import OwnedTask, PushConfig, PushNotification
@@ -82,8 +83,7 @@ def open_destination(sealer: Sealer, row: PushConfig) -> Destination:
 
 
 def _place(config: PushConfig | NewConfig) -> str:
-    place = ("push", config.agent, config.task_id, config.owner, config.config_id)
-    return msgspec.json.encode(place).decode()
+    return places.push(config.agent, config.task_id, config.owner, config.config_id)
 
 
 class PushConfigs:

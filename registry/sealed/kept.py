@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Callable
 
-import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, delete, func, or_, select
 
 from registry.identity import Principal
+from registry.sealed import places
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
 from registry.store.tables.sealed import KeptRecord
@@ -62,7 +62,7 @@ class Kept:
             team=owner.team_id,
             created_at=now,
             expires_at=now + self._days * DAY_S if expires_at is None else expires_at,
-            sealed=self._sealer.seal(value, about=_about(kind, name, owner.id)),
+            sealed=self._sealer.seal(value, about=places.kept(kind, name, owner.id)),
         )
 
         def insert(session: Session) -> None:
@@ -84,7 +84,7 @@ class Kept:
             row = _find(session, kind, name, principal)
             if row is None:
                 return False
-            row.sealed = self._sealer.seal(value, about=_about(kind, name, row.owner))
+            row.sealed = self._sealer.seal(value, about=places.kept(kind, name, row.owner))
             session.add(row)
             return True
 
@@ -102,7 +102,7 @@ class Kept:
             if row is None or value is None:
                 return None
             edited = edit(value)
-            row.sealed = self._sealer.seal(edited, about=_about(kind, name, row.owner))
+            row.sealed = self._sealer.seal(edited, about=places.kept(kind, name, row.owner))
             row.expires_at = max(row.expires_at, time.time() + self._days * DAY_S)
             session.add(row)
             return edited
@@ -163,7 +163,7 @@ class Kept:
         if row is None:
             return None
         try:
-            return self._sealer.open(row.sealed, about=_about(row.kind, row.id, row.owner))
+            return self._sealer.open(row.sealed, about=places.kept(row.kind, row.id, row.owner))
         except SecretKeyInvalid:  # its sealing key was taken away: as if it had never been
             logger.warning("a kept record cannot be opened and counts for nothing", extra={"kind": row.kind})
             return None
@@ -175,7 +175,3 @@ def _find(session: Session, kind: str, name: str, principal: Principal) -> KeptR
         is_open = or_(is_open, col(KeptRecord.team) == principal.team_id)
     wanted = (KeptRecord.kind == kind, KeptRecord.id == name, is_open, col(KeptRecord.expires_at) > time.time())
     return session.exec(select(KeptRecord).where(*wanted)).first()
-
-
-def _about(kind: str, name: str, owner: str) -> str:
-    return msgspec.json.encode(("kept", kind, name, owner)).decode()

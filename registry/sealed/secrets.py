@@ -59,14 +59,21 @@ class Sealer:
         Raises:
             SecretKeyInvalid: no key opens it here.
         """
+        found = self.find(sealed, about=about)
+        if found is None:
+            raise SecretKeyInvalid(f"no key of hub.secret_keys opens what is stored for {about!r}")
+        return found[1]
+
+    def find(self, sealed: bytes, *, about: str) -> tuple[int, bytes] | None:
+        """Decrypt a seal; with it comes the place in the ring of the key that opens it. None: none does."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as in __init__
 
-        for cipher in self._ring:
+        for number, cipher in enumerate(self._ring):
             try:
-                return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], about.encode())
+                return number, cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], about.encode())
             except (InvalidTag, ValueError):  # ValueError: cut so short that its nonce is not whole
                 continue
-        raise SecretKeyInvalid(f"no key of hub.secret_keys opens what is stored for {about!r}")
+        return None
 
     @cached_property
     def _same(self) -> list[AESSIV]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sqlmodel import Session, col, select
 
+from registry.sealed import places
 from registry.sealed.secrets import Sealer, SecretKeyInvalid
 from registry.store.db import Database
 from registry.store.tables.sealed import SigningKey
@@ -32,7 +33,7 @@ class SigningKeys:
             rows = _rows(session)
             if not self._opened(rows):
                 kid, private = make()
-                sealed = self._sealer.seal(private, about=_about(kid))
+                sealed = self._sealer.seal(private, about=places.signing_key(kid))
                 rows.insert(0, SigningKey(kid=kid, sealed=sealed, created_at=time.time()))
                 session.add(rows[0])
             return rows
@@ -43,7 +44,7 @@ class SigningKeys:
         opened = []
         for row in rows:
             try:
-                opened.append(self._sealer.open(row.sealed, about=_about(row.kid)))
+                opened.append(self._sealer.open(row.sealed, about=places.signing_key(row.kid)))
             except SecretKeyInvalid as error:  # its sealing key was taken away: what it signed verifies no more
                 logger.error("a signing key cannot be used", extra={"reason": str(error)})  # noqa: TRY400
         return opened
@@ -51,7 +52,3 @@ class SigningKeys:
 
 def _rows(session: Session) -> list[SigningKey]:
     return list(session.exec(select(SigningKey).order_by(col(SigningKey.created_at).desc())).all())
-
-
-def _about(kid: str) -> str:
-    return f"signing-key/{kid}"

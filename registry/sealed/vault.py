@@ -11,6 +11,7 @@ import time
 from sqlalchemy import Delete
 from sqlmodel import Session, col, delete, select
 
+from registry.sealed import places
 from registry.sealed.secrets import Sealer, SecretKeyInvalid, digest
 from registry.store.db import Database
 from registry.store.tables.sealed import OAuthClient, OAuthFlow, StoredCredential
@@ -33,11 +34,11 @@ class Vault:
             .order_by(col(StoredCredential.updated_at).desc())
         )
         row = await self._database.read(lambda session: session.exec(query).first())
-        return None if row is None else self._opened(row.sealed, _about(principal, server, row.issuer))
+        return None if row is None else self._opened(row.sealed, places.credential(principal, server, row.issuer))
 
     async def keep(self, principal: str, server: str, issuer: str, value: bytes) -> None:
         """Keep a credential in the place of the one before; it is on disk when this returns."""
-        sealed = self._sealer.seal(value, about=_about(principal, server, issuer))
+        sealed = self._sealer.seal(value, about=places.credential(principal, server, issuer))
         row = StoredCredential(principal=principal, server=server, issuer=issuer, sealed=sealed, updated_at=time.time())
         await self._database.write(lambda session: _put(session, row))
 
@@ -51,11 +52,11 @@ class Vault:
     async def client(self, server: str, issuer: str) -> bytes | None:
         """How the hub is registered with an issuer for a server; None: it is not."""
         row = await self._database.read(lambda session: session.get(OAuthClient, (server, issuer)))
-        return None if row is None else self._opened(row.sealed, _about("client", server, issuer))
+        return None if row is None else self._opened(row.sealed, places.client(server, issuer))
 
     async def keep_client(self, server: str, issuer: str, value: bytes) -> None:
         """Keep a registration in the place of the one before."""
-        sealed = self._sealer.seal(value, about=_about("client", server, issuer))
+        sealed = self._sealer.seal(value, about=places.client(server, issuer))
         row = OAuthClient(server=server, issuer=issuer, sealed=sealed)
         await self._database.write(lambda session: _put(session, row))
 
@@ -66,7 +67,7 @@ class Vault:
 
     async def begin(self, link: str, state: str, value: bytes, *, expires_at: float) -> bool:
         """Note an authorization that begins at a link; False: the link was used before."""
-        sealed = self._sealer.seal(value, about=_about("flow", link))
+        sealed = self._sealer.seal(value, about=places.flow(link))
 
         def insert(session: Session) -> bool:
             session.exec(delete(OAuthFlow).where(col(OAuthFlow.expires_at) < time.time()))
@@ -91,7 +92,7 @@ class Vault:
             return found
 
         taken = await self._database.write(end)
-        return None if taken is None else self._opened(taken[1], _about("flow", taken[0]))
+        return None if taken is None else self._opened(taken[1], places.flow(taken[0]))
 
     def _opened(self, sealed: bytes, about: str) -> bytes | None:
         try:
@@ -107,7 +108,3 @@ def _put(session: Session, row: StoredCredential | OAuthClient) -> None:
 
 def _run(session: Session, statement: Delete) -> None:
     session.exec(statement)
-
-
-def _about(*place: str) -> str:
-    return "oauth/" + "\n".join(place)

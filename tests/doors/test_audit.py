@@ -175,11 +175,21 @@ ACTS = {
     "teams remove": ("crimson", "margarita"),
     "teams delete": ("crimson",),
     "users delete": ("margarita",),
+    "secrets reseal": (),
 }
 """Commands that change something, in an order in which all can."""
 
 READS = {
-    *("audit list", "audit verify", "keys list", "users list", "teams list", "teams members", "agents list"),
+    *(
+        "audit list",
+        "audit verify",
+        "keys list",
+        "secrets list",
+        "users list",
+        "teams list",
+        "teams members",
+        "agents list",
+    ),
     *("mcp list", "models list", "tools list", "toolsets list", "mcp stderr", "explain", "doctor", "check"),
 }
 OTHERS = {"serve", "migrate", "prices update", "import"}
