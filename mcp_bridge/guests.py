@@ -5,6 +5,8 @@ Only those that the operator lets in (`hub.foreign_mcp`), to callers who hold `s
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +32,11 @@ from registry.identity import Principal
 from registry.judged import JsonObject, encode
 from registry.limits import Limit
 from registry.names import name_fault
+from registry.trust.listings import Listed
+from registry.trust.pins import examine, grave
+from registry.trust.scanning import Names
+
+logger = logging.getLogger(__name__)
 
 _PLAIN = re.compile(
     r"(https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/(?!\.)[!$&-.0-;=@-Z_a-z~]*)*)(?:\?[!-~]*)?"
@@ -113,7 +120,7 @@ class Guests:
                 await permit.judge({}, screening=True)
                 permit.screens = False  # a list is no result
                 permit.uncounted()
-                listed = await tools_of(upstream, permit)
+                listed = await self._scanned(name, await tools_of(upstream, permit))
             tools = [
                 Tool(
                     server=name,
@@ -123,11 +130,25 @@ class Guests:
                     description=one.description,
                 )
                 for one in listed
-                if one.quarantined is None
+                if one.quarantined is None and grave(one) is None
             ]
             yield Guest(upstream, callee, tools, self._gate)
         finally:
             await upstream.stop(drain_s=0.0)
+
+    async def _scanned(self, name: str, found: Sequence[Listed]) -> Sequence[Listed]:
+        """What was listed with what is suspicious in it: nothing of it was approved, nor can be."""
+        names = Names(
+            [
+                *((tool.server, tool.name) for tool in self._catalog().tools.values()),
+                *((name, one.name) for one in found),
+            ]
+        )
+        rows = (await asyncio.to_thread(examine, name, found, names)).rows
+        for one in rows:
+            if (finding := grave(one)) is not None:
+                logger.warning("not offered", extra={"server": name, "tool": one.name, "reason": finding.text})
+        return rows
 
 
 def _name(label: str | None, host: str, catalog: Catalog) -> str:

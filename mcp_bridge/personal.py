@@ -18,14 +18,13 @@ from typing import Protocol
 from mcp_bridge.sync import INTERVAL_S
 from mcp_bridge.views import View, Views
 from registry.access import OF_SERVERS, SEPARATOR
+from registry.assembly import with_lists
 from registry.catalog import Catalog
 from registry.entries import ListedKind, Server
 from registry.errors import ConsentNeeded, HubError, NotFound
 from registry.identity import Principal
-from registry.registry import Registry, with_lists
+from registry.registry import Registry
 from registry.trust.listings import Listed
-from registry.trust.pins import examine_own
-from registry.trust.scanning import Names
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +197,8 @@ class Personal:
                 before = self._own.get(principal.id, {}).get(server.name)
             async with self._at_once:
                 new, failure = await self._ask(server, principal, follows=follows)
-            found = {**found, **await asyncio.to_thread(self._scanned, server, new)}
+            judged = await self._registry.judge_own(server, new, principal)
+            found = {**found, **{kind: [one for one in judged if one.kind == kind] for kind in new}}
             if failure is not None:
                 raise failure
             pause = INTERVAL_S
@@ -211,12 +211,6 @@ class Personal:
         self._keep(principal.id, _Lists(server, due, found, follows))
         if not due or follows != self.listens(principal.id):
             self.changed()
-
-    def _scanned(self, server: Server, found: Found) -> Found:
-        tools = [(one.server, one.name) for one in self._registry.catalog.tools.values() if one.server != server.name]
-        tools += [(server.name, one.name) for one in found.get("tool", ())]
-        names = Names(tools)
-        return {kind: examine_own(server, things, names) for kind, things in found.items()}
 
     def _keep(self, principal_id: str, lists: _Lists) -> None:
         own = self._own.setdefault(principal_id, {})
@@ -232,5 +226,8 @@ class Personal:
             self._laid.pop(forgotten, None)
             self._size -= sum(one.size for one in left.values())
 
-    def _follow(self, _old: Catalog, new: Catalog) -> None:
+    def _follow(self, old: Catalog, new: Catalog) -> None:
+        for server, approved_at in new.account_approvals.items():
+            if old.account_approvals.get(server) != approved_at:
+                self.lists_changed(server)
         self.servers = tuple(one for one in new.servers.values() if one.serves_accounts and one.unavailable is None)

@@ -48,6 +48,8 @@ class Catalog:
     quarantined: tuple[Quarantined, ...] = ()
     shadowed: frozenset[tuple[str, str]] = frozenset()
     """(kind, name) of stored entries that the file's entry of the same name hides."""
+    account_approvals: Mapping[str, float] = field(default_factory=dict)
+    """By server, when something was last approved of what it lists to accounts."""
     policy: Policy = NO_RULES
     guards: Guards | None = None
     """None: there are none."""

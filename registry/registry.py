@@ -6,36 +6,21 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session, col, delete, func, select
 
-from registry.access import SEPARATOR
+from registry.assembly import SHARING, AnyEntry, Stored, assemble, declared_entries
 from registry.callers.keys import Keys
 from registry.catalog import Catalog
 from registry.declared.config import Declared
 from registry.declared.stored import stored_entry
-from registry.entries import (
-    AGENT_MODELS,
-    Agent,
-    AgentModel,
-    Feature,
-    Introduction,
-    ListedKind,
-    Model,
-    Prompt,
-    Quarantined,
-    Resource,
-    ResourceTemplate,
-    Server,
-    Tool,
-    Toolset,
-)
-from registry.errors import Conflict, InvalidRequest, NotFound
+from registry.entries import Agent, ListedKind, Model, Server, Tool, Toolset
+from registry.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.rules.policies import Policies, Version, latest
@@ -56,10 +41,6 @@ logger = logging.getLogger(__name__)
 
 EntryKind = Literal["agent", "server", "model"]
 StoredKind = EntryKind | Literal["toolset"]
-_Entry = Agent | Server | Model | Toolset
-
-_SHARING: dict[str, str] = {"server": "toolset", "toolset": "server"}
-"""Kinds that share one namespace: both are served at `/mcp/{name}`."""
 
 Listener = Callable[[Catalog, Catalog], None]
 """Called in the event loop with the old and the new catalog, after the swap."""
@@ -71,18 +52,6 @@ KEPT_CHANGES = 1000
 
 POLL_S = 0.2
 """How often another process's changes are looked for: well within the second in which a revoked key must be refused."""
-
-
-@dataclass(slots=True)
-class _Stored:
-    """What the database holds, as the catalog needs it."""
-
-    entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
-    switched_off: frozenset[tuple[str, str]] = frozenset()
-    listed: dict[str, list[Listed]] = field(default_factory=dict)
-    """By server."""
-    rules: tuple[Rule, ...] = ()
-    """Those made through the API."""
 
 
 class Registry:
@@ -98,7 +67,7 @@ class Registry:
         self._declared = Declared()
         self._seen = -1
         """The last row of `changes` that was applied; -1: nothing was read yet."""
-        self._all: dict[tuple[str, str], _Entry] = {}
+        self._all: dict[tuple[str, str], AnyEntry] = {}
         self._listeners: list[Listener] = []
         self.agent_tools: Callable[[Mapping[str, Agent]], Mapping[str, Tool]] = lambda _agents: {}
         """Says which tools agents are, by exposed names. Called whenever the catalog is put together; must not wait."""
@@ -143,7 +112,7 @@ class Registry:
             Conflict: the name is taken, by the file or by a stored entry.
         """
         stored_entry(kind, name, body, trusted=trusted)
-        kinds = [kind, _SHARING[kind]] if kind in _SHARING else [kind]
+        kinds = [kind, SHARING[kind]] if kind in SHARING else [kind]
         of_file = declared_entries(self._declared)
         for taken in kinds:
             if (taken, name) in of_file:
@@ -240,10 +209,7 @@ class Registry:
             first.setdefault((one.kind, one.name), one)
         others = first.keys() - {(one.kind, one.name) for one in own}
         entry = self.catalog.servers.get(server) or Server(name=server)
-        tools = {(tool.server, tool.name) for tool in self.catalog.tools.values() if tool.server != server}
-        tools |= {(server, name) for kind, name in others if kind == "tool"}
-        listed = [one for key, one in first.items() if key in others]
-        examined = await asyncio.to_thread(lambda: pins.examine(server, listed, Names(tools)))
+        examined = await self._examined(server, [one for key, one in first.items() if key in others])
 
         def look(session: Session) -> tuple[list[Listed], pins.Judged]:
             return listings.read_one(session, server, kinds), pins.judge(session, entry, examined)
@@ -263,17 +229,52 @@ class Registry:
             await self._rebuild()
         return list(pins.offered(entry, rows))
 
+    async def judge_own(
+        self, server: Server, found: Mapping[ListedKind, Sequence[Listed]], principal: Principal
+    ) -> list[Listed]:
+        """Compare what a server listed to a principal's own account with what was approved; no catalog has it.
+
+        Raises:
+            Overloaded: what was approved cannot be read.
+        """
+        examined = await self._examined(server.name, [one for things in found.values() for one in things])
+
+        def drifted(judged: pins.Judged) -> list[Listed]:
+            return [row for row in judged.rows if row.drift is not None]
+
+        def look(session: Session) -> tuple[list[Listed], pins.Judged]:
+            before = listings.read_one(session, server.name, found.keys(), principal.id)
+            return before, pins.judge(session, server, examined, principal.id)
+
+        def keep(session: Session) -> pins.Judged:
+            judged = pins.judge(session, server, examined, principal.id)
+            pins.keep(session, server, judged, principal.id)
+            listings.replace(session, server.name, found.keys(), drifted(judged), principal.id)
+            return judged
+
+        try:
+            before, judged = await self._database.read(look)
+            if before != drifted(judged) or judged.first:
+                judged = await self._database.write(keep)
+        except SQLAlchemyError as error:
+            logger.warning("approvals cannot be read", extra={"server": server.name, "reason": str(error)})
+            raise Overloaded("The hub cannot read what was approved; try again shortly.") from None
+        return judged.rows
+
+    async def _examined(self, server: str, found: Sequence[Listed]) -> pins.Examined:
+        tools = {(tool.server, tool.name) for tool in self.catalog.tools.values() if tool.server != server}
+        tools |= {(server, one.name) for one in found if one.kind == "tool"}
+        return await asyncio.to_thread(lambda: pins.examine(server, found, Names(tools)))
+
     async def trust(self, server: Server) -> JsonObject:
         """What is the matter with what a server says, as `registry.trust.pins.state`."""
         return await self._database.read(lambda session: pins.state(session, server))
 
-    async def approve(
-        self, server: Server, features: Collection[str] | None, by: Principal, *, seen: str | None = None
-    ) -> None:
+    async def approve(self, server: Server, assent: pins.Assent) -> None:
         """Approve what a server says now, as `registry.trust.pins.approve`."""
 
         def write(session: Session) -> None:
-            pins.approve(session, server, features, by=by.id, seen=seen)
+            pins.approve(session, server, assent)
             session.add(Change(kind="catalog", name=server.name))
 
         await self._database.write(write)
@@ -342,27 +343,24 @@ class Registry:
         for listener in self._listeners:
             listener(old, self.catalog)
 
-    async def _read(self) -> _Stored:
-        def query(
-            session: Session,
-        ) -> tuple[list[StoredEntry], list[SwitchedOff], dict[str, list[Listed]], tuple[Rule, ...]]:
-            return (
-                list(session.exec(select(StoredEntry)).all()),
-                list(session.exec(select(SwitchedOff)).all()),
-                listings.read_all(session),
-                latest(session).rules,
+    async def _read(self) -> Stored:
+        def query(session: Session) -> tuple[list[StoredEntry], Stored]:
+            return list(session.exec(select(StoredEntry)).all()), Stored(
+                switched_off=frozenset((row.kind, row.name) for row in session.exec(select(SwitchedOff)).all()),
+                listed=listings.read_all(session),
+                rules=latest(session).rules,
+                account_approvals=pins.approvals(session),
             )
 
-        rows, off, listed, rules = await self._database.read(query)
-        entries: dict[tuple[str, str], _Entry] = {}
+        rows, stored = await self._database.read(query)
         for row in rows:
             about = places.entry(row.kind, row.name)
             try:
                 body = msgspec.json.decode(self._sealer.open(row.sealed, about=about))
-                entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)
+                stored.entries[row.kind, row.name] = stored_entry(row.kind, row.name, body, trusted=row.trusted)
             except (SecretKeyInvalid, InvalidRequest) as error:
                 logger.error("stored entry cannot be used", extra={"entry": about, "reason": str(error)})  # noqa: TRY400
-        return _Stored(entries, frozenset((row.kind, row.name) for row in off), listed, rules)
+        return stored
 
     def _own(self, session: Session, kind: StoredKind, name: str) -> StoredEntry:
         row = session.get(StoredEntry, (kind, name))
@@ -376,106 +374,3 @@ class Registry:
 def _prune_changes(connection: sqlite3.Connection, values: list[None]) -> list[None]:
     connection.execute("DELETE FROM changes WHERE id <= (SELECT max(id) FROM changes) - ?", (KEPT_CHANGES,))
     return values
-
-
-def declared_entries(declared: Declared) -> dict[tuple[str, str], _Entry]:
-    """The file's entries by kind and name."""
-    return {
-        **{("agent", name): agent for name, agent in declared.agents.items()},
-        **{("server", name): server for name, server in declared.servers.items()},
-        **{("model", name): model for name, model in declared.models.items()},
-        **{("toolset", name): toolset for name, toolset in declared.toolsets.items()},
-    }
-
-
-def assemble(number: int, declared: Declared, stored: _Stored) -> Catalog:
-    """Put a catalog together: the file wins over a stored entry of the same name; what is switched off is left out."""
-    of_file = declared_entries(declared)
-    shadowed = frozenset(key for key in stored.entries if key in of_file or (_SHARING.get(key[0]), key[1]) in of_file)
-    kept = {key: entry for key, entry in stored.entries.items() if key not in shadowed}
-    on = {key: entry for key, entry in {**kept, **of_file}.items() if key not in stored.switched_off}
-    servers = {entry.name: entry for entry in on.values() if isinstance(entry, Server)}
-    agents = {entry.name: entry for entry in on.values() if isinstance(entry, Agent)}
-    models = {entry.name: entry for entry in on.values() if isinstance(entry, Model)}
-    offered = [
-        (name, row) for name, rows in stored.listed.items() if name in servers for row in _kept(servers[name], rows)
-    ]
-    return Catalog(
-        number=number,
-        agents=agents,
-        servers=servers,
-        models={**models, **{model.name: model for model in map(_as_model, agents.values())}},
-        toolsets={entry.name: entry for entry in on.values() if isinstance(entry, Toolset)},
-        shadowed=shadowed,
-        switched_off=stored.switched_off,
-        **_offerings(offered),
-    )
-
-
-def _as_model(agent: Agent) -> AgentModel:
-    name = f"{AGENT_MODELS}{agent.name}"
-    return AgentModel(
-        name=name,
-        provider="agent",
-        model=agent.name,
-        unavailable=agent.unavailable,
-        limits=agent.limits,
-        call_usd=agent.call_usd,
-    )
-
-
-def with_lists(catalog: Catalog, lists: Mapping[str, list[Listed]], number: int) -> Catalog:
-    """The catalog in which servers offer what `lists` says, by their names, in the place of what they offer in it."""
-    own = _offerings([(name, row) for name, rows in lists.items() for row in _kept(catalog.servers[name], rows)])
-    for member in ("tools", "prompts", "resources", "templates"):
-        others = {key: one for key, one in getattr(catalog, member).items() if one.server not in lists}
-        own[member] = dict(sorted((others | own[member]).items(), key=lambda item: item[1].server))
-    said = {name: one for name, one in catalog.introductions.items() if name not in lists}
-    bad = tuple(one for one in catalog.quarantined if one.server not in lists)
-    own |= {"introductions": said | own["introductions"], "quarantined": bad + own["quarantined"]}
-    return replace(catalog, number=number, **own)
-
-
-def _offerings(rows: list[tuple[str, Listed]]) -> dict[str, Any]:
-    """The members of a catalog that say what servers offer."""
-    return {
-        "tools": _features(rows, "tool", Tool),
-        "prompts": _features(rows, "prompt", Prompt),
-        "resources": _features(rows, "resource", Resource),
-        "templates": _features(rows, "template", ResourceTemplate),
-        "introductions": {server: _introduction(row) for server, row in rows if row.kind == "server"},
-        "quarantined": tuple(
-            Quarantined(kind=row.kind, server=server, name=row.name, reason=row.quarantined)
-            for server, row in rows
-            if row.quarantined is not None
-        ),
-    }
-
-
-def _kept(server: Server, rows: list[Listed]) -> Iterator[Listed]:
-    """What the operator lets the server offer."""
-    kept = [row for row in rows if row.kind != "tool" or server.offers_tool(row.name)]
-    return pins.offered(server, kept)
-
-
-def _introduction(row: Listed) -> Introduction:
-    """What a server says of itself; its words are not passed on when they are withheld."""
-    said = msgspec.convert(msgspec.json.decode(row.description), Introduction)
-    return said if row.quarantined is None else replace(said, instructions="")
-
-
-_AnyFeature = TypeVar("_AnyFeature", bound=Feature)
-
-
-def _features(rows: list[tuple[str, Listed]], kind: ListedKind, make: type[_AnyFeature]) -> dict[str, _AnyFeature]:
-    return {
-        row.exposed: make(
-            server=server,
-            name=row.name,
-            exposed=row.exposed,
-            grant_name=f"{server}{SEPARATOR}{row.name}",
-            description=row.description,
-        )
-        for server, row in rows
-        if row.kind == kind and row.quarantined is None
-    }

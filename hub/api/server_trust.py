@@ -12,6 +12,7 @@ from registry.entries import Server
 from registry.errors import NotFound
 from registry.identity import Principal
 from registry.judged import JsonObject
+from registry.trust.pins import Assent
 
 router = APIRouter(prefix="/mcp-servers", tags=["mcp-servers"])
 
@@ -24,6 +25,8 @@ class WantedApproval(BaseModel):
     """As `trust.features` of the server calls them; null: everything."""
     digest: str | None = None
     """`trust.digest` as it was shown: what changed since then is not approved."""
+    principal: str | None = None
+    """As `trust.accounts` has it: of what the server lists to this one's account, for all accounts."""
 
 
 @router.post("/{name}/approve")
@@ -38,5 +41,6 @@ async def approve(
     if not isinstance(entry, Server):
         raise NotFound("server", name)
     wanted = body or WantedApproval()
-    await services.registry.approve(entry, wanted.features, caller, seen=wanted.digest)
+    assent = Assent(caller.id, wanted.features, seen=wanted.digest, account=wanted.principal or "")
+    await services.registry.approve(entry, assent)
     return {"name": name, "trust": await services.registry.trust(entry)}

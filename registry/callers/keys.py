@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,6 +23,7 @@ from registry.store.db import Database
 from registry.store.tables.callers import ApiKey, Member, Team, User
 from registry.store.tables.hub import Change, Setting
 from registry.store.tables.sealed import StoredCredential
+from registry.store.tables.trust import ApprovedFeature, ListedFeature, SeenServer
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class Keys:
             check(key)
             session.add(key)
             if key.revoked_at is not None:  # nobody will use its accounts any more
-                session.exec(delete(StoredCredential).where(col(StoredCredential.principal) == key.id))
+                _end_accounts(session, [key.id])
             session.add(Change(kind="key", name=key.id))
             return key
 
@@ -331,7 +332,13 @@ def revoke_all(session: Session, keys: Collection[ApiKey]) -> None:
     for begin in range(0, len(ids), 500):
         some = ids[begin : begin + 500]
         session.exec(update(ApiKey).where(col(ApiKey.id).in_(some)).values(revoked_at=now))
-        session.exec(delete(StoredCredential).where(col(StoredCredential.principal).in_(some)))
+        _end_accounts(session, some)
+
+
+def _end_accounts(session: Session, ids: Sequence[str]) -> None:
+    """Drop the accounts of keys that are revoked, and what was approved of what servers listed to them."""
+    for of in (StoredCredential, ListedFeature, ApprovedFeature, SeenServer):
+        session.exec(delete(of).where(col(of.principal).in_(ids)))
 
 
 def _live(session: Session, name: str) -> ApiKey | None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from operator import itemgetter
 
 import msgspec
-from sqlmodel import Session, col, delete
+from sqlmodel import Session, col, delete, select, update
 
 from registry.entries import ListedKind
 from registry.store.tables.trust import ListedFeature
@@ -19,7 +19,7 @@ from registry.trust.scanning import Finding
 _ROWS = (
     "SELECT server, json_group_array(json_array("
     "position, name, exposed, CAST(description AS TEXT), quarantined, kind, drift, json(findings)))"
-    " FROM listed {where} GROUP BY server ORDER BY server"
+    " FROM listed WHERE principal = ? {more} GROUP BY server ORDER BY server"
 )
 
 
@@ -43,21 +43,25 @@ _decode = msgspec.json.Decoder(
 
 
 def read_all(session: Session) -> dict[str, list[Listed]]:
-    """What each server listed, in its order."""
-    return _read(session, _ROWS.format(where=""), ())
+    """What each server listed to everybody, in its order."""
+    return _read(session, _ROWS.format(more=""), ("",))
 
 
-def read_one(session: Session, server: str, kinds: Collection[ListedKind]) -> list[Listed]:
-    """What a server listed of some kinds, in its order."""
-    found = _read(session, _ROWS.format(where="WHERE server = ?"), (server,)).get(server, ())
+def read_one(session: Session, server: str, kinds: Collection[ListedKind], principal: str = "") -> list[Listed]:
+    """What a server listed of some kinds, in its order; to a principal's account, what of that is kept."""
+    found = _read(session, _ROWS.format(more="AND server = ?"), (principal, server)).get(server, ())
     return [one for one in found if one.kind in kinds]
 
 
-def replace(session: Session, server: str, kinds: Collection[ListedKind], found: Sequence[Listed]) -> None:
-    """Put `found` in the place of all that a server listed of some kinds."""
-    forget(session, server, kinds)
+def replace(
+    session: Session, server: str, kinds: Collection[ListedKind], found: Sequence[Listed], principal: str = ""
+) -> None:
+    """Put `found` in the place of all that a server listed of some kinds, to everybody or to a principal's account."""
+    here = (col(ListedFeature.principal) == principal, col(ListedFeature.server) == server)
+    session.exec(delete(ListedFeature).where(*here, col(ListedFeature.kind).in_(kinds)))
     rows = [
         ListedFeature(
+            principal=principal,
             server=server,
             position=position,
             **{**msgspec.structs.asdict(one), "findings": msgspec.json.encode(one.findings).decode()},
@@ -67,12 +71,28 @@ def replace(session: Session, server: str, kinds: Collection[ListedKind], found:
     session.add_all(rows)
 
 
-def forget(session: Session, server: str, kinds: Collection[ListedKind] | None = None) -> None:
-    """Remove what a server listed of some kinds; None: of all."""
-    wanted = [col(ListedFeature.server) == server]
-    if kinds is not None:
-        wanted.append(col(ListedFeature.kind).in_(kinds))
-    session.exec(delete(ListedFeature).where(*wanted))
+def accounts(session: Session, server: str, most: int) -> list[str]:
+    """At most so many principals to whose accounts a server listed what is not as it was approved."""
+    query = select(ListedFeature.principal).where(ListedFeature.server == server, ListedFeature.principal != "")
+    return list(session.exec(query.distinct().order_by(ListedFeature.principal).limit(most)).all())
+
+
+def settle(session: Session, server: str, row: Listed, principal: str) -> None:
+    """Note that a thing is as it was approved: of what is listed to an account nothing else is kept."""
+    here = (
+        col(ListedFeature.principal) == principal,
+        col(ListedFeature.server) == server,
+        col(ListedFeature.kind) == row.kind,
+        col(ListedFeature.name) == row.name,
+    )
+    session.exec(
+        delete(ListedFeature).where(*here) if principal else update(ListedFeature).where(*here).values(drift=None)
+    )
+
+
+def forget(session: Session, server: str) -> None:
+    """Remove all that a server listed."""
+    session.exec(delete(ListedFeature).where(col(ListedFeature.server) == server))
 
 
 def _read(session: Session, query: str, values: tuple[str, ...]) -> dict[str, list[Listed]]:

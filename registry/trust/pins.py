@@ -12,15 +12,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlmodel import Session, col, delete, select, update
+from sqlalchemy import true
+from sqlmodel import Session, col, delete, func, select
 
 from registry.entries import ListedKind, Server
 from registry.errors import CallerError, Conflict, NotFound
 from registry.judged import JsonObject, decode
-from registry.store.tables.trust import ApprovedFeature, ListedFeature, SeenServer
+from registry.store.tables.trust import ApprovedFeature, SeenServer
 from registry.trust import listings
 from registry.trust.listings import Listed
 from registry.trust.scanning import Finding, Names, scan, visible
+
+ACCOUNTS = "*"
+"""In a principal's place: what was approved for all accounts."""
 
 NEW = "new"
 """The drift of what nobody approved."""
@@ -33,6 +37,7 @@ UNWATCHED = frozenset({"_meta", "icons", "capabilities", "extensions"})
 MAX_SHOWN = 500
 """Things of one server that are shown with what is the matter with them."""
 
+MAX_ACCOUNTS = 50
 MAX_DIFFERENCES = 50
 MAX_TEXT = 4000
 """Of one thing, and of one side of one difference."""
@@ -69,33 +74,22 @@ def examine(server: str, rows: Sequence[Listed], names: Names) -> Examined:
     return Examined([row for row, _ in found], [digest for _, digest in found])
 
 
-def examine_own(server: Server, rows: Sequence[Listed], names: Names) -> list[Listed]:
-    """Scan what a server lists to one principal's account: nobody pins that, but what is dangerous is withheld.
-
-    As no operator sees it to approve it, `quarantine_drift: false` lets it pass.
-    """
-    if server.quarantine_drift is False:
-        return list(rows)
-    found = examine(server.name, rows, names).rows
-    return [row if _grave(row) is None else msgspec.structs.replace(row, drift=NEW) for row in found]
-
-
-def judge(session: Session, server: Server, examined: Examined) -> Judged:
-    """Compare what was listed with what was approved. Reads only."""
-    seen = session.get(SeenServer, server.name)
+def judge(session: Session, server: Server, examined: Examined, principal: str = "") -> Judged:
+    """Compare what was listed, to everybody or to a principal's account, with what was approved. Reads only."""
+    seen = session.get(SeenServer, (principal, server.name))
     is_moved = seen is not None and seen.source != _source(server)
     kinds = set() if seen is None or is_moved else set(seen.kinds.split())
-    pins = {} if is_moved else _pins(session, server.name)
+    pins = {} if is_moved else _pins(session, server.name, principal)
     rows, first = [], []
     for row, digest in zip(examined.rows, examined.digests, strict=True):
         drift, is_first = None, False
-        if row.quarantined is None and (row.kind != "resource" or _grave(row) is not None):
-            pin = pins.get((row.kind, row.name))
+        if row.quarantined is None and (row.kind != "resource" or grave(row) is not None):
+            pin = _fitting(pins.get((row.kind, row.name), ()), digest)
             if pin is not None and pin.digest != digest:
-                drift = _changes(session, server.name, row)
-            elif pin is None or (_grave(row) is not None and not pin.by):
+                drift = _changes(session, server.name, row, principal)
+            elif pin is None or (grave(row) is not None and not pin.by):
                 may = not server.quarantines or (server.trusted and row.kind not in kinds)
-                is_first = may and _grave(row) is None
+                is_first = may and grave(row) is None
                 drift = None if is_first else NEW
         judged = msgspec.structs.replace(row, drift=drift)
         rows.append(judged)
@@ -104,26 +98,43 @@ def judge(session: Session, server: Server, examined: Examined) -> Judged:
     return Judged(rows, first, is_moved)
 
 
-def keep(session: Session, server: Server, judged: Judged) -> None:
+def keep(session: Session, server: Server, judged: Judged, principal: str = "") -> None:
     """Write down what was seen first."""
     if judged.is_moved:
-        forget(session, server.name)
-    seen = session.get(SeenServer, server.name) or SeenServer(server=server.name, source=_source(server), kinds="")
+        forget(session, server.name, principal)
+    seen = session.get(SeenServer, (principal, server.name))
+    seen = seen or SeenServer(principal=principal, server=server.name, source=_source(server), kinds="")
     seen.kinds = " ".join(sorted({*seen.kinds.split(), *(row.kind for row in judged.rows if row.quarantined is None)}))
     session.add(seen)
     for row, digest in judged.first:
-        _pin(session, server.name, row, digest, by="")
+        _pin(session, server.name, row, digest, principal=principal)
 
 
-def approve(session: Session, server: Server, features: Collection[str] | None, *, by: str, seen: str | None) -> None:
-    """Approve what a server says now; None: all of it. `seen`: the digest of what was shown, if that is to be the same.
+class Assent(NamedTuple):
+    """What of a server somebody approves."""
+
+    by: str
+    """Id of the principal."""
+    features: Collection[str] | None = None
+    """None: all that it says now."""
+    seen: str | None = None
+    """The digest of what was shown, if that is to be the same."""
+    account: str = ""
+    """Of what it lists to this principal's account; then it is approved for all accounts."""
+
+
+def approve(session: Session, server: Server, assent: Assent) -> None:
+    """Approve what a server says now.
 
     Raises:
         NotFound: there is no such thing.
         Conflict: it says something else now than was shown, or a thing cannot be offered whoever approves it.
     """
-    rows = listings.read_one(session, server.name, KINDS)
-    if seen is not None and seen != digest_of(rows):
+    features, account = assent.features, assent.account
+    rows = listings.read_one(session, server.name, KINDS, account)
+    if account and not rows:
+        raise NotFound("account", account)
+    if assent.seen is not None and assent.seen != digest_of(rows):
         raise Conflict("What the server says has changed since it was shown; look at it again.")
     wanted = {label(row.kind, row.name): row for row in rows}
     for name in features or ():
@@ -133,16 +144,23 @@ def approve(session: Session, server: Server, features: Collection[str] | None, 
             raise Conflict(f"{name!r} cannot be offered: {wanted[name].quarantined}.")
     for name, row in wanted.items():
         if row.quarantined is None and (features is None or name in features):
-            _pin(session, server.name, row, _digest(_members(row)), by=by)
-            here = (col(ListedFeature.server) == server.name, col(ListedFeature.kind) == row.kind)
-            session.exec(update(ListedFeature).where(*here, col(ListedFeature.name) == row.name).values(drift=None))
+            for principal in {account, ACCOUNTS} if account else {account}:
+                _pin(session, server.name, row, _digest(_members(row)), principal=principal, by=assent.by)
+            listings.settle(session, server.name, row, account)
 
 
-def forget(session: Session, server: str) -> None:
-    """Forget what was approved of a server: another of its name is seen for the first time."""
-    session.exec(delete(ApprovedFeature).where(col(ApprovedFeature.server) == server))
-    session.exec(delete(SeenServer).where(col(SeenServer.server) == server))
+def forget(session: Session, server: str, principal: str | None = None) -> None:
+    """Forget what was approved of a server, for one principal's account or whomever: another of its name is seen for the first time."""
+    for of in (ApprovedFeature, SeenServer):
+        here = (col(of.server) == server, true() if principal is None else col(of.principal) == principal)
+        session.exec(delete(of).where(*here))
     session.expire_all()
+
+
+def approvals(session: Session) -> dict[str, float]:
+    """When something was last approved for all accounts at each server."""
+    query = select(ApprovedFeature.server, func.max(ApprovedFeature.approved_at))
+    return dict(session.exec(query.where(ApprovedFeature.principal == ACCOUNTS).group_by(ApprovedFeature.server)).all())
 
 
 def offered(server: Server, rows: Sequence[Listed]) -> Iterator[Listed]:
@@ -168,9 +186,9 @@ def _of_whole(server: Server, said: Listed) -> str | None:
 def _withheld(server: Server, row: Listed) -> str | None:
     if row.drift is None:
         return None
-    grave = _grave(row)
-    if grave is not None:
-        return f"{grave.text} ({grave.where}); it {_WAITS}"
+    finding = grave(row)
+    if finding is not None:
+        return f"{finding.text} ({finding.where}); it {_WAITS}"
     if server.quarantines:
         return f"it is new and {_WAITS}" if row.drift == NEW else f"its {row.drift} changed and {_WAITS}"
     return None
@@ -182,19 +200,29 @@ def label(kind: ListedKind, name: str) -> str:
 
 
 def state(session: Session, server: Server) -> JsonObject:
-    """What is the matter with what a server says: of each thing its state, the difference and the findings."""
-    rows = listings.read_one(session, server.name, KINDS)
+    """What is the matter with what a server says, to everybody and to accounts."""
+    found = _state(session, server)
+    accounts = listings.accounts(session, server.name, MAX_ACCOUNTS)
+    if accounts:
+        found["accounts"] = [{"principal": one, **_state(session, server, one)} for one in accounts]
+    return found
+
+
+def _state(session: Session, server: Server, principal: str = "") -> JsonObject:
+    """Of each thing its state, the difference and the findings."""
+    rows = listings.read_one(session, server.name, KINDS, principal)
     shown = []
     for row, judged in zip(rows, offered(server, rows), strict=True):
         reason = judged.quarantined
         if reason is None and row.drift is None and not row.findings:
             continue
+        changed = _difference(session, server.name, row, principal) if row.drift not in {None, NEW} else {}
         shown.append(
             {
                 "feature": visible(label(row.kind, row.name)),
                 "state": "quarantined" if reason is not None else "approved" if row.drift is None else "changed",
                 "reason": None if reason is None else visible(reason),
-                "changed": _difference(session, server.name, row) if row.drift not in {None, NEW} else {},
+                "changed": changed,
                 "findings": [msgspec.to_builtins(one) for one in row.findings],
             }
         )
@@ -217,23 +245,37 @@ def digest_of(rows: Sequence[Listed]) -> str:
 
 
 class _Pin(NamedTuple):
+    principal: str
     digest: str
     by: str
     """Id of who approved it; empty: it was seen first."""
 
 
-def _pins(session: Session, server: str) -> Mapping[tuple[str, str], _Pin]:
+def _pins(session: Session, server: str, principal: str) -> Mapping[tuple[str, str], list[_Pin]]:
+    """Of each thing what was approved for a principal's account, and for all; for everybody, that alone."""
     # one value, as in registry/trust/listings.py
     query = (
-        "SELECT json_group_array(json_array(kind, name, digest, approved_by)) FROM approved_features WHERE server = ?"
+        "SELECT json_group_array(json_array(kind, name, principal, digest, approved_by)) FROM approved_features"
+        " WHERE principal IN (?, ?) AND server = ?"
     )
-    found = session.connection().exec_driver_sql(query, (server,)).scalar()
-    return {(kind, name): _Pin(digest, by) for kind, name, digest, by in msgspec.json.decode(found or "[]")}
+    others = ACCOUNTS if principal else principal
+    found = session.connection().exec_driver_sql(query, (principal, others, server)).scalar()
+    pins: dict[tuple[str, str], list[_Pin]] = {}
+    for kind, name, whose, digest, by in msgspec.json.decode(found or "[]"):
+        pins.setdefault((kind, name), []).append(_Pin(whose, digest, by))
+    return pins
 
 
-def _pin(session: Session, server: str, row: Listed, digest: str, *, by: str) -> None:
+def _fitting(pins: Sequence[_Pin], digest: str) -> _Pin | None:
+    """What a thing is compared with: what is like it, else what was approved for its principal alone."""
+    like = next((one for one in pins if one.digest == digest), None)
+    return like or next((one for one in pins if one.principal != ACCOUNTS), None)
+
+
+def _pin(session: Session, server: str, row: Listed, digest: str, *, principal: str, by: str = "") -> None:
     session.merge(
         ApprovedFeature(
+            principal=principal,
             server=server,
             kind=row.kind,
             name=row.name,
@@ -245,22 +287,21 @@ def _pin(session: Session, server: str, row: Listed, digest: str, *, by: str) ->
     )
 
 
-def _approved(session: Session, server: str, row: Listed) -> JsonObject:
-    query = select(ApprovedFeature.description).where(ApprovedFeature.server == server)
-    found = session.exec(query.where(ApprovedFeature.kind == row.kind, ApprovedFeature.name == row.name)).first()
-    return {} if found is None else _read(found)
+def _approved(session: Session, server: str, row: Listed, principal: str) -> JsonObject:
+    found = session.get(ApprovedFeature, (principal, server, row.kind, row.name))
+    return {} if found is None else _read(found.description)
 
 
-def _changes(session: Session, server: str, row: Listed) -> str:
+def _changes(session: Session, server: str, row: Listed, principal: str) -> str:
     """The members that are not as they were approved, in words."""
-    old, new = _approved(session, server, row), _members(row)
+    old, new = _approved(session, server, row, principal), _members(row)
     return ", ".join(visible(one)[:100] for one in sorted(old.keys() | new.keys()) if old.get(one) != new.get(one))
 
 
-def _difference(session: Session, server: str, row: Listed) -> JsonObject:
+def _difference(session: Session, server: str, row: Listed, principal: str) -> JsonObject:
     """Old and new by the path of what differs, with what is not seen made visible."""
     found: JsonObject = {}
-    for path, old, new in _differences(_approved(session, server, row), _members(row), ""):
+    for path, old, new in _differences(_approved(session, server, row, principal), _members(row), ""):
         if len(found) == MAX_DIFFERENCES:
             break
         found[path] = {"old": _text(old), "new": _text(new)}
@@ -303,7 +344,8 @@ def _canonical(value: object) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def _grave(row: Listed) -> Finding | None:
+def grave(row: Listed) -> Finding | None:
+    """What was found in a thing that keeps it from being offered unless somebody approves it; None: nothing."""
     return next((one for one in row.findings if one.severity == "critical"), None)
 
 

@@ -138,6 +138,8 @@ class Protected(Peer):
     """A scope that calls need besides."""
     more: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Tools that are listed to one user only."""
+    described: dict[str, str] = field(default_factory=dict)
+    """What a user is told of each tool."""
 
     def refuses(self, scope: dict[str, Any], tokens: dict[str, AccessToken]) -> bool:
         shown = dict(scope["headers"]).get(b"authorization", b"").decode().removeprefix("Bearer ")
@@ -159,8 +161,10 @@ async def protected_server(
     async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
         token = get_access_token()
         assert token is not None
-        names = ("whoami", *peer.more.get(str(token.subject), ()))
-        return t.ListToolsResult(tools=[t.Tool(name=name, input_schema={"type": "object"}) for name in names])
+        user = str(token.subject)
+        names, said = ("whoami", *peer.more.get(user, ())), peer.described.get(user)
+        tools = [t.Tool(name=name, description=said, input_schema={"type": "object"}) for name in names]
+        return t.ListToolsResult(tools=tools)
 
     async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> t.CallToolResult:
         token = get_access_token()

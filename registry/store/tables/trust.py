@@ -10,6 +10,8 @@ class ListedFeature(SQLModel, table=True):
     """One tool, prompt, resource or template of a server, or its introduction, as the server last said it."""
 
     __tablename__ = "listed"
+    principal: str = Field(default="", primary_key=True)
+    """To whose account it was listed, and then only what is not as it was approved; empty: to everybody."""
     server: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     """`registry.entries.ListedKind`."""
@@ -31,6 +33,8 @@ class ApprovedFeature(SQLModel, table=True):
     """One thing of an MCP server as it was approved: when it was seen first, or by somebody."""
 
     __tablename__ = "approved_features"
+    principal: str = Field(default="", primary_key=True)
+    """For whose account; empty: of what is listed to everybody, `*`: for all accounts."""
     server: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
@@ -46,6 +50,8 @@ class SeenServer(SQLModel, table=True):
     """An MCP server of which something was approved, or could have been."""
 
     __tablename__ = "seen_servers"
+    principal: str = Field(default="", primary_key=True)
+    """By whose account; empty: by the hub."""
     server: str = Field(primary_key=True)
     source: str
     """A digest of where it is: one that was moved is seen for the first time."""
