@@ -36,9 +36,9 @@ GROUPS = {
     "mcp": ("mcp-js", "mcp-clients", "fastmcp", "fastmcp-tasks"),
     "llm": ("any-llm",),
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
-    "trust": (),
+    "trust": ("oidc",),
 }
-"""All environments, the slowest of each group to make first. The last group has long suites alone."""
+"""All environments, the slowest of each group to make first."""
 
 WANTED = variables().get("HUBBUB_FOREIGN", "")
 """Which take part: 1 for all, or a group; empty: none."""
