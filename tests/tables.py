@@ -13,6 +13,8 @@ from mcp_bridge.search import Search, cost_of
 from registry.entries import Tool
 from tests.attacks.corpus import GROUPS, LACKING, ROWS, covering, proofs
 from tests.bench.tables import markdown
+from tests.bridges import kinds
+from tests.bridges.kinds import PROPERTIES
 from tests.doors.test_a2a_matrix import CLAIMS
 from tests.foreign.conformance import EXCUSED, REVISIONS, SETUPS, kept
 from tests.peers.mcp_everything import Era
@@ -183,12 +185,45 @@ def security() -> str:
     return before + CORPUS + "".join(parts) + END_OF_CORPUS + rest.partition(END_OF_CORPUS)[2]
 
 
+BRIDGES, END_OF_BRIDGES = "<!-- bridges: written by make tables -->\n", "<!-- end of bridges -->\n"
+
+
+def bridges() -> str:
+    """docs/bridges.md, whose table is what the suite of all bridges runs."""
+    before, _, rest = (DOCS / "bridges.md").read_text().partition(BRIDGES)
+    rows = [f"| bridge | proved against | {' | '.join(PROPERTIES)} |", f"|---|---|{':-:|' * len(PROPERTIES)}"]
+    notes: dict[str, int] = {}
+    for kind in kinds.KINDS:
+        cells = []
+        for name in PROPERTIES:
+            note = kind.lacks.get(name)
+            cells.append("✓" if note is None else f"[{notes.setdefault(note, len(notes) + 1)}]")
+        rows.append(f"| `{kind.name}` | {kind.proof} | {' | '.join(cells)} |")
+    meanings = [f"* **{name}**: {meaning}" for name, meaning in PROPERTIES.items()]
+    lacking = [f"* [{number}] {note}" for note, number in notes.items()]
+    return (
+        before
+        + BRIDGES
+        + "\n".join([*rows, "", *meanings, "", *lacking])
+        + "\n"
+        + END_OF_BRIDGES
+        + rest.partition(END_OF_BRIDGES)[2]
+    )
+
+
 BEHIND: dict[Era | None, str] = {
     None: "a hub before it",
     "legacy": "a hub before it, and it speaks 2025-11-25 only",
     "modern": "a hub before it, and it speaks 2026-07-28 only",
 }
-PAGES = {"benchmarks.md": benchmarks, "providers.md": providers, "a2a.md": a2a, "mcp.md": mcp, "security.md": security}
+PAGES = {
+    "benchmarks.md": benchmarks,
+    "providers.md": providers,
+    "a2a.md": a2a,
+    "mcp.md": mcp,
+    "security.md": security,
+    "bridges.md": bridges,
+}
 
 
 def main() -> None:

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from tests.peers.platforms.langgraph_server import LANGGRAPH
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
-from tests.peers.platforms.platform import Kind
+from tests.peers.platforms.platform import Kind, Property
 
 KINDS: tuple[Kind, ...] = (LANGGRAPH, OPENAI_CHAT)
+
+PROPERTIES: dict[Property, str] = {
+    "memory": "what was said in a context is known in it, and nowhere else",
+    "streams": "the first piece of an answer comes before the agent ends; who leaves comes back and misses nothing",
+    "files": "files reach the agent, and come back",
+    "data": "data parts reach the agent",
+    "failure": "a failure is `failed`, with the platform's reason",
+    "asks": "a question is `input-required`, and its answer reaches the agent",
+    "cancel": "cancelling a task ends it on the platform",
+    "rejoin": "a hub that was killed and started again reads on what the platform still does",
+    "isolation": "two callers share neither contexts nor sessions",
+    "renews": "a token that expires is renewed, once for all who wait",
+    "down": "a platform that is down is a failure that names the agent and no address",
+    "busy": "a platform that is busy is asked again",
+}

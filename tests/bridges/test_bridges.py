@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from agents.speech import SPEECHES
-from tests.bridges.kinds import KINDS
+from tests.bridges.kinds import KINDS, PROPERTIES
 from tests.conftest import Hub, open_hub
 from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Kind, Platform, Property
+from tests.processes import hub_process
 
 
 @dataclass
@@ -46,7 +48,7 @@ async def bench(kind: Kind, directory: Path) -> AsyncIterator[Bench]:
 
 def having(wanted: Property) -> Any:
     """The platforms that have a property."""
-    assert wanted in get_args(Property)
+    assert wanted in PROPERTIES
     return pytest.mark.parametrize(
         "kind", [one for one in KINDS if wanted not in one.lacks], ids=lambda kind: kind.name
     )
@@ -199,3 +201,31 @@ async def test_a_platform_that_is_down_is_a_failure_that_names_the_agent(tmp_pat
     assert "there" in said
     assert "127.0.0.1" not in said
     assert "error" in answer or answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"
+
+
+@having("rejoin")
+async def test_a_hub_that_was_killed_reads_on_what_the_platform_still_does(tmp_path: Path, kind: Kind) -> None:
+    async with kind.open(tmp_path) as platform, asyncio.timeout(90):
+        yaml = f"agents:\n  there: {platform.entry}\n"
+        async with hub_process(tmp_path, yaml) as hub:
+            headers = {"authorization": f"Bearer {await hub.key('rita', 'agent:there')}"}
+            async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
+                task_id = await _begun(client)
+                hub.send(signal.SIGKILL)
+                await hub.child.wait()
+        async with (
+            hub_process(tmp_path, yaml) as hub,
+            open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client,
+        ):
+            async with aclosing(client.follow("SubscribeToTask", {"id": task_id})) as events:
+                assert text_of((await anext(events))["task"]) in {"", "first"}
+                platform.release()
+                rest = [event async for event in events]
+            assert state_of(rest[-1]) == "COMPLETED"
+            assert text_of(await client.ask("GetTask", {"id": task_id})) == "first last"
+
+
+async def _begun(client: SdkClient) -> str:
+    """The id of a task that was seen at work, and left."""
+    async with aclosing(client.follow("SendStreamingMessage", message("hold"))) as events:
+        return (await first_piece(events))[0]
