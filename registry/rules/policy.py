@@ -205,7 +205,7 @@ class Judge:
         }
         for one in plan.asked:
             if "arguments" in one.variables and "arguments" not in variables:
-                if call.arguments is None or len(msgspec.json.encode(call.arguments)) > MAX_ARGUMENT_BYTES:
+                if call.arguments is None or _is_too_large(call.arguments):
                     return Verdict(
                         "deny", one.rule, "it looks at arguments, and this call has none that it can look at"
                     )
@@ -249,6 +249,10 @@ class Judge:
             raise PolicyRefused(rule.name, fault or rule.reason)
         if not approved and self.given != (kind, name, call.arguments):
             raise ApprovalRequired(rule.name, rule.reason)
+
+
+def _is_too_large(arguments: JsonObject) -> bool:
+    return len(msgspec.json.encode(arguments)) > MAX_ARGUMENT_BYTES
 
 
 def _decide(one: _Compiled, variables: Mapping[str, object]) -> Verdict | None:

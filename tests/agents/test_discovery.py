@@ -308,7 +308,7 @@ def signed(key: ec.EllipticCurvePrivateKey, members: dict[str, Any]) -> dict[str
     return {**members, "signatures": [{"protected": protected, "signature": signature}]}
 
 
-@pytest.mark.attack("2.1/40", "2.2/34")
+@pytest.mark.attack("2.1/40", "2.2/34", defence="agents.signing:verified")
 async def test_a_card_without_a_pinned_keys_signature_is_refused_and_the_old_one_serves_on(bench: Bench) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pinned = replace(bench.entry, card_keys=(json.dumps(signing._public_jwk(key)),))

@@ -183,7 +183,7 @@ def test_a_card_signed_as_it_stands_is_verified_whole() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
-@pytest.mark.attack("2.1/40", "2.2/34")
+@pytest.mark.attack("2.1/40", "2.2/34", defence="agents.signing:verified")
 def test_no_other_algorithm_than_the_pinned_keys_is_believed(algorithm: str) -> None:
     _, pinned = upstream_key()
     members = {"name": "a", "url": "http://a/"}

@@ -123,7 +123,7 @@ async def test_a_body_of_twenty_megabytes_is_served_and_one_over_the_limit_is_no
     assert door.code(too_large)
 
 
-@pytest.mark.attack("2.1/24")
+@pytest.mark.attack("2.1/24", defence="hub.http_exchange:HttpExchange.any_body")
 async def test_a_body_without_a_length_is_bounded_too(running: Hub, name: str) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(34):

@@ -26,7 +26,7 @@ async def running(hub: OpenHub) -> AsyncIterator[Hub]:
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/mcp", "/a2a/echo", "/api/keys"]
 )
-@pytest.mark.attack("2.1/26")
+@pytest.mark.attack("2.1/26", defence="hub.http_exchange:HttpExchange.body")
 async def test_a_bomb_is_refused_at_every_door(running: Hub, path: str, encoding: str) -> None:
     headers = {"content-type": "application/json", "content-encoding": encoding}
     async with running.http(ADMIN_KEY) as http:

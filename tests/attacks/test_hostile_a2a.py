@@ -29,7 +29,8 @@ METHODS += ["tasks/list", "tasks/resubscribe", "tasks/pushNotificationConfig/set
 
 
 @pytest.mark.parametrize("speech", SPEECHES, ids=str)
-@pytest.mark.attack("2.2/13", "2.2/32")
+@pytest.mark.attack("2.2/32")
+@pytest.mark.attack("2.2/13", defence="registry.judged:read_object")
 async def test_odd_parameters_are_refused_or_relayed_and_break_nothing(hub: OpenHub, speech: Any) -> None:
     async with (
         open_agent(speech) as peer,

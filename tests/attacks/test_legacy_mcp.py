@@ -91,7 +91,8 @@ async def test_nobody_can_open_so_many_sessions_that_others_find_no_room(
         assert (await cid.post("/mcp", json=rpc("ping", {}), headers=first)).status_code == 404
 
 
-@pytest.mark.attack("2.1/15", "2.2/24")
+@pytest.mark.attack("2.1/15")
+@pytest.mark.attack("2.2/24", defence="registry.access:Grants.allow")
 async def test_a_session_shows_at_each_path_what_the_caller_may_see_there(tmp_path: Path) -> None:
     async with (
         mcp_servers.dual_era() as one,

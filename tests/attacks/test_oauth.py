@@ -107,6 +107,18 @@ async def test_a_challenge_cannot_point_into_the_network(tmp_path: Path) -> None
         assert "not public" in answer.text
 
 
+@pytest.mark.attack("2.1/19", "2.2/16", defence="registry.egress.guard:Guard.resolve")
+async def test_a_challenge_cannot_point_at_another_server_of_the_network(tmp_path: Path) -> None:
+    async with lying() as liar, lying() as inner, browser() as one:
+        yaml = f"mcpServers: {{crm: {{url: '{liar.url}/mcp', auth: {{type: user_oauth}}}}}}\n"
+        async with open_hub(tmp_path, yaml) as hub:  # opens no network
+            named = f'Bearer resource_metadata="{inner.url}{RESOURCE_PATH}"'
+            liar.say("/mcp", {}, 401, **{"www-authenticate": named})
+            answer = await logged_in(one, hub, await hub.key("tool:crm__*"))
+            assert inner.asked == []
+            assert answer.status_code == 502
+
+
 @pytest.mark.parametrize("path", [RESOURCE_PATH, ISSUER_PATH])
 @pytest.mark.attack("2.1/2", "2.1/19", "2.1/30")
 async def test_huge_metadata_is_not_read_and_redirects_are_not_followed(tmp_path: Path, path: str) -> None:

@@ -240,7 +240,7 @@ async def test_a_member_makes_and_changes_keys_for_itself_and_an_admin_for_the_t
         assert await scene.acts("red-member", method, path, body) in {200, 204}
 
 
-@pytest.mark.attack("2.2/7", "2.2/8")
+@pytest.mark.attack("2.2/7", "2.2/8", defence="registry.access:Grants.cover")
 async def test_nobody_hands_out_what_they_do_not_hold(scene: Scene) -> None:
     for who, body in (
         ("red-member", {"allow": ["model:*"]}),

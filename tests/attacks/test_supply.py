@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import zipfile
-from pathlib import Path
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 
-ROOT = Path(__file__).parents[2]
+from tests.attacks.sources import PACKAGES, ROOT, lock, released
 
 
-@pytest.mark.attack("2.1/42", "2.2/12")
+@pytest.mark.attack("2.1/42", "2.2/12", defence="tests.attacks.sources:lock")
 def test_every_dependency_is_locked_by_hash_and_installed_so() -> None:
-    lock = re.sub(r"\\\n", " ", (ROOT / "requirements.lock").read_text())
-    lines = [line for line in lock.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        line for line in re.sub(r"\\\n", " ", lock()).splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     assert len(lines) > 20
     assert not [
         line
@@ -25,11 +23,8 @@ def test_every_dependency_is_locked_by_hash_and_installed_so() -> None:
     assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.attack("2.1/42", "2.2/12")
-def test_the_wheel_holds_its_packages_and_nothing_that_runs_by_itself(tmp_path: Path) -> None:
-    (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
-    with zipfile.ZipFile(built) as wheel:
-        names = wheel.namelist()
-    packages = {"hub", "agents", "mcp_bridge", "llm", "registry"}
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == packages
+@pytest.mark.attack("2.1/42", "2.2/12", defence="tests.attacks.sources:released")
+def test_the_wheel_holds_its_packages_and_nothing_that_runs_by_itself() -> None:
+    names = released()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     assert not [name for name in names if name.endswith((".pth", ".so", ".pyc")) or "customize" in name]

@@ -172,7 +172,7 @@ async def test_a_user_that_an_issuer_made_is_not_taken_by_name(tmp_path: Path) -
             assert await status(hub, other.token(sub="eve@127.0.0.1")) == 401
 
 
-@pytest.mark.attack("2.2/6")
+@pytest.mark.attack("2.2/6", defence="hub.auth:hash_of")
 async def test_tokens_that_begin_alike_are_not_taken_for_one_another(tmp_path: Path) -> None:
     async with open_issuer() as issuer, hub_of(tmp_path, declared(issuer)) as hub:
         token = issuer.token(pad="x" * 5000)

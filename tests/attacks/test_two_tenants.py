@@ -224,7 +224,7 @@ async def test_what_is_not_granted_is_answered_like_what_does_not_exist(tmp_path
         assert not peer.calls
 
 
-@pytest.mark.attack("2.1/15", "2.2/19")
+@pytest.mark.attack("2.1/15", "2.2/19", defence="mcp_bridge.server:LegacyServer.session")
 async def test_a_session_of_another_tenant_is_an_unknown_one(tmp_path: Path) -> None:
     async with (
         mcp_servers.dual_era() as peer,

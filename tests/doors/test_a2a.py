@@ -203,7 +203,7 @@ async def test_stream_comes_while_the_upstream_holds_back_its_end(hub: OpenHub, 
         assert agent.echo.confirmed.is_set()
 
 
-@pytest.mark.attack("2.1/14", "2.2/33", defence="agents.ledger:Ledger._opens")
+@pytest.mark.attack("2.1/14", "2.2/33", "2.2/36", defence="agents.ledger:Ledger._opens")
 async def test_task_of_somebody_else_is_answered_like_an_unknown_one(hub: OpenHub) -> None:
     async with sdk_agent() as agent, hub(yaml(agent.url)) as running:
         mine, other = await running.key("agent:*"), await running.key("agent:*")

@@ -43,7 +43,7 @@ async def test_an_agent_that_calls_itself_through_the_hub_comes_to_an_end(hub: O
 
 @speeches
 @pytest.mark.parametrize("operation", ["send", "stream"])
-@pytest.mark.attack("2.2/26", "2.1/41")
+@pytest.mark.attack("2.2/26", "2.1/41", defence="agents.wire:hops")
 async def test_hops_that_cannot_be_read_are_refused_and_not_counted_anew(
     hub: OpenHub, speech: Speech, operation: str
 ) -> None:

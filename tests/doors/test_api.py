@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -164,6 +165,14 @@ async def test_a_command_line_cannot_be_registered_over_the_api(admin: httpx.Asy
     refused = await admin.post("/api/mcp-servers", json=body)
     assert refused.status_code == 400
     assert member in refused.json()["detail"]
+
+
+@pytest.mark.attack("2.1/31", "2.2/1", "2.2/2", defence="registry.declared.stored:_FILE_ONLY")
+async def test_no_command_of_the_api_is_run(admin: httpx.AsyncClient, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    refused = await admin.post("/api/mcp-servers", json={"name": "evil", "command": "touch", "args": [str(ran)]})
+    assert not ran.exists()
+    assert refused.status_code == 400
 
 
 @pytest.mark.attack("2.2/5")

@@ -238,7 +238,7 @@ async def test_a_token_that_the_server_refuses_in_the_middle_is_renewed(tmp_path
             assert text_of(await client.call_tool("crm__whoami", {})) == "ann"
 
 
-@pytest.mark.attack("2.1/20")
+@pytest.mark.attack("2.1/20", defence="registry.sealed.secrets:Sealer")
 async def test_accounts_outlive_a_restart_and_are_sealed(tmp_path: Path) -> None:
     async with authorization_server() as issuer, protected_server(issuer.url, issuer.provider) as peer:
         async with opened(tmp_path, peer.url) as hub:
@@ -319,7 +319,7 @@ async def test_client_credentials_are_asked_for_once_and_again_when_refused(tmp_
             assert "s3cret" not in headers_seen(peer)
 
 
-@pytest.mark.attack("2.1/21")
+@pytest.mark.attack("2.1/21", defence="registry.discreet:discreet")
 async def test_a_token_that_a_server_quotes_in_an_error_is_not_passed_on(tmp_path: Path) -> None:
     def quoting(scope: dict[str, Any]) -> bytes:
         error = {"code": -32000, "message": f"bad: {dict(scope['headers'])[b'authorization'].decode()}"}

@@ -96,7 +96,7 @@ async def test_what_is_kept_is_kept_as_long_as_is_set(hub: OpenHub) -> None:
         assert left == pytest.approx(2 * 86_400, abs=1)
 
 
-@pytest.mark.attack("2.2/27")
+@pytest.mark.attack("2.2/27", defence="registry.sealed.kept:_find")
 async def test_what_is_kept_is_absent_for_strangers_and_shared_with_the_team(hub: OpenHub) -> None:
     async with open_desk(hub, *[Turn("hello") for _ in range(20)]) as desk:
         services = desk.hub.services

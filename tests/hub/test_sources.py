@@ -41,7 +41,7 @@ def test_the_source_is_the_right_most_address_that_is_not_trusted(
     assert PROXIES.find(peer, headers) == (None if found is None else ip_address(found))
 
 
-@pytest.mark.attack("2.2/26")
+@pytest.mark.attack("2.2/26", defence="hub.sources:Sources._is_trusted")
 def test_without_trusted_proxies_the_header_says_nothing() -> None:
     assert DIRECT.find("10.0.0.1", said("198.51.100.7")) == ip_address("10.0.0.1")
 

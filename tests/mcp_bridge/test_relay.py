@@ -32,7 +32,7 @@ def one(lines: list[tuple[int, bytes]]) -> tuple[int, dict[str, Any]]:
     return found
 
 
-@pytest.mark.attack("2.1/38", "2.2/18")
+@pytest.mark.attack("2.1/38", "2.2/18", defence="mcp_bridge.stdio.relay:Relay._asks")
 def test_equal_ids_of_several_clients_are_told_apart() -> None:
     relay = relay_of(1, 2, 3)
     numbers = {}

@@ -112,7 +112,7 @@ async def test_nothing_of_a_child_survives_the_hub(tmp_path: Path) -> None:
     await gone(*found)
 
 
-@pytest.mark.attack("2.1/32")
+@pytest.mark.attack("2.1/32", defence="mcp_bridge.stdio.children:INHERITED")
 async def test_a_child_sees_a_minimal_environment_and_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,6 +122,7 @@ async def test_a_child_sees_a_minimal_environment_and_its_own(
         seen = set((await call(hub, "child__env")).split())
         assert "TOKEN" in seen
         assert "PATH" in seen
+        assert "HUBBUB_ADMIN_KEY" not in seen
         assert seen <= {*children.INHERITED, "TOKEN", "PWD", "LC_CTYPE"}
     lines = [record.line for record in caplog.records if hasattr(record, "line")]
     assert "the token is ***" in lines

@@ -54,7 +54,7 @@ def test_a_servers_path_shows_its_own_names_in_its_order() -> None:
 
 
 @pytest.mark.parametrize("path", ["b", "none", "hidden"])
-@pytest.mark.attack("2.2/28")
+@pytest.mark.attack("2.2/28", defence="registry.access:Grants.reach")
 def test_a_forbidden_path_looks_like_an_unknown_one(path: str) -> None:
     made = catalog(tool("a", "z"), tool("b", "x"), hidden=("b__*",))
     with pytest.raises(NotFound) as caught:

@@ -46,7 +46,7 @@ async def test_a_key_opens_what_it_was_granted(keys: Keys) -> None:
     assert not found.grants.allow("model", "claude")
 
 
-@pytest.mark.attack("2.1/20")
+@pytest.mark.attack("2.1/20", defence="registry.sealed.secrets:digest")
 async def test_the_secret_is_256_random_bits_and_is_not_stored(keys: Keys, database: Database) -> None:
     made, secret = await keys.create(KeySpec(name="rita", allow=()))
     assert secret.startswith("sk-")

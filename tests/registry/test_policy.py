@@ -49,7 +49,7 @@ def test_a_condition_that_cannot_be_decided_counts_against_the_call(condition: s
     assert effect(judge(Rule("yes", "allow", when=condition), Rule("no", "deny")), arguments={"repo": "x"}) == "deny"
 
 
-@pytest.mark.attack("2.1/25", "2.2/25")
+@pytest.mark.attack("2.1/25", "2.2/25", defence="registry.rules.policy:_is_too_large")
 def test_arguments_too_large_to_look_at_count_against_the_call() -> None:
     rule = Rule("long", "deny", when="arguments.text == 'x'")
     assert effect(judge(rule), arguments={"text": "y"}) == "allow"

@@ -118,7 +118,7 @@ def test_local_references_and_marks_of_dialects_are_fine() -> None:
         {"properties": {"conversation_history": {}}},
     ],
 )
-@pytest.mark.attack("2.1/28")
+@pytest.mark.attack("2.1/28", defence="registry.trust.scanning:_of_schemas")
 def test_bombs_and_arguments_that_ask_for_the_conversation_are_warnings(schema: dict[str, object]) -> None:
     assert [one.severity for one in scan({"inputSchema": schema})] == ["warning"]
 

@@ -17,7 +17,7 @@ def test_what_was_sealed_opens_in_its_place(value: bytes, about: str) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-@pytest.mark.attack("2.1/20")
+@pytest.mark.attack("2.1/20", defence="registry.sealed.secrets:Sealer")
 def test_a_changed_seal_does_not_open(at: int, flip: int) -> None:
     sealed = bytearray(Sealer([KEY]).seal(b"value", about="agent/a"))
     sealed[at % len(sealed)] ^= flip

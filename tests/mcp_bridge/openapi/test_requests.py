@@ -135,7 +135,7 @@ def test_the_operators_query_and_headers_go_with_each_request_and_cannot_be_doub
     ],
 )
 @pytest.mark.parametrize("path", ["/a/{p}/b", "/a/{p}"])
-@pytest.mark.attack("2.2/22", "2.2/31")
+@pytest.mark.attack("2.2/22", "2.2/31", defence="mcp_bridge.openapi.requests:_NOT_IN_A_SEGMENT")
 def test_a_path_argument_that_could_be_read_as_another_path_is_refused(path: str, value: str) -> None:
     with pytest.raises(BadArgument, match=r"^p: "):
         url_of(path, parameter("path"), value)
