@@ -42,12 +42,17 @@ async def judged(permit: Permit, callee: Feature | Server, request: Request) -> 
     given = {name: request.params[name] for name in SENT if name in request.params}
     sent = unambiguous(encode(given))
     made = await permit.judge(arguments, sent=sent, rewrites=True, screening=True)
-    if made is None or made == sent:
-        return msgspec.structs.replace(request, params={**request.params, **sent})
+    left = sent if made is None else made
     headers = request.headers
-    if isinstance(callee, Tool) and not isinstance(callee, AgentTool) and annotated(callee.description):
-        headers = parameter_headers(decode(callee.description)["inputSchema"], made.get("arguments") or {})
-    return msgspec.structs.replace(request, params={**request.params, **made}, headers=headers)
+    if (
+        left != sent
+        and isinstance(callee, Tool)
+        and not isinstance(callee, AgentTool)
+        and annotated(callee.description)
+    ):
+        headers = parameter_headers(decode(callee.description)["inputSchema"], left.get("arguments") or {})
+    written = {name: msgspec.Raw(encode(value)) for name, value in left.items()}
+    return msgspec.structs.replace(request, params={**request.params, **written}, headers=headers)
 
 
 async def screened(permit: Permit, answer: Answer) -> Answer:
