@@ -18,7 +18,7 @@ from pydantic import Field
 
 from registry.access import matches
 from registry.members import PositiveInt, Shape, Text
-from registry.rules.guards import NAME, Check, Finding, GuardInvalid, Own, rewritten, texts
+from registry.rules.guards import NAME, Check, Finding, GuardInvalid, Own, rewritten
 
 GROUP = "hubbub.guards"
 """The entry points of third parties' guards: each is called with the guard's own members, by name, and returns a `Check`."""
@@ -42,7 +42,7 @@ class TextCheck(Own, ABC):
     """Looks at each text of a value by itself, also at names of members."""
 
     hint: Any = None
-    """A pattern that matches wherever there may be something, all texts standing in lines of one; None: there is none."""
+    """As `Check` says; None: there is none."""
 
     @abstractmethod
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
@@ -50,8 +50,6 @@ class TextCheck(Own, ABC):
 
     def check(self, value: Any, mark: str) -> Finding | None:
         """As `Check.check`."""
-        if self.hint is not None and self.hint.search("\n".join(texts(value)).encode()) is None:
-            return None
         found: Counter[str] = Counter()
 
         def rewrite(text: str, member: str | None) -> str:

@@ -58,7 +58,11 @@ class Finding(NamedTuple):
 
 
 class Check(Protocol):
-    """What looks for something. Any thread may call it, and it keeps nothing of what it saw."""
+    """What looks for something. Any thread may call it, and it keeps nothing of what it saw.
+
+    One that has a `hint`, a pattern that matches wherever there may be something, is asked only where it matches in all texts of
+    the value, which stand in lines of one.
+    """
 
     def check(self, value: Any, mark: str) -> Finding | None:
         """Look at a JSON value, which must not be changed; `mark` stands in the place of what is redacted."""
@@ -159,7 +163,7 @@ async def tried(guard: Guard, side: Side, value: Any) -> Finding | None:
     Raises:
         GuardRefused: it could not look, or not in time.
     """
-    return await _done([guard], side, value, partial(_asked, guard, side, value))
+    return await _done([guard], side, value, partial(_asked, guard, side, _Looked(value)))
 
 
 async def _done(guards: Sequence[Guard], side: Side, value: Any, work: Callable[[], T]) -> T:
@@ -183,27 +187,47 @@ def _is_large(value: Any) -> bool:
 def look_now(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool) -> Seen:
     """As `look`, without a thread."""
     found = []
+    seen = _Looked(value)
     for guard in guards:
         spec = guard.spec
         if side not in spec.of:
             continue
-        finding = _asked(guard, side, value)
+        finding = _asked(guard, side, seen)
         if finding is None:
             continue
         if spec.action == "redact" and finding.can_redact:
-            value = finding.redacted
+            seen = _Looked(finding.redacted)
             found.append((spec.name, finding.what))
         elif spec.action == "require_approval" and side == "arguments":
             if not approved:
                 raise ApprovalRequired(spec.name, f"it found {finding.what}")
         else:
             raise GuardRefused(spec.name, side, f"it found {finding.what}")
-    return Seen(value, tuple(found))
+    return Seen(seen.value, tuple(found))
 
 
-def _asked(guard: Guard, side: Side, value: Any) -> Finding | None:
+class _Looked:
+    """A value, and its texts for all guards that have a hint."""
+
+    __slots__ = ("_lines", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._lines: bytes | None = None
+
+    @property
+    def lines(self) -> bytes:
+        if self._lines is None:
+            self._lines = "\n".join(texts(self.value)).encode()
+        return self._lines
+
+
+def _asked(guard: Guard, side: Side, seen: _Looked) -> Finding | None:
     try:
-        return guard.look.check(value, f"[redacted: {guard.spec.name}]")
+        hint = getattr(guard.look, "hint", None)
+        if hint is not None and hint.search(seen.lines) is None:
+            return None
+        return guard.look.check(seen.value, f"[redacted: {guard.spec.name}]")
     except HubError:
         raise
     except UnicodeEncodeError:
@@ -260,14 +284,15 @@ def texts(value: Any) -> list[str]:
     left = [value]
     while left:
         one = left.pop()
-        if isinstance(one, str):
+        kind = type(one)
+        if kind is str:
             found.append(one)
-        elif isinstance(one, dict):
+        elif kind is dict:
             found += one
             left += one.values()
-        elif isinstance(one, list):
+        elif kind is list:
             left += one
-        elif isinstance(one, int | float) and not isinstance(one, bool) and abs(one) >= LEAST_NUMBER:
+        elif (kind is int or kind is float) and abs(one) >= LEAST_NUMBER:
             found.append(repr(one))
     return found
 

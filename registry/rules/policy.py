@@ -197,23 +197,31 @@ class Judge:
         plan = self.plan(kind, name)
         if not plan.asked:
             return plan.verdict
-        variables: dict[str, object] = {
-            "principal": self.facts._asdict(),
-            "entry": _entry(kind, name),
-            "now": datetime.now(UTC),
-            "tree": {"hops": call.hops},
-        }
+        given: dict[str, object] = {}
         for one in plan.asked:
-            if "arguments" in one.variables and "arguments" not in variables:
-                if call.arguments is None or _is_too_large(call.arguments):
+            for variable in one.variables:
+                if variable in given:
+                    continue
+                value = self._value(variable, kind, name, call)
+                if value is None:
                     return Verdict(
                         "deny", one.rule, "it looks at arguments, and this call has none that it can look at"
                     )
-                variables["arguments"] = call.arguments
-            verdict = _decide(one, variables)
+                given[variable] = value
+            verdict = _decide(one, given)
             if verdict is not None:
                 return verdict
         return plan.verdict
+
+    def _value(self, variable: str, kind: str, name: str, call: Circumstances) -> object | None:
+        """What a condition sees of a call; None: nothing."""
+        if variable == "arguments":
+            return None if call.arguments is None or _is_too_large(call.arguments) else call.arguments
+        if variable == "tree":
+            return {"hops": call.hops}
+        if variable == "now":
+            return datetime.now(UTC)
+        return self.facts._asdict() if variable == "principal" else _entry(kind, name)
 
     def wants_approval(self, kind: str, name: str, arguments: JsonObject | None) -> bool:
         """Whether a call with these arguments is to be approved first; None: whether some call is."""
@@ -260,7 +268,7 @@ def _decide(one: _Compiled, variables: Mapping[str, object]) -> Verdict | None:
     if one.condition is None:
         return Verdict(one.rule.effect, one.rule)
     try:
-        holds = one.condition.execute({name: value for name, value in variables.items() if name in one.variables})
+        holds = one.condition.execute({name: variables[name] for name in one.variables})
     except (KeyError, RuntimeError, TypeError, ValueError, ArithmeticError, IndexError):
         holds = None
     if holds is True:

@@ -90,9 +90,10 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write everything that is buffered; what the database cannot take now stays for the next time."""
-        while self._rows:
-            rows = [self._rows.popleft() for _ in range(min(len(self._rows), ROWS_AT_ONCE))]
+        """Write everything that is buffered now; what the database cannot take stays for the next time."""
+        due = len(self._rows)  # calls that end meanwhile wait, or each few of them would have a commit of their own
+        for begin in range(0, due, ROWS_AT_ONCE):
+            rows = [self._rows.popleft() for _ in range(min(due - begin, ROWS_AT_ONCE))]
             try:
                 await self._database.append(_insert_all, rows)
             except sqlite3.Error as error:

@@ -17,11 +17,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each measurement loads")
+    parser.add_argument(
+        "--only", default="", help="a word of the names of cases, or gate; the report is of these alone"
+    )
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hubbub-bench-") as directory:
         try:
-            report = measure(Path(directory), rounds=options.rounds, seconds=options.seconds)
+            report = measure(Path(directory), rounds=options.rounds, seconds=options.seconds, only=options.only)
         except Void as reason:
             print(f"void: {reason}", file=sys.stderr)
             return 1

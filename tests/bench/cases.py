@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.bench import upstream
@@ -33,6 +33,37 @@ keys:
 """What the hub runs with: its defaults, a key with narrow grants, a limit that is counted and never reached."""
 
 
+EVERYTHING_YAML = """\
+hub:
+  database: sqlite:///{directory}/hub.db
+models:
+  bench:
+    provider: openai
+    model: upstream-model
+    base_url: "http://127.0.0.1:{upstream}/v1"
+    api_key: sk-upstream
+    price: {{input: 1, output: 2}}
+    limits: {{tokens_per_day: 1000000000000, concurrent_calls: 100000}}
+mcpServers:
+  bench: {{url: "http://127.0.0.1:{upstream}/mcp", price: {{call: 0.001}}, limits: {{calls_per_day: 1000000000}}}}
+agents:
+  bench: {{url: "http://127.0.0.1:{upstream}/a2a/bench", price: {{call: 0.001}}, limits: {{calls_per_day: 1000000000}}}}
+policy:
+  - {{name: others, effect: deny, entries: ["agent:other", "tool:other__*"]}}
+  - {{name: owners, effect: deny, when: "has(arguments.owner) && arguments.owner != 'acme'"}}
+guards:
+  secrets: {{type: secrets, action: redact}}
+  pii: {{type: pii, action: redact}}
+keys:
+  - name: bench
+    key: {key}
+    allow: ["tool:bench__*", "agent:bench", "model:bench"]
+    limits: {{requests_per_minute: 1000000000, calls_per_day: 1000000000, tokens_per_day: 1000000000000}}
+    budget: {{usd: 1000000, per: month}}
+"""
+"""Limits, a budget, rules and guards too: all are asked about each call, and none is against it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One request, sent alike to the hub, to nginx and to the upstream."""
@@ -49,6 +80,8 @@ class Case:
     status: int = 200
     opens_session: bool = False
     """The request belongs to a session, which has to be opened first where there are any."""
+    has_everything: bool = False
+    """Sent to a hub with limits, a budget, rules and guards."""
     words: int = 0
     """The pieces of a streamed answer that say `word`; 0: it is not streamed."""
     check_translated: Callable[[bytes], None] | None = None
@@ -71,8 +104,9 @@ def expect(found: Any, wanted: Any) -> None:
 
 
 def check_chat(body: bytes) -> None:
-    """The model may be called by either of its names; everything else is the upstream's."""
+    """The model may be called by either of its names, and the hub may say what it cost; everything else is the upstream's."""
     found = json.loads(body)
+    found.pop("hub", None)
     expect(found | {"model": None}, upstream.CHAT | {"model": None})
 
 
@@ -193,7 +227,7 @@ MESSAGE_03 = {"kind": "message", "messageId": MESSAGE["messageId"], "role": "use
 }
 WORDS = [f"word{number} " for number in range(upstream.ARTIFACT_CHUNKS)]
 
-CASES = (
+_PLAIN = (
     Case(name="chat", path="/v1/chat/completions", body=upstream.encode(CHAT_BODY), budget=10, check=check_chat),
     Case(
         name="A2A SendMessage",
@@ -264,6 +298,10 @@ CASES = (
         check=check_task_stream,
         check_translated=check_task_stream_03,
     ),
+)
+CASES = (
+    *_PLAIN,
+    *(replace(one, name=f"{one.name}, everything on", has_everything=True) for one in _PLAIN[:3]),
 )
 MANY_STREAMS = Case(
     name="1,000 streams at once",

@@ -1,79 +1,199 @@
-"""What limits and budgets cost a call: the gate alone, without a network, with them and without, in turn.
+"""What the gate costs a call by itself, without a network: `python -m tests.bench --only gate`.
 
-`python -m tests.bench.gate` prints CPU microseconds for each call, with so many calls under way at a time. All callers of one process
-share a commit, so the price of a call falls with the company it is in.
+A call is found by its key, admitted, judged by rules and guards, reserved, settled and recorded, as the doors have it done; in the place of
+its upstream it waits for half a millisecond. What the same costs without a gate is subtracted. Variants take turns, round after round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-from registry.access import Grants
+import msgspec
+
+from registry.callers.keys import Keys
 from registry.entries import Agent
 from registry.gate import Gate
-from registry.identity import Principal
 from registry.limits import Bounds
+from registry.rules.guard_kinds import PiiShape, SecretsShape
+from registry.rules.guards import Guard, Guards, GuardSpec
+from registry.rules.policy import Policy, Rule, under
+from registry.sealed.secrets import digest
 from registry.spending.counters import Counters
+from registry.spending.usage import UsageLog
 from registry.store.db import open_database, open_engine
 from registry.store.schema import migrate
+from tests.bench.loading import spread
+from tests.bench.upstream import TOOL_RESULT
 
-CALLS = 2000
-ROUNDS = 7
+CALLS = 4000
 UNDER_WAY = (1, 16, 64)
 UPSTREAM_S = 0.0005
+BUDGET_US, BUDGET_AT = 40, 16
+"""Of CPU for a call, with as many under way as there are connections in the comparison."""
+
+KEYS, TEAMS, GRANTS = 100_000, 1000, 10_000
+"""Of the larger of two hubs; the other has what it needs."""
+
 AGENT = Agent(name="bench", url="http://bench.example", call_usd=0.001)
-BOUNDS = {
-    "no limits": Bounds(),
-    "calls and tokens a day": Bounds(calls_per_day=10**12, tokens_per_day=10**12),
-    "the same and a budget": Bounds(calls_per_day=10**12, tokens_per_day=10**12, usd=1_000_000, per="month"),
-}
+ARGUMENTS = {"argument_0": "7", "argument_1": "today"}
+LIMITS = Bounds(calls_per_day=10**12, tokens_per_day=10**12, concurrent_calls=10**6, usd=1_000_000, per="month")
+RULES = (
+    Rule("others", "deny", ("agent:other",)),
+    Rule("owners", "deny", ("agent:*",), "has(arguments.owner) && arguments.owner != 'acme'"),
+)
+GUARDS = (
+    Guard.of(GuardSpec("secrets", "redact"), SecretsShape().build()),
+    Guard.of(GuardSpec("pii", "redact"), PiiShape().build()),
+)
 
 
-async def one_caller(gate: Gate, principal: Principal, calls: int) -> None:
-    for _ in range(calls):
-        with gate.admit(principal, AGENT) as permit:
+class Variant(NamedTuple):
+    """What is on."""
+
+    name: str
+    bounds: Bounds = Bounds()
+    rules: tuple[Rule, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    keys: int = 1
+    teams: int = 1
+    grants: int = 1
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether everything is on."""
+        return bool(self.guards)
+
+
+VARIANTS = (
+    Variant("key, grant, usage record"),
+    Variant("and four limits, one of them a budget", LIMITS),
+    Variant("and two rules, one of them in CEL", LIMITS, RULES),
+    Variant("everything: and guards for secrets and personal data", LIMITS, RULES, GUARDS),
+    Variant(
+        f"the same of {KEYS:,} keys, {TEAMS:,} teams, {GRANTS:,} grants", LIMITS, RULES, GUARDS, KEYS, TEAMS, GRANTS
+    ),
+)
+
+
+class Hub(NamedTuple):
+    """The parts of one hub that decide about calls."""
+
+    keys: Keys
+    gate: Gate
+    secret: str
+
+    async def call(self) -> None:
+        """One call, as the doors and the way out have it."""
+        hashed = digest(self.secret.encode())
+        principal = self.keys.cached(hashed) or await self.keys.find(hashed)
+        assert principal is not None
+        with self.gate.admit(principal, AGENT) as permit:
+            if permit.unjudged:
+                await permit.judge(ARGUMENTS, rewrites=True, screening=True)
             if permit.due:
                 await permit.reserve()
             permit.use()
             await asyncio.sleep(UPSTREAM_S)
+            if permit.screens:
+                await permit.screened(TOOL_RESULT)
             permit.charge(AGENT.call_usd)
 
 
-async def measured(gate: Gate, bounds: Bounds, under_way: int) -> float:
-    grants = Grants.parse(["agent:*"])
-    principal = Principal(id="key_1", name="bench", grants=grants, limits=bounds.of("key_1", "the key's"))
+@asynccontextmanager
+async def hub(directory: Path, variant: Variant) -> AsyncIterator[Hub]:
+    """A hub with a database of its own."""
+    directory.mkdir()
+    address = f"sqlite:///{directory / 'hub.db'}"
+    engine = open_engine(address)
+    migrate(engine)
+    with engine.begin() as connection:
+        each = variant.grants // variant.teams
+        allow = msgspec.json.encode(["agent:bench", *(f"tool:server-{n}__*" for n in range(1, each))]).decode()
+        connection.exec_driver_sql(
+            "INSERT INTO teams (id, alias, allow, created_at) VALUES (?, ?, ?, 0)",
+            [(f"team_{n}", f"team-{n}", allow) for n in range(variant.teams)],
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO api_keys (id, name, digest, grants, team_id, bounds, created_at, owner) VALUES (?, ?, ?, 'null', ?, ?, 0, 'api')",
+            [
+                (
+                    f"key_{n}",
+                    f"key-{n}",
+                    digest(f"sk-{n}".encode()),
+                    f"team_{n % variant.teams}",
+                    variant.bounds.written(),
+                )
+                for n in range(variant.keys)
+            ],
+        )
+    engine.dispose()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(address))
+        # nobody changes keys here, so that what is cached is fresh
+        keys, usage, counters = Keys(database, clock=lambda: 0), UsageLog(database), Counters(database, "bench")
+        policy = Policy(variant.rules)
+        keys.under = lambda principal: under(policy, principal)
+        gate = Gate(usage.record, counters)
+        gate.guards = Guards(variant.guards) if variant.guards else None
+        for number in range(0, variant.keys, KEYS // TEAMS + 1):  # one of each team is cached
+            await keys.find(digest(f"sk-{number}".encode()))
+        writing = [asyncio.create_task(part.run()) for part in (usage, counters)]
+        try:
+            yield Hub(keys, gate, f"sk-{variant.keys // 2}")
+        finally:
+            for task in writing:
+                task.cancel()
+            await asyncio.wait(writing)
+
+
+async def _cpu_us(one: Hub | None, under_way: int) -> float:
+    """CPU of a call; without a hub that of what stands for its upstream."""
     each = CALLS // under_way
+
+    async def caller() -> None:
+        for _ in range(each):
+            if one is None:
+                await asyncio.sleep(UPSTREAM_S)
+            else:
+                await one.call()
+
     began = time.process_time()
-    await asyncio.gather(*(one_caller(gate, principal, each) for _ in range(under_way)))
+    await asyncio.gather(*(caller() for _ in range(under_way)))
     return (time.process_time() - began) / (each * under_way) * 1e6
 
 
-async def main() -> None:
-    with TemporaryDirectory() as directory:
-        address = f"sqlite:///{Path(directory, 'hub.db')}"
-        engine = open_engine(address)
-        migrate(engine)
-        engine.dispose()
-        async with open_database(address) as database:
-            counters = Counters(database, "bench")
-            gate = Gate(lambda _settled: None, counters)
-            writing = asyncio.create_task(counters.run())
+async def _measure(directory: Path, rounds: int) -> dict[str, Any]:
+    taken: dict[str, dict[int, list[float]]] = {one.name: {count: [] for count in UNDER_WAY} for one in VARIANTS}
+    async with AsyncExitStack() as stack:
+        hubs = [
+            await stack.enter_async_context(hub(directory / f"gate-{number}", variant))
+            for number, variant in enumerate(VARIANTS)
+        ]
+        for number in range(rounds + 1):
             for under_way in UNDER_WAY:
-                found: dict[str, list[float]] = {name: [] for name in BOUNDS}
-                for _ in range(ROUNDS):
-                    for name, bounds in BOUNDS.items():
-                        found[name].append(await measured(gate, bounds, under_way))
-                free = found["no limits"]
-                for name, costs in found.items():
-                    more = median(cost - base for cost, base in zip(costs, free, strict=True))
-                    print(f"{under_way:3} under way  {name:24} {median(costs):6.1f} us a call, {more:+6.1f}")
-            writing.cancel()
-            await asyncio.wait([writing])
+                free = await _cpu_us(None, under_way)
+                for variant, one in zip(VARIANTS, hubs, strict=True):
+                    found = await _cpu_us(one, under_way) - free
+                    if number:  # the first round warms up
+                        taken[variant.name][under_way].append(found)
+    return {
+        "budget_us": BUDGET_US,
+        "budget_at": BUDGET_AT,
+        "variants": {
+            one.name: {
+                "has_budget": one.has_budget,
+                "cpu_us": {str(count): spread(found) for count, found in taken[one.name].items()},
+            }
+            for one in VARIANTS
+        },
+    }
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def measure(directory: Path, rounds: int) -> dict[str, Any]:
+    """The CPU that the gate takes for a call, by what is on and how many are under way."""
+    return asyncio.run(_measure(directory, rounds))

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import bridge, chat_rounds
-from tests.bench.cases import CASES, MANY, MANY_BUDGET_MB, MANY_STREAMS, MEMORY_BUDGET_MB, Case
+from tests.bench import bridge, chat_rounds, gate
+from tests.bench.cases import CASES, EVERYTHING_YAML, MANY, MANY_BUDGET_MB, MANY_STREAMS, MEMORY_BUDGET_MB, Case
 from tests.bench.loading import CONNECTIONS, check, load, load_command, session, spread, write_request
 from tests.bench.processes import Void, rss_mb
 from tests.bench.targets import HERE, Target, hub, nginx, upstream, write_settings
@@ -24,8 +24,8 @@ from tests.bench.targets import HERE, Target, hub, nginx, upstream, write_settin
 WARM_UP_S = 1.0
 
 
-def measure(directory: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
-    """Run everything and report; `directory` is empty and ours.
+def measure(directory: Path, *, rounds: int, seconds: float, only: str = "") -> dict[str, Any]:
+    """Run everything and report; `directory` is empty and ours. `only` leaves out whatever has not this word in its name.
 
     Raises:
         Void: something was answered wrongly, or could not be started.
@@ -39,21 +39,38 @@ def measure(directory: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
     if not nginx_command or not shutil.which("wrk"):
         raise Void("nginx and wrk are needed: apt-get install nginx-light wrk")
     report: dict[str, Any] = {"about": about(rounds, seconds, nginx_command)}
+    cases = [case for case in CASES if only in case.name]
     with upstream(directory, load_core) as mock, nginx(directory, proxy_core, nginx_command, mock.port) as proxy:
-        settings = write_settings(directory, mock.port)
-        with hub(directory, proxy_core, settings) as (_, first_start_s):
-            pass
-        with hub(directory, proxy_core, settings) as (served, start_s):
-            report["start_s"] = {"first": first_start_s, "again": start_s}
-            report |= compare(directory, load_core, [mock, proxy, served], rounds=rounds, seconds=seconds)
-        report["usage_rows"] = count_usage(directory)
         ground = bridge.Ground(directory, load_core, proxy_core, mock.port, rounds, seconds)
-        report["many_tools"] = bridge.many_tools(ground)
-        report["chat_rounds"] = chat_rounds.measure(ground)
-        report["fastmcp"] = bridge.fastmcp(ground, proxy)
-    expected = MANY + sum(report["cases"][case.name]["hub"]["answered"] for case in CASES if recorded(case))
-    if report["usage_rows"] < expected:
-        raise Void(f"{expected} calls went through the hub but only {report['usage_rows']} were recorded")
+        if cases:
+            report |= compare_all(ground, mock, proxy, cases)
+        if not only:
+            report["many_tools"] = bridge.many_tools(ground)
+            report["chat_rounds"] = chat_rounds.measure(ground)
+            report["fastmcp"] = bridge.fastmcp(ground, proxy)
+    if only in "gate":
+        report["gate"] = gate.measure(directory, rounds)
+    return report
+
+
+def compare_all(ground: bridge.Ground, mock: Target, proxy: Target, cases: list[Case]) -> dict[str, Any]:
+    """Start the hubs, and compare each with nginx in the cases that are sent to it."""
+    directory, core, everything = ground.directory, ground.proxy_core, ground.directory / "everything"
+    everything.mkdir()
+    settings = write_settings(directory, mock.port)
+    further = write_settings(everything, mock.port, EVERYTHING_YAML)
+    with hub(directory, core, settings) as (_, first_start_s):
+        pass
+    with hub(directory, core, settings) as (served, start_s), hub(everything, core, further) as (guarded, _):
+        report = {"start_s": {"first": first_start_s, "again": start_s}}
+        report |= compare(ground, [mock, proxy], {False: served, True: guarded}, cases)
+    for has_everything, place in ((False, directory), (True, everything)):
+        rows = count_usage(place)
+        asked = [case.name for case in cases if recorded(case) and case.has_everything is has_everything]
+        expected = sum(report["cases"][name]["hub"]["answered"] for name in asked)
+        expected += MANY if "many_streams" in report and not has_everything else 0
+        if rows < expected:
+            raise Void(f"{expected} calls went through the hub but only {rows} were recorded")
     return report
 
 
@@ -82,37 +99,35 @@ def about(rounds: int, seconds: float, nginx_command: str) -> dict[str, Any]:
     }
 
 
-def compare(directory: Path, core: int, targets: list[Target], *, rounds: int, seconds: float) -> dict[str, Any]:
+def compare(ground: bridge.Ground, others: list[Target], hubs: dict[bool, Target], cases: list[Case]) -> dict[str, Any]:
     """Load every target with every case, in turn, and put the figures side by side."""
-    served = targets[-1]
-    bridge.wait_until(next(case for case in CASES if "list" in case.name), served)
+    directory, core, served = ground.directory, ground.load_core, hubs[False]
+    listing = next(case for case in CASES if "list" in case.name)
+    for target in hubs.values():
+        bridge.wait_until(listing, target)
+    asked = [(case, target) for case in cases for target in (*others, hubs[case.has_everything])]
     idle_mb = rss_mb(served.pid)
-    for case in CASES:
-        for target in targets:
-            check(case, target)
+    for case, target in asked:
+        check(case, target)
     touched_mb = rss_mb(served.pid)
     requests = {
         (case.name, target.name): write_request(directory, case, f"{number}-{target.name}", session(case, target))
-        for number, case in enumerate(CASES)
-        for target in targets
+        for number, (case, target) in enumerate(asked)
     }
     taken: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for number in range(rounds + 1):
-        for case in CASES:
-            for target in targets:
-                took = WARM_UP_S if number == 0 or target.name == "upstream" else seconds
-                figures = load(core, case, target, requests[case.name, target.name], took)
-                taken.setdefault(case.name, {}).setdefault(target.name, []).append(figures)
-        print(f"round {number} of {rounds}" if number else "warmed up", file=sys.stderr, flush=True)
+    for number in range(ground.rounds + 1):
+        for case, target in asked:
+            took = WARM_UP_S if number == 0 or target.name == "upstream" else ground.seconds
+            figures = load(core, case, target, requests[case.name, target.name], took)
+            taken.setdefault(case.name, {}).setdefault(target.name, []).append(figures)
+        print(f"round {number} of {ground.rounds}" if number else "warmed up", file=sys.stderr, flush=True)
     loaded_mb = rss_mb(served.pid)
-    many = many_streams(directory, core, served)
-    for case in CASES:
-        for target in targets:
-            check(case, target)
-    return {
+    whole = {} if len(cases) < len(CASES) else {"many_streams": many_streams(directory, core, served)}
+    for case, target in asked:
+        check(case, target)
+    return whole | {
         "memory_mb": {"idle": idle_mb, "touched": touched_mb, "after": loaded_mb, "budget": MEMORY_BUDGET_MB},
-        "many_streams": many,
-        "cases": {case.name: summed_up(case, taken[case.name]) for case in CASES},
+        "cases": {case.name: summed_up(case, taken[case.name]) for case in cases},
     }
 
 

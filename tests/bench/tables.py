@@ -13,23 +13,50 @@ HEAD = """\
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The whole report: one row a case, then memory, start and where it was measured."""
-    rows = [HEAD, *(row(name, case) for name, case in report["cases"].items()), ""]
-    memory, many, start, about = report["memory_mb"], report["many_streams"], report["start_s"], report["about"]
+    """The whole report: one row a case, then memory, start and where it was measured; only what is in it."""
+    rows = [HEAD, *(row(name, case) for name, case in report["cases"].items()), ""] if "cases" in report else []
+    rows += memory(report) if "many_streams" in report else []
+    about = report["about"]
     rows += [
-        f"Memory of the hub: {memory['idle']:.0f} MB idle (at most {memory['budget']}: "
-        f"{verdict(memory['idle'] <= memory['budget'])}), {memory['touched']:.0f} MB after one request of each kind, {memory['after']:.0f} MB after the load, "
-        f"{many['peak_mb']:.0f} MB with {many['streams']:,} A2A streams at once (at most {many['budget']}: "
-        f"{verdict(many['peak_mb'] < many['budget'])}). "
-        f"From start to the first answered chat: {start['again']:.2f} s, {start['first']:.2f} s with a new database.",
-        "",
         f"{about['rounds']} rounds of {about['seconds']:g} s, {about['connections']} connections, {about['cpu']}, "
         f"Linux {about['kernel']}, Python {about['python']}, nginx {about['nginx']}, "
         f"commit {about['commit']}, {about['at'][:10]}.",
     ]
-    return "\n".join(
-        rows + many_tools(report) + chat_rounds(report) + fastmcp(report) + disturbed(report) + slow_upstream(report)
-    )
+    rows += gate(report["gate"]) if "gate" in report else []
+    rows += many_tools(report) + chat_rounds(report) + fastmcp(report) if "many_tools" in report else []
+    rows += disturbed(report) + slow_upstream(report) if "cases" in report else []
+    return "\n".join(rows)
+
+
+def memory(report: dict[str, Any]) -> list[str]:
+    """What the hub takes of memory, and how long it takes to start."""
+    used, many, start = report["memory_mb"], report["many_streams"], report["start_s"]
+    return [
+        f"Memory of the hub: {used['idle']:.0f} MB idle (at most {used['budget']}: "
+        f"{verdict(used['idle'] <= used['budget'])}), {used['touched']:.0f} MB after one request of each kind, {used['after']:.0f} MB after the load, "
+        f"{many['peak_mb']:.0f} MB with {many['streams']:,} A2A streams at once (at most {many['budget']}: "
+        f"{verdict(many['peak_mb'] < many['budget'])}). "
+        f"From start to the first answered chat: {start['again']:.2f} s, {start['first']:.2f} s with a new database.",
+        "",
+    ]
+
+
+def gate(found: dict[str, Any]) -> list[str]:
+    """What the gate takes by itself."""
+    at, most = str(found["budget_at"]), found["budget_us"]
+    first = next(iter(found["variants"].values()))
+    rows = [
+        "",
+        f"| the gate alone, µs CPU a call | {' | '.join(f'{count} under way' for count in first['cpu_us'])} | budget | |",
+        f"|---|{'---:|' * len(first['cpu_us'])}---:|---|",
+    ]
+    for name, variant in found["variants"].items():
+        costs = " | ".join(
+            f"{cpu['median']:.0f} ({cpu['min']:.0f}-{cpu['max']:.0f})" for cpu in variant["cpu_us"].values()
+        )
+        held = f"{most} at {at} | {verdict(variant['cpu_us'][at]['median'] <= most)}" if variant["has_budget"] else "|"
+        rows.append(f"| {name} | {costs} | {held} |")
+    return rows
 
 
 def many_tools(report: dict[str, Any]) -> list[str]:
