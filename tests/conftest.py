@@ -191,6 +191,7 @@ IN_TURN = {
         "test_connect.py",
         "test_crawl.py",
         "test_described.py",
+        "test_every_object.py",
         "test_guards.py",
         "test_key_places.py",
         "test_kill9_limits.py",
