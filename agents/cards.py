@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, cast
@@ -18,6 +18,7 @@ import msgspec
 
 from agents.speech import SPEECHES, Binding, Speech, Version
 from registry import judged
+from registry.callers.tokens import Issuer
 from registry.errors import ParseFailed
 from registry.judged import JsonObject
 
@@ -76,6 +77,8 @@ class Offer:
     """The agent's URL in the hub, with its trailing slash: JavaScript clients resolve relative paths against it."""
     grpc: str | None = None
     """host:port of the hub's gRPC; None: it has none."""
+    issuers: tuple[Issuer, ...] = ()
+    """Whose tokens are taken there, beside keys."""
 
 
 def read_card(data: bytes) -> Card | None:
@@ -240,7 +243,7 @@ def build(card: Card, *, configured: str, offer: Offer) -> JsonObject:
             ),
             "extensions": _extensions(card.members, scrub),
         },
-        **security(f"agent:{offer.agent}"),
+        **security(f"agent:{offer.agent}", offer.issuers),
         "defaultInputModes": _texts(members, "defaultInputModes") or TEXT_MODES,
         "defaultOutputModes": _texts(members, "defaultOutputModes") or TEXT_MODES,
         "skills": [_skill(one) for one in _objects(members.get("skills")) if _text(one, "id")],
@@ -257,16 +260,27 @@ def build(card: Card, *, configured: str, offer: Offer) -> JsonObject:
     return built
 
 
-def security(grant: str) -> JsonObject:
-    """The hub's own security of a card. `grant` is what a key needs.
+def security(grant: str, issuers: Sequence[Issuer]) -> JsonObject:
+    """The hub's own security of a card: a key with a grant, or a token of one of the issuers.
 
-    It stands as a scope also because lists that are empty are not signed: a requirement without scopes could be taken
+    The grant stands as a scope also because lists that are empty are not signed: a requirement without scopes could be taken
     out of a signed card.
     """
+    schemes: JsonObject = {SECURITY_SCHEME: {"httpAuthSecurityScheme": {"scheme": "bearer"}}}
+    scopes = {SECURITY_SCHEME: [grant]}
+    for number, issuer in enumerate(issuers, 1):
+        name = f"issuer-{number}"
+        url = f"{issuer.url.rstrip('/')}/.well-known/openid-configuration"
+        schemes[name] = {"openIdConnectSecurityScheme": {"openIdConnectUrl": url}}
+        scopes[name] = [one for one, grants in issuer.scopes.items() if _are_of_agents(grants)] or ["openid"]
     return {
-        "securitySchemes": {SECURITY_SCHEME: {"httpAuthSecurityScheme": {"scheme": "bearer"}}},
-        "securityRequirements": [{"schemes": {SECURITY_SCHEME: {"list": [grant]}}}],
+        "securitySchemes": schemes,
+        "securityRequirements": [{"schemes": {name: {"list": found}}} for name, found in scopes.items()],
     }
+
+
+def _are_of_agents(grants: Sequence[str]) -> bool:
+    return any(grant.startswith("agent:") for grant in grants)
 
 
 def _offered(offer: Offer) -> list[JsonObject]:
@@ -281,14 +295,23 @@ def _offered(offer: Offer) -> list[JsonObject]:
     return offered
 
 
+def _old_requirement(schemes: JsonObject) -> JsonObject:
+    """A requirement as 0.3 has it, where only OAuth's schemes have scopes."""
+    return {name: [] if name == SECURITY_SCHEME else found["list"] for name, found in schemes.items()}
+
+
+_OLD_TYPES: Final = {"httpAuthSecurityScheme": "http", "openIdConnectSecurityScheme": "openIdConnect"}
+
+
 def with_old_members(built: JsonObject) -> JsonObject:
     """Add what clients of A2A 0.3 read, if the card offers 0.3: the hub's own may not. Clients of 1.0 pass over it."""
     old = [one for one in built["supportedInterfaces"] if one["protocolVersion"] == "0.3"]
     if not old:
         return built
     schemes = {
-        name: {"type": "http", **scheme["httpAuthSecurityScheme"], **scheme}
+        name: {"type": _OLD_TYPES[member], **said, **scheme}
         for name, scheme in built["securitySchemes"].items()
+        for member, said in scheme.items()
     }
     return {
         **built,
@@ -298,7 +321,7 @@ def with_old_members(built: JsonObject) -> JsonObject:
         "preferredTransport": old[0]["protocolBinding"],
         "additionalInterfaces": [{"url": one["url"], "transport": one["protocolBinding"]} for one in old],
         "supportsAuthenticatedExtendedCard": built["capabilities"]["extendedAgentCard"],
-        "security": [{name: [] for name in schemes}],
+        "security": [_old_requirement(one["schemes"]) for one in built["securityRequirements"]],
     }
 
 

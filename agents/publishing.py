@@ -6,12 +6,14 @@ Knows where the hub is and what it offers; fetches nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agents import cards
 from agents.cards import Card, Offer
 from agents.signing import Signatures, Signer
 from registry import judged
+from registry.callers.tokens import Issuer
 from registry.entries import Agent
 from registry.judged import JsonObject
 
@@ -37,12 +39,15 @@ class Publisher:
         public_url: str,
         signatures: Signatures | None = None,
         grpc: str | None = None,
+        issuers: Iterable[Issuer] = (),
     ) -> None:
         self.url = public_url.rstrip("/")
         """The hub's own."""
         self._signatures = signatures
         self._signer: Signer | None = None
         self._grpc = grpc
+        self.issuers = tuple(one for one in issuers if one.audience and one.jwks_url is None)
+        """Those whose metadata says where to get tokens that are taken at the doors of agents."""
 
     async def open(self) -> None:
         """Make ready to sign. Without signatures of the hub (as `hubbub doctor`) nothing is signed."""
@@ -58,7 +63,7 @@ class Publisher:
         return self.signed(self._unsigned(entry, card))
 
     def _unsigned(self, entry: Agent, card: Card) -> JsonObject:
-        offer = Offer(agent=entry.name, address=self.address(entry.name), grpc=self._grpc)
+        offer = Offer(agent=entry.name, address=self.address(entry.name), grpc=self._grpc, issuers=self.issuers)
         return cards.build(card, configured=entry.url, offer=offer)
 
     def signed(self, built: JsonObject) -> JsonObject:

@@ -91,7 +91,8 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     """Make the parts and tell them of one another."""
     database, egress, gate, public_url = ground.database, ground.egress, ground.gate, ground.public_url
     signatures = Signatures(SigningKeys(database, ground.sealer), public_url=public_url)
-    publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc_address(public_url, ground.hub))
+    grpc = grpc_address(public_url, ground.hub)
+    publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc, issuers=ground.hub.issuers)
     discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
     ledger = Ledger(Ownership(database), is_shared=lambda name: _is_shared(catalog(), name))
     events = Events(database, ground.process)

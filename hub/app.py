@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub import errors
-from hub.auth import Authenticator
+from hub.auth import Authenticator, secret_of
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
 from hub.http_exchange import HttpExchange, Limits
@@ -37,6 +37,9 @@ from registry.judged import JsonObject, encode
 logger = logging.getLogger(__name__)
 
 PROBLEM = b"application/problem+json"
+
+_INVALID_TOKEN = b', error="invalid_token", error_description="It is unknown, has expired, or is not for this place."'
+"""The same for all reasons: which it is, the operator's log says."""
 
 Form = Callable[[HubError, str], JsonObject]
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -210,8 +213,11 @@ async def _refuse(exchange: HttpExchange, door: Door | None, error: HubError) ->
         logger.error("refused: the hub cannot decide", extra={"reason": error.text})
     form = door.form if door else errors.problem
     headers = errors.extra_headers(error)
-    if isinstance(error, Unauthenticated) and door is not None and door.challenge is not None:
-        headers = [door.challenge(exchange.path)]
+    if isinstance(error, Unauthenticated):
+        if door is not None and door.challenge is not None:
+            headers = [door.challenge(exchange.path)]
+        if secret_of(exchange.headers) is not None:  # RFC 6750 §3: only who brought one is told that it is wrong
+            headers = [(name, value + _INVALID_TOKEN) for name, value in headers]
     await exchange.reply(
         errors.row_of(error).status,
         encode(form(error, exchange.request_id)),

@@ -100,7 +100,7 @@ class CatalogDoor:
                 for entry in agents
             ],
             "capabilities": {"streaming": True, "extensions": []},
-            **cards.security("agent:*"),
+            **cards.security("agent:*", self._publisher.issuers),
             "defaultInputModes": cards.TEXT_MODES,
             "defaultOutputModes": cards.TEXT_MODES,
             "skills": [

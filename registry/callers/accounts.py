@@ -75,9 +75,10 @@ class Accounts:
                 )
                 issuer = issuers.get(url)
                 grants = key.grants if issuer is None else _grants(issuer, scopes, roles)
+                bounds = key.bounds if issuer is None else issuer.bounds.written()
                 revoked_at = (key.revoked_at or now) if issuer is None else None
-                if (grants, revoked_at) != (key.grants, key.revoked_at):
-                    key.grants, key.revoked_at = grants, revoked_at
+                if (grants, bounds, revoked_at) != (key.grants, key.bounds, key.revoked_at):
+                    key.grants, key.bounds, key.revoked_at = grants, bounds, revoked_at
                     session.add(key)
                     session.add(Change(kind="key", name=key.id))
 
@@ -111,6 +112,7 @@ def _make(session: Session, bearer: Bearer) -> Principal:
             name=f"{user.name} by {urlsplit(bearer.issuer.url).hostname}",
             digest=known,
             grants=_grants(bearer.issuer, bearer.scopes, bearer.roles),
+            bounds=bearer.issuer.bounds.written(),
             user_id=user.id,
             team_id=None if team is None else team.id,
             created_at=time.time(),

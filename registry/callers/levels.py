@@ -165,7 +165,8 @@ def written_limits(limits: RequestLimits) -> str | None:
 
 def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
     """What is counted of a key's calls: by its own limits, its user's, its team's, and those of the key that made it."""
-    found = Bounds.stored(key.bounds).of(key.id, "the key's")
+    scope, whose = (key.id, "the key's") if key.signed_in is None else (f"{key.user_id} issuer", "the issuer's")
+    found = Bounds.stored(key.bounds).of(scope, whose)
     for name in line(session, key.id)[1:]:
         maker = session.get(ApiKey, name)
         if maker is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from registry.judged import JsonObject
+from registry.limits import UNBOUND, Bounds
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -92,6 +93,8 @@ class Issuer:
     """Grants that a scope adds."""
     roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Grants that a role adds."""
+    bounds: Bounds = UNBOUND
+    """How much each user who comes from it may use, with all tokens together."""
     sign_in: SignIn | None = None
     """None: nobody signs in there, it only signs tokens."""
 

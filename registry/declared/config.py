@@ -420,6 +420,7 @@ def _issuer(shape: IssuerShape) -> Issuer:
         allow=None if shape.allow is None else tuple(shape.allow),
         scopes={name: tuple(grants) for name, grants in shape.scopes.items()},
         roles={name: tuple(grants) for name, grants in shape.roles.items()},
+        bounds=bounds(shape.limits, shape.budget),
         sign_in=None if shape.sign_in is None else _sign_in(shape.sign_in),
     )
 

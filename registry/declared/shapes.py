@@ -103,6 +103,8 @@ class IssuerShape(Shape):
     allow: list[GrantText] | None = None
     scopes: dict[Scope, list[GrantText]] = {}
     roles: dict[Text, list[GrantText]] = {}
+    limits: BoundsShape = BoundsShape()
+    budget: BudgetShape | None = None
     sign_in: SignInShape | None = None
 
 

@@ -192,7 +192,7 @@ async def test_headers_over_the_limit_are_refused(running: Hub, name: str) -> No
 
 
 async def test_every_route_but_the_named_ones_needs_a_key(running: Hub) -> None:
-    opened = {"/livez", "/readyz", "/docs", "/openapi.json"}
+    opened = {"/livez", "/readyz", "/docs", "/openapi.json", "/ui"}
     paths = [
         "/",
         "/api/keys",
@@ -209,7 +209,6 @@ async def test_every_route_but_the_named_ones_needs_a_key(running: Hub) -> None:
         "/v1/models",
         "/models",
         "/v1/chat/completions",
-        "/ui",
         "/metrics",
     ]
     async with running.http() as http:

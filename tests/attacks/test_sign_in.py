@@ -78,7 +78,7 @@ async def test_an_id_token_that_is_not_true_or_of_another_sign_in_signs_nobody_i
             assert (await sign_in(http)).status_code == 200  # nor does it hurt anybody else
 
 
-@pytest.mark.attack("2.1/17", "2.2/23")
+@pytest.mark.attack("2.1/17", "2.2/23", defence="registry.callers.sign_in:_same")
 async def test_an_answer_is_of_the_browser_that_began_and_of_one_sign_in(tmp_path: Path) -> None:
     """Login CSRF: a stranger's answer signs nobody in as the stranger; a code that was seen is of no use."""
     async with scene(tmp_path, **OPEN) as s, browser(s.hub) as eve, browser(s.hub) as victim:
@@ -145,7 +145,7 @@ async def test_one_issuer_that_does_not_say_who_it_is_must_not_be_another(tmp_pa
                 assert answer.status_code == status
 
 
-@pytest.mark.attack("2.1/17", "2.2/15")
+@pytest.mark.attack("2.1/17", "2.2/15", defence="hub.doors.ui:_own_path")
 async def test_a_sign_in_leads_to_own_pages_only(tmp_path: Path) -> None:
     async with scene(tmp_path, **OPEN) as s:
         for text in (

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from a2a.types import a2a_pb2
 from a2a.types.a2a_pb2_grpc import A2AServiceStub
+from google.protobuf import json_format
 from joserfc.jwk import ECKey
 
 from registry.callers import tokens
@@ -359,3 +360,75 @@ async def test_a_token_for_an_address_of_mcp_is_taken_there_and_below_only(tmp_p
             assert [number == 401 for number in part] == [True, False, True, True, True, True]
             for audience in (f"{hub.url}/mcpx", f"{hub.url}/", hub.url, "https://elsewhere.example/mcp"):
                 assert set(await at(audience)) == {401}
+
+
+async def test_only_who_brings_a_token_is_told_that_it_is_wrong(tmp_path: Path) -> None:
+    """RFC 6750 §3, and nothing of the reason."""
+    async with scene(tmp_path, create_users=True, allow=["model:*"]) as s:
+        told = set()
+        for token in (s.issuer.token(exp=1), s.issuer.token(aud="other"), "sk-nobody-knows-it", "eyJ.e30.x"):
+            for path in ("/v1/models", "/mcp"):
+                async with s.hub.http(token) as http, s.hub.http() as bare:
+                    with_token, without = [(await one.get(path)).headers["www-authenticate"] for one in (http, bare)]
+                assert with_token.startswith(f'{without}, error="invalid_token", error_description="')
+                told.add(with_token.removeprefix(without))
+        assert len(told) == 1
+
+
+async def test_limits_of_an_issuer_bound_each_user_with_all_their_tokens(tmp_path: Path) -> None:
+    async with openai_upstream(*[Turn("hi")] * 9) as upstream, open_issuer() as issuer:
+        yaml = f"models:\n  m: {{provider: openai, base_url: '{upstream.url}', api_key: k}}\n"
+        limits = {"limits": {"calls_per_day": 2}, "scopes": {"a": ["model:*"], "b": ["model:m"]}}
+        async with open_hub(tmp_path, yaml, setting=setting(declared(issuer, create_users=True, **limits))) as hub:
+            for scope, user, wanted in (
+                ("a", "rita", 200),
+                ("b", "rita", 200),
+                ("a b", "rita", 429),
+                ("a", "eve", 200),
+            ):
+                async with hub.http(issuer.token(scope=scope, sub=user)) as http:
+                    assert (await chat(http)).status_code == wanted, (scope, user)
+        more = declared(issuer, create_users=True, **{**limits, "limits": {"calls_per_day": 3}})
+        async with open_hub(tmp_path, yaml, setting=setting(more)) as hub:
+            for wanted in (200, 429):
+                async with hub.http(issuer.token(scope="a")) as http:
+                    answer = await chat(http)
+                    assert answer.status_code == wanted
+            assert "The issuer's calls_per_day of 3 is used up" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/a2a/echo/.well-known/agent-card.json", "/.well-known/agent-card.json"])
+async def test_cards_name_the_issuers(tmp_path: Path, path: str) -> None:
+    """As A2A 1.0 and 0.3 say it: any of them is enough, and those without metadata are in none."""
+    async with open_agent(JSONRPC) as agent, open_issuer() as issuer:
+        items = [
+            declared(issuer, create_users=True, scopes={"talk": ["agent:*"], "read": ["model:*"]}),
+            {"issuer": "https://login.example.com/", "audience": "hub"},
+            {
+                "issuer": "https://elsewhere.example.com",
+                "audience": "hub",
+                "jwks_url": "https://elsewhere.example.com/k",
+            },
+            {"issuer": "https://mcp.example.com"},
+        ]
+        yaml = f"agents:\n  echo: {{url: {agent.url}, card: public}}\n"
+        async with open_hub(tmp_path, yaml, setting=setting(*items)) as hub, hub.http(ADMIN_KEY) as http:
+            card = (await http.get(path)).json()
+    parsed = json_format.ParseDict(card, a2a_pb2.AgentCard(), ignore_unknown_fields=True)
+    urls = {
+        name: scheme.open_id_connect_security_scheme.open_id_connect_url
+        for name, scheme in parsed.security_schemes.items()
+    }
+    assert urls == {
+        "hubbub": "",
+        "issuer-1": f"{issuer.named}/.well-known/openid-configuration",
+        "issuer-2": "https://login.example.com/.well-known/openid-configuration",
+    }
+    needed = [{name: [*found.list] for name, found in one.schemes.items()} for one in parsed.security_requirements]
+    assert needed == [{"hubbub": [needed[0]["hubbub"][0]]}, {"issuer-1": ["talk"]}, {"issuer-2": ["openid"]}]
+    if "security" in card:  # what clients of 0.3 read
+        assert card["security"] == [{"hubbub": []}, {"issuer-1": ["talk"]}, {"issuer-2": ["openid"]}]
+        assert card["securitySchemes"]["issuer-1"]["type"] == "openIdConnect"
+        assert card["securitySchemes"]["issuer-1"]["openIdConnectUrl"] == urls["issuer-1"]
+        assert card["securitySchemes"]["hubbub"]["type"] == "http"
+    assert ("security" in card) == ("echo" in path)
