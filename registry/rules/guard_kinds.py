@@ -399,12 +399,32 @@ class UrlsShape(Shape):
         return _Urls([glob.lower() for glob in self.allow], [glob.lower() for glob in self.deny])
 
 
-KINDS: Mapping[str, type[SecretsShape | PiiShape | PatternsShape | SizeShape | UrlsShape]] = {
+class PresidioShape(Shape):
+    """Of one that asks presidio-analyzer, which comes with the extra `presidio`."""
+
+    language: Text = "en"
+    entities: tuple[Text, ...] = ()
+    """As presidio calls them, such as `US_SSN`; empty: all that it knows."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    model: Text | None = None
+    """One of spaCy that is installed; None: none, so that only what has a pattern is found."""
+
+    def build(self) -> Check:
+        """What looks for them; raises `GuardInvalid`."""
+        try:
+            from registry.rules.presidio import Presidio  # noqa: PLC0415  # an extra of 320 MB, which takes two seconds
+        except ImportError:
+            raise GuardInvalid('type presidio needs: pip install "hubbub[presidio]"') from None
+        return Presidio(self.language, entities=self.entities, threshold=self.threshold, model=self.model)
+
+
+KINDS: Mapping[str, type[SecretsShape | PiiShape | PatternsShape | SizeShape | UrlsShape | PresidioShape]] = {
     "secrets": SecretsShape,
     "pii": PiiShape,
     "patterns": PatternsShape,
     "size": SizeShape,
     "urls": UrlsShape,
+    "presidio": PresidioShape,
 }
 
 

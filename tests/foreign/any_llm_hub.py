@@ -1,6 +1,6 @@
-"""The hub with its extra `any-llm`: any-llm-sdk's own environment in front of the hub's, whose directories are given.
+"""The hub with one of its extras: the extra's own environment in front of the hub's, whose directories are given.
 
-any-llm-sdk pins an older `anthropic` than the hub's tests use, so the two cannot be installed together.
+any-llm-sdk pins an older `anthropic` than the hub's tests use, so the two cannot be installed together; presidio is 320 MB.
 """
 
 import sys

@@ -36,7 +36,7 @@ GROUPS = {
     "mcp": ("mcp-js", "mcp-clients", "fastmcp", "fastmcp-tasks"),
     "llm": ("any-llm",),
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
-    "trust": ("oidc",),
+    "trust": ("presidio", "oidc"),
 }
 """All environments, the slowest of each group to make first."""
 

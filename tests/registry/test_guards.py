@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from registry.declared.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
-from registry.rules import guards
+from registry.rules import guard_kinds, guards, redacting
 from registry.rules.guard_kinds import build
 from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, look
 from registry.rules.guards import read as read_answer
@@ -212,6 +213,32 @@ def test_hostile_texts_cost_time_in_proportion_to_their_length(text: str) -> Non
     assert time.process_time() - began < 60
 
 
+@pytest.mark.attack("2.1/29")
+def test_no_guard_of_the_hub_looks_with_a_pattern_that_is_not_re2s() -> None:
+    """RE2 takes time linear in the text (github.com/google/re2): the proof is that there is nothing else."""
+    for module in (guard_kinds, guards, redacting):
+        tree = ast.walk(ast.parse(Path(module.__file__ or "").read_text()))
+        named = [one.name for node in tree if isinstance(node, ast.Import) for one in node.names]
+        assert not {"re", "regex", "fnmatch"} & set(named)
+
+
+@pytest.mark.parametrize("pattern", ["(a|a)*$", "(a*)*b", "(.*)*x", "a?" * 30 + "a" * 30, "(?:a|aa)+$", r"^(\w+\s?)*$"])
+@pytest.mark.attack("2.1/29")
+def test_a_text_eight_times_as_long_takes_no_more_than_some_eight_times_as_long(pattern: str) -> None:
+    """A step beyond linear would take 64 times as long; CPU time, the least of three."""
+    look = build("patterns", {"deny": [pattern]})
+
+    def cost(text: str) -> float:
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            look.check(text, "#")
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert cost("a" * 800_000 + "!") < 30 * max(cost("a" * 100_000 + "!"), 1e-3)
+
+
 def test_a_package_brings_a_type_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "codenames_guard.py").write_text(
         "from registry.rules.guards import Finding\n"
@@ -271,6 +298,8 @@ def test_entries_without_guards_have_none_at_all() -> None:
         ({"type": "patterns", "action": "block", "denied": ["a"]}, "guards.g.denied: unknown key"),
         ({"type": "pii", "action": "block", "kinds": ["name"]}, "guards.g.kinds.0: must be one of email"),
         ({"type": "size", "action": "redact", "bytes": 5}, "a size cannot be redacted"),
+        ({"type": "presidio", "action": "block"}, 'type presidio needs: pip install "hubbub[presidio]"'),
+        ({"type": "presidio", "action": "block", "threshold": 2}, "guards.g.threshold"),
         ({"type": "secrets", "action": "hide"}, "guards.g.action: must be one of"),
         ({"type": "secrets", "action": "block", "when": "1 +"}, "when is not CEL"),
     ],
