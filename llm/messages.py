@@ -94,7 +94,7 @@ class Messages:
         """Hand the request to the provider and its answer to the caller, as bytes."""
 
         def make(to: Model) -> ModelRequest:
-            return ModelRequest(messages.passed_on(request, to.model), request.stream, "messages", headers)
+            return ModelRequest(messages.passed_on(request, to), request.stream, "messages", headers)
 
         models = self._loop.models
         with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
@@ -125,7 +125,7 @@ class Messages:
                 return
 
             def make(to: Model) -> ModelRequest:
-                return ModelRequest(messages.passed_on(request, to.model), False, "messages", headers, "/count_tokens")
+                return ModelRequest(messages.passed_on(request, to), False, "messages", headers, "/count_tokens")
 
             async with models.call(permit, model, make) as call:
                 data = await call.read()

@@ -193,7 +193,8 @@ class Responses:
             raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
         work = Work(request=request, body=body, id=name, before=before, items=items, model=model, ask=None)
         is_answer = any(item["type"] == APPROVAL for item in items)
-        if not (request.sources or request.background or is_answer) and self._loop.speaks(model, "responses"):
+        is_the_loops = request.sources or request.background or request.talk or is_answer
+        if not is_the_loops and self._loop.speaks(model, "responses"):
             return work
         return await self._to_loop(work, caller, turn)
 

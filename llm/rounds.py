@@ -24,6 +24,7 @@ from llm.providers.table import asks_usage, formats_of
 from llm.toolbox import Order, Toolbox
 from llm.types import Ask, CallIds, Finished, Held, Listing, Offer, Reply, ToolCall, ToolOutcome, Turn, Waiting
 from llm.wire.chat import counted
+from llm.wire.hub_member import check_talk
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
 from registry.errors import ApprovalRefused, HubError, InvalidRequest, ParseFailed, UpstreamInvalid, UpstreamTimeout
@@ -174,6 +175,9 @@ class Rounds:
             spoken = ask.prompt.format if ask.prompt.format in formats else formats[0]
             dialects = self._bench.dialects
             prompt = dialects.prompt(ask.prompt, spoken)
+            if ask.talk is not None:
+                check_talk(ask.talk, model)
+                prompt = replace(prompt, members={**prompt.members, "hub": ask.talk})
             asked = Round(
                 prompt=prompt,
                 turns=turns,

@@ -215,7 +215,7 @@ class Chat:
         def make(to: Model) -> ModelRequest:
             members = fit(to, request.members)
             fitted = request if members is request.members else structs.replace(request, members=members)
-            body = chat.passed_on(fitted, to.model, ask_usage=asks_usage(to), agent=to.kind == "agent")
+            body = chat.passed_on(fitted, to, ask_usage=asks_usage(to))
             return ModelRequest(body, request.stream)
 
         models = self._loop.models

@@ -345,6 +345,8 @@ class Ask:
     """What the request says of itself."""
     ticket: Ticket | None = None
     """How its door goes on when approvals were given; None: it cannot, and calls that need them are not made."""
+    talk: JsonObject | None = None
+    """For an agent as a model: in which context or task of its the conversation goes on."""
     parked: Parked | None = None
     """What it goes on with: nothing of it is pending any more."""
 

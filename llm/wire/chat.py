@@ -14,9 +14,10 @@ import msgspec
 
 from llm.types import Ask, Prompt, ToolOutcome, ToolSource
 from llm.wire import hub_member
-from llm.wire.hub_member import NOTHING_SAID, HubMember
+from llm.wire.hub_member import NOTHING_SAID, HubMember, check_talk
 from llm.wire.sources import read_tools
 from registry import judged
+from registry.entries import Model
 from registry.errors import InvalidRequest
 from registry.gate import Usage
 from registry.judged import JsonObject, RawObject
@@ -93,18 +94,17 @@ def _usage_wanted(raw: msgspec.Raw | None) -> bool:
     return read_flag(options, "include_usage")
 
 
-def passed_on(request: ChatRequest, upstream_model: str, *, ask_usage: bool, agent: bool = False) -> bytes:
-    """The body that goes to the provider: the caller's, with the upstream's model name.
+def passed_on(request: ChatRequest, model: Model, *, ask_usage: bool) -> bytes:
+    """The body that goes to the provider of `model`: the caller's, with the upstream's name for it.
 
-    `ask_usage`: have a stream end with its usage, whatever the caller said. `agent`: the model is one.
+    `ask_usage`: have a stream end with its usage, whatever the caller said.
 
     Raises:
         InvalidRequest: it names an agent's context, and the model is none.
     """
-    members: JsonObject = {**request.members, "model": upstream_model}
+    members: JsonObject = {**request.members, "model": model.model}
     if request.hub.talk is not None:
-        if not agent:
-            raise InvalidRequest("context_id and task_id of hub are for agents as models", member="hub")
+        check_talk(request.hub.talk, model)
         members["hub"] = request.hub.talk
     _set_stream(members, request, ask_usage=ask_usage)
     return judged.encode(members)
@@ -144,6 +144,7 @@ def ask_of(request: ChatRequest) -> Ask:
         own_names=names,
         prompt=Prompt("chat", rest, messages, own),
         limits=request.hub.limits,
+        talk=request.hub.talk,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from llm.verdicts import ANSWER, Answer, read_answer
 from registry import judged
+from registry.entries import Model
 from registry.errors import InvalidRequest
 from registry.identity import HUBS_LIMITS, RequestLimits
 from registry.judged import JsonObject
@@ -51,6 +52,12 @@ def read(raw: msgspec.Raw | None) -> HubMember:
         _above_nothing(said, "max_usd"),
     )
     return HubMember(limits, talk or None, read_answer(said))
+
+
+def check_talk(talk: JsonObject | None, model: Model) -> None:
+    """Refuse a context of an agent's for a model that is none; raises `InvalidRequest`."""
+    if talk is not None and model.kind != "agent":
+        raise InvalidRequest("context_id and task_id of hub are for agents as models", member="hub")
 
 
 def _whole(said: JsonObject, member: str, most: int) -> int | None:

@@ -15,10 +15,10 @@ import msgspec
 from llm.types import Ask, Prompt, ToolSource
 from llm.wire import hub_member
 from llm.wire.chat import read_flag
-from llm.wire.hub_member import NOTHING_SAID, HubMember
+from llm.wire.hub_member import NOTHING_SAID, HubMember, check_talk
 from llm.wire.sources import TOOL_DECIDING, read_agent, read_source
 from registry import judged
-from registry.entries import Headers
+from registry.entries import Headers, Model
 from registry.errors import InvalidRequest
 from registry.judged import JsonObject, RawObject
 
@@ -59,8 +59,6 @@ def read_request(data: bytes, *, public_url: str) -> MessagesRequest:
     if not model:
         raise InvalidRequest("model is required", member="model")
     hub = hub_member.read(top.pop("hub", None))
-    if hub.talk is not None:
-        raise InvalidRequest("context_id and task_id of hub are understood in chat completions only", member="hub")
     sources, own_tools = _read_sources(top, public_url)
     return MessagesRequest(
         members=top,
@@ -163,9 +161,10 @@ def _enabled(config: JsonObject, usual: bool) -> bool:
     return usual if said is None else said
 
 
-def passed_on(request: MessagesRequest, upstream_model: str) -> bytes:
-    """The body that goes to the provider: the caller's, with the upstream's model name."""
-    return judged.encode({**request.members, "model": upstream_model})
+def passed_on(request: MessagesRequest, model: Model) -> bytes:
+    """The body that goes to the provider of `model`: the caller's, with the upstream's name for it; raises `InvalidRequest`."""
+    check_talk(request.hub.talk, model)
+    return judged.encode({**request.members, "model": model.model})
 
 
 def ask_of(request: MessagesRequest, headers: Headers = ()) -> Ask:
@@ -185,6 +184,7 @@ def ask_of(request: MessagesRequest, headers: Headers = ()) -> Ask:
         own_names=frozenset(map(_own_name, own)),
         prompt=Prompt("messages", rest, judged.read_array(members["messages"], "messages"), own, headers),
         limits=request.hub.limits,
+        talk=request.hub.talk,
     )
 
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from llm.translate import mcp_items
 from llm.types import Ask, Prompt, ToolSource
 from llm.wire import hub_member, response_items
@@ -51,6 +49,8 @@ class ResponsesRequest:
     """The new ones, whole."""
     sources: Sequence[ToolSource]
     limits: RequestLimits
+    talk: JsonObject | None
+    """For an agent as a model: in which context or task of its the conversation goes on."""
 
 
 def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
@@ -61,7 +61,11 @@ def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
     """
     top = judged.body(data, DECIDING)
     judged.check_spelling(top, DECIDING)
-    hub = top.pop("hub", None)
+    said = hub_member.read(top.pop("hub", None))
+    if said.answer is not None:
+        raise InvalidRequest(
+            "approval_id of hub is not understood here: send mcp_approval_response items", member="hub"
+        )
     asked = {name: judged.decode(raw) for name, raw in top.items()}
     model = judged.read_string(top, "model")
     if not model:
@@ -77,18 +81,12 @@ def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
         conversation=_conversation(asked.get("conversation")),
         items=response_items.read(asked.get("input")),
         sources=read_tools(top.get("tools"), public_url)[0],
-        limits=_limits(hub, asked),
+        limits=said.limits.within(RequestLimits(max_calls=_max_calls(asked))),
+        talk=said.talk,
     )
     check_metadata(asked.get("metadata"))
     _check(request)
     return request
-
-
-def _limits(raw: msgspec.Raw | None, asked: JsonObject) -> RequestLimits:
-    said = hub_member.read(raw)
-    if said.talk is not None or said.answer is not None:
-        raise InvalidRequest("hub may hold limits here: max_rounds, max_calls, max_seconds, max_usd", member="hub")
-    return said.limits.within(RequestLimits(max_calls=_max_calls(asked)))
 
 
 def _conversation(value: Any) -> str | None:
@@ -162,6 +160,7 @@ def ask_of(request: ResponsesRequest, items: Sequence[JsonObject], labels: Label
         own_names=FOR_CALLERS.union(str(tool["name"]) for tool in own if "name" in tool),
         prompt=Prompt("responses", members, said, own),
         limits=request.limits,
+        talk=request.talk,
     )
 
 

@@ -346,3 +346,43 @@ async def test_an_agent_answers_at_every_door_of_models(tmp_path: Path) -> None:
                 await messages.messages.create(model=MODEL, max_tokens=99, messages=[user("fail")])
         assert agent.calls[0].headers[HOPS_HEADER] == "2"
     assert {permit.kind for permit in hub.gate.permits} == {"agent"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_door_goes_on_in_a_context_that_is_named(tmp_path: Path, stream: bool) -> None:
+    """By the official clients' `extra_body`; another key's context is nobody's."""
+    more = "models: {offline: {provider: offline}}\n"
+    async with (
+        chat_before(tmp_path, more=more) as (hub, agent, chat),
+        anthropic.AsyncAnthropic(base_url=hub.url, auth_token=chat.api_key, max_retries=0) as messages,
+    ):
+        first = await say(chat, user("message"))
+        at: Any = {"hub": {"context_id": first.hub["context_id"]}}
+
+        async def respond(sdk: openai.AsyncOpenAI, model: str) -> Any:
+            answer: Any = await sdk.responses.create(model=model, input="message", stream=stream, extra_body=at)
+            return [event async for event in answer][-1].response if stream else answer
+
+        async def tell(sdk: anthropic.AsyncAnthropic, model: str) -> Any:
+            asked: Any = {"model": model, "max_tokens": 9, "messages": [user("message")], "extra_body": at}
+            if not stream:
+                return await sdk.messages.create(**asked)
+            async with sdk.messages.stream(**asked) as events:
+                return [event async for event in events if event.type == "message_delta"][-1]
+
+        for answer in (await respond(chat, MODEL), await tell(messages, MODEL)):
+            assert answer.hub["context_id"] == first.hub["context_id"]
+        assert [one.get("contextId") for one in sent(agent)] == [None, *[first.hub["context_id"]] * 2]
+        secret = await hub.key("agent:*", "model:*")
+        async with (
+            client(hub, secret) as other,
+            anthropic.AsyncAnthropic(base_url=hub.url, auth_token=secret, max_retries=0) as others,
+        ):
+            for model, status in ((MODEL, 404), ("offline", 400)):
+                with pytest.raises(openai.APIStatusError) as refused:
+                    await respond(other, model)
+                assert refused.value.status_code == status
+                with pytest.raises(anthropic.APIStatusError) as told:
+                    await tell(others, model)
+                assert told.value.status_code == status
+        assert len(sent(agent)) == 3

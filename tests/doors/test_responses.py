@@ -231,7 +231,8 @@ async def test_a_client_that_leaves_cancels_model_and_tools_and_nothing_is_kept(
     [
         ({"tools": [{"type": "web_search"}]}, "web_search"),
         ({"tools": [{**SOURCE, "require_approval": "sometimes"}]}, "require_approval"),
-        ({"hub": {"approval_id": "mcpr_x"}}, "max_rounds"),
+        ({"hub": {"approval_id": "mcpr_x"}}, "mcp_approval_response"),
+        ({"hub": {"context_id": "c"}}, "agents as models"),
         ({"input": [{"type": "computer_call"}]}, "computer_call"),
         ({"input": [{"role": "robot", "content": "x"}]}, "role"),
         ({"input": []}, "input is required"),
