@@ -82,20 +82,7 @@ def llm_side(
     approvals = ToolApprovals(ground.database, sealer=ground.sealer, record=record)
     endpoints = Endpoints(ground.egress, keys=environment)
     owned = OwnedIds(catalog, ids=SealedIds(ground.sealer), rows=ProviderObjects(ground.database), endpoints=endpoints)
-    compatible = OpenAICompatible(ground.egress, keys=environment, ids=owned)
-    providers: dict[str, Provider] = {
-        **dict.fromkeys(TABLE, compatible),
-        **dict.fromkeys(sdks.ROWS, AnyLLM(keys=environment, deadlines=ground.egress.deadlines)),
-        OFFLINE: Offline(),
-        PROVIDER: agents.as_models,
-    }
-    prices = KnownPrices(Path(ground.hub.prices) if ground.hub.prices else SHIPPED)
-    models = Models(
-        ground.gate,
-        providers=providers,
-        prices=prices.of,
-        find=lambda name: router.stand_in(catalog().models, name),
-    )
+    models = _models(ground, catalog, environment, agents, owned)
     loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
     platform = Platform(catalog, gate=ground.gate, endpoints=endpoints, owned=owned)
     parking = Parking(approvals, kept, hours=ground.hub.limits.approval_hours)
@@ -123,6 +110,24 @@ def llm_side(
         kept=kept,
         approvals=approvals,
         parts=(kept, approvals, continuing, responses, host, *searching),
+    )
+
+
+def _models(
+    ground: Ground, catalog: Callable[[], Catalog], environment: Mapping[str, str], agents: AgentSide, owned: OwnedIds
+) -> Models:
+    providers: dict[str, Provider] = {
+        **dict.fromkeys(TABLE, OpenAICompatible(ground.egress, keys=environment, ids=owned)),
+        **dict.fromkeys(sdks.ROWS, AnyLLM(keys=environment, deadlines=ground.egress.deadlines)),
+        OFFLINE: Offline(),
+        PROVIDER: agents.as_models,
+    }
+    prices = KnownPrices(Path(ground.hub.prices) if ground.hub.prices else SHIPPED)
+    return Models(
+        ground.gate,
+        providers=providers,
+        prices=prices.of,
+        find=lambda name: router.stand_in(catalog().models, name),
     )
 
 

@@ -49,18 +49,15 @@ class Messages:
             await self._continuing.go_on(Request("messages", _about(headers, body), request.hub.answer), caller, sink)
             return
         model = self._loop.find(request.model)
+
+        async def answer(to: Sink) -> None:
+            await self._answer(request, body, model, caller, sink=to, headers=headers)
+
         if model.cache_s is None or request.sources or request.has_hub_calls:
-            await self._answer(request, body, model, caller, sink=sink, headers=headers)
-            return
-        asked = body + repr(headers).encode()  # betas change what is answered
-        await self._loop.cache.answer(
-            "messages",
-            asked,
-            model=model,
-            caller=caller,
-            sink=sink,
-            answer=lambda to: self._answer(request, body, model, caller, sink=to, headers=headers),
-        )
+            await answer(sink)
+        else:
+            asked = body + repr(headers).encode()  # betas change what is answered
+            await self._loop.cache.answer("messages", asked, model=model, caller=caller, sink=sink, answer=answer)
 
     async def _answer(
         self, request: MessagesRequest, body: bytes, model: Model, caller: Caller, *, sink: Sink, headers: Headers

@@ -29,6 +29,7 @@ from llm.voices.chat import ChatVoice
 from llm.wire import chat
 from llm.wire.chat import ChatRequest
 from llm.wire.chat_upstream import ChatDialect
+from llm.wire.head import is_stored
 from llm.wire.messages_upstream import MessagesDialect
 from llm.wire.responses_upstream import ResponsesDialect
 from llm.wire.tap import UsageTap
@@ -161,17 +162,14 @@ class Chat:
             await self._continuing.go_on(Request("chat", body, request.hub.answer), caller, sink)
             return
         model = self._loop.find(request.model)
+
+        async def answer(to: Sink) -> None:
+            await self._answer(request, body, model, caller, sink=to)
+
         if model.cache_s is None or request.sources:
-            await self._answer(request, body, model, caller, sink=sink)
-            return
-        await self._loop.cache.answer(
-            "chat",
-            body,
-            model=model,
-            caller=caller,
-            sink=sink,
-            answer=lambda to: self._answer(request, body, model, caller, sink=to),
-        )
+            await answer(sink)
+        else:
+            await self._loop.cache.answer("chat", body, model=model, caller=caller, sink=sink, answer=answer)
 
     async def _answer(self, request: ChatRequest, body: bytes, model: Model, caller: Caller, *, sink: Sink) -> None:
         if not request.sources and self._loop.speaks(model, "chat"):
@@ -185,14 +183,14 @@ class Chat:
         """Have the loop answer, or go on with what is parked."""
         ask, model = chat.ask_of(request), self._loop.find(request.model)
         voice: Voice = _voice(sink, request, caller)
-        is_stored, principal = chat.is_stored(request.members), caller.principal
+        stored, principal = is_stored(request.members), caller.principal
         if self._continuing is not None:
-            ticket = Ticket("chat", lambda: body, is_fleeting=not is_stored)
+            ticket = Ticket("chat", lambda: body, is_fleeting=not stored)
             ask = replace(ask, ticket=ticket, parked=parked)
         if request.sources and self._memory is not None:
             said = ask.prompt.messages
             ask = replace(ask, prompt=replace(ask.prompt, messages=await self._memory.complete(said, principal)))
-            voice = Remembering(voice, self._memory, said, principal, is_stored=is_stored)
+            voice = Remembering(voice, self._memory, said, principal, is_stored=stored)
         await self._loop.answer(ask, model, caller, voice=voice)
 
     def same(self, body: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from llm.types import Ask, Prompt, ToolOutcome, ToolSource
-from llm.wire import hub_member
+from llm.wire.head import read_flag, read_head
 from llm.wire.hub_member import NOTHING_SAID, HubMember, check_talk
 from llm.wire.sources import read_tools
 from registry import judged
@@ -46,41 +46,17 @@ def read_request(data: bytes, *, public_url: str) -> ChatRequest:
     Raises:
         ParseFailed, InvalidRequest: it cannot be judged.
     """
-    top = judged.body(data, DECIDING)
-    judged.check_spelling(top, DECIDING)
-    model = judged.read_string(top, "model")
-    if not model:
-        raise InvalidRequest("model is required", member="model")
-    stream = read_flag(top, "stream")
-    hub = top.pop("hub", None)
-    sources, own_tools = read_tools(top.get("tools"), public_url)
+    members, model, stream, hub = read_head(data, DECIDING)
+    sources, own_tools = read_tools(members.get("tools"), public_url)
     return ChatRequest(
-        members=top,
+        members=members,
         model=model,
         stream=stream,
-        usage_wanted=stream and _usage_wanted(top.get("stream_options")),
+        usage_wanted=stream and _usage_wanted(members.get("stream_options")),
         sources=sources,
         own_tools=own_tools,
-        hub=hub_member.read(hub) if hub is not None else NOTHING_SAID,
+        hub=hub,
     )
-
-
-def read_flag(owner: RawObject, member: str) -> bool:
-    """Whether a member is true; raises `InvalidRequest` for what is no boolean."""
-    return bool(_said(owner, member))
-
-
-def is_stored(members: RawObject) -> bool:
-    """Whether what the hub keeps of a request may be at rest; raises `InvalidRequest`."""
-    return _said(members, "store") is not False
-
-
-def _said(owner: RawObject, member: str) -> bool | None:
-    raw = owner.get(member)
-    value = None if raw is None else judged.decode(raw)
-    if value is not None and not isinstance(value, bool):
-        raise InvalidRequest(f"{member} must be true or false", member=member)
-    return value
 
 
 _USAGE_ONLY = frozenset({"include_usage"})

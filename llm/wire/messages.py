@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 
 from llm.types import Ask, Prompt, ToolSource
-from llm.wire import hub_member
-from llm.wire.chat import read_flag
+from llm.wire.head import read_head
 from llm.wire.hub_member import NOTHING_SAID, HubMember, check_talk
 from llm.wire.sources import TOOL_DECIDING, read_agent, read_source
 from registry import judged
@@ -53,21 +52,9 @@ def read_request(data: bytes, *, public_url: str) -> MessagesRequest:
     Raises:
         ParseFailed, InvalidRequest: it cannot be judged.
     """
-    top = judged.body(data, DECIDING)
-    judged.check_spelling(top, DECIDING)
-    model = judged.read_string(top, "model")
-    if not model:
-        raise InvalidRequest("model is required", member="model")
-    hub = hub_member.read(top.pop("hub", None))
-    sources, own_tools = _read_sources(top, public_url)
-    return MessagesRequest(
-        members=top,
-        model=model,
-        stream=read_flag(top, "stream"),
-        sources=sources,
-        own_tools=own_tools,
-        hub=hub,
-    )
+    members, model, stream, hub = read_head(data, DECIDING)
+    sources, own_tools = _read_sources(members, public_url)
+    return MessagesRequest(members=members, model=model, stream=stream, sources=sources, own_tools=own_tools, hub=hub)
 
 
 def _read_sources(top: RawObject, public_url: str) -> tuple[tuple[ToolSource, ...], tuple[msgspec.Raw, ...]]:

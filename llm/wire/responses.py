@@ -8,8 +8,8 @@ from typing import Any
 
 from llm.translate import mcp_items
 from llm.types import Ask, Prompt, ToolSource
-from llm.wire import hub_member, response_items
-from llm.wire.chat import read_flag
+from llm.wire import response_items
+from llm.wire.head import read_flag, read_head
 from llm.wire.response_tools import Labels
 from llm.wire.responses_upstream import ENCRYPTED, FOR_CALLERS
 from llm.wire.sources import read_tools
@@ -59,30 +59,23 @@ def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
     Raises:
         ParseFailed, InvalidRequest: it cannot be judged.
     """
-    top = judged.body(data, DECIDING)
-    judged.check_spelling(top, DECIDING)
-    said = hub_member.read(top.pop("hub", None))
-    if said.answer is not None:
-        raise InvalidRequest(
-            "approval_id of hub is not understood here: send mcp_approval_response items", member="hub"
-        )
+    top, model, stream, hub = read_head(data, DECIDING)
+    if hub.answer is not None:
+        raise InvalidRequest("approval_id of hub is not read here: send mcp_approval_response items", member="hub")
     asked = {name: judged.decode(raw) for name, raw in top.items()}
-    model = judged.read_string(top, "model")
-    if not model:
-        raise InvalidRequest("model is required", member="model")
     request = ResponsesRequest(
         members=top,
         asked=asked,
         model=model,
-        stream=read_flag(top, "stream"),
+        stream=stream,
         store=asked.get("store") is None or read_flag(top, "store"),
         background=read_flag(top, "background"),
         previous=judged.read_string(top, "previous_response_id"),
         conversation=_conversation(asked.get("conversation")),
         items=response_items.read(asked.get("input")),
         sources=read_tools(top.get("tools"), public_url)[0],
-        limits=said.limits.within(RequestLimits(max_calls=_max_calls(asked))),
-        talk=said.talk,
+        limits=hub.limits.within(RequestLimits(max_calls=_max_calls(asked))),
+        talk=hub.talk,
     )
     check_metadata(asked.get("metadata"))
     _check(request)

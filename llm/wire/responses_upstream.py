@@ -252,21 +252,21 @@ class ResponsesFold:
         self.ended = True
 
     def _of_item(self, kind: str, at: int, event: JsonObject) -> Iterator[Piece]:
-        item, step = event.get("item") or {}, kind.rpartition(".")[2]
+        item = event.get("item")
         if kind.startswith("response.output_item."):
-            if not _is_item(item):
+            if not isinstance(item, dict) or not _is_item(item):
                 raise ValueError("an item that is none")
             if item.get("type") in _CALLS:
-                yield from self._call(at, item, is_done=step == "done")
+                yield from self._call(at, item)
                 return
             self._items[at] = item
         elif at in self._calls:
-            if step == "delta" and isinstance(event.get("delta"), str):
+            if kind.endswith(".delta") and isinstance(event.get("delta"), str):
                 yield from self._argue(at, event["delta"])
             return
         yield Opaque("responses", event)
 
-    def _call(self, at: int, item: JsonObject, *, is_done: bool) -> Iterator[Piece]:
+    def _call(self, at: int, item: JsonObject) -> Iterator[Piece]:
         kind, body = _CALLS[item["type"]]
         if at not in self._calls:
             call_id = self._ids.unique(item.get("call_id"))

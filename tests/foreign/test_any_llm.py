@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import openai
@@ -31,24 +32,73 @@ models:
 """
 
 
+class Served(NamedTuple):
+    """A hub in a process of its own."""
+
+    client: openai.AsyncOpenAI
+    pid: int
+    lines: list[str]
+    """What it printed."""
+
+
 @asynccontextmanager
 async def open_hub(directory: Path, upstream: GeminiUpstream) -> AsyncIterator[openai.AsyncOpenAI]:
     """Serve a hub in the environment of any-llm-sdk, with its models at `upstream`."""
-    python = await python_of("any-llm")
+    async with serve(directory, upstream, await python_of("any-llm")) as served:
+        yield served.client
+
+
+@asynccontextmanager
+async def serve(
+    directory: Path, upstream: GeminiUpstream, python: Path, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Served]:
+    """Serve a hub by a Python, in front of the hub's own environment."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     (directory / "hub.yaml").write_text(HUB_YAML.format(directory=directory, key=ADMIN_KEY, url=upstream.url))
     lines: list[str] = []
     command = (python, HERE / "any_llm_hub.py", HERE.parents[1], sysconfig.get_paths()["purelib"])
     options = ("serve", "--config", str(directory / "hub.yaml"), "--port", str(port))
-    environ = {"GEMINI_API_KEY": "sk-of-gemini"}
+    environ = {"GEMINI_API_KEY": "sk-of-gemini", **(environ or {})}
     async with process(*command, *options, cwd=directory, environ=environ, lines=lines) as child:
         await until_it_answers(child, f"{url}/livez", lines)
         async with (
             httpx.AsyncClient(trust_env=False, timeout=60) as http,
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=0, http_client=http) as client,
         ):
-            yield client
+            yield Served(client, child.pid, lines)
+
+
+def imported(lines: Sequence[str]) -> set[str]:
+    """The packages that a process has imported, which says so itself."""
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
+
+
+def resident_mb(pid: int) -> float:
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1000
+
+
+async def test_the_extra_costs_neither_start_nor_idle_memory_until_it_is_used(tmp_path: Path) -> None:
+    """The same hub with and without it: it imports the same, and is as large; the first call imports the extra."""
+    environ = {"PYTHONPROFILEIMPORTTIME": "1"}
+    seen: list[tuple[set[str], float]] = []
+    async with gemini_upstream(Turn([{"text": "hi there"}])) as upstream:
+        for name, python in (("without", Path(sys.executable)), ("with", await python_of("any-llm"))):
+            (directory := tmp_path / name).mkdir()
+            async with serve(directory, upstream, python, environ) as served:
+                seen.append((imported(served.lines), resident_mb(served.pid)))
+                if name == "with":
+                    await served.client.chat.completions.create(model="g", messages=ASK)
+                    assert "any_llm" in imported(served.lines)
+    (bare, bare_mb), (extra, extra_mb) = seen
+    assert "hub" in bare
+    assert extra - bare == set()
+    assert extra_mb < bare_mb + SPREAD_MB, (bare_mb, extra_mb)
+
+
+SPREAD_MB = 6
+"""By so much two starts of one hub differ, and other versions of the same libraries."""
 
 
 async def test_gemini_answers_in_its_own_api_whole_streaming_with_tools_and_with_reasons(tmp_path: Path) -> None:
