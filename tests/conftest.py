@@ -235,6 +235,7 @@ IN_TURN = {
         "test_responses_kept.py",
         "test_responses_passed.py",
         "test_responses_rounds.py",
+        "test_responses_upstream.py",
         "test_routing.py",
         "test_three_doors.py",
         "test_toolbox.py",

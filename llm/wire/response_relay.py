@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from llm.translate.whole import blocks
 from llm.wire.response_items import item_id
 from registry.judged import JsonObject
 
@@ -62,7 +61,7 @@ class Relay:
         if kind in _PARTS:
             member = _PARTS[kind]
             item, part = self._output[at], event.get("part")
-            item[member] = [*(item.get(member) or ()), dict(part) if isinstance(part, dict) else {}]
+            item[member] = [*blocks(item.get(member)), dict(part) if isinstance(part, dict) else {}]
         elif kind in _TEXTS:
             member, index, name = _TEXTS[kind]
             number, text = event.get(index), event.get("delta")
@@ -72,6 +71,6 @@ class Relay:
     def settle(self) -> None:
         """Put what came so far into the items that are not done."""
         for (at, member, index, name), texts in self._said.items():
-            parts: list[Any] = self._output[at].get(member) or []
+            parts = blocks(self._output[at].get(member))
             if 0 <= index < len(parts):
                 parts[index][name] = "".join(texts)

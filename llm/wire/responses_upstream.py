@@ -238,8 +238,8 @@ class ResponsesFold:
             raise StreamFault(event)
         if kind in ("response.completed", "response.incomplete", "response.failed"):
             self._end(event)
-        elif isinstance(at, int):
-            return list(self._of_item(str(kind), at, event))
+        elif isinstance(at, int) and isinstance(kind, str):
+            return list(self._of_item(kind, at, event))
         return ()
 
     def _end(self, event: JsonObject) -> None:
