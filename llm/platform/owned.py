@@ -112,7 +112,7 @@ class OwnedIds:
             UpstreamInvalid: this is no JSON.
         """
         places = references.ANSWERED.get(format)
-        if places is None or not references.may_be_cited(data):
+        if places is None or not references.may_be_cited(data, format):
             return None
         like = self.own(principal, place, place)
 

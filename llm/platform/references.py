@@ -139,30 +139,34 @@ DECIDING = frozenset(
     | {"previous_message_id", "comparison_response_id"}
 )
 """Members that hold ids in requests: one that stands twice is refused."""
-_SIGNS = tuple(f'"{name}"'.encode() for name in sorted(DECIDING))
+_names = re.compile(b'"(?:%b)"' % "|".join(sorted(DECIDING)).encode()).search
 _hides = re.compile(rb"\\u00[2-7]").search
 """An escape where none is needed, which may hide any of them."""
 
 
 def mentions(data: bytes) -> bool:
     """Whether a request to a model may hold an id; most hold none, and are not read for it."""
-    return any(sign in data for sign in _SIGNS) or (b"\\u00" in data and _hides(data) is not None)
+    return _names(data) is not None or _is_hiding(data)
 
 
-_TOOLS_THAT_CITE = (b"file_search", b"code_interpreter", b"code_execution", b'"shell"')
-_CITES = tuple(
-    f'"{name}"'.encode() for name in ("file_id", "container_id", "container", "vector_store_ids", "file_ids", "audio")
-)
+def _is_hiding(data: bytes) -> bool:
+    return b"\\u00" in data and _hides(data) is not None
 
 
-def may_be_cited(data: bytes) -> bool:
-    """Whether the answer to a request may hold ids: some tools of providers name what they found or made."""
-    return mentions(data) or any(sign in data for sign in _TOOLS_THAT_CITE)
+_tools_that_cite = re.compile(rb"file_search|code_(?:interpreter|execution)|\"shell\"").search
+_cited = re.compile(rb'"(?:file_ids?|container(?:_id)?|vector_store_ids|audio)"').search
+
+
+def may_be_cited(data: bytes, format: str) -> bool:  # noqa: A002  # as ModelRequest's
+    """Whether the answer to a request may hold ids: some tools of providers name what they found or made, and chat what was said aloud."""
+    if format == "chat":
+        return b'"audio"' in data or _is_hiding(data)
+    return mentions(data) or _tools_that_cite(data) is not None
 
 
 def cites(data: bytes) -> bool:
     """Whether an answer, or an event of one, may hold an id."""
-    return any(sign in data for sign in _CITES)
+    return _cited(data) is not None
 
 
 def in_request(data: bytes, places: Places, change: Change) -> bytes:

@@ -261,3 +261,19 @@ async def test_arguments_are_nowhere_in_clear(
     connection = sqlite3.connect(str(database.engine.url.database))
     assert "canary" not in "".join(connection.iterdump())
     connection.close()
+
+
+async def test_fleeting_ones_that_were_decided_give_way_to_newer_ones(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = Office(database, is_fleeting=True)
+    (first,), (second,) = [await office.ask(deed(), run=run) for run in ("run_1", "run_2")]
+    for one in (first, second):
+        await office.all.decide(one.id, NO, BOSS)
+    monkeypatch.setattr("registry.tool_approvals.MAX_DECIDED_BYTES", 80)  # one takes 50 or so
+    (third,) = await office.ask(deed(), run="run_3")
+    assert [one.id for one in await office.all.page(None, None, 10)] == [second.id, third.id]
+    with pytest.raises(NotFound):
+        await office.all.find(first.id)
+    assert [one.id for one in await office.all.page(None, second.id, 10)] == [third.id]
+    assert await office.all.page(None, "mcpr_gone", 10) == []
