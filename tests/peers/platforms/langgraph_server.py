@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.foreign.environments import HERE, foreign, serve_graph
+from tests.foreign.environments import HERE, serve_graph
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Elsewhere, Kind, Platform
 
@@ -25,5 +25,5 @@ LANGGRAPH = Kind(
     "`langgraph dev`, langgraph-api 0.16",
     {"renews": "its keys do not expire by themselves", "busy": "`langgraph dev` is never busy"},
     reason="Fell: An internal error occurred",
-    marks=tuple(foreign),
+    group="a2a",
 )

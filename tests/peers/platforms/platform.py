@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import pytest
-
 from tests.peers.platforms import brain
 
 Property = Literal[
@@ -81,4 +79,5 @@ class Kind(NamedTuple):
     """What its platform does not have, and why."""
     reason: str = brain.REASON
     """What it says of a failure; some tell their clients less than the agent said."""
-    marks: tuple[pytest.MarkDecorator, ...] = ()
+    group: str = ""
+    """In whose turn it runs (tests.foreign.environments.GROUPS); empty: it needs no environment of its own."""
