@@ -16,6 +16,7 @@ import pytest
 from agents.speech import SPEECHES
 from tests.bridges.kinds import KINDS, PROPERTIES
 from tests.conftest import Hub, open_hub
+from tests.foreign.environments import GROUPS, WANTED, foreign
 from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Kind, Platform, Property
@@ -49,9 +50,10 @@ async def bench(kind: Kind, directory: Path) -> AsyncIterator[Bench]:
 def having(wanted: Property) -> Any:
     """The platforms that have a property."""
     assert wanted in PROPERTIES
-    return pytest.mark.parametrize(
-        "kind", [one for one in KINDS if wanted not in one.lacks], ids=lambda kind: kind.name
-    )
+    turn = {"", WANTED} if WANTED in GROUPS else {"", *GROUPS}
+    kinds = [one for one in KINDS if wanted not in one.lacks and one.group in turn]
+    marked = [pytest.param(one, id=one.name, marks=foreign if one.group else ()) for one in kinds]
+    return pytest.mark.parametrize("kind", marked) if marked else lambda _: None  # it is nobody's turn
 
 
 def text_of(task: dict[str, Any]) -> str:
