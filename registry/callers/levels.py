@@ -165,18 +165,22 @@ def written_limits(limits: RequestLimits) -> str | None:
 
 def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
     """What is counted of a key's calls: by its own limits, its user's, its team's, and those of the key that made it."""
-    scope, whose = (key.id, "the key's") if key.signed_in is None else (f"{key.user_id} issuer", "the issuer's")
-    found = Bounds.stored(key.bounds).of(scope, whose)
+    found = Bounds.stored(key.bounds).of(_counter_of(key), "the key's" if key.signed_in is None else "the issuer's")
     for name in line(session, key.id)[1:]:
         maker = session.get(ApiKey, name)
         if maker is not None:
-            found += Bounds.stored(maker.bounds).of(maker.id, "its maker's")
+            found += Bounds.stored(maker.bounds).of(_counter_of(maker), "its maker's")
     user = session.get(User, key.user_id) if key.user_id is not None else None
     team = session.get(Team, key.team_id) if key.team_id is not None else None
     for level, whose in ((user, "the user's"), (team, "the team's")):
         if level is not None:
             found += Bounds.stored(level.bounds).of(level.id, whose)
     return found
+
+
+def _counter_of(key: ApiKey) -> str:
+    """Under which name its own bounds are counted: those of an issuer for all rows of one user together."""
+    return key.id if key.signed_in is None else f"{key.user_id} issuer"
 
 
 def unexpired(principal: Principal | None) -> Principal | None:

@@ -1,7 +1,7 @@
 """People who are signed in with a browser: each a row that is read at every request, so that its end holds everywhere at once.
 
 A session stands for the same principal as a token that says the same (`registry.callers.accounts`), at `/api` and `/ui`
-only. Its secret is no key: what opens one never opens the other.
+only: nobody asks for one elsewhere. Its secret is no key: what opens one never opens the other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -38,8 +37,6 @@ SEEN_EVERY_S = 60.0
 
 MAX_OF_USER = 20
 """Sessions of one user; the oldest ends with one more."""
-
-_DOORS = frozenset({"api"})
 
 _Said = tuple[str, tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]]
 
@@ -122,10 +119,9 @@ class Sessions:
         if now - row.seen_at > SEEN_EVERY_S:
             self._database.append_later(_see, (now, known))
         said = msgspec.json.decode(row.said, type=_Said)
-        principal = replace(self._keys.under(principal), expires_at=row.expires_at, doors=_DOORS)
         user, teams, scopes, roles = said
         bearer = Bearer(ring.issuer, user, teams, scopes, roles, expires_at=row.expires_at, paths=None)
-        return SignedIn(principal, bearer)
+        return SignedIn(self._keys.under(principal), bearer)
 
     async def places(self, signed_in: SignedIn) -> list[Place]:
         """The teams that they may act in."""

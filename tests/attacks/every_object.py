@@ -195,6 +195,8 @@ ELSEWHERE = {
     "/a2a/_push/": "the secret of a callback stands in its path: test_push_ssrf",
     "/connect/": "a form that asks for a key: test_crawl, test_oauth",
     "/oauth/callback": "the state of a sign-in: test_oauth",
+    "/ui": "what a browser's session shows its user: test_sign_in",
+    "/ui/": "the same, and the state of a sign-in, the id of a team: test_sign_in",
     "/api/": "below, by the API's own description",
 }
 """What takes names of things, and where it is asked otherwise."""

@@ -19,7 +19,9 @@ from registry.callers import sessions
 from registry.declared.config import ConfigInvalid, read
 from tests.attacks.test_tokens import declared, setting
 from tests.conftest import ADMIN_KEY, Hub, open_hub
+from tests.doors.test_limits import chat
 from tests.peers.issuer import FakeIssuer, open_issuer
+from tests.peers.openai_upstream import Turn, openai_upstream
 
 COOKIE = "hubbub-session"
 CLIENT = {"client_id": "hubbub-ui", "client_secret": "a secret/of the client's"}
@@ -94,6 +96,28 @@ async def test_who_signs_in_is_who_comes_with_a_token(tmp_path: Path) -> None:
         assert [row["object"] for row in log if row["act"] == "sign-in"] == [s.issuer.named]
         [form] = s.issuer.forms
         assert form["redirect_uri"] == f"{s.hub.url}/ui/callback"
+
+
+async def test_who_is_signed_in_makes_keys_that_outlast_the_session(tmp_path: Path) -> None:
+    """With what they may themselves at every door, and within the issuer's limits."""
+    item = {"claims": {"team": "team"}, "allow": ["admin:roles", "model:*"], "limits": {"calls_per_day": 1}}
+    async with openai_upstream(Turn("hi")) as upstream, open_issuer() as issuer:
+        yaml = f"models:\n  m: {{provider: openai, base_url: '{upstream.url}', api_key: k}}\n"
+        file = setting(declared(issuer, sign_in=CLIENT, **item))
+        async with open_hub(tmp_path, yaml, setting=file) as hub, hub.http(ADMIN_KEY) as admin, browser(hub) as http:
+            await Scene(hub, issuer, admin).post("/api/users", name="rita")
+            await Scene(hub, issuer, admin).put_in("red")
+            issuer.identity = {"team": "red"}
+            page = await sign_in(http)
+            headers = {"x-csrf-token": token_of(page)}
+            refused = await http.post("/api/keys", json={"name": "more", "allow": ["tool:*"]}, headers=headers)
+            assert refused.status_code == 400
+            made = (await http.post("/api/keys", json={"name": "mine", "allow": ["model:*"]}, headers=headers)).json()
+            assert (made["user"], made["doors"], made["expires_at"]) == ("rita", None, None)
+            await press(http, page, "/ui/sign-out")
+            async with hub.http(made["key"]) as keyed, hub.http(issuer.token(team="red")) as bearer:
+                assert (await chat(keyed)).status_code == 200
+                assert [(await chat(one)).status_code for one in (keyed, bearer)] == [429, 429]
 
 
 async def test_who_is_not_signed_in_is_told_where(tmp_path: Path) -> None:
