@@ -19,10 +19,6 @@ async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask
         PolicyRefused, ApprovalRequired: as `Permit.judge`.
         InvalidRequest: readers may read it differently.
     """
-    if request.envelope.plain is not None:
-        judged.unambiguous(request.envelope.plain)
-    elif request.params is not None:
-        judged.unambiguous(judged.encode(request.params))
     ask = wire.canonical(request, forwarded)
     left = await judged_ask(permit, ask)
     return None if left is ask and not permit.screens else left
@@ -30,5 +26,7 @@ async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask
 
 async def judged_ask(permit: Permit, ask: Ask) -> Ask:
     """Likewise, about one in canonical form; returns it as it may be sent."""
+    if ask.raw is not None:
+        judged.unambiguous(ask.raw)
     made = await permit.judge(ask.params, rewrites=True, screening=True)
     return ask if made is ask.params or made is None else replace(ask, params=made, raw=None)

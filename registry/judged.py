@@ -12,6 +12,7 @@ import re
 from array import array
 from functools import lru_cache
 from itertools import accumulate
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -112,10 +113,12 @@ def body(data: bytes, deciding: frozenset[str]) -> RawObject:
 
 
 def unambiguous(data: bytes | msgspec.Raw) -> JsonObject:
-    """Decode a body, or a part of one, that must be an object of which every reader sees the same: no member stands twice.
+    """Decode a body, or a part of one, that must be an object of which every reader sees the same.
+
+    No member stands twice, and no number is beyond all that a `float` can be: some readers refuse it, others know larger ones.
 
     Raises:
-        ParseFailed: not JSON.
+        ParseFailed: not JSON, or such a number.
         InvalidRequest: not an object, or it holds one in which a member stands twice.
     """
 
@@ -127,11 +130,18 @@ def unambiguous(data: bytes | msgspec.Raw) -> JsonObject:
         return found
 
     try:
-        found = json.loads(bytes(data), object_pairs_hook=pairs)
+        found = json.loads(bytes(data), object_pairs_hook=pairs, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise ParseFailed("malformed") from None
     if not isinstance(found, dict):
         raise InvalidRequest("the body must be an object")
+    return found
+
+
+def _finite(number: str) -> float:
+    found = float(number)
+    if not isfinite(found):
+        raise ValueError(number)
     return found
 
 

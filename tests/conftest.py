@@ -200,6 +200,7 @@ IN_TURN = {
         "test_personal_subscriptions.py",
         "test_roles.py",
         "test_scale.py",
+        "test_seen_and_sent.py",
         "test_sign_in.py",
         "test_supply.py",
         "test_task_bounds.py",
