@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents.call import AgentCaller
 from agents.discovery import Discovery
@@ -140,44 +140,37 @@ async def open_services(
     make_gate: MakeGate = Gate,
 ) -> AsyncIterator[Services]:
     """Open the hub's parts for what the file declares; `environment` holds the variables that provider rows may name for keys."""
-    hub = declared.hub
     async with AsyncExitStack() as stack:
-        database = await _database(hub, stack)
-        counters = Counters(database, process := secrets.token_hex(8))
-        keys, usage = Keys(database), UsageLog(database)
-        egress, seals = _way_out(hub, stack), sealer(declared)
-        registry = Registry(database, seals, keys)
-        gate, audit = make_gate(usage.record, counters), Audit(database)
-        _inform(gate, audit, registry)
-        ground = Ground(hub, public_url, process=process, database=database, sealer=seals, egress=egress, gate=gate)
+        base = await _base(declared, public_url, make_gate, stack)
+        ground, registry, keys = base.ground, base.registry, base.keys
         agents = agent_side(ground, lambda: registry.catalog)
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
-        llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=usage.record)
-        gate.approve = Inbox(llm.approvals, hours=hub.limits.approval_hours).approve
+        llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=base.usage.record)
+        ground.gate.approve = Inbox(llm.approvals, hours=ground.hub.limits.approval_hours).approve
         await registry.follow_file(declared)
-        sources = Sources(hub.trusted_proxies)
         issuers, browsers = await _issuers(ground, keys, stack)
-        stack.push_async_callback(_flush, usage, counters)
+        sources = Sources(ground.hub.trusted_proxies)
+        stack.push_async_callback(_flush, base.usage, base.counters)
         await agents.ready()
-        parts: tuple[Part, ...] = (usage, counters, keys.last_use, issuers, *llm.parts, *agents.parts, *mcp.parts)
+        parts: tuple[Part, ...] = (*base.parts, issuers, *llm.parts, *agents.parts, *mcp.parts)
         await _start(stack, [registry.watch(), *(part.run() for part in parts)])
         stack.push_async_callback(mcp.aclose)
         yield Services(
             declared=declared,
             public_url=public_url,
-            database=database,
+            database=ground.database,
             keys=keys,
-            authenticator=Authenticator(keys, sources, Tasks(seals), issuers=issuers, browsers=browsers),
+            authenticator=Authenticator(keys, sources, Tasks(ground.sealer), issuers=issuers, browsers=browsers),
             issuers=issuers,
             browsers=browsers,
             registry=registry,
-            gate=gate,
-            egress=egress,
-            usage=usage,
-            counters=counters,
+            gate=ground.gate,
+            egress=ground.egress,
+            usage=base.usage,
+            counters=base.counters,
             approvals=llm.approvals,
-            audit=audit,
+            audit=base.audit,
             agents=agents.caller,
             callbacks=agents.callbacks,
             discovery=agents.discovery,
@@ -189,9 +182,40 @@ async def open_services(
             sync=mcp.sync,
             connect=mcp.connect,
             children=mcp.children,
-            sealer=seals,
-            made_admin_key=await keys.follow_admin_key(hub.admin_key),  # shown once, so made when all else is well
+            sealer=ground.sealer,
+            made_admin_key=await keys.follow_admin_key(
+                ground.hub.admin_key
+            ),  # shown once, so made when all else is well
         )
+
+
+class _Base(NamedTuple):
+    """What agents, servers and models alike stand on."""
+
+    ground: Ground
+    registry: Registry
+    keys: Keys
+    usage: UsageLog
+    counters: Counters
+    audit: Audit
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """To be run in the background."""
+        return self.usage, self.counters, self.keys.last_use
+
+
+async def _base(declared: Declared, public_url: str, make_gate: MakeGate, stack: AsyncExitStack) -> _Base:
+    hub = declared.hub
+    database = await _database(hub, stack)
+    counters = Counters(database, process := secrets.token_hex(8))
+    keys, usage = Keys(database), UsageLog(database)
+    egress, seals = _way_out(hub, stack), sealer(declared)
+    registry = Registry(database, seals, keys)
+    gate, audit = make_gate(usage.record, counters), Audit(database)
+    _inform(gate, audit, registry)
+    ground = Ground(hub, public_url, process=process, database=database, sealer=seals, egress=egress, gate=gate)
+    return _Base(ground, registry, keys, usage, counters, audit)
 
 
 def _inform(gate: Gate, audit: Audit, registry: Registry) -> None:

@@ -188,10 +188,12 @@ IN_TURN = {
         "test_supervisor.py",
     },
     "trust": {
+        "test_account_pins.py",
         "test_connect.py",
         "test_crawl.py",
         "test_described.py",
         "test_every_object.py",
+        "test_fail_closed.py",
         "test_guards.py",
         "test_key_places.py",
         "test_kill9_limits.py",
