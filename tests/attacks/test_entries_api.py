@@ -44,7 +44,7 @@ def moved(kind: str) -> dict[str, Any]:
 
 
 @KINDS
-@pytest.mark.attack("2.2/30")
+@pytest.mark.attack("2.2/30", defence="hub.api.entries:_judge_move")
 async def test_who_moves_an_entry_does_not_take_its_credentials_along(
     running: Hub, admin: httpx.AsyncClient, clerk: httpx.AsyncClient, kind: EntryKind, collection: str, body: Any
 ) -> None:

@@ -66,14 +66,14 @@ async def test_an_honest_one_connects(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "document"),
     [
-        (RESOURCE_PATH, {"authorization_servers": [METADATA]}),
+        (ISSUER_PATH, {"issuer": "https://somebody.example"}),
         (ISSUER_PATH, {"authorization_endpoint": METADATA}),
-        (ISSUER_PATH, {"registration_endpoint": METADATA}),
         (ISSUER_PATH, {"authorization_endpoint": "javascript:alert(1)"}),
+        (RESOURCE_PATH, {"authorization_servers": [METADATA]}),
+        (ISSUER_PATH, {"registration_endpoint": METADATA}),
         (ISSUER_PATH, {"authorization_endpoint": "http://evil.invalid/authorize"}),
         (ISSUER_PATH, {"authorization_endpoint": "https://user@127.0.0.1/authorize"}),
         (ISSUER_PATH, {"token_endpoint": METADATA}),
-        (ISSUER_PATH, {"issuer": "https://somebody.example"}),
         (ISSUER_PATH, {"code_challenge_methods_supported": ["plain"]}),
         (ISSUER_PATH, {"code_challenge_methods_supported": None}),
         (RESOURCE_PATH, {"resource": "https://somebody.example/mcp"}),

@@ -90,6 +90,7 @@ def with_critical_header(issuer: FakeIssuer) -> str:
 
 
 FORGED: dict[str, Callable[[FakeIssuer], str]] = {
+    "another audience": lambda issuer: issuer.token(aud="hub2"),
     "alg none": unsigned,
     "alg None": lambda issuer: unsigned(issuer, "None"),
     "no alg": lambda issuer: unsigned(issuer, ""),
@@ -101,7 +102,6 @@ FORGED: dict[str, Callable[[FakeIssuer], str]] = {
     "an algorithm that is not in the file": lambda issuer: issuer.token(kid="rsa", h_alg="PS256"),
     "a changed header": lambda issuer: with_header(issuer.token(), typ="at+jwt"),
     "another issuer": lambda issuer: issuer.token(iss=f"{issuer.named}/"),
-    "another audience": lambda issuer: issuer.token(aud="hub2"),
     "a prefix of the audience": lambda issuer: issuer.token(aud="hu"),
     "no audience": lambda issuer: issuer.token(aud=None),
     "an audience that is a map": lambda issuer: issuer.token(aud={"hub": 1}),

@@ -11,20 +11,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.attacks.corpus import ROWS, TESTS, proofs
+from tests.attacks.corpus import TESTS, proofs
 from tests.attacks.defences import DEFENCES
 
 ABOUT: dict[str, set[str]] = {
     name: {f"tests/{one.test}" for one in proofs() if one.defence == name} for name in DEFENCES
 }
-
-
-def test_every_attack_is_tried_without_a_defence() -> None:
-    assert {one.row for one in proofs()} == set(ROWS)
-
-
-def test_every_defence_that_can_be_switched_off_is_that_of_some_test() -> None:
-    assert {one.defence for one in proofs()} == set(DEFENCES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,16 +24,22 @@ from tests.attacks.defences import DEFENCES
 from tests.conftest import empty_database
 
 
-def switch_off(name: str) -> None:
-    """Put what lets everything pass in the place of the named defence."""
+def find(name: str) -> tuple[Any, str]:
+    """The module or class that has the named defence, and what it is called there."""
     module, _, path = name.partition(":")
     owner: Any = importlib.import_module(module)
     *owners, last = path.split(".")
     for part in owners:
         owner = getattr(owner, part)
+    return owner, last
+
+
+def switch_off(name: str) -> None:
+    """Put what lets everything pass in the place of the named defence."""
+    owner, last = find(name)
     defence = getattr(owner, last)
     setattr(owner, last, DEFENCES[name])
-    for other in [] if owners else list(sys.modules.values()):
+    for other in list(sys.modules.values()) if isinstance(owner, ModuleType) else ():
         if other is not defences and vars(other).get(last) is defence:
             setattr(other, last, DEFENCES[name])
 

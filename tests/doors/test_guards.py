@@ -52,7 +52,8 @@ async def hub_of(
         yield hub, peer, http
 
 
-@pytest.mark.attack("2.1/12", "2.2/25")
+@pytest.mark.attack("2.2/25")
+@pytest.mark.attack("2.1/12", defence="registry.rules.guards:look_now")
 async def test_what_was_looked_at_is_what_the_server_gets(tmp_path: Path) -> None:
     async with hub_of(tmp_path, mail=mail("redact", "arguments")) as (hub, peer, http):
         await call(http, {"text": f"write to {MAIL}", "deep": [{"to": [MAIL]}]})

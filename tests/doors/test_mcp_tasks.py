@@ -143,7 +143,7 @@ async def test_only_the_caller_hears_of_a_task_and_only_of_so_many(tmp_path: Pat
             assert await Follower(http).refused_listening(*many) == -32602
 
 
-@pytest.mark.attack("2.2/15")
+@pytest.mark.attack("2.2/15", defence="mcp_bridge.tasks:_about")
 async def test_a_task_of_somebody_else_is_refused_in_the_same_bytes_as_one_that_never_was(tmp_path: Path) -> None:
     async with hub_of(tmp_path) as (hub, peer, tools):
         one, other = await hub.key("server:*"), await hub.key("server:*")  # they may name tools that are not listed

@@ -188,7 +188,7 @@ async def test_a_server_that_is_not_the_operators_offers_nothing_before_it_is_ap
             assert await names(hub) == ["peer__add", "peer__echo"]
 
 
-@pytest.mark.attack("2.1/7", defence="registry.trust.pins:_grave")
+@pytest.mark.attack("2.1/7", defence="registry.trust.pins:grave")
 async def test_a_poisoned_tool_is_quarantined_everywhere_until_it_is_approved(tmp_path: Path) -> None:
     turncoat = Turncoat([tool("add", EVIL), ECHO])
     async with hub_of(tmp_path, turncoat) as (hub, peer):

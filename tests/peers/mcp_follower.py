@@ -82,5 +82,6 @@ class Follower:
     async def refused(self, task: str, method: str = "tasks/get") -> tuple[int, str]:
         """HTTP status and the whole answer, but for the number of the request."""
         answer = await self.post(method, task, taskId=task, inputResponses={})
+        assert "error" in answer.json(), answer.text
         number: str = answer.json()["error"]["data"]["requestId"]
         return answer.status_code, answer.text.replace(number, "-")

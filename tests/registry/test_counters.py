@@ -69,7 +69,7 @@ async def passed(gate: Gate, principal: Principal, tries: int) -> int:
 
 
 @pytest.mark.parametrize("bounds", [{"calls_per_day": 50}, {"usd": 1.0, "per": "day"}])
-@pytest.mark.attack("2.1/41")
+@pytest.mark.attack("2.1/41", defence="registry.spending.counters:Counters._ask")
 async def test_exactly_as_many_calls_pass_as_the_limit_has_at_once(gate: Gate, bounds: dict[str, object]) -> None:
     assert await passed(gate, holder(**bounds), 100) == 50
 
