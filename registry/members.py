@@ -62,11 +62,17 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read or change what goes there: it is https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in {"localhost", "127.0.0.1", "::1"}
+
+
 def _issuer(text: str) -> str:
     parts = urlsplit(_url(text))
     if parts.query or parts.fragment:
         raise ValueError("must be an address without ? and #")
-    if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+    if not is_private(text):
         raise ValueError("must be an https:// address: who can change what it answers can be anybody here")
     return text
 

@@ -34,7 +34,7 @@ from registry.declared.source import Fault, Path, Source, dotted, parse
 from registry.entries import Agent, Model, Server, Toolset
 from registry.identity import KeySpec, RequestLimits
 from registry.judged import JsonObject
-from registry.members import Shape, is_http_url
+from registry.members import Shape, is_http_url, is_private
 from registry.names import model_name_fault, name_fault
 from registry.rules.guard_kinds import build
 from registry.rules.guards import Guard, GuardInvalid, Guards, GuardSpec
@@ -288,6 +288,9 @@ class _Reading:
             if url in urls[:at]:
                 self.fault(("hub", "issuers", at, "issuer"), "stands twice")
         for at, one in enumerate(shape.hub.issuers):
+            if one.sign_in is not None and not is_private(shape.hub.public_url or "https://"):
+                text = "hub.public_url is not https: whoever reads along can be who signed in"
+                self.notice(("hub", "issuers", at, "sign_in"), text)
             audience = [one.audience] if isinstance(one.audience, str) else one.audience
             if one.sign_in is not None and one.sign_in.client_id in audience:
                 text = "is in audience too: ID tokens, which only say who signed in, would open every door"

@@ -322,3 +322,16 @@ def test_a_client_whose_id_tokens_would_be_access_tokens_is_refused() -> None:
     item = {"issuer": "https://login.example.com", "audience": ["x", CLIENT["client_id"]], "sign_in": CLIENT}
     with pytest.raises(ConfigInvalid, match="client_id: is in audience too"):
         read(f"hub: {{{setting(item)}}}", file="hub.yaml", environ={}, read_file=str)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [("https://hub.example.com", False), ("http://127.0.0.1:4000", False), ("http://hub.example.com", True)],
+)
+def test_sessions_that_others_could_read_are_told_of(url: str, is_told: bool) -> None:
+    item = {"issuer": "https://login.example.com", "audience": "hub", "sign_in": CLIENT}
+    text = f"hub: {{public_url: '{url}', {setting(item)}}}"
+    notices = read(text, file="hub.yaml", environ={}, read_file=str).notices
+    assert [str(one).partition("sign_in: ")[2] for one in notices] == (
+        ["hub.public_url is not https: whoever reads along can be who signed in"] if is_told else []
+    )
