@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -84,30 +84,37 @@ class Way:
     ) -> AsyncGenerator[Event]:
         """Ask for server-sent events, as they come; raises as `send`, also while they are read."""
         accept = ("accept", "text/event-stream")
-        async with self.send(method, url, body, headers=(accept, *headers)) as incoming:
-            framer = Framer()
-            async for chunk in incoming.chunks():
-                try:
-                    found = framer.feed(chunk)
-                except EventTooLarge:
-                    raise UpstreamInvalid(self.name, "an event of its stream is too large") from None
-                for event in found:
-                    if data := data_of(event):
-                        yield Event(field_of(event, b"event"), data, field_of(event, b"id"))
+        async with (
+            self.send(method, url, body, headers=(accept, *headers)) as incoming,
+            aclosing(self.events_of(incoming)) as events,
+        ):
+            async for event in events:
+                yield event
 
-    async def lines(self, method: str, url: str, body: JsonObject, *, headers: Headers = ()) -> AsyncGenerator[bytes]:
-        """Ask for lines, as they come; raises as `send`, also while they are read."""
-        async with self.send(method, url, body, headers=headers) as incoming:
-            held = b""
-            async for chunk in incoming.chunks():
-                *whole, held = (held + chunk).split(b"\n")
-                for line in whole:
-                    if line.strip():
-                        yield line
-                if len(held) > self._egress.max_answer_bytes:
-                    raise UpstreamInvalid(self.name, "a line of its stream is too large")
-            if held.strip():
-                yield held
+    async def events_of(self, incoming: Incoming) -> AsyncGenerator[Event]:
+        """The server-sent events of an answer, as they come; raises `UpstreamError` while they are read."""
+        framer = Framer()
+        async for chunk in incoming.chunks():
+            try:
+                found = framer.feed(chunk)
+            except EventTooLarge:
+                raise UpstreamInvalid(self.name, "an event of its stream is too large") from None
+            for event in found:
+                if data := data_of(event):
+                    yield Event(field_of(event, b"event"), data, field_of(event, b"id"))
+
+    async def lines_of(self, incoming: Incoming) -> AsyncGenerator[bytes]:
+        """The lines of an answer, as they come, without empty ones; raises as `events_of`."""
+        held = b""
+        async for chunk in incoming.chunks():
+            *whole, held = (held + chunk).split(b"\n")
+            for line in whole:
+                if line.strip():
+                    yield line
+            if len(held) > self._egress.max_answer_bytes:
+                raise UpstreamInvalid(self.name, "a line of its stream is too large")
+        if held.strip():
+            yield held
 
     @asynccontextmanager
     async def send(

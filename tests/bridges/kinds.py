@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from tests.peers.platforms.ag_ui_server import AG_UI
+from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
 from tests.peers.platforms.platform import Kind, Property
 
-KINDS: tuple[Kind, ...] = (AG_UI, LANGGRAPH, OPENAI_CHAT)
+KINDS: tuple[Kind, ...] = (AG_UI, HTTP, LANGGRAPH, OPENAI_CHAT)
 
 PROPERTIES: dict[Property, str] = {
     "memory": "what was said in a context is known in it, and nowhere else",

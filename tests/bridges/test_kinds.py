@@ -1,0 +1,67 @@
+"""How bridges are configured: what is wrong is told before anybody calls, and packages bring more."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from agents.bridges.kinds import GROUP, KINDS, BridgeInvalid, fault, make
+from registry.declared.config import ConfigInvalid, read
+from registry.entries import Bridged
+from tests.conftest import ADMIN_KEY, open_hub
+
+DOCS = Path(__file__).parents[2] / "docs"
+FAULTS = {
+    "{bridge: nothing, url: http://a}": "'nothing' is none of",
+    "{bridge: langgraph}": "needs url",
+    "{bridge: langgraph, url: http://a}": "missing required field `assistant`",
+    "{bridge: openai, url: http://a, options: {model: m, colour: red}}": "unknown field `colour`",
+    "{bridge: openai, url: http://a, options: {model: m}, detach: true}": "detach, which belongs to an agent that speaks A2A",
+    "{url: http://a, assistant: x}": "assistant and options belong to a bridge",
+    "{bridge: http, url: http://a, options: {request: 'text +', answer: answer.x}}": "request is not CEL",
+    "{bridge: http, url: http://a, options: {request: '{}', answer: answer.x}}": "request looks at none of",
+}
+
+
+@pytest.mark.parametrize("entry", FAULTS)
+def test_what_is_wrong_with_a_bridge_is_told_with_its_line(entry: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        read(f"agents:\n  there: {entry}\n", file="hub.yaml", environ={}, read_file=str, bridge_fault=fault)
+    (found,) = caught.value.faults
+    assert found.line == 2
+    assert FAULTS[entry] in found.text
+
+
+async def test_the_api_refuses_a_bridge_that_cannot_be_made_and_shows_no_options(tmp_path: Path) -> None:
+    async with open_hub(tmp_path) as hub, hub.http(ADMIN_KEY) as admin:
+        body = {"name": "there", "bridge": "openai", "url": "https://a.example/v1", "options": {"modle": "m"}}
+        refused = await admin.post("/api/agents", json=body)
+        assert (refused.status_code, "unknown field `modle`" in refused.text) == (400, True)
+        made = await admin.post("/api/agents", json={**body, "options": {"model": "canary-model"}})
+        assert (made.status_code, made.json()["bridge"]) == (201, "openai")
+        assert "canary-model" not in made.text
+        moved = await admin.patch("/api/agents/there", json={"url": "https://b.example/v1"})
+        assert moved.status_code == 200  # by the admin key, which has written everything
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_what_is_wrong_with_options_that_it_does_not_know(kind: str) -> None:
+    with pytest.raises(BridgeInvalid):
+        make("http://a", Bridged(kind=kind, options=b'{"nobody-knows": 1}'))
+
+
+def test_a_package_brings_a_kind_by_an_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    block = (DOCS / "bridges.md").read_text().rpartition("```python\n")[2].partition("```")[0]
+    (tmp_path / "desk_of_the_docs.py").write_text(block)
+    info = tmp_path / "desk-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: desk\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\ndesk = desk_of_the_docs:make\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    found = make("http://a", Bridged(kind="desk", options=b'{"queue": "it"}'))
+    assert not found.rejoins
+    with pytest.raises(BridgeInvalid, match="needs queue"):
+        make("http://a", Bridged(kind="desk", options=b"{}"))

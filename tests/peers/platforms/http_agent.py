@@ -1,0 +1,85 @@
+"""An agent with an API of its own: JSON in, lines of JSON out. It keeps its conversations itself, under ids that it makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import served
+from tests.peers.model_service import read, unless_left
+from tests.peers.platforms import brain
+from tests.peers.platforms.platform import Kind, Platform
+
+OPTIONS = {
+    "request": '{"question": text, "parts": parts, "conversation": has(session.id) ? session.id : ""}',
+    "answer": 'has(answer.say) ? answer.say : (has(answer.ask) ? answer.ask : "")',
+    "session": "has(answer.conversation) ? {'id': answer.conversation} : {}",
+    "asks": "has(answer.ask)",
+}
+
+
+@asynccontextmanager
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    platform = Platform()
+    refused: list[int] = []
+    platform.busy = lambda: refused.append(503)
+    conversations: dict[str, list[str]] = {}
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = (await read(scope, receive)).body
+        name = body["conversation"] or f"c{len(conversations) + 1}"
+        platform.named.append(name)
+        status = refused.pop() if refused else 200
+        headers = [(b"content-type", b"application/x-ndjson"), (b"retry-after", b"0")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+
+        async def write(said: Any) -> None:
+            data = json.dumps(said).encode() + b"\n"
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        async def answer() -> None:
+            if status == 200:
+                await write({"conversation": name, "unknown": [1]})
+                await _answer(platform, conversations.setdefault(name, []), body, write)
+            await send({"type": "http.response.body", "body": b""})
+
+        if not await unless_left(answer(), receive):
+            platform.cancelled.set()
+
+    async with served(serve) as url:
+        platform.entry = f'{{bridge: http, url: "{url}/ask", options: {json.dumps(OPTIONS)}}}'
+        yield platform
+
+
+async def _answer(platform: Platform, said: list[str], body: dict[str, Any], write: Any) -> None:
+    before, asked = list(said), said[-1:] == ["ask"]
+    said.append(body["question"])
+    files = [one for one in body["parts"] if "raw" in one or "data" in one]
+    if files:
+        await write({"say": files})
+        return
+    if asked:
+        await write({"say": brain.told(body["question"])})
+        return
+    try:
+        async for piece in brain.say(before, body["question"], platform.released.wait):
+            await write({"say": piece})
+    except brain.Question as question:
+        await write({"ask": str(question)})
+
+
+HTTP = Kind(
+    "http",
+    _open,
+    "an agent of the suite with an API of its own",
+    {
+        "failure": "what a failure looks like is each API's own: one that answers with an error status is told",
+        "rejoin": "a request that was left is gone",
+        "renews": "its headers do not expire by themselves",
+    },
+)
