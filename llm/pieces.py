@@ -40,7 +40,7 @@ class CallBegun:
     kind: str = "function"
     """`function`, or `custom` for a tool of the caller's that takes free text (OpenAI)."""
     extra: JsonObject = field(default_factory=dict)
-    """Further members of the call that only chat knows."""
+    """Further members of the call that only its format knows."""
 
 
 @dataclass(frozen=True, slots=True)

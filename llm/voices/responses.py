@@ -87,7 +87,7 @@ class ResponsesVoice:
     async def _begin_call(self, call: CallBegun, offer: Offer | None) -> None:
         self._held.discard(call.index)
         if offer is None:
-            await self._write(self._composer.call(call.index, call.id, call.name, kind=call.kind))
+            await self._write(self._composer.call(call))
         elif offer.may_wait:
             self._held.add(call.index)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from llm.pieces import CallBegun
 from llm.wire.response_items import item_id
 from llm.wire.response_relay import Relay
 from registry.judged import JsonObject, encode
@@ -168,15 +169,17 @@ class Composer:
             one.item["content"].append(_part(kind, ""))
         yield self._of(one, f"{_part_event(kind)}.added", **_part_at(one), part=_part(kind, ""))
 
-    def call(self, index: int, call_id: str, name: str, *, kind: str) -> Iterator[bytes]:
+    def call(self, call: CallBegun) -> Iterator[bytes]:
         """The model calls a tool of the caller's."""
         yield from self._close()
-        if kind == "custom":
-            item = {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": ""}
+        item: JsonObject = {"call_id": call.id, "name": call.name}
+        item |= {"namespace": call.extra["namespace"]} if "namespace" in call.extra else {}
+        if call.kind == "custom":
+            item = {"type": "custom_tool_call", **item, "input": ""}
         else:
-            item = {"type": "function_call", "status": "in_progress", "call_id": call_id, "name": name, "arguments": ""}
-        self._calls[index] = self._add("custom" if kind == "custom" else "function", item, item["type"])
-        yield self._added(self._calls[index])
+            item = {"type": "function_call", "status": "in_progress", **item, "arguments": ""}
+        one = self._calls[call.index] = self._add("custom" if call.kind == "custom" else "function", item, item["type"])
+        yield self._added(one)
 
     def hub_call(self, index: int | None, called: Called) -> Iterator[bytes]:
         """A call of a tool of the hub's; `index` is its place in the round, if its arguments come piece by piece."""

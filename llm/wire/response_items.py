@@ -75,7 +75,7 @@ def _read_item(item: JsonObject, number: int) -> JsonObject:
     kind = item.get("type") or ("message" if "role" in item else None)
     where = f"input[{number}]"
     tools = item.get("tools") if kind != "mcp_list_tools" else None
-    if isinstance(tools, list) and any(_is_source(tool) for tool in tools):
+    if isinstance(tools, list) and any(is_source(tool) for tool in tools):
         raise InvalidRequest(f"{where}: tools of type mcp stand in tools of the request", member=where)
     if kind == "message":
         return _read_message(item, where)
@@ -95,7 +95,8 @@ def _read_item(item: JsonObject, number: int) -> JsonObject:
     return item
 
 
-def _is_source(tool: Any) -> bool:
+def is_source(tool: Any) -> bool:
+    """Whether a tool is a source of the hub's, however it is spelt."""
     return isinstance(tool, dict) and str(tool.get("type")).strip().lower() in ("mcp", "a2a")
 
 

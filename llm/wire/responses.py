@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llm.translate import mcp_items
+from llm.translate.whole import blocks
 from llm.types import Ask, Prompt, ToolSource
 from llm.wire import response_items
 from llm.wire.head import read_flag, read_head
@@ -102,6 +103,8 @@ def _check(request: ResponsesRequest) -> None:
     tools = request.asked.get("tools")
     if tools is not None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
         raise InvalidRequest("tools must be a list of objects", member="tools")
+    if any(response_items.is_source(inner) for tool in tools or () for inner in blocks(tool.get("tools"))):
+        raise InvalidRequest("tools of type mcp stand in no namespace", member="tools")
 
 
 def check_metadata(value: Any) -> JsonObject:
@@ -150,11 +153,24 @@ def ask_of(request: ResponsesRequest, items: Sequence[JsonObject], labels: Label
         model=request.model,
         stream=request.stream,
         sources=request.sources,
-        own_names=FOR_CALLERS.union(str(tool["name"]) for tool in own if "name" in tool),
+        own_names=FOR_CALLERS.union(_names(own), *(_names(_tools(item)) for item in items)),
         prompt=Prompt("responses", members, said, own),
         limits=request.limits,
         talk=request.talk,
     )
+
+
+def _names(tools: Iterable[JsonObject]) -> Iterator[str]:
+    """The names of tools, and of those in namespaces."""
+    for tool in tools:
+        if "name" in tool:
+            yield str(tool["name"])
+        yield from _names(_tools(tool))
+
+
+def _tools(owner: JsonObject) -> list[JsonObject]:
+    """The tools in a namespace, or in an item that brings some."""
+    return [] if owner.get("type") == "mcp_list_tools" else blocks(owner.get("tools"))
 
 
 def peculiar(request: ResponsesRequest, items: Sequence[JsonObject]) -> list[str]:

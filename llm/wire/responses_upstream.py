@@ -167,11 +167,15 @@ def _calls(output: Sequence[JsonObject]) -> Iterator[tuple[JsonObject, tuple[Pie
     for item in output:
         if item.get("type") in _CALLS:
             kind, body = _CALLS[item["type"]]
-            begun = CallBegun(index, item["call_id"], str(item.get("name")), kind)
+            begun = CallBegun(index, item["call_id"], str(item.get("name")), kind, _extra(item))
             yield item, (begun, CallArguments(index, str(item.get(body) or "")))
             index += 1
         else:
             yield item, ()
+
+
+def _extra(item: JsonObject) -> JsonObject:
+    return {"namespace": item["namespace"]} if isinstance(item.get("namespace"), str) else {}
 
 
 def _shown(output: Sequence[JsonObject]) -> Iterator[Piece]:
@@ -270,7 +274,8 @@ class ResponsesFold:
         kind, body = _CALLS[item["type"]]
         if at not in self._calls:
             call_id = self._ids.unique(item.get("call_id"))
-            yield self._calls.setdefault(at, CallBegun(len(self._calls), call_id, str(item.get("name")), kind))
+            begun = CallBegun(len(self._calls), call_id, str(item.get("name")), kind, _extra(item))
+            yield self._calls.setdefault(at, begun)
         whole = str(item.get(body) or "")
         said = self._arguments.get(at, "")
         if whole.startswith(said):  # some send them with the item

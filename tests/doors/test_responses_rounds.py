@@ -182,6 +182,23 @@ async def test_own_calls_and_what_only_a_caller_can_do_end_the_answer(hub: OpenH
         ]
 
 
+async def test_functions_in_namespaces_and_in_items_are_the_callers_own(hub: OpenHub) -> None:
+    """As clients have them that let the model search their tools."""
+    found, grouped = call("later", "{}", "call_1"), {**call("look", "{}", "call_2"), "namespace": "crm"}
+    async with desk(hub, answer(ECHO | {"call_id": "call_0"}, found, grouped), answer(said("done"))) as d:
+        look = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
+        tools: Any = [SOURCE, {"type": "namespace", "name": "crm", "description": "customers", "tools": [look]}]
+        items: Any = [{"type": "additional_tools", "role": "developer", "tools": [{**look, "name": "later"}]}, *GO_ON]
+        events = await streamed(d, input=items, tools=tools)
+        own = [item for item in output(events) if item["type"] == "function_call"]
+        assert [(item["name"], item.get("namespace")) for item in own] == [("later", None), ("look", "crm")]
+        assert [name for name, _ in d.peer.calls] == ["echo"]
+        results: Any = [{"type": "function_call_output", "call_id": item["call_id"], "output": "x"} for item in own]
+        asked: Any = {"previous_response_id": events[-1]["response"]["id"], "tools": tools}
+        await d.sdk.responses.create(model="m", input=results, **asked)
+        assert [item.get("namespace") for item in sent(d, 1) if item["type"] == "function_call"] == [None, None, "crm"]
+
+
 async def test_a_forced_tool_holds_in_the_first_round_only(hub: OpenHub) -> None:
     async with desk(hub, *ROUNDS) as d:
         choice: Any = {"type": "mcp", "server_label": "here", "name": "echo"}

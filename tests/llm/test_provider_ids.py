@@ -208,6 +208,9 @@ def test_what_leads_to_servers_by_way_of_the_provider_is_refused(kind: str) -> N
     tool = {"type": "mcp", "server_label": "x", "server_url": "hub", kind: "theirs"}
     with pytest.raises(InvalidRequest, match=kind):
         sources.read_tools(judged.read_object(json.dumps({"tools": [tool]}).encode())["tools"], "http://hub")
+    spaced = {"model": "m", "input": "x", "tools": [{"type": "namespace", "name": "n", "tools": [tool]}]}
+    with pytest.raises(InvalidRequest, match="in no namespace"):
+        responses.read_request(json.dumps(spaced).encode(), public_url="http://hub")
     for item in ("additional_tools", "tool_search_output"):
         asked = {"model": "m", "input": [{"type": item, "tools": [tool]}]}
         with pytest.raises(InvalidRequest, match="in tools of the request"):
