@@ -21,7 +21,7 @@ from mcp_bridge.agent_shapes import BadArguments, Said, Turn
 from mcp_bridge.handles import Handles, refused
 from mcp_bridge.listener import Listener, Unanswered
 from mcp_bridge.rounds import LASTS_S, MAX_ROUNDS, RETRY_MEMBERS, Round, input_required, read_retry
-from mcp_bridge.screening import judged
+from mcp_bridge.screening import behind_guards, judged
 from mcp_bridge.wire import Answer, Request, notification_message
 from registry.catalog import Catalog
 from registry.entries import Agent, AgentTool, Feature, Headers, Server
@@ -142,6 +142,7 @@ class AgentTools:
         with self._gate.admit(call.principal, call.tool, request_id=call.request_id, within=call.within) as permit:
             if permit.unjudged:
                 call.request = await judged(permit, call.tool, call.request)
+                call.guard(permit)
             permit.bound(entry.limits, entry.call_usd)
             if entry.unavailable is not None:
                 raise UpstreamUnavailable(entry.name, entry.unavailable)
@@ -242,6 +243,10 @@ class _Call:
         arguments = decode(encode(self.request.params.get("arguments")))
         same = hashlib.sha256(msgspec.json.encode(arguments, order="sorted")).hexdigest()
         return f"mcp-agent/{self.tool.name}/{self.principal.id}/{same}"
+
+    def guard(self, permit: Permit) -> None:
+        """Have the call's guards look at what its caller is told and asked meanwhile, and at what it answers."""
+        self._listener = behind_guards(self._listener, permit)
 
     async def told(self, text: str) -> None:
         """Tell the caller that something came of the message."""

@@ -131,6 +131,21 @@ async def an_agent_made_here(bench: Bench) -> tuple[str, str]:
     return json.dumps(bench.model.received[-1].body["messages"]), json.dumps(task)
 
 
+def answers_an_agent(mode: str) -> Way:
+    async def way(bench: Bench) -> tuple[str, str]:
+        before = len(bench.agent.calls)
+        async with bench.hub.client(bench.key, mode=mode, elicitation_callback=_answered) as client:
+            await client.call_tool("agent__echo", {"message": "ask"})
+        sent = [str(one.params) for one in bench.agent.calls[before:] if one.operation == "SendStreamingMessage"]
+        return sent[1] if len(sent) > 1 else "", MAIL  # it does not say it back
+
+    return way
+
+
+async def _answered(_context: Any, params: Any) -> t.ElicitResult:
+    return t.ElicitResult(action="accept", content={next(iter(params.requested_schema["properties"])): MAIL})
+
+
 WAYS: dict[str, Way] = {
     "http, 2026-07-28": tool("http__echo", text=MAIL),
     "http, older client": tool("http__echo", mode="legacy", text=MAIL),
@@ -143,6 +158,8 @@ WAYS: dict[str, Way] = {
     "elicitation over stdio": tool("stdio__ask"),
     "sampling, older server and client": tool("asklegacy__sample", mode="legacy"),
     "sampling, older client": tool("ask__sample", mode="legacy"),
+    "an answer to an agent": answers_an_agent("auto"),
+    "an answer to an agent, older client": answers_an_agent("legacy"),
     "a task": becomes_a_task,
     "an answer to a task": answers_a_task,
     "OpenAPI": tool("shop__read_item", item_id=MAIL),
@@ -194,6 +211,8 @@ async def test_guards_hold_whatever_the_way_is(tmp_path: Path) -> None:
                     got, shown = await way(bench)
                 said = MAIL in got, MAIL in shown
                 wanted = {(): (True, True), ("arguments",): (False, None), ("results",): (None, False)}[of]
+                if shown == MAIL:
+                    wanted = wanted[0], None
                 if any(want is not None and want != found for want, found in zip(wanted, said, strict=True)):
                     wrong.append(f"{name}, guarded {of}: {got[:300]} | {shown[:300]}")
     assert wrong == []
