@@ -17,9 +17,9 @@ from agents.members import MAX_ID, MESSAGE_NAMES, NULL, PUSH_NAMES, SEND_NAMES
 from agents.records import Untranslatable
 from agents.speech import PUSH, STREAMING, Ask, Operation, Speech, Version
 from registry import judged
-from registry.entries import Headers
+from registry.entries import Agent, Headers
 from registry.errors import InvalidParams, InvalidRequest, MethodNotFound, TooManyHops, VersionNotSupported
-from registry.identity import TASK_HEADER_NAME, Task
+from registry.identity import TASK_HEADER_NAME, Principal, Task
 from registry.judged import JsonObject, RawObject
 
 OLD_METHODS: Final[dict[Operation, str]] = {
@@ -304,6 +304,14 @@ def named_in(ask: Ask) -> Named:
     if ask.operation in ABOUT_ONE_TASK:
         return Named(params.get("id") or None)
     return Named()
+
+
+def in_context(principal: Principal, entry: Agent, said: Request | Ask) -> Principal:
+    """The caller in the conversation that a request is part of: that of its context, or of its task where it names no other."""
+    if not principal.session_limits:
+        return principal
+    named = named_in(said) if isinstance(said, Ask) else said
+    return principal.in_session(entry.name, named.context_id or named.task_id)
 
 
 def canonical(request: Request, forwarded: Headers) -> Ask:

@@ -382,6 +382,8 @@ class Gate:
             return permit
         if principal.requests_per_minute is not None:
             self._pace(principal.id, principal.requests_per_minute)
+        for level, per_minute in principal.paces:
+            self._pace(level, per_minute)
         return self._permit(principal, entry, request_id, None)
 
     def _permit(self, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> Permit:

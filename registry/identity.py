@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
@@ -137,10 +138,22 @@ class Principal:
     """The rules that its calls are under; None: there are none."""
     limits: tuple[Limit, ...] = ()
     """What is counted of its calls, and how much of it there may be; of all levels that it belongs to."""
+    session_limits: tuple[Limit, ...] = ()
+    """Likewise of each of its conversations."""
+    paces: tuple[tuple[str, int], ...] = ()
+    """Requests a minute of its user and team, by their ids."""
     task: Task | None = None
     """The task that its present request is part of; None: one without bounds."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
+
+    def in_session(self, where: str, name: str | None) -> Principal:
+        """The caller in one of its conversations: a door or agent, and what it is called there; None: in none yet."""
+        if name is None or not self.session_limits:
+            return self
+        named = hashlib.sha256(f"{where} {name}".encode()).hexdigest()
+        found = [one._replace(counter=f"{one.counter} {named}") for one in self.session_limits]
+        return replace(self, limits=(*self.limits, *found))
 
     def acts_as(self, role: Role) -> bool:
         """Whether it may do in its team what `role` may."""

@@ -6,15 +6,16 @@ Spans are those of the calendar, in UTC. Amounts are whole numbers, so that sums
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
 Unit = Literal["calls", "tokens", "usd", "concurrent"]
 """What is counted; the last: calls under way at a time."""
 
-Per = Literal["minute", "day", "week", "month", "year", "moment", "task"]
-"""For how long it is counted; the last two: for now, and as long as a task and all that is called for it."""
+Per = Literal["minute", "day", "week", "month", "year", "moment", "task", "session"]
+"""For how long it is counted; the last three: for now, as long as a task and all that is called for it, and in one conversation,
+which begins anew with each month."""
 
 NANO = 1_000_000_000
 """Parts of a USD that are counted."""
@@ -75,6 +76,8 @@ class Limit(NamedTuple):
         """As `limits` calls it."""
         if self.per == "task":
             return f"max_{self.unit}"
+        if self.per == "session":
+            return f"session {self.unit}"
         if self.unit == "usd":
             return "budget"
         return "concurrent_calls" if self.unit == "concurrent" else f"{self.unit}_per_{self.per}"
@@ -118,6 +121,11 @@ class Bounds(NamedTuple):
     usd: float | None = None
     per: Span = "month"
     warn_at: float = WARN_AT
+    session_calls: int | None = None
+    session_tokens: int | None = None
+    session_usd: float | None = None
+    pace: int | None = None
+    """Requests a minute, of all keys of a user or team in one process."""
 
     def of(self, scope: str, whose: str) -> tuple[Limit, ...]:
         """These as limits of `scope`, which never names anything else."""
@@ -129,6 +137,16 @@ class Bounds(NamedTuple):
         if self.usd is not None:
             most = round(self.usd * NANO)
             found.append(Limit(f"{scope} usd/{self.per}", whose, "usd", self.per, most, round(most * self.warn_at)))
+        return tuple(found)
+
+    def in_session(self, scope: str, whose: str) -> tuple[Limit, ...]:
+        """Those of each conversation, whose name is to be put behind their counters."""
+        found: list[Limit] = []
+        for unit, most in (("calls", self.session_calls), ("tokens", self.session_tokens)):
+            if most is not None:
+                found.append(Limit(f"{scope} session {unit}", whose, cast("Unit", unit), "session", most))
+        if self.session_usd is not None:
+            found.append(Limit(f"{scope} session usd", whose, "usd", "session", round(self.session_usd * NANO)))
         return tuple(found)
 
     def with_limits(self, other: Bounds) -> Bounds:
@@ -177,6 +195,8 @@ def end_of(per: Per, now: float) -> int:
         end = day + timedelta(days=7 - day.weekday())
     elif per == "month":
         end = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    elif per == "session":
+        return end_of("month", now)
     else:
         end = day.replace(year=day.year + 1, month=1, day=1)
     return int(end.timestamp())

@@ -26,7 +26,7 @@ from registry.callers.levels import (
     written,
     written_limits,
 )
-from registry.declared.entry_shapes import BoundsShape, BudgetShape, Mode, bounds
+from registry.declared.entry_shapes import BoundsShape, BudgetShape, CallerBoundsShape, Mode, bounds, shown_limits
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import DOORS, DoorName, KeySpec, Principal, RequestLimits
 from registry.limits import UNBOUND, Bounds
@@ -38,7 +38,7 @@ Viewer = Annotated[Principal, Depends(needs("keys", role="viewer"))]
 Maker = Annotated[Principal, Depends(needs("keys", role="member"))]
 
 
-class Limits(BoundsShape):
+class Limits(CallerBoundsShape):
     """How much a key may do."""
 
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -306,7 +306,7 @@ def _networks(body: NewKey | ChangedKey, caller: Principal) -> tuple[str, ...] |
 def _bounded(caller: Principal, wanted: Limits) -> Limits:
     """The limits of a key, none above the caller's own; raises `InvalidRequest` where more is asked for."""
     own = _limits(caller.requests_per_minute, caller.request_limits)
-    asked, most = wanted.model_dump(exclude_none=True), own.model_dump(exclude_none=True)
+    asked, most = wanted.model_dump(exclude_none=True), own.model_dump(exclude_none=True, exclude={"session"})
     beyond = [f"{name} {bound}" for name, bound in most.items() if asked.get(name, bound) > bound]
     if beyond:
         raise InvalidRequest(f"your own key's limits are {', '.join(beyond)}", member="limits")
@@ -319,8 +319,7 @@ def _ending(caller: Principal, wanted: datetime | None) -> float | None:
 
 
 def _limits(requests_per_minute: int | None, of_request: RequestLimits, counted: Bounds = UNBOUND) -> Limits:
-    said = {name: getattr(counted, name) for name in BoundsShape.model_fields}
-    return Limits(requests_per_minute=requests_per_minute, **of_request._asdict(), **said)
+    return Limits(requests_per_minute=requests_per_minute, **of_request._asdict(), **shown_limits(counted))
 
 
 async def _named(services: Services, name: str, team_id: str | None) -> NamedKey:

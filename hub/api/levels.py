@@ -11,10 +11,17 @@ from hub.api.holding import allowed
 from hub.api.limits import check_free_of
 from registry.callers.level_table import LevelTable
 from registry.callers.levels import Level, allow_of
-from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
+from registry.declared.entry_shapes import BudgetShape, CallerBoundsShape, bounds, shown_limits
 from registry.identity import Principal
 from registry.limits import Bounds
 from registry.store.tables.callers import Team, User
+
+
+class Limits(CallerBoundsShape):
+    """How much all keys of a user or team may do together."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """In each hub process."""
 
 
 class LevelBody(BaseModel):
@@ -23,7 +30,7 @@ class LevelBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     allow: list[str] | None = Field(default=None, max_length=1000)
     """What its keys may do at most; null: what the keys and their other level allow."""
-    limits: BoundsShape | None = None
+    limits: Limits | None = None
     """Of all its keys together, like the next."""
     budget: BudgetShape | None = None
 
@@ -33,7 +40,7 @@ class PublicLevel(BaseModel):
 
     id: str
     allow: list[str] | None
-    limits: BoundsShape
+    limits: Limits
     budget: BudgetShape | None
     created_at: datetime
 
@@ -67,7 +74,7 @@ def shown(level: User | Team) -> dict[str, Any]:
     return {
         "id": level.id,
         "allow": None if allow is None else list(allow),
-        "limits": BoundsShape(**{name: getattr(said, name) for name in BoundsShape.model_fields}),
+        "limits": Limits(requests_per_minute=said.pace, **shown_limits(said)),
         "budget": None if said.usd is None else BudgetShape(usd=said.usd, per=said.per, warn_at=said.warn_at),
         "created_at": datetime.fromtimestamp(level.created_at, UTC),
     }
@@ -77,7 +84,8 @@ def _rebound(stored: str | None, body: LevelBody) -> str | None:
     """Limits and budget as they are stored, after a change; what it does not say stays."""
     said = Bounds.stored(stored)
     if "limits" in body.model_fields_set:
-        said = said.with_limits(bounds(body.limits or BoundsShape(), None))
+        limits = body.limits or Limits()
+        said = said.with_limits(bounds(limits, None)._replace(pace=limits.requests_per_minute))
     if "budget" in body.model_fields_set:
-        said = said.with_budget(bounds(BoundsShape(), body.budget))
+        said = said.with_budget(bounds(Limits(), body.budget))
     return said.written()

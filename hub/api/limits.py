@@ -32,7 +32,8 @@ class UsedLimit(BaseModel):
 
 def check_free_of(caller: Principal, bounding: str) -> None:
     """Raise `InvalidRequest` if limits of the level with this id bound the caller itself: others change those."""
-    if any(limit.counter.startswith(f"{bounding} ") for limit in caller.limits):
+    counted = any(limit.counter.startswith(f"{bounding} ") for limit in (*caller.limits, *caller.session_limits))
+    if counted or any(level == bounding for level, _ in caller.paces):
         raise InvalidRequest("these limits bound your own key; somebody else has to change them", member="limits")
 
 

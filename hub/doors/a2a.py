@@ -94,7 +94,8 @@ class A2ADoor:
     async def _call(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Make a unary call; it is finished and recorded also when the client has left."""
         forwarded = wire.forwarded_headers(request.envelope.version, exchange.headers, exchange.principal.task)
-        with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
+        principal = wire.in_context(exchange.principal, entry, request)
+        with self._gate.admit(principal, entry, request_id=exchange.request_id) as permit:
             heard = await self._caller.call(permit, entry, request, forwarded)
         body = heard.data if heard.data is not None else JsonRpcClient(request.envelope).result(heard)
         await exchange.reply(200, body, headers=_extensions(request.envelope.version, heard.extensions))
@@ -104,7 +105,8 @@ class A2ADoor:
         version = request.envelope.version
         forwarded = wire.forwarded_headers(version, exchange.headers, exchange.principal.task)
         client, after = JsonRpcClient(request.envelope), _last_event(exchange)
-        admitted = self._gate.admit(exchange.principal, entry, request_id=exchange.request_id)
+        principal = wire.in_context(exchange.principal, entry, request)
+        admitted = self._gate.admit(principal, entry, request_id=exchange.request_id)
         with admitted as permit, exchange.until_gone():
             async with (
                 self._caller.stream(permit, entry, request, forwarded, after=after) as stream,
@@ -130,7 +132,8 @@ class A2ADoor:
             if ask.operation in STREAMING:
                 await self._rest_stream(exchange, entry, ask, client)
                 return
-            with self._gate.admit(exchange.principal, entry, request_id=exchange.request_id) as permit:
+            principal = wire.in_context(exchange.principal, entry, ask)
+            with self._gate.admit(principal, entry, request_id=exchange.request_id) as permit:
                 heard = await self._caller.ask(permit, entry, ask)
             headers = _extensions(said.version, heard.extensions)
             await exchange.reply(200, client.result(heard), media_type=client.media_type, headers=headers)
@@ -144,7 +147,8 @@ class A2ADoor:
                 await exchange.reply(status, written, headers=errors.extra_headers(error))
 
     async def _rest_stream(self, exchange: Exchange, entry: Agent, ask: Ask, client: RestClient) -> None:
-        admitted = self._gate.admit(exchange.principal, entry, request_id=exchange.request_id)
+        principal = wire.in_context(exchange.principal, entry, ask)
+        admitted = self._gate.admit(principal, entry, request_id=exchange.request_id)
         with admitted as permit, exchange.until_gone():
             async with (
                 self._caller.follow(permit, entry, ask, after=_last_event(exchange)) as stream,

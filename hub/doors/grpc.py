@@ -171,7 +171,8 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
     async def _ask(self, call: _Call, data: bytes, context: Context) -> _Answer:
         entry, ask = self._read(call, data, context)
-        with self._gate.admit(call.principal, entry, request_id=call.request_id) as permit:
+        principal = wire.in_context(call.principal, entry, ask)
+        with self._gate.admit(principal, entry, request_id=call.request_id) as permit:
             heard = await self._caller.ask(permit, entry, ask)
         if heard.data is not None:
             return _Answer(heard.data, heard.extensions)
@@ -186,7 +187,8 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
     async def _follow(self, call: _Call, data: bytes, context: Context) -> None:
         entry, ask = self._read(call, data, context)
-        with self._gate.admit(call.principal, entry, request_id=call.request_id) as permit:
+        principal = wire.in_context(call.principal, entry, ask)
+        with self._gate.admit(principal, entry, request_id=call.request_id) as permit:
             async with self._caller.follow(permit, entry, ask) as stream, aclosing(stream.batches) as batches:
                 await context.send_initial_metadata(call.head(stream.extensions))
                 async for batch in batches:

@@ -160,7 +160,7 @@ class McpDoor:
             if method in in_session.OF_SDK:
                 return False
             caller = in_session.Caller(
-                principal=exchange.principal,
+                principal=exchange.principal.in_session("mcp", session_id.decode("latin-1")),
                 session=session,
                 view=view,
                 searches=searches,

@@ -7,7 +7,7 @@ whose user is disabled, deleted or no longer in its team stands for nobody (docs
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_network
@@ -98,6 +98,12 @@ def principal_of(session: Session, levels: Levels) -> Principal | None:
         require_approval=floors.stored(key.require_approval),
         request_limits=request_limits_of(key),
         limits=limits_of(session, key),
+        session_limits=_each(session, key, Bounds.in_session),
+        paces=tuple(
+            (level.id, pace)
+            for level in (user, team)
+            if level is not None and (pace := Bounds.stored(level.bounds).pace) is not None
+        ),
         expires_at=key.expires_at,
         team_id=key.team_id,
         team=team.alias if team is not None else None,
@@ -165,16 +171,21 @@ def written_limits(limits: RequestLimits) -> str | None:
 
 def limits_of(session: Session, key: ApiKey) -> tuple[Limit, ...]:
     """What is counted of a key's calls: by its own limits, its user's, its team's, and those of the key that made it."""
-    found = Bounds.stored(key.bounds).of(_counter_of(key), "the key's" if key.signed_in is None else "the issuer's")
+    return _each(session, key, Bounds.of)
+
+
+def _each(session: Session, key: ApiKey, limits: Callable[[Bounds, str, str], tuple[Limit, ...]]) -> tuple[Limit, ...]:
+    whose = "the key's" if key.signed_in is None else "the issuer's"
+    found = limits(Bounds.stored(key.bounds), _counter_of(key), whose)
     for name in line(session, key.id)[1:]:
         maker = session.get(ApiKey, name)
         if maker is not None:
-            found += Bounds.stored(maker.bounds).of(_counter_of(maker), "its maker's")
+            found += limits(Bounds.stored(maker.bounds), _counter_of(maker), "its maker's")
     user = session.get(User, key.user_id) if key.user_id is not None else None
     team = session.get(Team, key.team_id) if key.team_id is not None else None
     for level, whose in ((user, "the user's"), (team, "the team's")):
         if level is not None:
-            found += Bounds.stored(level.bounds).of(level.id, whose)
+            found += limits(Bounds.stored(level.bounds), level.id, whose)
     return found
 
 

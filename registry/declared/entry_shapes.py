@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -41,6 +41,20 @@ class BoundsShape(Shape):
     concurrent_calls: PositiveInt | None = None
 
 
+class SessionShape(Shape):
+    """How much may be used in one conversation: a session of MCP, a context of an agent."""
+
+    calls: PositiveInt | None = None
+    tokens: PositiveInt | None = None
+    usd: PositiveFloat | None = None
+
+
+class CallerBoundsShape(BoundsShape):
+    """`limits` of whoever calls."""
+
+    session: SessionShape = SessionShape()
+
+
 class BudgetShape(Shape):
     """What may be spent in each day, week, month or year of the calendar, in UTC."""
 
@@ -52,7 +66,15 @@ class BudgetShape(Shape):
 def bounds(limits: BoundsShape, budget: BudgetShape | None) -> Bounds:
     """What both say."""
     said = {name: value for name, value in limits.model_dump().items() if name in BoundsShape.model_fields}
+    if isinstance(limits, CallerBoundsShape):
+        said |= {f"session_{name}": value for name, value in limits.session.model_dump().items()}
     return Bounds(**said, **({} if budget is None else budget.model_dump()))
+
+
+def shown_limits(said: Bounds) -> dict[str, Any]:
+    """The members of a `CallerBoundsShape`."""
+    session = {name: getattr(said, f"session_{name}") for name in SessionShape.model_fields}
+    return {name: getattr(said, name) for name in BoundsShape.model_fields} | {"session": SessionShape(**session)}
 
 
 class ModelLimitsShape(Shape):

@@ -19,6 +19,7 @@ from registry.declared.entry_shapes import (
     BoundsShape,
     BudgetShape,
     CacheShape,
+    CallerBoundsShape,
     CallPriceShape,
     DeploymentShape,
     JwkShape,
@@ -28,6 +29,7 @@ from registry.declared.entry_shapes import (
     PriceShape,
     ServerLimitsShape,
     ServerShape,
+    SessionShape,
     ToolPriceShape,
     ToolsetShape,
     ToolShape,
@@ -128,7 +130,7 @@ class HubShape(Shape):
     limits: LimitsShape = LimitsShape()
 
 
-class KeyLimitsShape(BoundsShape):
+class KeyLimitsShape(CallerBoundsShape):
     """How often and how much a key may call, and how much one of its requests that runs tools may do."""
 
     requests_per_minute: PositiveInt | None = None
@@ -225,6 +227,7 @@ SHAPES: dict[tuple[Any, ...], type[BaseModel]] = {
     ("hub", "issuers", None, "claims"): ClaimsShape,
     ("keys", None): KeyShape,
     ("keys", None, "limits"): KeyLimitsShape,
+    ("keys", None, "limits", "session"): SessionShape,
     ("policy", None): RuleShape,
     ("guards", None): GuardShape,
     ("keys", None, "budget"): BudgetShape,

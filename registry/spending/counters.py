@@ -343,6 +343,7 @@ _LONGEST: dict[Per, float] = {
     "week": 7 * 86_400,
     "month": 31 * 86_400,
     "year": 366 * 86_400,
+    "session": 31 * 86_400,
 }
 
 
@@ -363,6 +364,8 @@ def _refusal(limit: Limit, amount: int, now: float) -> LimitReached:
         text = f"This call may use {may}, more than {limit.whose} {limit.name} of {most}; ask for less, as with max_tokens."
     elif limit.per == "task":
         text = f"{limit.whose} {limit.name} of {limit.shown(limit.most):g} is used up, by all that was called for it together."
+    elif limit.per == "session":
+        text = f"{limit.whose} {limit.name} of {limit.shown(limit.most):g} is used up in this conversation; begin another one."
     elif limit.unit == "concurrent":
         text = f"{limit.whose} {limit.name} of {most} are under way; try again when one has ended."
     else:

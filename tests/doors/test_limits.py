@@ -347,3 +347,66 @@ async def test_nobody_lifts_the_limits_that_bound_them(hub: OpenHub) -> None:
                 answer = await http.patch("/api/keys/rita", json=change)
                 assert answer.status_code == 400
                 assert "bound your own key" in answer.text
+
+
+async def in_session(http: httpx.AsyncClient) -> Callable[[], Awaitable[httpx.Response]]:
+    """A session of an older MCP client, and its calls of a tool."""
+    headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+    said = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    begun = await http.post("/mcp", json=rpc("initialize", said), headers=headers)
+    headers["mcp-session-id"] = begun.headers["mcp-session-id"]
+    note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    await http.post("/mcp", json=note, headers=headers)
+    params = {"name": "s__echo", "arguments": {"text": "x"}}
+    return lambda: http.post("/mcp", json=rpc("tools/call", params), headers=headers)
+
+
+async def test_each_mcp_session_has_a_bound_of_its_own(hub: OpenHub) -> None:
+    session = {"calls": 2, "usd": 1}
+    async with everything(hub) as running, running.http(await made(running, limits={"session": session})) as http:
+        for _ in range(2):
+            call = await in_session(http)
+            answers = [await call() for _ in range(3)]
+            assert ["session calls of 2 is used up in this conversation" in one.text for one in answers] == [
+                False,
+                False,
+                True,
+            ]
+        assert [(await use_tool(http)).status_code for _ in range(3)] == [200] * 3  # of no session
+
+
+@pytest.mark.parametrize("path", ["jsonrpc", "rest"])
+async def test_each_context_of_an_agent_has_a_bound_of_its_own(hub: OpenHub, path: str) -> None:
+    async def go_on(http: httpx.AsyncClient, context: str) -> httpx.Response:
+        said = {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}], "contextId": context}}
+        if path == "rest":
+            headers = {"a2a-version": "1.0", "content-type": "application/a2a+json"}
+            return await http.post("/a2a/echo/message:send", json=said, headers=headers)
+        return await http.post("/a2a/echo", json=rpc("SendMessage", said))
+
+    async with everything(hub) as running:
+        async with running.http(ADMIN_KEY) as admin:
+            team = {"alias": "blue", "limits": {"session": {"calls": 2}}}
+            assert (await admin.post("/api/teams", json=team)).json()["limits"]["session"]["calls"] == 2
+        async with running.http(await made(running, team="blue")) as http:
+            for _ in range(2):
+                begun = (await say(http)).json()["result"]["task"]["contextId"]
+                answers = [await go_on(http, begun) for _ in range(3)]
+                assert [one.status_code for one in answers] == [200, 200, 429], answers[0].text
+                assert "The team's session calls of 2 is used up in this conversation" in answers[2].text
+
+
+async def test_keys_of_a_team_share_its_pace(hub: OpenHub) -> None:
+    async with everything(hub) as running:
+        async with running.http(ADMIN_KEY) as admin:
+            answer = await admin.post("/api/teams", json={"alias": "blue", "limits": {"requests_per_minute": 3}})
+            assert answer.json()["limits"]["requests_per_minute"] == 3
+            keys = []
+            for name in ("one", "two"):
+                body = {"name": name, "allow": ["model:*", "tool:*", "agent:*"], "team": "blue"}
+                keys.append((await admin.post("/api/keys", json=body)).json()["key"])
+        found = []
+        for number in range(5):
+            async with running.http(keys[number % 2]) as http:
+                found.append((await say(http)).status_code)
+        assert found == [200, 200, 200, 429, 429]
