@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import bridge, chat_rounds, gate
+from tests.bench import bridge, chat_rounds, gate, obeyed
 from tests.bench.cases import CASES, EVERYTHING_YAML, MANY, MANY_BUDGET_MB, MANY_STREAMS, MEMORY_BUDGET_MB, Case
 from tests.bench.loading import CONNECTIONS, check, load, load_command, session, spread, write_request
 from tests.bench.processes import Void, rss_mb
@@ -48,6 +48,8 @@ def measure(directory: Path, *, rounds: int, seconds: float, only: str = "") -> 
             report["many_tools"] = bridge.many_tools(ground)
             report["chat_rounds"] = chat_rounds.measure(ground)
             report["fastmcp"] = bridge.fastmcp(ground, proxy)
+        if only in "obeyed":
+            report["obeyed"] = obeyed.measure(directory, (load_core, proxy_core), mock.port)
     if only in "gate":
         report["gate"] = gate.measure(directory, rounds)
     return report

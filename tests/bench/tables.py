@@ -24,6 +24,7 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     rows += gate(report["gate"]) if "gate" in report else []
     rows += many_tools(report) + chat_rounds(report) + fastmcp(report) if "many_tools" in report else []
+    rows += obeyed(report["obeyed"]) if "obeyed" in report else []
     rows += disturbed(report) + slow_upstream(report) if "cases" in report else []
     return "\n".join(rows)
 
@@ -90,6 +91,18 @@ def chat_rounds(report: dict[str, Any]) -> list[str]:
         "",
         f"A round of a chat that calls tools, that is one call of the model and one of an MCP tool: {cases} "
         f"(at most {found['budget_us']:,}: {verdict(holds)}).",
+    ]
+
+
+def obeyed(found: dict[str, Any]) -> list[str]:
+    """How soon one process obeys another."""
+    kinds = ", ".join(f"{kind} {took['max']:,.0f} ms ({took['median']:,.0f})" for kind, took in found["ms"].items())
+    holds = all(took["max"] <= found["budget_ms"] for took in found["ms"].values())
+    return [
+        "",
+        f"From a change in one process of the hub to the first request that another obeys it by, both under load, the longest "
+        f"of {found['changes']} (median): {kinds} (at most {found['budget_ms']:,}: {verdict(holds)}). "
+        "In the process where it was made, the next request obeys.",
     ]
 
 
