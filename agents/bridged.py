@@ -72,7 +72,7 @@ class Bridges:
         found = await self._records.remembered(entry.name, live.context_id, work.principal)
         ids: JsonObject = {"taskId": live.id, "contextId": live.context_id}
         return Turn(
-            way=Way(self._egress, permit, entry),
+            way=Way(self._egress, permit, entry, self._bridge(entry).credentials),
             message=work.message or ids,
             task_id=live.id,
             context_id=live.context_id,

@@ -46,6 +46,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class AgUi:
     """One such agent."""
 
+    credentials = None
     rejoins = False
     """A run ends with its stream."""
 

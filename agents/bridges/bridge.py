@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from agents.bridges.way import Way
+from agents.bridges.way import Credentials, Way
 from registry.judged import JsonObject
 
 
@@ -110,6 +110,10 @@ class About(NamedTuple):
 
 class Bridge(Protocol):
     """One agent on a platform. Made once for an entry; holds nothing of a turn."""
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What signs its requests beside the entry's headers; None: nothing."""
 
     @property
     def rejoins(self) -> bool:

@@ -20,7 +20,7 @@ async def ask_for_card(egress: Egress, permit: Permit, entry: Agent) -> Card:
         bridge = make(entry.url, entry.bridged)
     except BridgeInvalid as error:
         raise NotSupported(f"{entry.name} cannot be called as it is configured: {error}") from None
-    return card_of(entry.name, await bridge.about(Way(egress, permit, entry)))
+    return card_of(entry.name, await bridge.about(Way(egress, permit, entry, bridge.credentials)))
 
 
 def card_of(name: str, about: About) -> Card:

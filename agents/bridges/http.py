@@ -44,6 +44,7 @@ class Expression(Protocol):
 class Http:
     """One such agent."""
 
+    credentials = None
     rejoins = False
     """A request that was left is gone."""
 

@@ -11,7 +11,7 @@ import msgspec
 from agents.bridges.bridge import Bridge, Make
 from registry.entries import Agent, Bridged
 
-KINDS = ("ag_ui", "http", "langgraph", "openai")
+KINDS = ("ag_ui", "http", "langgraph", "openai", "vertex")
 """Each is a module of this package, which has a `make`."""
 
 GROUP = "hubbub.bridges"

@@ -50,6 +50,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class LangGraph:
     """One assistant."""
 
+    credentials = None
     rejoins = True
 
     def __init__(self, url: str, options: Options) -> None:

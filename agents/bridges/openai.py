@@ -29,6 +29,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Chat:
     """One such agent."""
 
+    credentials = None
     rejoins = False
     """A stream that was left is gone."""
 

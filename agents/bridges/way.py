@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace as replace_entry
 from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -48,8 +49,8 @@ class Credentials(Protocol):
     async def headers(self, way: Way, outgoing: Outgoing) -> Headers:
         """Those of one request; raises `UpstreamError`."""
 
-    def refused(self) -> bool:
-        """Note that the platform did not take the last ones; whether other ones may be had."""
+    def refused(self, sent: Headers) -> bool:
+        """Note that the platform did not take these; whether other ones may be had."""
 
 
 class Way:
@@ -127,17 +128,13 @@ class Way:
         """
         pause, is_renewed = PAUSE_S, False
         for tries_left in reversed(range(TRIES)):
-            async with self._egress.send(self._permit, await self._outgoing(method, url, body, headers)) as incoming:
+            outgoing, signed = await self._outgoing(method, url, body, headers)
+            async with self._egress.send(self._permit, outgoing) as incoming:
                 if incoming.status < 300:
                     yield incoming
                     return
                 failure = await self._failure(incoming)
-            if (
-                incoming.status == 401
-                and not is_renewed
-                and self.credentials is not None
-                and self.credentials.refused()
-            ):
+            if incoming.status == 401 and not is_renewed and self.credentials and self.credentials.refused(signed):
                 is_renewed = True
                 continue
             if incoming.status not in {429, 503} or not tries_left:
@@ -148,7 +145,14 @@ class Way:
             await asyncio.sleep(pause if after is None else after)
             pause = min(pause * 2, LONGEST_S)
 
-    async def _outgoing(self, method: str, url: str, body: JsonObject | bytes | None, headers: Headers) -> Outgoing:
+    def elsewhere(self) -> Way:
+        """The same way without the agent's headers and credentials, to places that are not its platform."""
+        return Way(self._egress, self._permit, replace_entry(self._entry, headers=()))
+
+    async def _outgoing(
+        self, method: str, url: str, body: JsonObject | bytes | None, headers: Headers
+    ) -> tuple[Outgoing, Headers]:
+        """A request, and what of its headers are credentials."""
         entry = self._entry
         kind = (("content-type", "application/json"),) if isinstance(body, dict) else ()
         outgoing = Outgoing(
@@ -160,8 +164,9 @@ class Way:
             first_byte_s=self._egress.deadlines.agent_first_byte_s,
         )
         if self.credentials is None:
-            return outgoing
-        return replace(outgoing, headers=(*outgoing.headers, *await self.credentials.headers(self, outgoing)))
+            return outgoing, ()
+        signed = await self.credentials.headers(self, outgoing)
+        return replace(outgoing, headers=(*outgoing.headers, *signed)), signed
 
     async def _failure(self, incoming: Incoming) -> UpstreamError:
         """What an answer without success is."""

@@ -7,8 +7,9 @@ from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
 from tests.peers.platforms.platform import Kind, Property
+from tests.peers.platforms.vertex_engine import VERTEX
 
-KINDS: tuple[Kind, ...] = (AG_UI, HTTP, LANGGRAPH, OPENAI_CHAT)
+KINDS: tuple[Kind, ...] = (AG_UI, HTTP, LANGGRAPH, OPENAI_CHAT, VERTEX)
 
 PROPERTIES: dict[Property, str] = {
     "memory": "what was said in a context is known in it, and nowhere else",

@@ -1,0 +1,150 @@
+"""A fake of Vertex AI Agent Engine with the suite's brain, and of Google's token endpoint.
+
+Written from: the REST reference of `projects.locations.reasoningEngines` (`query`, `streamQuery`: `class_method`, `input`, `output`), the
+guide "Use an ADK agent" (`async_create_session`, `async_stream_query`), ADK's `Event` (`content`, `partial`, `long_running_tool_ids`,
+`error_code`, `error_message`), "Using OAuth 2.0 for server to server applications" (`assertion`); all read 2026-11.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.conftest import served
+from tests.peers.model_service import Received, read, unless_left
+from tests.peers.platforms import brain
+from tests.peers.platforms.platform import Kind, Platform
+
+ENGINE = "/v1/projects/p/locations/l/reasoningEngines/1"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class Engine:
+    """The engine and the token endpoint."""
+
+    def __init__(self) -> None:
+        self.platform = Platform(expire=lambda: self.good.clear(), busy=lambda: self.refused.append(429))
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.url = ""
+        self.good: set[str] = set()
+        self.issued = 0
+        self.refused: list[int] = []
+        self.sessions: dict[str, tuple[str, list[str]]] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        request = await read(scope, receive)
+
+        async def reply(status: int, body: Any) -> None:
+            headers = [(b"content-type", b"application/json"), (b"retry-after", b"0")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+        if request.path == "/token":
+            await reply(200, self._token(request))
+        elif request.headers.get("authorization", "").removeprefix("Bearer ") not in self.good:
+            await reply(401, {"error": {"code": 401, "message": "invalid credentials", "status": "UNAUTHENTICATED"}})
+        elif request.path == ENGINE:
+            await reply(200, {"name": ENGINE[4:], "displayName": "Brain", "description": "Thinks.", "etag": "x"})
+        elif self.refused:
+            await reply(
+                self.refused.pop(), {"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}
+            )
+        elif request.path == f"{ENGINE}:query":
+            await reply(200, {"output": self._session(request.body)})
+        else:
+            assert request.path == f"{ENGINE}:streamQuery"
+            if not await unless_left(self._stream(request.body, send), receive):
+                self.platform.cancelled.set()
+
+    def _token(self, request: Received) -> dict[str, Any]:
+        form = parse_qs(request.raw.decode())
+        assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+        said = jwt.decode(form["assertion"][0], self.key.public_key(), ["RS256"], audience=f"{self.url}/token")
+        assert (said["iss"], said["scope"]) == ("hub@p.iam.gserviceaccount.com", SCOPE)
+        self.issued += 1
+        self.good.add(f"token-{self.issued}")
+        return {"access_token": f"token-{self.issued}", "expires_in": 3599, "token_type": "Bearer"}
+
+    def _session(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert body["class_method"] == "async_create_session"
+        name = f"s{len(self.sessions) + 1}"
+        self.sessions[name] = body["input"]["user_id"], []
+        return {"id": name, "userId": body["input"]["user_id"], "appName": "1", "state": {}, "events": []}
+
+    async def _stream(self, body: dict[str, Any], send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        asked = body["input"]
+        user, said = self.sessions[asked["session_id"]]
+        assert user == asked["user_id"], "a session is its user's"
+        self.platform.named.append(f"{user}/{asked['session_id']}")
+
+        async def write(event: dict[str, Any]) -> None:
+            line = json.dumps({"author": "brain", "invocation_id": "e-1", "actions": {"state_delta": {}}, **event})
+            await send({"type": "http.response.body", "body": line.encode() + b"\n", "more_body": True})
+
+        def told(text: str) -> dict[str, Any]:
+            return {"content": {"role": "model", "parts": [{"text": text}]}}
+
+        whole = ""
+        try:
+            async for part in self._think(said, asked["message"]["parts"]):
+                if isinstance(part, str):
+                    whole += part
+                    await write({**told(part), "partial": True})
+                else:
+                    await write({"content": {"role": "model", "parts": [part]}})
+            if whole:
+                await write(told(whole))  # once more, as ADK does
+        except brain.Question as question:
+            call = {"function_call": {"id": "f1", "name": "ask_user", "args": {"question": str(question)}}}
+            await write({"content": {"role": "model", "parts": [call]}, "long_running_tool_ids": ["f1"]})
+        except brain.Fell as error:
+            await write({"error_code": "UNKNOWN", "error_message": str(error)})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _think(self, said: list[str], parts: list[dict[str, Any]]) -> AsyncIterator[Any]:
+        for part in parts:
+            if "function_response" in part:
+                assert part["function_response"]["id"] == "f1"
+                yield brain.told(part["function_response"]["response"]["result"])
+                return
+            if "inline_data" in part:
+                yield part
+                return
+        text = "".join(part["text"] for part in parts)
+        before = list(said)
+        said.append(text)
+        async for piece in brain.say(before, text, self.platform.released.wait):
+            yield piece
+
+
+@asynccontextmanager
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    engine = Engine()
+    pem = engine.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    async with served(engine) as url:
+        engine.url = url
+        account = {"client_email": "hub@p.iam.gserviceaccount.com", "private_key": pem, "token_uri": f"{url}/token"}
+        options = json.dumps({"service_account": {**account, "type": "service_account", "private_key_id": "k1"}})
+        engine.platform.entry = f'{{bridge: vertex, url: "{url}{ENGINE}", options: {options}}}'
+        yield engine.platform
+
+
+VERTEX = Kind(
+    "vertex",
+    _open,
+    "a fake of Agent Engine and its token endpoint, from their references",
+    {"rejoin": "a query of an engine has no name, and nothing that could be gone on with"},
+)
