@@ -13,6 +13,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hub import errors
@@ -31,8 +32,10 @@ from registry.errors import (
     Overloaded,
     Unauthenticated,
 )
+from registry.gate import Gate
 from registry.identity import NOBODY, DoorName
 from registry.judged import JsonObject, encode
+from registry.limits import Limit
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class House:
     hosts: Hosts
     limits: Limits
     audit: Audit
+    gate: Gate
 
 
 Opener = Callable[[], AbstractAsyncContextManager[House]]
@@ -144,7 +148,7 @@ class App:
         try:
             if await _admit(house, exchange, door):
                 assert door is not None, "a path without a door is not admitted"
-                await door.handler(exchange)
+                await _answer(house, exchange, door)
                 exchange.finish()
         except ClientGone:
             pass
@@ -169,6 +173,26 @@ class App:
                     where=f"{exchange.method} {exchange.path}",
                 )
             exchange.stop()
+
+
+async def _answer(house: House, exchange: HttpExchange, door: Door) -> None:
+    """Have a door answer, and the answer say of which budgets little is left."""
+    if not exchange.principal.limits:
+        await door.handler(exchange)
+        return
+    house.gate.told[exchange.request_id] = partial(_tell, exchange)
+    try:
+        await door.handler(exchange)
+    finally:
+        del house.gate.told[exchange.request_id]
+
+
+def _tell(exchange: HttpExchange, limit: Limit) -> None:
+    """Say in the answer, if it has not begun, that a budget is nearly used up."""
+    text = f"{limit.whose} budget of {limit.shown(limit.most):g} USD per {limit.per} is nearly used up"
+    header = (b"hubbub-budget-warning", text.encode("ascii", "replace"))
+    if header not in exchange.extra:
+        exchange.extra.append(header)
 
 
 async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> bool:

@@ -49,6 +49,7 @@ async def open_house(
             authenticator=services.authenticator,
             hosts=Hosts(public_url, bound_to=bound_to, allowed_origins=declared.hub.allowed_origins),
             audit=services.audit,
+            gate=services.gate,
             limits=Limits(
                 body_bytes=limits.body_bytes,
                 upload_bytes=limits.upload_bytes,

@@ -114,6 +114,9 @@ class Held(Protocol):
     def amounts(self) -> Amounts:
         """How much it is."""
 
+    def near(self, limits: Sequence[Limit]) -> list[Limit]:
+        """Those of its limits that are budgets which are nearly used up."""
+
 
 class Counting(Protocol):
     """What the gate asks of `registry.spending.counters.Counters`."""
@@ -249,8 +252,13 @@ class Permit(Judged):
             PriceUnknown: a budget holds, and nobody knows what the call costs.
             Overloaded: nothing can be counted at the moment.
         """
-        self._held = await self._gate.reserve(self._limits, self.entry_name, self.expected, self._held)
+        self._held = held = await self._gate.reserve(self._limits, self.entry_name, self.expected, self._held)
         self.due = False
+        told = self._gate.told.get(self.request_id)
+        if told is not None:
+            for limit in held.near(self._limits):
+                if limit in self.principal.limits:  # what is left for all callers of an entry is its operator's affair
+                    told(limit)
 
     def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """Record how the call ended, and with what error if it failed."""
@@ -357,6 +365,8 @@ class Gate:
         """Notes what guards redacted."""
         self.guards: Guards | None = None
         """None: there are none."""
+        self.told: dict[str, Callable[[Limit], None]] = {}
+        """By the ids of requests: who is told that a budget is nearly used up."""
         self.approve: Approve = _nobody
         """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 

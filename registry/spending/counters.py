@@ -52,6 +52,10 @@ class Held(NamedTuple):
     """For each."""
     amounts: Amounts
 
+    def near(self, limits: Sequence[Limit]) -> list[Limit]:
+        """Those of its limits that are budgets which are nearly used up."""
+        return [limit for limit, lease in zip(limits, self.leases, strict=True) if lease.is_near]
+
 
 class Counters:
     """All counters of the hub. One for a process; `run` must be running."""

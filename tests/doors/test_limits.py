@@ -410,3 +410,16 @@ async def test_keys_of_a_team_share_its_pace(hub: OpenHub) -> None:
             async with running.http(keys[number % 2]) as http:
                 found.append((await say(http)).status_code)
         assert found == [200, 200, 200, 429, 429]
+
+
+STREAMED = {"model": lambda http: chat(http, stream=True)}
+
+
+@pytest.mark.parametrize("call", [*CALLS.values(), *STREAMED.values()], ids=[*CALLS, "streamed model"])
+async def test_answers_say_that_a_budget_is_nearly_used_up(hub: OpenHub, call: Call) -> None:
+    budget = {"usd": 0.1, "per": "day", "warn_at": 0.6}
+    async with everything(hub) as running, running.http(await made(running, budget=budget)) as http:
+        said = [(await call(http)).headers.get("hubbub-budget-warning") for _ in range(5)]
+        assert said == [None] * 2 + ["the key's budget of 0.1 USD per day is nearly used up"] * 3
+    async with everything(hub) as running, running.http(await running.key("model:*", "tool:*", "agent:*")) as http:
+        assert "hubbub-budget-warning" not in (await call(http)).headers
