@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agents.bridges.bridge import Bridge, Make
+from registry.declared.shapes import nearest
 from registry.entries import Agent, Bridged
 
 KINDS = ("ag_ui", "http", "langgraph", "openai", "vertex")
@@ -29,10 +30,11 @@ def make(url: str, bridged: Bridged) -> Bridge:
         BridgeInvalid: there is no such kind, or its options are wrong.
     """
     options: dict[str, Any] = msgspec.json.decode(bridged.options)
+    maker = _maker(bridged.kind)
     try:
-        return _maker(bridged.kind)(url, options)
-    except (ValueError, TypeError) as error:  # msgspec.ValidationError is one
-        raise BridgeInvalid(f"{bridged.kind}: {error}") from None
+        return maker(url, options)
+    except Exception as error:  # noqa: BLE001  # boundary: third parties' code, read with the file
+        raise BridgeInvalid(f"bridge {bridged.kind}: {str(error)[:500] or type(error).__name__}") from None
 
 
 def fault(entry: Agent) -> str | None:
@@ -51,6 +53,7 @@ def _maker(kind: str) -> Make:
         return found
     others = tuple(entry_points(group=GROUP, name=kind))
     if not others:
-        raise BridgeInvalid(f"{kind!r} is none of {', '.join(KINDS)}, and nothing that is installed brings it")
+        known = f"there are {', '.join(KINDS)}, and those that packages bring"
+        raise BridgeInvalid(f"there is no bridge {kind!r}{nearest(kind, list(KINDS)) or f'; {known}'}")
     loaded: Make = others[0].load()
     return loaded

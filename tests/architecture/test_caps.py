@@ -24,6 +24,7 @@ BOUNDARIES = {
     "registry/store/db.py": 2,  # a write's failure is the answer to whoever asked for it
     "registry/callers/issuers.py": 2,  # a token that trips the hub is nobody's; keys that do are not believed
     "agents/discovery.py": 1,  # a card that trips the hub must not end the fetches of all agents
+    "agents/bridges/kinds.py": 1,  # third parties' bridges, when they are made
     "agents/hosting/host.py": 1,  # nor a task of an agent that runs here the others
     "agents/own/worker.py": 1,  # nor a run that waited for approval
     "agents/streams.py": 1,  # nor a detached stream the others
