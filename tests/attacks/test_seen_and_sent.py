@@ -28,7 +28,7 @@ from llm.wire import chat, messages, responses
 from mcp_bridge import fastlane
 from mcp_bridge.requests import arguments_of, tool_call
 from registry import judged
-from registry.entries import Tool
+from registry.entries import Model, Tool
 from registry.errors import CallerError
 from tests.conftest import OpenHub
 from tests.peers.a2a_sdk_agents import open_agent
@@ -96,15 +96,18 @@ def now(work: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("it waited")
 
 
+MODEL = Model(name="m", provider="openai", model="up")
+
+
 def of_chat(data: bytes) -> Judged:
     request = chat.read_request(data, public_url=URL)
-    sent = chat.passed_on(request, "up", ask_usage=False)
+    sent = chat.passed_on(request, MODEL, ask_usage=False)
     return Judged(judged.unambiguous(sent), sent, {"model": "up", "stream": request.stream})
 
 
 def of_messages(data: bytes) -> Judged:
     request = messages.read_request(data, public_url=URL)
-    sent = messages.passed_on(request, "up")
+    sent = messages.passed_on(request, MODEL)
     return Judged(judged.unambiguous(sent), sent, {"model": "up", "stream": request.stream})
 
 
