@@ -36,9 +36,9 @@ def test_what_is_wrong_with_a_bridge_is_told_with_its_line(entry: str) -> None:
 
 async def test_the_api_refuses_a_bridge_that_cannot_be_made_and_shows_no_options(tmp_path: Path) -> None:
     async with open_hub(tmp_path) as hub, hub.http(ADMIN_KEY) as admin:
-        body = {"name": "there", "bridge": "openai", "url": "https://a.example/v1", "options": {"modle": "m"}}
+        body = {"name": "there", "bridge": "openai", "url": "https://a.example/v1", "options": {"mdl": "m"}}
         refused = await admin.post("/api/agents", json=body)
-        assert (refused.status_code, "unknown field `modle`" in refused.text) == (400, True)
+        assert (refused.status_code, "unknown field `mdl`" in refused.text) == (400, True)
         made = await admin.post("/api/agents", json={**body, "options": {"model": "canary-model"}})
         assert (made.status_code, made.json()["bridge"]) == (201, "openai")
         assert "canary-model" not in made.text
