@@ -12,6 +12,7 @@ from hub.cli.common import act, checked, config_option, day, on_database, table
 from registry.access import GrantInvalid, Grants
 from registry.callers.keys import MAX_OVERLAP_S, Keys, NamedKey
 from registry.callers.levels import grants_of
+from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
 from registry.members import check_key_name, check_network
@@ -49,6 +50,25 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
         raise click.BadParameter(str(error)) from None
 
 
+def _limits(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> BoundsShape:
+    said = dict(text.partition("=")[::2] for text in texts)
+    try:
+        return BoundsShape.model_validate({name: int(most) for name, most in said.items()})
+    except ValueError:
+        names = ", ".join(BoundsShape.model_fields)
+        raise click.BadParameter(f"write it like calls_per_day=50; there are {names}") from None
+
+
+def _budget(_context: click.Context, _option: click.Parameter, text: str | None) -> BudgetShape | None:
+    if text is None:
+        return None
+    usd, _, per = text.partition("/")
+    try:
+        return BudgetShape.model_validate({"usd": float(usd), "per": per or "month"})
+    except ValueError:
+        raise click.BadParameter("write it like 10/month; day, week and year do too") from None
+
+
 @keys_command.command("create")
 @click.argument("name", callback=checked(check_key_name))
 @click.argument("grants", nargs=-1, metavar="")
@@ -74,6 +94,15 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
 )
 @click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
 @click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=MOST",
+    callback=_limits,
+    help="How much it may use, such as calls_per_day=50; repeatable; default: unlimited.",
+)
+@click.option("--budget", metavar="USD/SPAN", callback=_budget, help="What it may cost, such as 10/month.")
+@click.option(
     "--mcp-mode",
     type=click.Choice(["search", "full"]),
     help="How MCP tools are listed to it: three that search, or all; default: as a toolset says, else all.",
@@ -93,7 +122,8 @@ def _create(allow: tuple[str, ...], grants: tuple[str, ...], config: Path | None
     """Make the key NAME and print its secret, this once. Without --allow it may do what its user and team allow."""
     members["doors"] = members["doors"] or None
     is_bounded = members["user"] is not None or members["team"] is not None
-    spec = KeySpec(allow=_grants((*allow, *grants), is_bounded=is_bounded), **members)
+    counted = bounds(members.pop("limits"), members.pop("budget"))
+    spec = KeySpec(allow=_grants((*allow, *grants), is_bounded=is_bounded), bounds=counted, **members)
     _, secret = act(config, lambda database: Keys(database).create(spec))
     click.echo("The key's secret, shown this once:", err=True)
     click.echo(secret)

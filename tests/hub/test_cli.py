@@ -179,6 +179,16 @@ def test_a_key_is_made_listed_and_revoked(run: Run) -> None:
     assert run("keys", "list").output == "No keys.\n"
 
 
+def test_a_key_may_be_made_with_limits_and_a_budget(run: Run, tmp_path: Path) -> None:
+    limits = ("--limit", "calls_per_day=50", "--limit", "concurrent_calls=2", "--budget", "10.5/week")
+    assert run("keys", "create", "rita", "--allow", "model:*", *limits).exit_code == 0
+    (database,) = tmp_path.glob("*.db")
+    connection = sqlite3.connect(database)
+    (bounds,) = connection.execute("SELECT bounds FROM api_keys WHERE name = 'rita'").fetchone()
+    connection.close()
+    assert json.loads(bounds) == {"calls_per_day": 50, "concurrent_calls": 2, "usd": 10.5, "per": "week"}
+
+
 @pytest.mark.parametrize(
     ("rules", "kept"), [((), None), (("destructive",), '"destructive"'), (("a__*", "b__x"), '["a__*","b__x"]')]
 )
@@ -261,6 +271,10 @@ def test_a_user_is_made_put_into_a_team_disabled_and_deleted(run: Run) -> None:
         (("teams", "add", "red", "rita", "--role", "owner"), "owner"),
         (("keys", "create", "k", "--allow", "model:*", "--network", "10.0.0.1/8"), "must be a network"),
         (("keys", "create", "k", "--allow", "model:*", "--door", "ui"), "'ui' is not one of"),
+        (("keys", "create", "k", "--allow", "model:*", "--limit", "calls=5"), "there are tokens_per_minute, "),
+        (("keys", "create", "k", "--allow", "model:*", "--limit", "calls_per_day=0"), "write it like calls_per_day=50"),
+        (("keys", "create", "k", "--allow", "model:*", "--budget", "inf/day"), "write it like 10/month"),
+        (("keys", "create", "k", "--allow", "model:*", "--budget", "10/eon"), "write it like 10/month"),
         (("keys", "rotate", "nobody"), "No key 'nobody' here."),
         (("keys", "rotate", "nobody", "--overlap-s", "-1"), "-1"),
     ],
