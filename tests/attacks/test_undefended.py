@@ -34,10 +34,11 @@ async def parting() -> AsyncIterator[Process]:
 
 @pytest.mark.xdist_group("undefended")
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("defence", DEFENCES)
 async def test_without_its_defence_an_attack_succeeds(defence: str, parting: Process) -> None:
     parting.stdin.write(f"{defence}\n".encode())
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(200):  # the first waits for everything to be loaded
         while not (line := await parting.stdout.readline()).startswith(b"{"):
             assert line, "the run has ended"
     failed = json.loads(line)
