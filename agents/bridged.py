@@ -102,6 +102,7 @@ async def _say(live: Live, step: Step) -> None:
             await live.write(part, artifact=artifact)
         case Working(text, metadata):
             live.reach("WORKING", text, metadata=metadata)
+            await live.room()
         case Running(ref):
             is_new, live.ref = not live.ref, ref
             if is_new:  # who cancels after a restart, or goes on, must know it

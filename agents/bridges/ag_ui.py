@@ -18,7 +18,7 @@ from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
 
 MAX_SAID_BYTES = 256 * 1024
-"""Of the messages of a context, as JSON: what was said first is forgotten first."""
+"""Of the messages of a context, as JSON: what was said first is forgotten first, and with a longer answer all."""
 
 STATE = "state"
 """The artifact that has the agent's shared state."""
@@ -112,6 +112,7 @@ class _Heard:
         self._open: dict[str, JsonObject] = {}
         """Messages of the assistant, by id, and calls of tools, by theirs."""
         self._last = ""
+        self._size = 0
 
     def steps(self, event: Any) -> list[Step]:
         """What one event says; those of kinds that are not known say nothing."""
@@ -137,7 +138,7 @@ class _Heard:
     def _note(self, event: JsonObject) -> None:
         """What is to be known later, and is not told."""
         match event.get("type"):
-            case "TOOL_CALL_RESULT":
+            case "TOOL_CALL_RESULT" if self._has_room(event.get("content")):
                 found = {"id": event.get("messageId"), "toolCallId": event.get("toolCallId")}
                 self.messages.append({**found, "role": "tool", "content": event.get("content")})
             case "MESSAGES_SNAPSHOT" if isinstance(event.get("messages"), list):
@@ -149,9 +150,16 @@ class _Heard:
         text = event.get("delta")
         if not isinstance(text, str):
             return []
-        message = self._message(str(event.get("messageId") or self._last))
-        message["content"] = (message.get("content") or "") + text
+        if self._has_room(text):
+            message = self._message(str(event.get("messageId") or self._last))
+            message["content"] = (message.get("content") or "") + text
         return [Text(text)]
+
+    def _has_room(self, said: Any) -> bool:
+        """Whether something more is to be remembered: of what is too long for it nothing is."""
+        has_room = self._size <= MAX_SAID_BYTES
+        self._size += len(said) if isinstance(said, str) else 0
+        return has_room
 
     def _message(self, name: str) -> JsonObject:
         if name not in self._open:
@@ -168,7 +176,7 @@ class _Heard:
             self._open[name] = {"id": name, "type": "function", "function": function}
             parent = self._message(str(event.get("parentMessageId") or f"of-{name}"))
             parent.setdefault("toolCalls", []).append(self._open[name])
-        if isinstance(delta, str):
+        if isinstance(delta, str) and self._has_room(delta):
             self._open[name]["function"]["arguments"] += delta
         return [Working(metadata={TOOL: {"name": event.get("toolCallName")}})] if is_new else []
 

@@ -16,7 +16,7 @@ from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
 
 MAX_SAID_BYTES = 256 * 1024
-"""Of what was said in a context, as JSON: what was said first is forgotten first."""
+"""Of what was said in a context, as JSON: what was said first is forgotten first, and with a longer answer all."""
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -49,21 +49,22 @@ class Chat:
             "user": turn.user,
         }
         yield Running({"request": turn.message.get("messageId")})
-        answer, reason = [], None
+        answer, reason = "", None
         async for event in turn.way.events("POST", self._url, body):
             if event.data == b"[DONE]":
                 break
             chunk = _read(turn.way, event.data)
             text = (chunk.get("delta") or {}).get("content")
             if isinstance(text, str):
-                answer.append(text)
+                if len(answer) <= MAX_SAID_BYTES:
+                    answer += text
                 yield Text(text)
             reason = chunk.get("finish_reason") or reason
         if reason is None:
             raise UpstreamInvalid(turn.way.name, "its answer was cut short")
         if reason == "content_filter":
             raise UpstreamInvalid(turn.way.name, "its content filter ended the answer")
-        yield Remember({"messages": _bounded([*said, {"role": "assistant", "content": "".join(answer)}])})
+        yield Remember({"messages": _bounded([*said, {"role": "assistant", "content": answer}])})
 
     async def cancel(self, turn: Turn) -> None:
         """Leaving the stream has ended it: the API has no other way."""

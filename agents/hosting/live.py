@@ -100,14 +100,18 @@ class Live:
             "artifact": said,
             "append": name_of in self._begun,
         }
+        if self._unkept_bytes > UNKEPT_BYTES:  # not after this part: `ref` says that it is still to be read
+            await self.save()
         self._begun.add(name_of)
         event = {"artifactUpdate": update}
         data = encode(event)
         self._unkept.append(event)
         self._unkept_bytes += len(data)
         self._watched.tell(data)
-        if self._unkept_bytes > UNKEPT_BYTES:
-            await self.save()
+        await self.room()
+
+    async def room(self) -> None:
+        """Wait until nobody who watches is far behind."""
         await self._watched.room()
 
     @property

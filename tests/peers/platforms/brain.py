@@ -4,7 +4,7 @@ Plain Python: agents in environments of their own load this file by its path.
 
 * `recall`: what was said before in this conversation
 * `hold`: says `first `, waits until it is released, says `last`
-* `long N`: N times 1 KiB
+* `long N`: N times 1 KiB, and holds
 * `fail`: fails
 * `ask`: asks `Which colour?`, and says of the answer `You said ANSWER`
 * `file`: a file back; `data`: the data back that came
@@ -41,6 +41,7 @@ async def say(before: list[str], text: str, released: Callable[[], Awaitable[Any
     elif word == "long":
         for _ in range(int(rest)):
             yield "x" * 1024
+        await released()
     elif word == "fail":
         raise Fell(REASON)
     elif word == "ask":
