@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from registry.auditing.noting import Redacted, Refused, forget_redaction, forget_refusal
+from registry.deadline import Deadline
 from registry.errors import (
     AgentFault,
     ApprovalRequired,
@@ -23,6 +24,7 @@ from registry.errors import (
     NotFound,
     PriceUnknown,
     RateLimited,
+    TaskOver,
     UpstreamLimited,
     UpstreamOverloaded,
     UpstreamRefused,
@@ -141,9 +143,13 @@ ANSWERED = (
 
 
 class Permit(Judged):
-    """One admitted call. Enter it for the length of the call; leaving settles it, exactly once."""
+    """One admitted call. Enter it for the length of the call; leaving settles it, exactly once.
+
+    A call that is under way when the time of its task is over is cut: what was entered then ends with `TaskOver`.
+    """
 
     __slots__ = (
+        "_cut",
         "_held",
         "_limits",
         "_settled",
@@ -163,6 +169,7 @@ class Permit(Judged):
 
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
         self._settled: bool = False
+        self._cut: Deadline | None = None
         limits = entry.limits + principal.limits if principal is not HUB else ()
         if principal.task is not None:
             limits += principal.task.limits_of(entry.kind)
@@ -290,11 +297,21 @@ class Permit(Judged):
         return found
 
     def __enter__(self) -> Self:
+        task = self.principal.task
+        if task is not None and task.deadline is not None:
+            self._cut = Deadline(task.deadline - time.time()).__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._cut is not None:
+            try:
+                self._cut.__exit__(kind, error, trace)
+            except TimeoutError:
+                over = TaskOver()
+                self.settle("error", over)
+                raise over from None
         if kind is None:
             self.settle("ok")
         else:
@@ -381,7 +398,11 @@ class Gate:
         Raises:
             NotFound: not granted; the same answer as for what does not exist.
             RateLimited: the key's requests per minute are used up.
+            TaskOver: the task that the call is part of has no time left.
         """
+        task = principal.task
+        if task is not None and task.deadline is not None and task.deadline < time.time():
+            raise TaskOver
         if not principal.grants.allow(entry.kind, entry.grant_name):
             error = NotFound(entry.kind, entry.grant_name)
             self.refused(principal, error, request_id=within.request_id if within else request_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from registry.identity import TASK_HEADER_NAME, KeySpec, RequestLimits
 from registry.sealed.secrets import Sealer
 from registry.spending.tasks import LASTS_S, Tasks
 from tests.conftest import Hub, OpenHub
-from tests.doors.test_limits import chat, use_tool
+from tests.doors.test_limits import chat, rpc, say, use_tool
 from tests.peers.a2a_clients import Refused, open_client
 from tests.peers.a2a_sdk_agents import open_agent
 from tests.peers.mcp_servers import dual_era
@@ -19,6 +21,8 @@ from tests.peers.openai_upstream import Turn, openai_upstream
 
 speeches = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: f"{speech.binding}-{speech.version}")
 JSONRPC = Speech("JSONRPC", "1.0")
+BRIEF_S = 2.0
+"""How long a task may take whose end a test awaits: long enough that its calls have been sent by then."""
 
 
 async def bounded(running: Hub, **bounds: Any) -> dict[str, str]:
@@ -127,3 +131,36 @@ def test_a_token_is_known_for_a_day_and_a_key_without_bounds_begins_no_task() ->
     now += LASTS_S
     assert tasks.read(made.token.encode()) is None
     assert tasks.begin(RequestLimits(max_rounds=3)) is None
+
+
+async def test_calls_under_way_end_when_the_time_of_their_task_is_over(hub: OpenHub) -> None:
+    never = asyncio.Event()
+    turn = Turn("hi there", hold_last=never)
+    async with openai_upstream(turn) as upstream, dual_era() as server, open_agent(JSONRPC) as agent:
+        yaml = (
+            f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
+            f"mcpServers: {{s: {{url: '{server.url}'}}}}\nagents: {{echo: {{url: '{agent.url}'}}}}\n"
+        )
+        async with hub(yaml) as running, running.http() as http, asyncio.timeout(60):
+            await running.services.sync.refresh("s")
+            http.headers.update({"authorization": f"Bearer {await running.key('agent:*', 'tool:*', 'model:*')}"})
+            assert (await say(http)).status_code == 200  # its card is known from now on
+            http.headers.update(await bounded(running, max_seconds=BRIEF_S))
+            wait = {"message": {"messageId": "w", "role": "ROLE_USER", "parts": [{"text": "wait"}]}}
+            unary, stream, tool, plain, streamed = await asyncio.gather(
+                http.post("/a2a/echo", json=rpc("SendMessage", wait)),
+                http.post("/a2a/echo", json=rpc("SendStreamingMessage", wait)),
+                use_tool(http, "s__wait"),
+                chat(http),
+                chat(http, stream=True),
+            )
+            await server.cancelled.wait()
+            await upstream.left.wait()
+            assert "has used up its max_seconds" in unary.json()["error"]["message"]
+            assert unary.json()["error"]["data"][0]["reason"] == "TASK_OVER"
+            last = json.loads(stream.text.strip().rpartition("data: ")[2])
+            assert last["error"]["data"][0]["reason"] == "TASK_OVER"
+            assert "has used up its max_seconds" in tool.json()["error"]["message"]
+            assert (plain.status_code, plain.json()["error"]["code"]) == (400, "task_over")
+            assert streamed.status_code == 200
+            assert '"code":"task_over"' in streamed.text.replace('": "', '":"')
