@@ -71,7 +71,7 @@ class Kind(NamedTuple):
     """A row of the table in docs/bridges.md."""
 
     name: str
-    """The bridge's; `a2a` is an agent that speaks A2A."""
+    """The bridge's, or what speaks A2A and needs none."""
     open: Callable[[Path], AbstractAsyncContextManager[Platform]]
     proof: str
     """What it was proved against."""
