@@ -2,7 +2,8 @@
 
 `options`: `request`, the body to POST, of `text`, `parts` (A2A 1.0 §4.1.6), `context_id`, `task_id`, `user` and `session`;
 `answer`, what is said, of the JSON that came back as `answer`: a text, a part, or a list of them; `session`, what is remembered for the
-context; `asks`, whether the answer is a question. An answer in server-sent events or lines of JSON is read as it comes, each by itself.
+context; `asks`, whether the answer is a question; `failure`, what went wrong, if something did. An answer in server-sent events or lines
+of JSON is read as it comes, each by itself.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any, Protocol
 import msgspec
 
 from agents.bridges.bridge import About, Asks, Bridge, Piece, Remember, Running, Steps, Text, Turn
-from agents.bridges.way import Way
-from registry.errors import NotSupported, UpstreamInvalid
-from registry.judged import JsonObject
+from agents.bridges.way import MAX_REASON, Credentials, Way
+from registry.entries import Headers
+from registry.errors import NotSupported, ParseFailed, UpstreamInvalid
+from registry.judged import JsonObject, decode, encode
 
 MAX_CHARS = 4000
 """Of one expression."""
@@ -32,6 +34,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     answer: str
     session: str | None = None
     asks: str | None = None
+    failure: str | None = None
 
 
 class Expression(Protocol):
@@ -44,7 +47,7 @@ class Expression(Protocol):
 class Http:
     """One such agent."""
 
-    credentials = None
+    credentials: Credentials | None = None
     rejoins = False
     """A request that was left is gone."""
 
@@ -54,6 +57,11 @@ class Http:
         self._answer = _compiled("answer", options.answer, OF_ANSWER)
         self._session = _compiled("session", options.session, OF_ANSWER) if options.session else None
         self._asks = _compiled("asks", options.asks, OF_ANSWER) if options.asks else None
+        self._failure = _compiled("failure", options.failure, OF_ANSWER) if options.failure else None
+
+    def headers(self, _turn: Turn) -> Headers:
+        """Those of a message, beside the entry's."""
+        return ()
 
     async def run(self, turn: Turn) -> Steps:
         """Ask once (agents.bridges.bridge.Bridge)."""
@@ -69,9 +77,12 @@ class Http:
         if not isinstance(body, dict):
             raise UpstreamInvalid(turn.way.name, "its option request gives no object")
         yield Running({"task": turn.task_id})
-        async with aclosing(_answers(turn.way, self._url, body)) as answers:
+        async with aclosing(_answers(turn.way, self._url, body, self.headers(turn))) as answers:
             async for answer in answers:
                 known = {"answer": answer}
+                if self._failure is not None and (reason := _value(turn.way, "failure", self._failure, known)):
+                    said_so = reason if isinstance(reason, str) else encode(reason).decode()
+                    raise UpstreamInvalid(turn.way.name, said_so[:MAX_REASON])
                 if self._session is not None:
                     session = _value(turn.way, "session", self._session, known)
                     if isinstance(session, dict) and session:
@@ -123,19 +134,28 @@ def _value(way: Way, name: str, expression: Expression, known: JsonObject) -> An
         raise UpstreamInvalid(way.name, f"its option {name} does not fit what it is about: {reason}") from None
 
 
-async def _answers(way: Way, url: str, body: JsonObject) -> AsyncGenerator[Any]:
-    """What was answered: one JSON document, or those of a stream as they come."""
+async def _answers(way: Way, url: str, body: JsonObject, headers: Headers) -> AsyncGenerator[Any]:
+    """What was answered: one JSON document, a text, or those of a stream as they come."""
     accept = ("accept", "application/json, text/event-stream, application/x-ndjson")
-    async with way.send("POST", url, body, headers=(accept,)) as incoming:
+    async with way.send("POST", url, body, headers=(accept, *headers)) as incoming:
         if incoming.media_type == "text/event-stream":
             async for event in way.events_of(incoming):
                 if event.data != b"[DONE]":
-                    yield way.read(event.data)
+                    yield _json_or_text(event.data)
         elif incoming.media_type in {"application/x-ndjson", "application/jsonl", "application/json-seq"}:
             async for line in way.lines_of(incoming):
                 yield way.read(line)
+        elif incoming.media_type.startswith("text/"):
+            yield _json_or_text(await incoming.read())
         else:
             yield way.read(await incoming.read())
+
+
+def _json_or_text(data: bytes) -> Any:
+    try:
+        return decode(data)
+    except ParseFailed:
+        return data.decode(errors="replace")
 
 
 def _step(said: Any) -> Text | Piece:

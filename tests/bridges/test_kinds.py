@@ -22,6 +22,7 @@ FAULTS = {
     "{url: http://a, assistant: x}": "assistant and options belong to a bridge",
     "{bridge: http, url: http://a, options: {request: 'text +', answer: answer.x}}": "request is not CEL",
     "{bridge: http, url: http://a, options: {request: '{}', answer: answer.x}}": "request looks at none of",
+    "{bridge: bedrock, url: http://a, options: {runtime: brain}}": "runtime is not the ARN",
 }
 
 

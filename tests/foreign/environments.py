@@ -34,7 +34,7 @@ HOME = HERE.parents[1] / ".foreign"
 UP_WITHIN_S = 90
 GROUPS = {
     "mcp": ("mcp-js", "mcp-clients", "fastmcp", "fastmcp-tasks"),
-    "llm": ("any-llm", "ag-ui"),
+    "llm": ("any-llm", "ag-ui", "agentcore"),
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
     "trust": ("presidio", "oidc"),
 }

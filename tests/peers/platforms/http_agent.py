@@ -18,6 +18,7 @@ OPTIONS = {
     "answer": 'has(answer.say) ? answer.say : (has(answer.ask) ? answer.ask : "")',
     "session": "has(answer.conversation) ? {'id': answer.conversation} : {}",
     "asks": "has(answer.ask)",
+    "failure": "has(answer.failed) ? answer.failed : ''",
 }
 
 
@@ -71,6 +72,8 @@ async def _answer(platform: Platform, said: list[str], body: dict[str, Any], wri
             await write({"say": piece})
     except brain.Question as question:
         await write({"ask": str(question)})
+    except brain.Fell as error:
+        await write({"failed": str(error)})
 
 
 HTTP = Kind(
@@ -78,7 +81,6 @@ HTTP = Kind(
     _open,
     "an agent of the suite with an API of its own",
     {
-        "failure": "what a failure looks like is each API's own: one that answers with an error status is told",
         "rejoin": "a request that was left is gone",
         "renews": "its headers do not expire by themselves",
     },
