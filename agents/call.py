@@ -34,7 +34,6 @@ from registry.entries import Agent, Headers
 from registry.errors import (
     GuardRefused,
     InvalidParams,
-    NotSupported,
     UpstreamError,
     UpstreamInvalid,
     UpstreamTimeout,
@@ -411,8 +410,6 @@ class AgentCaller:
         return await self._push.get(owner, entry, task_id, config_id)
 
     async def _find(self, entry: Agent) -> Found:
-        if entry.unavailable is not None:
-            raise NotSupported(f"{entry.name}: {entry.unavailable}")
         try:
             return await self._discovery.find(entry)
         except UpstreamError as error:

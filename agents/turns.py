@@ -191,7 +191,7 @@ class Turns:
 
     async def _streams(self, entry: Agent) -> bool:
         """Whether the agent says that it answers with streams."""
-        card = (await self._discovery.find(entry)).card if entry.unavailable is None else None
+        card = (await self._discovery.find(entry)).card
         return card is not None and card.members["capabilities"].get("streaming") is True
 
     async def _follow(self, permit: Permit, entry: Agent, ask: Ask, hearing: _Hearing) -> None:

@@ -34,9 +34,7 @@ class AgentListing:
             self._changed.clear()
             agents = self._registry.catalog.agents
             before = self._tools(agents)
-            self._described = {
-                name: (entry, self._describe(entry)) for name, entry in agents.items() if entry.unavailable is None
-            }
+            self._described = {name: (entry, self._describe(entry)) for name, entry in agents.items()}
             if self._tools(agents) != before:
                 await self._registry.renew()
             with suppress(TimeoutError):
@@ -52,11 +50,10 @@ class AgentListing:
         """The tools of agents by their exposed names, in the words of the cards that are known."""
         found: dict[str, Tool] = {}
         for name, entry in sorted(agents.items()):
-            if entry.unavailable is None:
-                described, tool = self._described.get(name, (None, None))
-                if tool is None or described != entry:
-                    tool = agent_shapes.tool(name, None)
-                found[tool.exposed] = tool
+            described, tool = self._described.get(name, (None, None))
+            if tool is None or described != entry:
+                tool = agent_shapes.tool(name, None)
+            found[tool.exposed] = tool
         return found
 
     def _notice(self, old: Catalog, new: Catalog) -> None:

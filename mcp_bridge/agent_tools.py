@@ -144,8 +144,6 @@ class AgentTools:
                 call.request = await judged(permit, call.tool, call.request)
                 call.guard(permit)
             permit.bound(entry.limits, entry.call_usd)
-            if entry.unavailable is not None:
-                raise UpstreamUnavailable(entry.name, entry.unavailable)
             if call.request.method in tasks.METHODS:
                 return await agent_tasks.follow(self._agents, permit, entry, call.tool, call.request)
             try:

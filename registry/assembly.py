@@ -92,7 +92,6 @@ def _as_model(agent: Agent) -> AgentModel:
         name=name,
         provider="agent",
         model=agent.name,
-        unavailable=agent.unavailable,
         limits=agent.limits,
         call_usd=agent.call_usd,
     )

@@ -86,8 +86,6 @@ class Agent:
     """What a message to it costs; None: that is not known."""
     limits: tuple[Limit, ...] = ()
     """Of all its callers together, as those of the other entries."""
-    unavailable: str | None = None
-    """Why this kind of agent cannot be called by this version; None: it can."""
     urls: tuple[str, ...] = ()
     """Where its instances are, `url` first; empty: there is `url` alone."""
     instance: str = ""

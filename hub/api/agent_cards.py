@@ -34,8 +34,6 @@ async def card_state(services: Services, entry: Agent) -> JsonObject:
     key signed it) or `unavailable`, both with a `reason`.
     """
     url = f"{services.publisher.address(entry.name)}.well-known/agent-card.json"
-    if entry.unavailable is not None:
-        return {"state": "unavailable", "reason": entry.unavailable}
     try:
         found = await services.discovery.find(entry)
     except CardRefused as error:

@@ -181,7 +181,7 @@ def _public(services: Services, kind: EntryKind, entry: Agent | Server | Model) 
         "owner": entry.owner,
         "disabled": (kind, entry.name) in catalog.switched_off,
         "shadowed": (kind, entry.name) in catalog.shadowed,
-        "unavailable": entry.unavailable,
+        "unavailable": None if isinstance(entry, Agent) else entry.unavailable,
         "headers": sorted(name for name, _ in entry.headers),
     }
     if isinstance(entry, Model):

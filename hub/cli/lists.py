@@ -81,7 +81,7 @@ def _state(registry: Registry, kind: StoredKind, entry: Agent | Server | Model |
     key = (kind, entry.name)
     if key in registry.catalog.switched_off:
         return "switched off"
-    if not isinstance(entry, Toolset) and entry.unavailable is not None:
+    if not isinstance(entry, Toolset | Agent) and entry.unavailable is not None:
         return f"unavailable: {entry.unavailable}"
     if key not in registry.catalog.shadowed:
         return "-"

@@ -140,7 +140,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask, Emb
 
 async def _finding(entry: Agent | Server | Model, ask: _Ask) -> Finding:
     title = _title(entry)
-    if entry.unavailable is not None:
+    if not isinstance(entry, Agent) and entry.unavailable is not None:
         return Finding(title, entry.unavailable)
     try:
         async with asyncio.timeout(PROBE_S):

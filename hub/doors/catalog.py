@@ -76,8 +76,7 @@ class CatalogDoor:
         return [
             entry
             for name, entry in sorted(self._registry.catalog.agents.items())
-            if entry.unavailable is None
-            and (principal.grants.allow("agent", name) or (principal is NOBODY and entry.public_card))
+            if principal.grants.allow("agent", name) or (principal is NOBODY and entry.public_card)
         ]
 
     def _servers(self, principal: Principal) -> list[Server]:

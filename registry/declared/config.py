@@ -312,7 +312,7 @@ class _Reading:
             entry = replace(entry, openapi=str(PurePath(self.source.file).parent / entry.openapi))
         if isinstance(entry, Agent) and (fault := self._bridge_fault(entry)):
             self.fault(path, fault)
-        if entry.unavailable is not None:
+        if not isinstance(entry, Agent) and entry.unavailable is not None:
             self.notice(path, f"{entry.unavailable}; calls are refused")
         return entry
 
