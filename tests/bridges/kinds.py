@@ -5,13 +5,14 @@ from __future__ import annotations
 from tests.peers.platforms.a2a_agent import A2A
 from tests.peers.platforms.ag_ui_server import AG_UI
 from tests.peers.platforms.agentcore import AGENTCORE
+from tests.peers.platforms.fasta2a_server import FASTA2A
 from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
 from tests.peers.platforms.platform import Kind, Property
 from tests.peers.platforms.vertex_engine import VERTEX
 
-KINDS: tuple[Kind, ...] = (A2A, AG_UI, AGENTCORE, HTTP, LANGGRAPH, OPENAI_CHAT, VERTEX)
+KINDS: tuple[Kind, ...] = (A2A, AG_UI, AGENTCORE, FASTA2A, HTTP, LANGGRAPH, OPENAI_CHAT, VERTEX)
 
 PROPERTIES: dict[Property, str] = {
     "memory": "what was said in a context is known in it, and nowhere else",
