@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from agents.bridges.bridge import About, Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
+from agents.bridges.bridge import TOOL, About, Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
@@ -23,8 +23,8 @@ MAX_SAID_BYTES = 256 * 1024
 STATE = "state"
 """The artifact that has the agent's shared state."""
 
-TOOL, CUSTOM, STEP = "urn:hubbub:tool", "urn:hubbub:ag-ui:custom", "urn:hubbub:ag-ui:step"
-"""Members of a status's metadata: the tool that is called, what a CUSTOM event says, the step that has begun."""
+CUSTOM, STEP = "urn:hubbub:ag-ui:custom", "urn:hubbub:ag-ui:step"
+"""Members of a status's metadata: what a CUSTOM event says, the step that has begun."""
 
 INTERRUPTS = "urn:hubbub:ag-ui:interrupts"
 """Of a question's data part: the interrupts, with the schema of what resolves each."""

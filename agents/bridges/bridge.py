@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Protocol
 from agents.bridges.way import Credentials, Way
 from registry.judged import JsonObject
 
+TOOL = "urn:hubbub:tool"
+"""The member of a `Working`'s metadata that names the tool that is called: `{"name": ...}`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:

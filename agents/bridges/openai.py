@@ -1,16 +1,20 @@
-"""Any OpenAI-compatible chat endpoint as an agent (API reference of Chat Completions, read 2026-11): history is kept by context.
+"""Any OpenAI-compatible endpoint as an agent (API references of Chat Completions and of Responses, read 2026-11).
 
-`options`: `model`; `instructions`, told as the system's first message.
+By `chat`, history is kept by context; by `responses`, a context is a chain of responses (agents.bridges.responses).
+
+`options`: `model`; `instructions`, told as the system's first message; `api`; `background`, which is of responses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import aclosing
+from typing import Any, Literal
 
 import msgspec
 
 from agents.bridges.bridge import About, Bridge, Remember, Running, Steps, Text, Turn
+from agents.bridges.responses import INPUT_MODES, Responses
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
@@ -24,10 +28,12 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: str
     instructions: str | None = None
+    api: Literal["chat", "responses"] = "chat"
+    background: bool = False
 
 
 class Chat:
-    """One such agent."""
+    """One such agent, by chat completions."""
 
     credentials = None
     rejoins = False
@@ -78,9 +84,37 @@ class Chat:
         return About(input_modes=("text/plain", "image/*", "application/json"))
 
 
+class Chain(Responses):
+    """One such agent, by responses."""
+
+    chains = True
+
+    def __init__(self, url: str, options: Options) -> None:
+        super().__init__(url.rstrip("/"), background=options.background)
+        self._options = options
+
+    async def run(self, turn: Turn) -> Steps:
+        """Have the model respond after the context's last response (agents.bridges.bridge.Bridge)."""
+        asked: JsonObject = {"model": self._options.model, "user": turn.user}
+        if self._options.instructions:
+            asked["instructions"] = self._options.instructions
+        async with aclosing(self.respond(turn, asked)) as steps:
+            async for step in steps:
+                yield step
+
+    async def about(self, _way: Way) -> About:
+        """The endpoint says nothing of an agent."""
+        return About(input_modes=INPUT_MODES)
+
+
 def make(url: str, options: dict[str, Any]) -> Bridge:
     """Make the bridge (agents.bridges.bridge.Make)."""
-    return Chat(url, msgspec.convert(options, Options))
+    said = msgspec.convert(options, Options)
+    if said.api == "responses":
+        return Chain(url, said)
+    if said.background:
+        raise ValueError("background belongs to `api: responses`")
+    return Chat(url, said)
 
 
 def _read(way: Way, data: bytes) -> JsonObject:

@@ -14,14 +14,11 @@ from typing import Any
 
 import msgspec
 
-from agents.bridges.bridge import About, Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
+from agents.bridges.bridge import TOOL, About, Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.credentials import ServiceAccount, google
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
-
-TOOL = "urn:hubbub:tool"
-"""The member of a status's metadata that names the tool that is called."""
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

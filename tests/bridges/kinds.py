@@ -10,9 +10,21 @@ from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
 from tests.peers.platforms.platform import Kind, Property
+from tests.peers.platforms.responses_api import AZURE, OPENAI_RESPONSES
 from tests.peers.platforms.vertex_engine import VERTEX
 
-KINDS: tuple[Kind, ...] = (A2A, AG_UI, AGENTCORE, FASTA2A, HTTP, LANGGRAPH, OPENAI_CHAT, VERTEX)
+KINDS: tuple[Kind, ...] = (
+    A2A,
+    AG_UI,
+    AZURE,
+    AGENTCORE,
+    FASTA2A,
+    HTTP,
+    LANGGRAPH,
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    VERTEX,
+)
 
 PROPERTIES: dict[Property, str] = {
     "memory": "what was said in a context is known in it, and nowhere else",
