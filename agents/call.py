@@ -2,7 +2,7 @@
 
 Owns no cards (`discovery`), no owners (`ledger`), no events (`streams`). Where client and agent speak the same, bytes are
 passed on; else the call is made in canonical form. A unary call is finished and recorded once it was sent, whoever still
-listens; a stream that is left only closes its connection. Neither ever cancels a task at the agent.
+listens; a stream that is left only closes its connection. A task is cancelled at the agent only if its time is over.
 """
 
 from __future__ import annotations
@@ -442,6 +442,10 @@ class AgentCaller:
                 task = await self._streams.tasks.settled(permit, entry, route, task_id, history_length=length)
         except TimeoutError:
             raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
+        except asyncio.CancelledError:
+            if permit.is_over:
+                self._streams.give_up(entry.name, task_id)
+            raise
         await self._ledger.record(entry.name, permit.principal, answers.sighting_of(task), instance=entry.instance)
         return task
 

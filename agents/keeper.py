@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from agents.discovery import Discovery
 from agents.instances import Instances
 from agents.shown import is_over
-from agents.speech import SPEECHES
+from agents.speech import SPEECHES, Ask
 from agents.streams import Streams
 from registry.catalog import Catalog
 from registry.entries import Agent
@@ -30,6 +30,9 @@ AT_ONCE = 1000
 
 TRIES, PAUSE_S = 12, (1.0, 300.0)
 """How often an agent is asked that cannot be reached, and the pauses between: the first, and the longest."""
+
+CANCEL_S = 10.0
+"""How long an agent is asked to cancel a task."""
 
 FORGET_S = 600.0
 DAY_S = 86_400.0
@@ -59,6 +62,7 @@ class Keeper:
         self._under_way: set[tuple[str, str]] = set()
         streams.readings.unread = self._follow_for_receivers
         streams.background = self._start
+        streams.give_up = lambda agent, task_id: self._start(self._cancel(agent, task_id))
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
@@ -99,6 +103,25 @@ class Keeper:
             logger.exception("a task could not be read on", extra={"agent": agent, "task": task_id})
         finally:
             self._under_way.discard((agent, task_id))
+
+    async def _cancel(self, agent: str, task_id: str) -> None:
+        """Cancel a task whose time is over, and read what it then says; an agent that cannot is left alone."""
+        entry = self._catalog().agents.get(agent)
+        if entry is None or is_over(self._streams.ledger.state(agent, task_id)):
+            return
+        with _logged("cancelling a task whose time is over"):
+            try:
+                async with self._places, asyncio.timeout(CANCEL_S):
+                    place = await self._streams.ledger.place_of_task(agent, task_id)
+                    with self._gate.admit(HUB, entry) as permit, self._instances.at(entry, place) as one:
+                        route = (await self._discovery.find(one)).choose(SPEECHES[0])
+                        ask = Ask(operation="CancelTask", params={"id": task_id})
+                        await self._streams.upstream.unary(permit, one, route, ask)
+            except (HubError, TimeoutError) as error:
+                extra = {"agent": agent, "task": task_id, "reason": str(error) or "no answer in time"}
+                logger.info("a task whose time is over was not cancelled", extra=extra)
+            else:
+                self.read_on(agent, task_id)
 
     async def _try(self, entry: Agent, task_id: str) -> None:
         loop, pause, tries = asyncio.get_running_loop(), PAUSE_S[0], 0

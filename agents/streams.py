@@ -53,6 +53,8 @@ class Streams:
         self.tasks = AgentTasks(upstream)
         self.background: Callable[[Coroutine[None, None, None]], None] = _nobody
         """Owns what goes on when its caller has left."""
+        self.give_up: Callable[[str, str], None] = _forget
+        """Has a task of an agent cancelled which nobody wants any more."""
 
     async def lead(
         self, permit: Permit, entry: Agent, events: Source, context_id: str | None, *, begun: Begun | None = None
@@ -84,6 +86,8 @@ class Streams:
         finally:
             if reading is not None:
                 reading.end()
+                if permit.is_over:
+                    self.give_up(entry.name, reading.task_id)
         assert reading is not None
         async with aclosing(self._passed_on(reading, events)) as rest:
             async for batch_of_others in rest:
@@ -313,6 +317,10 @@ def _refuse_nothing(shown: int | None, after: int | None) -> None:
 def _nobody(work: Coroutine[None, None, None]) -> None:
     work.close()
     raise RuntimeError("the keeper is not running")
+
+
+def _forget(_agent: str, _task_id: str) -> None:
+    """Nobody cancels tasks here."""
 
 
 async def _pump(entry: Agent, shown: AsyncGenerator[list[Shown]], first: asyncio.Future[list[Shown]]) -> None:

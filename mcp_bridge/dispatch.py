@@ -21,7 +21,7 @@ from mcp_bridge.requests import tool_call
 from mcp_bridge.screening import behind_guards, judged, screened
 from mcp_bridge.tasks import Tasks, request_of, shown, shown_of_agent
 from mcp_bridge.views import AGGREGATE, Offered, View, Views
-from mcp_bridge.wire import Answer, Request, as_raw
+from mcp_bridge.wire import TASK, Answer, Request, as_raw
 from registry.discreet import discreet
 from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamUnavailable
@@ -213,7 +213,9 @@ def _in_task(request: Request, principal: Principal) -> Request:
     """A request that says which task tree it is part of, where it is of one."""
     if principal.task is None:
         return request
-    return msgspec.structs.replace(request, headers=(*request.headers, (TASK_HEADER_NAME, principal.task.token)))
+    token = principal.task.token
+    meta = {**request.meta, TASK: msgspec.Raw(encode(token))} if request.method == "tools/call" else request.meta
+    return msgspec.structs.replace(request, headers=(*request.headers, (TASK_HEADER_NAME, token)), meta=meta)
 
 
 CALLS = frozenset({"tools/call", "prompts/get", "resources/read"})

@@ -27,6 +27,9 @@ RELATED_TASK = META_PREFIX + "related-task"
 QUARANTINED = "hubbub/quarantined"
 """In the `_meta` of a listed thing: why it cannot be offered."""
 
+TASK = "hubbub/task"
+"""In the `_meta` of a call: what a server that calls the hub for it passes on as the header `hubbub-task`."""
+
 HUB: JsonObject = {"name": "hubbub", "version": "0.1.0"}
 """How the hub names itself, as a server and as a client. Self-reported: nobody may decide by it."""
 

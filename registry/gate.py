@@ -231,6 +231,11 @@ class Permit(Judged):
             raise RuntimeError(f"upstream request for {self.entry_name} before it was reserved what it may use")
         self.requests += 1
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the call is cut since the time of its task is over."""
+        return self._cut is not None and self._cut.asked
+
     def missed(self) -> None:
         """Note that the upstream request that was counted last was not sent."""
         if self._limits:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from agents.speech import SPEECHES, Speech
@@ -16,11 +19,13 @@ from tests.conftest import Hub, OpenHub
 from tests.doors.test_limits import chat, rpc, say, use_tool
 from tests.peers.a2a_clients import Refused, open_client
 from tests.peers.a2a_sdk_agents import open_agent
-from tests.peers.mcp_servers import dual_era
+from tests.peers.mcp_servers import dual_era, legacy_only
+from tests.peers.mcp_tasked import tasked_server
 from tests.peers.openai_upstream import Turn, openai_upstream
 
 speeches = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: f"{speech.binding}-{speech.version}")
 JSONRPC = Speech("JSONRPC", "1.0")
+ROOT = Path(__file__).parents[2]
 BRIEF_S = 2.0
 """How long a task may take whose end a test awaits: long enough that its calls have been sent by then."""
 
@@ -71,6 +76,30 @@ async def test_an_mcp_server_is_sent_the_task_and_who_has_no_bounds_sends_none(h
             assert (await use_tool(http)).status_code == 200
             http.headers[TASK_HEADER_NAME] = server.requests[-1][TASK_HEADER_NAME]
             assert [(await use_tool(http)).status_code for _ in range(3)] == [200, 429, 429]
+
+
+async def test_servers_over_stdio_and_of_older_revisions_are_told_the_task_in_the_call(hub: OpenHub) -> None:
+    stdio = f"{{command: {sys.executable}, args: ['-m', tests.peers.mcp_tasked], cwd: '{ROOT}'}}"
+    async with (
+        legacy_only(tasked_server) as old,
+        hub(f"mcpServers: {{s: {stdio}, o: {{url: '{old.url}'}}}}\n") as running,
+    ):
+        theirs = await bounded(running, max_calls=2)
+        unbound = {"authorization": f"Bearer {await running.key('tool:*')}"}
+        for name in ("s", "o"):
+            await running.services.sync.refresh(name)
+            async with running.http() as http:
+                http.headers.update(unbound)
+                assert "hubbub/task" not in said_meta(await use_tool(http, f"{name}__echo"))
+                http.headers.update(theirs)
+                told = said_meta(await use_tool(http, f"{name}__echo"))
+                http.headers[TASK_HEADER_NAME] = told["hubbub/task"]
+                assert [(await use_tool(http, f"{name}__echo")).status_code for _ in range(3)] == [200, 429, 429]
+
+
+def said_meta(answer: httpx.Response) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(answer.json()["result"]["content"][0]["text"])
+    return found
 
 
 async def test_a_token_that_is_none_of_the_hubs_begins_a_task_anew(hub: OpenHub) -> None:
@@ -158,6 +187,7 @@ async def test_calls_under_way_end_when_the_time_of_their_task_is_over(hub: Open
             await upstream.left.wait()
             assert "has used up its max_seconds" in unary.json()["error"]["message"]
             assert unary.json()["error"]["data"][0]["reason"] == "TASK_OVER"
+            await agent.cancelled.wait()
             last = json.loads(stream.text.strip().rpartition("data: ")[2])
             assert last["error"]["data"][0]["reason"] == "TASK_OVER"
             assert "has used up its max_seconds" in tool.json()["error"]["message"]

@@ -93,6 +93,8 @@ class Agent:
     wires: list[Wire] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     """Lets `wait` go on."""
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it was asked to cancel a task."""
     emitted: dict[str, list[str]] = field(default_factory=dict)
     """Texts of the artifact chunks of each task, in the order in which the executor sent them."""
     relay: Callable[[dict[str, str]], Awaitable[str]] | None = None
@@ -168,6 +170,7 @@ class Scripted(AgentExecutor):
 
     async def cancel(self, context: RequestContext, queue: EventQueue) -> None:
         await TaskUpdater(queue, context.task_id, context.context_id).cancel()
+        self.agent.cancelled.set()
 
     async def say(self, updater: TaskUpdater, index: int, count: int) -> None:
         text = f"part {index} "
