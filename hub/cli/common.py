@@ -16,6 +16,7 @@ from hub.settings import find, load
 from registry.access import GrantInvalid, Grants
 from registry.auditing.audit import MAX_TEXT, Audit
 from registry.declared.config import ConfigInvalid, Declared
+from registry.declared.entry_shapes import BoundsShape, BudgetShape
 from registry.errors import HubError
 from registry.identity import OPERATOR
 from registry.sealed.secrets import SecretKeyInvalid
@@ -45,6 +46,37 @@ def allow_option(whose: str) -> Callable[[Command], Command]:
 
     text = f"What {whose} may call at most, such as tool:github__* or model:*; repeatable. Default: it bounds nothing."
     return click.option("--allow", multiple=True, metavar="GRANT", callback=read, help=text)
+
+
+def bounds_options(who: str) -> Callable[[Command], Command]:
+    """Add `--limit`, which may be repeated, and `--budget`: what `registry.declared.entry_shapes.bounds` takes."""
+
+    def add(command: Command) -> Command:
+        text = f"How much {who} may use, such as calls_per_day=50; repeatable; default: unlimited."
+        limit = click.option("--limit", "limits", multiple=True, metavar="NAME=MOST", callback=_limits, help=text)
+        text = f"What {who} may cost, such as 10/month; default: unlimited."
+        return limit(click.option("--budget", metavar="USD/SPAN", callback=_budget, help=text)(command))
+
+    return add
+
+
+def _limits(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> BoundsShape:
+    said = dict(text.partition("=")[::2] for text in texts)
+    try:
+        return BoundsShape.model_validate({name: int(most) for name, most in said.items()})
+    except ValueError:
+        names = ", ".join(BoundsShape.model_fields)
+        raise click.BadParameter(f"write it like calls_per_day=50; there are {names}") from None
+
+
+def _budget(_context: click.Context, _option: click.Parameter, text: str | None) -> BudgetShape | None:
+    if text is None:
+        return None
+    usd, _, per = text.partition("/")
+    try:
+        return BudgetShape.model_validate({"usd": float(usd), "per": per or "month"})
+    except ValueError:
+        raise click.BadParameter("write it like 10/month; day, week and year do too") from None
 
 
 def checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from hub.cli.common import act, checked, config_option, day, on_database, table
+from hub.cli.common import act, bounds_options, checked, config_option, day, on_database, table
 from registry.access import GrantInvalid, Grants
 from registry.callers.keys import MAX_OVERLAP_S, Keys, NamedKey
 from registry.callers.levels import grants_of
-from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
+from registry.declared.entry_shapes import bounds
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
 from registry.members import check_key_name, check_network
@@ -50,25 +50,6 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
         raise click.BadParameter(str(error)) from None
 
 
-def _limits(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> BoundsShape:
-    said = dict(text.partition("=")[::2] for text in texts)
-    try:
-        return BoundsShape.model_validate({name: int(most) for name, most in said.items()})
-    except ValueError:
-        names = ", ".join(BoundsShape.model_fields)
-        raise click.BadParameter(f"write it like calls_per_day=50; there are {names}") from None
-
-
-def _budget(_context: click.Context, _option: click.Parameter, text: str | None) -> BudgetShape | None:
-    if text is None:
-        return None
-    usd, _, per = text.partition("/")
-    try:
-        return BudgetShape.model_validate({"usd": float(usd), "per": per or "month"})
-    except ValueError:
-        raise click.BadParameter("write it like 10/month; day, week and year do too") from None
-
-
 @keys_command.command("create")
 @click.argument("name", callback=checked(check_key_name))
 @click.argument("grants", nargs=-1, metavar="")
@@ -93,15 +74,7 @@ def _budget(_context: click.Context, _option: click.Parameter, text: str | None)
     help="From where it may be used, such as 10.0.0.0/8; repeatable; default: from anywhere.",
 )
 @click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
-@click.option(
-    "--limit",
-    "limits",
-    multiple=True,
-    metavar="NAME=MOST",
-    callback=_limits,
-    help="How much it may use, such as calls_per_day=50; repeatable; default: unlimited.",
-)
-@click.option("--budget", metavar="USD/SPAN", callback=_budget, help="What it may cost, such as 10/month.")
+@bounds_options("it")
 @click.option(
     "--mcp-mode",
     type=click.Choice(["search", "full"]),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hub.cli.common import act, allow_option, checked, config_option, day, on_database, table
+from hub.cli.common import act, allow_option, bounds_options, checked, config_option, day, on_database, table
 from registry.callers.keys import Keys
 from registry.callers.levels import allow_of, written
 from registry.callers.users import Users
+from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
 from registry.members import check_email, check_user_name
 from registry.store.db import Database
 
@@ -27,10 +29,12 @@ def _users(database: Database) -> Users:
 @click.argument("name", callback=checked(check_user_name))
 @click.option("--email", callback=checked(check_email), help="To write to; nobody is found by it.")
 @allow_option("their keys")
+@bounds_options("all their keys together")
 @config_option
-def _create(name: str, email: str | None, allow: tuple[str, ...] | None, config: Path | None) -> None:
+def _create(limits: BoundsShape, budget: BudgetShape | None, config: Path | None, name: str, **members: Any) -> None:
     """Make the user NAME and print their id."""
-    click.echo(act(config, lambda database: _users(database).create(name, email=email, allow=allow)).id)
+    counted = bounds(limits, budget).written()
+    click.echo(act(config, lambda database: _users(database).create(name, bounds=counted, **members)).id)
 
 
 @users_command.command("list")
@@ -69,6 +73,17 @@ def _bound(user: str, allow: tuple[str, ...] | None, config: Path | None) -> Non
     """Have USER (name or id) allow their keys what --allow says; without any, they bound nothing."""
     act(config, lambda database: _users(database).change(user, allow=written(allow)))
     click.echo(f"{user} allows {' '.join(allow)} now." if allow else f"{user} bounds nothing now.")
+
+
+@users_command.command("limit")
+@click.argument("user")
+@bounds_options("all their keys together")
+@config_option
+def _limit(user: str, limits: BoundsShape, budget: BudgetShape | None, config: Path | None) -> None:
+    """Have USER (name or id) use what --limit and --budget say, and no more; without any, they may use what there is. It is in place of what was said before."""
+    counted = bounds(limits, budget).written()
+    act(config, lambda database: _users(database).change(user, bounds=counted))
+    click.echo(f"{user} is limited now." if counted else f"{user} is unlimited now.")
 
 
 @users_command.command("disable")

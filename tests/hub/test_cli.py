@@ -189,6 +189,26 @@ def test_a_key_may_be_made_with_limits_and_a_budget(run: Run, tmp_path: Path) ->
     assert json.loads(bounds) == {"calls_per_day": 50, "concurrent_calls": 2, "usd": 10.5, "per": "week"}
 
 
+@pytest.mark.parametrize(("things", "name"), [("users", "name"), ("teams", "alias")])
+def test_users_and_teams_may_be_made_with_limits_and_be_given_others(
+    run: Run, tmp_path: Path, things: str, name: str
+) -> None:
+    def kept() -> object:
+        (database,) = tmp_path.glob("*.db")
+        connection = sqlite3.connect(database)
+        (bounds,) = connection.execute(f"SELECT bounds FROM {things} WHERE {name} = 'ops'").fetchone()
+        connection.close()
+        return bounds and json.loads(bounds)
+
+    assert run(things, "create", "ops", "--limit", "calls_per_day=50", "--budget", "10/week").exit_code == 0
+    assert kept() == {"calls_per_day": 50, "usd": 10.0, "per": "week"}
+    assert run(things, "limit", "ops", "--limit", "concurrent_calls=2").output == "ops is limited now.\n"
+    assert kept() == {"concurrent_calls": 2}
+    assert run(things, "limit", "ops").output == "ops is unlimited now.\n"
+    assert kept() is None
+    assert "write it like calls_per_day=50" in run(things, "limit", "ops", "--limit", "calls=5").output
+
+
 @pytest.mark.parametrize(
     ("rules", "kept"), [((), None), (("destructive",), '"destructive"'), (("a__*", "b__x"), '["a__*","b__x"]')]
 )
