@@ -1,0 +1,75 @@
+"""An MCP server as an agent: the official A2A client before the hub, the official MCP SDK's servers behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from agents.bridges.mcp import PROGRESS
+from agents.speech import SPEECHES
+from tests.bridges.test_bridges import state_of
+from tests.conftest import open_hub
+from tests.peers import mcp_asking
+from tests.peers.a2a_clients import SdkClient, message, open_client
+from tests.peers.mcp_servers import Peer, dual_era
+
+
+@asynccontextmanager
+async def agent(directory: Path, peer: Peer) -> AsyncIterator[SdkClient]:
+    """The server as the hub's agent `there`."""
+    async with open_hub(directory, f'agents:\n  there: {{bridge: mcp, url: "{peer.url}"}}\n') as hub:
+        headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
+        async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
+            yield client
+
+
+def call(tool: str, **arguments: Any) -> dict[str, Any]:
+    return message("", parts=[{"data": {"tool": tool, "arguments": arguments}}])
+
+
+async def test_its_tools_are_skills_and_a_data_part_calls_one(tmp_path: Path) -> None:
+    async with dual_era() as peer, agent(tmp_path, peer) as client:
+        assert {skill["id"] for skill in client.card["skills"]} >= {"echo", "wait"}
+        task = (await client.ask("SendMessage", call("echo", text="hi")))["task"]
+        assert state_of({"task": task}) == "COMPLETED"
+        assert peer.calls == [("echo", {"text": "hi"})]
+        [artifact] = task["artifacts"]
+        assert artifact["parts"] == [{"text": '{"text": "hi"}'}, {"data": {"echoed": {"text": "hi"}}}]
+
+
+async def test_what_is_no_call_is_refused_with_the_names_of_the_tools(tmp_path: Path) -> None:
+    async with dual_era() as peer, agent(tmp_path, peer) as client:
+        task = (await client.send("echo hi"))["task"]
+        assert state_of({"task": task}) == "FAILED"
+        assert "echo, wait, tell" in json.dumps(task["status"]["message"])
+        assert peer.calls == []
+
+
+async def test_a_failed_call_is_a_failure(tmp_path: Path) -> None:
+    async with dual_era() as peer, agent(tmp_path, peer) as client:
+        task = (await client.ask("SendMessage", call("fail")))["task"]
+        assert state_of({"task": task}) == "FAILED"
+
+
+async def test_progress_is_told_while_the_tool_works(tmp_path: Path) -> None:
+    async with dual_era() as peer, agent(tmp_path, peer) as client:
+        told = []
+        async for event in client.follow("SendStreamingMessage", call("tell")):
+            metadata = (event.get("statusUpdate") or {}).get("metadata") or {}
+            if PROGRESS in metadata:
+                told.append(metadata[PROGRESS]["progress"])
+                peer.release.set()
+        assert told == [1]
+
+
+async def test_elicitation_asks_and_its_answer_goes_on_with_the_call(tmp_path: Path) -> None:
+    async with dual_era(mcp_asking.asking_server) as peer, agent(tmp_path, peer) as client:
+        task = (await client.ask("SendMessage", call("ask")))["task"]
+        assert state_of({"task": task}) == "INPUT_REQUIRED"
+        assert "Who are you?" in json.dumps(task["status"]["message"]["parts"])
+        ids = {"taskId": task["id"], "contextId": task["contextId"]}
+        done = (await client.send("Ada", message_id="m-2", **ids))["task"]
+        assert (state_of({"task": done}), "Ada" in json.dumps(done["artifacts"])) == ("COMPLETED", True)
