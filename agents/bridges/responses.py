@@ -135,11 +135,12 @@ class _Reading:
         """What a stream says until it ends, or the response does."""
         async with aclosing(events):
             async for event in events:
-                steps = self._steps(event)
-                if self.response is not None:
-                    yield Running(self.ref)  # first: what is kept with a step says that it was read
-                for step in steps:
+                for step in self._steps(event):
                     yield step
+                if self.response is not None:
+                    yield Running(
+                        self.ref
+                    )  # after them: what is kept before a step is said must not say that it was read
                 if self.is_over:
                     return
 

@@ -38,7 +38,8 @@ async def test_a_hub_that_is_killed_between_two_pieces_has_lost_none_that_were_k
             hub_process(tmp_path, yaml) as hub,
             open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client,
         ):
-            task = await client.ask("GetTask", {"id": task_id})
+            while state_of({"task": (task := await client.ask("GetTask", {"id": task_id}))}) == "WORKING":
+                await asyncio.sleep(0.1)  # until it is known that the other process has died
     assert state_of({"task": task}) == "FAILED"
     assert "the hub was stopped" in task["status"]["message"]["parts"][0]["text"]
     kept = text_of(task)
