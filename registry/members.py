@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from registry.access import MAX_GRANT_CHARS, Grant
 from registry.floors import read_floor
 from registry.identity import DOORS, DoorName
+from registry.limits import MOST
 
 T = TypeVar("T")
 
@@ -203,15 +204,23 @@ def number(value: object) -> object:
     return value
 
 
-PositiveInt = Annotated[int, BeforeValidator(number), Field(gt=0)]
+MAX_AMOUNT = 1_000_000_000
+"""Of seconds and USD: in billionths they still fit into the database's integers."""
+
+MAX_DAYS = 36_500
+"""For how long something is kept: a century. Moments beyond the year 9999 have no date."""
+
+PositiveInt = Annotated[int, BeforeValidator(number), Field(gt=0, le=MOST)]
 MAX_INSTANCES = 32
 """Of one agent: each call looks at all of them."""
 
 MAX_NETWORKS = 100
 """Of one key: each of its requests looks at all of them."""
 
-PositiveFloat = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
-Usd = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, BeforeValidator(number), Field(gt=0, le=MAX_AMOUNT, allow_inf_nan=False)]
+Days = Annotated[float, BeforeValidator(number), Field(gt=0, le=MAX_DAYS, allow_inf_nan=False)]
+Hours = Annotated[float, BeforeValidator(number), Field(gt=0, le=MAX_DAYS * 24, allow_inf_nan=False)]
+Usd = Annotated[float, BeforeValidator(number), Field(ge=0, le=MAX_AMOUNT, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(number), Field(ge=1, le=65535)]
 Url = Annotated[str, AfterValidator(_url)]
 HeaderMap = Annotated[dict[str, str], AfterValidator(header_map)]

@@ -30,7 +30,7 @@ from registry.declared.entry_shapes import BoundsShape, BudgetShape, CallerBound
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import DOORS, DoorName, KeySpec, Principal, RequestLimits
 from registry.limits import UNBOUND, Bounds
-from registry.members import DoorNames, FloorRule, KeyName, Networks
+from registry.members import DoorNames, FloorRule, KeyName, Networks, PositiveFloat, PositiveInt
 from registry.store.tables.callers import ApiKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -41,12 +41,12 @@ Maker = Annotated[Principal, Depends(needs("keys", role="member"))]
 class Limits(CallerBoundsShape):
     """How much a key may do."""
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
-    max_rounds: int | None = Field(default=None, ge=1)
+    requests_per_minute: PositiveInt | None = None
+    max_rounds: PositiveInt | None = None
     """Of tool calls in one request, like the next three."""
-    max_calls: int | None = Field(default=None, ge=1)
-    max_seconds: float | None = Field(default=None, gt=0)
-    max_usd: float | None = Field(default=None, gt=0)
+    max_calls: PositiveInt | None = None
+    max_seconds: PositiveFloat | None = None
+    max_usd: PositiveFloat | None = None
 
     def of_request(self) -> RequestLimits:
         """Those of one request."""

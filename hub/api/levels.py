@@ -14,13 +14,14 @@ from registry.callers.levels import Level, allow_of
 from registry.declared.entry_shapes import BudgetShape, CallerBoundsShape, bounds, shown_limits
 from registry.identity import Principal
 from registry.limits import Bounds
+from registry.members import PositiveInt
 from registry.store.tables.callers import Team, User
 
 
 class Limits(CallerBoundsShape):
     """How much all keys of a user or team may do together."""
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    requests_per_minute: PositiveInt | None = None
     """In each hub process."""
 
 

@@ -19,6 +19,8 @@ from registry.declared.config import ConfigInvalid, Declared
 from registry.declared.entry_shapes import BoundsShape, BudgetShape
 from registry.errors import HubError
 from registry.identity import OPERATOR
+from registry.limits import MOST
+from registry.members import MAX_AMOUNT
 from registry.sealed.secrets import SecretKeyInvalid
 from registry.store.db import Database, DatabaseUnsupported, open_database, open_engine
 from registry.store.schema import DatabaseUnavailable, SchemaNewer, migrate
@@ -66,7 +68,7 @@ def _limits(_context: click.Context, _option: click.Parameter, texts: tuple[str,
         return BoundsShape.model_validate({name: int(most) for name, most in said.items()})
     except ValueError:
         names = ", ".join(BoundsShape.model_fields)
-        raise click.BadParameter(f"write it like calls_per_day=50; there are {names}") from None
+        raise click.BadParameter(f"write it like calls_per_day=50, at most {MOST}; there are {names}") from None
 
 
 def _budget(_context: click.Context, _option: click.Parameter, text: str | None) -> BudgetShape | None:
@@ -76,7 +78,7 @@ def _budget(_context: click.Context, _option: click.Parameter, text: str | None)
     try:
         return BudgetShape.model_validate({"usd": float(usd), "per": per or "month"})
     except ValueError:
-        raise click.BadParameter("write it like 10/month; day, week and year do too") from None
+        raise click.BadParameter(f"write it like 10/month, at most {MAX_AMOUNT}; day, week and year do too") from None
 
 
 def checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

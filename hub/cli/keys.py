@@ -15,6 +15,7 @@ from registry.callers.levels import grants_of
 from registry.declared.entry_shapes import bounds
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
+from registry.limits import MOST
 from registry.members import check_key_name, check_network
 from registry.store.tables.callers import ApiKey
 
@@ -73,7 +74,7 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
     callback=_networks,
     help="From where it may be used, such as 10.0.0.0/8; repeatable; default: from anywhere.",
 )
-@click.option("--requests-per-minute", type=click.IntRange(1), help="The key's pace; default: unlimited.")
+@click.option("--requests-per-minute", type=click.IntRange(1, MOST), help="The key's pace; default: unlimited.")
 @bounds_options("it")
 @click.option(
     "--mcp-mode",

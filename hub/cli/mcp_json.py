@@ -25,7 +25,7 @@ _OF_EDITORS = {
 }
 """What Cursor and VS Code put in the place of these variables; the hub has no workspace."""
 
-_TRANSPORTS = frozenset({None, "stdio", "http", "streamable-http", "streamable_http", "streamableHttp", "sse"})
+_TRANSPORTS = (None, "stdio", "http", "streamable-http", "streamable_http", "streamableHttp", "sse")
 
 
 def sections(top: JsonObject, file: str) -> tuple[dict[str, object], list[str]]:
@@ -39,7 +39,10 @@ def sections(top: JsonObject, file: str) -> tuple[dict[str, object], list[str]]:
     servers = top.get("mcpServers", top.get("servers", top if _are_servers(top) else None))
     if not isinstance(servers, dict):
         raise ConfigInvalid((Fault(file, 1, "has neither mcpServers nor servers, and is no server.json"),))
-    inputs = {str(item.get("id")): item for item in top.get("inputs", []) if isinstance(item, dict)}
+    listed = top.get("inputs")
+    inputs = {
+        str(item.get("id")): item for item in (listed if isinstance(listed, list) else ()) if isinstance(item, dict)
+    }
     notes: list[str] = []
     found: dict[str, object] = {}
     for name, server in servers.items():
@@ -68,6 +71,8 @@ def read_json(text: str, file: str) -> JsonObject:
         raise ConfigInvalid((Fault(file, error.lineno, f"is not JSON: {error.msg}"),)) from None
     except RecursionError:
         raise ConfigInvalid((Fault(file, 1, "is nested too deeply"),)) from None
+    except ValueError:  # an integer of thousands of digits
+        raise ConfigInvalid((Fault(file, 1, "holds a number that is too long"),)) from None
     if not isinstance(top, dict):
         raise ConfigInvalid((Fault(file, 1, "must be a JSON object"),))
     return top

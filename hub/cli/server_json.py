@@ -61,7 +61,7 @@ def sections(top: JsonObject, file: str) -> tuple[dict[str, object], list[str]]:
         title = document["name"]
         name = unused_name(title.rpartition("/")[2], found, [])
         notes.append(f"{title} is called {name} here")
-        if document.get("status") in {"deprecated", "deleted"}:
+        if document.get("status") in ("deprecated", "deleted"):
             notes.append(f"{name} is {document['status']}: {document.get('description', '')}")
         found |= _first(name, document, notes)
     if not found:
@@ -92,6 +92,12 @@ def _get(item: JsonObject, member: str) -> Any:
     return item.get(member, item.get(snake, item.get("transport_type") if member == "type" else None))
 
 
+def _text(item: JsonObject, member: str) -> str:
+    """A member that is a text; empty: it is none."""
+    found = _get(item, member)
+    return found if isinstance(found, str) else ""
+
+
 def _list(item: JsonObject, member: str) -> list[JsonObject]:
     found = _get(item, member)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
@@ -107,7 +113,7 @@ class _Reading:
     def remote(self, remote: JsonObject) -> JsonObject:
         """A server elsewhere."""
         transport = _get(remote, "type")
-        if transport not in {"streamable-http", "streamable", "http", "sse"}:
+        if transport not in ("streamable-http", "streamable", "http", "sse"):
             raise _Unusable(f"its transport is {transport}")
         found: JsonObject = {"type": "sse"} if transport == "sse" else {}
         found["url"] = self._filled(str(remote["url"]), _get(remote, "variables"))
@@ -122,20 +128,20 @@ class _Reading:
 
     def package(self, package: JsonObject) -> JsonObject:
         """A command."""
-        kind, identifier = _get(package, "registryType"), package.get("identifier")
+        kind, identifier = _text(package, "registryType"), package.get("identifier")
         described = package.get("transport")
         transport = described.get("type") if isinstance(described, dict) else "stdio"  # earlier schemas knew no other
         if transport != "stdio":
             raise _Unusable(f"it serves {transport}; start it yourself and write its url")
         if kind not in _RUNTIMES or not isinstance(identifier, str):
             raise _Unusable("the hub knows npm, pypi, oci and nuget packages")
-        base = _get(package, "registryBaseUrl")
-        if base is not None and base.rstrip("/") not in _BASES[kind] and kind != "oci":
+        base = _text(package, "registryBaseUrl")
+        if base and base.rstrip("/") not in _BASES[kind] and kind != "oci":
             self._notes.append(f"{self._name}: the package is in the registry {base}, which {kind} must be told of")
         env = self._named(_list(package, "environmentVariables"), own_names=True)
         before = self._arguments(_list(package, "runtimeArguments"))
         after = self._arguments(_list(package, "packageArguments"))
-        command = _get(package, "runtimeHint") or _RUNTIMES[kind]
+        command = _text(package, "runtimeHint") or _RUNTIMES[kind]
         args = [*_launch(kind, before, env), _reference(kind, package), *_separator(kind, after), *after]
         self._notes.append(f"{self._name} runs `{' '.join((command, *args))}` on the hub's machine")
         return {"command": command, "args": args} | ({"env": env} if env else {})
@@ -226,7 +232,7 @@ def _reference(kind: str, package: JsonObject) -> str:
     identifier, version = package["identifier"], package.get("version")
     if kind != "oci":
         return f"{identifier}@{version}" if version else str(identifier)
-    base = (_get(package, "registryBaseUrl") or "").removeprefix("https://").strip("/")
+    base = _text(package, "registryBaseUrl").removeprefix("https://").strip("/")
     if base and base != "docker.io" and not identifier.startswith(f"{base}/"):
         identifier = f"{base}/{identifier}"
     is_tagged = ":" in identifier.rpartition("/")[2] or "@" in identifier

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -247,7 +247,7 @@ def bearer(claims: JsonObject, issuer: Issuer, paths: tuple[str, ...] | None = N
     """Read who it is that an issuer vouches for with these claims; raises `TokenRefused`."""
     names = issuer.claims
     user = _claim(claims, names.user)
-    if not isinstance(user, str) or not 0 < len(user) <= MAX_USER_CHARS:
+    if not isinstance(user, str) or not 0 < len(user) <= MAX_USER_CHARS or not _is_unicode(user):
         raise TokenRefused(f"its claim {names.user} names no user")
     if names.user == "email" and claims.get("email_verified") is not True:
         raise TokenRefused("nobody verified its email")
@@ -260,7 +260,7 @@ def bearer(claims: JsonObject, issuer: Issuer, paths: tuple[str, ...] | None = N
         teams=teams,
         scopes=tuple(sorted(issuer.scopes.keys() & set(scopes))),
         roles=tuple(sorted(issuer.roles.keys() & set(roles))),
-        expires_at=float(claims["exp"]) + LEEWAY_S,
+        expires_at=_moment(claims["exp"]) + LEEWAY_S,
         paths=paths,
     )
 
@@ -275,12 +275,26 @@ def _claim(claims: JsonObject, name: str | None) -> object:
     return found
 
 
+def _moment(value: Any) -> float:
+    """The time of a claim that was verified, in seconds since 1970; JSON's integers may be larger than any `float`."""
+    try:
+        return float(value)
+    except OverflowError:
+        raise TokenRefused("it is valid for longer than time can tell") from None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no surrogate stands alone in it, which JSON can say and nothing can store."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _texts(value: object, name: str | None, *, spaced: bool = False) -> list[str]:
     """A claim that is one text or a list of them; `spaced`: one text may be several (RFC 8693 §4.2)."""
     if value is None:
         return []
+    found = value
     if isinstance(value, str):
-        return value.split() if spaced else [value]
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return value
+        found = value.split() if spaced else [value]
+    if isinstance(found, list) and all(isinstance(one, str) and _is_unicode(one) for one in found):
+        return found
     raise TokenRefused(f"its claim {name} is neither a text nor a list of texts")

@@ -34,11 +34,14 @@ from registry.declared.entry_shapes import (
     ToolsetShape,
     ToolShape,
 )
+from registry.limits import MOST
 from registry.members import (
     DatabaseUrl,
+    Days,
     DoorNames,
     FloorRule,
     GrantText,
+    Hours,
     IssuerUrl,
     KeyName,
     KeyText,
@@ -70,10 +73,10 @@ class LimitsShape(Shape):
     stream_idle_s: PositiveFloat = 3600.0
     keep_alive_s: PositiveFloat = 15.0
     drain_s: PositiveFloat = 30.0
-    task_days: PositiveFloat = 30.0
+    task_days: Days = 30.0
     tasks: PositiveInt = 1_000_000
-    kept_days: PositiveFloat = 30.0
-    approval_hours: PositiveFloat = 24.0
+    kept_days: Days = 30.0
+    approval_hours: Hours = 24.0
 
 
 class ClaimsShape(Shape):
@@ -269,6 +272,7 @@ _WORDS = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing_size": f"must be at most {MOST}",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "bool_type": "must be true or false",

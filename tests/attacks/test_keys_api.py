@@ -119,3 +119,18 @@ async def test_teams_are_made_listed_renamed_and_deleted(admin: httpx.AsyncClien
     assert (await admin.get("/api/teams/red")).status_code == 404
     assert (await admin.delete(f"/api/teams/{red['id']}")).status_code == 204
     assert (await admin.delete("/api/teams/crimson")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"tokens_per_minute": 10**30}, {"requests_per_minute": 2**53 + 1}, {"max_seconds": 1e300}, {"max_calls": 10**30}],
+)
+async def test_limits_that_cannot_be_counted_to_are_refused(
+    admin: httpx.AsyncClient, limits: dict[str, object]
+) -> None:
+    refused = await admin.post("/api/keys", json={"name": "more", "allow": [], "limits": limits})
+    assert refused.status_code == 400
+    assert next(iter(limits)) in refused.text
+    most = {"name": "most", "allow": [], "limits": dict.fromkeys(limits, 10**9)}
+    assert (await admin.post("/api/keys", json=most)).status_code == 201
+    assert (await admin.get("/api/keys/most")).status_code == 200

@@ -522,3 +522,26 @@ def test_an_agent_may_have_several_urls() -> None:
     assert (agents["a"].url, agents["a"].urls) == ("http://a.example", ("http://a.example", "http://b.example"))
     assert (agents["b"].url, agents["b"].urls) == ("http://c.example", ("http://c.example",))
     assert [one.url for one in agents["a"].instances()] == ["http://a.example", "http://b.example"]
+
+
+@pytest.mark.parametrize(
+    ("where", "most"),
+    [
+        ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {tokens_per_minute: %s}}]", 2**53),
+        ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {session: {calls: %s}}}]", 2**53),
+        ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {max_calls: %s}}]", 2**53),
+        ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {max_seconds: %s}}]", 10**9),
+        ("keys: [{name: k, key: sk-00000000000000000000, allow: [], budget: {usd: %s}}]", 10**9),
+        ("models: {m: {provider: offline, price: {input: %s}}}", 10**9),
+        ("hub: {limits: {body_bytes: %s}}", 2**53),
+        ("hub: {limits: {kept_days: %s}}", 36_500),
+        ("hub: {limits: {approval_hours: %s}}", 876_000),
+    ],
+)
+def test_a_number_that_the_database_cannot_count_to_is_refused_with_the_most_there_may_be(
+    where: str, most: int
+) -> None:
+    load(where % most)
+    for more in (most + 1, 10**17, 10**30, 10**300, "1e30"):
+        (fault,) = faults(where % more)
+        assert re.search(rf"must be (at most|less than or equal to) {most}$", fault) or "must be a" in fault, fault
