@@ -40,6 +40,8 @@ encode = msgspec.json.encode
 _SHORT = 40
 """Names up to this length are remembered; longer ones come from nobody but attackers, and would fill the memory."""
 _STRING = re.compile(rb'"[^"]*"?')
+_NAME_ENDS = re.compile(rb'"[ \t\r\n]*:')
+"""Matches behind the name of each member, and perhaps in texts: never less often than there are members."""
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
 _STEPS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
 """Each bracket as the signed byte by which it changes the depth."""
@@ -129,13 +131,39 @@ def unambiguous(data: bytes | msgspec.Raw) -> JsonObject:
             raise InvalidRequest(f"{twice[:80]} stands twice", member=twice)
         return found
 
-    try:
-        found = json.loads(bytes(data), object_pairs_hook=pairs, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError):
-        raise ParseFailed("malformed") from None
+    data = bytes(data)
+    found = plain(data)
+    if found is msgspec.UNSET:
+        try:
+            found = json.loads(data, object_pairs_hook=pairs, parse_float=_finite, parse_constant=_finite)
+        except (ValueError, RecursionError):
+            raise ParseFailed("malformed") from None
     if not isinstance(found, dict):
         raise InvalidRequest("the body must be an object")
     return found
+
+
+def plain(data: bytes) -> Any:
+    """Decode JSON in which plainly no member stands twice, ten times as fast; `msgspec.UNSET`: it has to be read more closely, or is none."""
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.UNSET
+    return found if len(_NAME_ENDS.findall(data)) == _members(found) else msgspec.UNSET
+
+
+def _members(value: Any) -> int:
+    """How many members all objects in a value have."""
+    count, left = 0, [value]
+    while left:
+        one = left.pop()
+        kind = type(one)
+        if kind is dict:
+            count += len(one)
+            left += one.values()
+        elif kind is list:
+            left += one
+    return count
 
 
 def _finite(number: str) -> float:

@@ -111,6 +111,8 @@ _PEM = (
 _NAMES = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|(?:api|access|secret|private|auth)[_-]?key)s?"
 _ASSIGNED = rf"""(?i){_NAMES}["']?\s*(?:=|:|=>)\s*["']?([^\s"',;<>{{}}]{{8,}})"""
 _NAMED = rf"(?i){_NAMES}$"
+_NAMED_HINT = rf"""(?i){_NAMES}"\s*:\s*(?:\[|"[^ ]{{8}}|-?[0-9.]*(?:[0-9]{{7}}|e))"""
+"""In `lines`: where a member with such a name may have a value that is a secret."""
 LEAST_ENTROPY = 3.0
 """Bits a character: words and placeholders have less, what was drawn at random has more."""
 
@@ -124,9 +126,16 @@ class _Secrets(TextCheck):
         ]
         self._assigned = _compile(_ASSIGNED)
         self._named = _compile(_NAMED)
-        self.hint = _any_of([*_KEYS, _JWT, _PEM_BEGINS, f"(?i){_NAMES}"])
+        self._in_text = _any_of([*_KEYS, _JWT, _PEM_BEGINS, _ASSIGNED])
+        self.hint = _any_of([*_KEYS, _JWT, _PEM_BEGINS, _ASSIGNED, _NAMED_HINT])
 
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
+        if self._in_text.search(text) is not None:
+            yield from self._said(text)
+        if member and 8 <= len(text) <= 1000 and self._is_secret(member, text):
+            yield Span(0, len(text), "password")
+
+    def _said(self, text: bytes) -> Iterator[Span]:
         for pattern, what in self._formats:
             for one in pattern.finditer(text):
                 start, end = one.span()
@@ -135,8 +144,6 @@ class _Secrets(TextCheck):
             if _entropy(one[1]) >= LEAST_ENTROPY:
                 start, end = one.span(1)
                 yield Span(start, end, "password")
-        if member and 8 <= len(text) <= 1000 and self._is_secret(member, text):
-            yield Span(0, len(text), "password")
 
     def _is_secret(self, member: str, text: bytes) -> bool:
         named = self._named.search(member.encode()) is not None
@@ -170,6 +177,8 @@ class _Pii(TextCheck):
         self._kinds = [(kind, _compile(_PII[kind][0]), _PII[kind][1]) for kind in kinds]
 
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
+        if self.hint.search(text) is None:
+            return
         for kind, pattern, end_of in self._kinds:
             at = 0
             while (one := pattern.search(text, at)) is not None:

@@ -20,7 +20,7 @@ from registry.access import Grants
 from registry.bench import BENCH
 from registry.errors import ApprovalRequired, GuardRefused, HubError, UpstreamInvalid
 from registry.identity import Circumstances, Principal
-from registry.judged import JsonObject, check_size
+from registry.judged import JsonObject, check_size, plain
 from registry.rules.policy import Policy, Rule, facts_of
 
 logger = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class Finding(NamedTuple):
 class Check(Protocol):
     """What looks for something. Any thread may call it, and it keeps nothing of what it saw.
 
-    One that has a `hint`, a pattern that matches wherever there may be something, is asked only where it matches in all texts of
-    the value, which stand in lines of one.
+    One that has a `hint`, a pattern that matches wherever there may be something, is asked only where it matches in what `lines`
+    makes of the value.
     """
 
     def check(self, value: Any, mark: str) -> Finding | None:
@@ -218,7 +218,7 @@ class _Looked:
     @property
     def lines(self) -> bytes:
         if self._lines is None:
-            self._lines = "\n".join(texts(self.value)).encode()
+            self._lines = lines(self.value).encode()
         return self._lines
 
 
@@ -248,7 +248,8 @@ def read(data: bytes, entry: str) -> Any:
 
     try:
         check_size(data)
-        return json.loads(data, object_pairs_hook=pairs)
+        found = plain(data)
+        return json.loads(data, object_pairs_hook=pairs) if found is msgspec.UNSET else found
     except UpstreamInvalid:
         raise
     except (HubError, ValueError, RecursionError):
@@ -278,23 +279,29 @@ def rewritten(value: Any, rewrite: Rewrite, member: str | None = None) -> Any:
     return value
 
 
-def texts(value: Any) -> list[str]:
-    """All texts of a value that `rewritten` asks about."""
+def lines(value: Any) -> str:
+    """All texts of a value that `rewritten` asks about, each in a line, with the name of its member as in JSON: `name":"text"`.
+
+    Nothing is escaped, so that patterns see the texts as they are. In the place of what is no text stand `[`, `{` and `0`.
+    """
     found: list[str] = []
-    left = [value]
+    left = [("", value)]
     while left:
-        one = left.pop()
+        before, one = left.pop()
         kind = type(one)
         if kind is str:
-            found.append(one)
+            found.append(f'{before}"{one}"')
         elif kind is dict:
-            found += one
-            left += one.values()
+            found.append(before + "{")
+            left += [(f'{name}":', item) for name, item in one.items()]
         elif kind is list:
-            left += one
+            found.append(f"{before}[")
+            left += [("", item) for item in one]
         elif (kind is int or kind is float) and abs(one) >= LEAST_NUMBER:
-            found.append(repr(one))
-    return found
+            found.append(f"{before}{one!r}")
+        else:
+            found.append(before + "0")
+    return "\n".join(found)
 
 
 def _members(value: JsonObject, rewrite: Rewrite) -> JsonObject:

@@ -42,6 +42,8 @@ MEMO_SIZE = 4096
 
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,")
 _MEMBER = re.compile(r"\bprincipal\b(?:\s*\.\s*(\w+))?")
+_ARGUMENT = re.compile(r"\barguments\b(?:\s*\.\s*(\w+)\b(?!\s*\())?")
+"""Without a member where a condition looks at all arguments, or may: by a name in brackets, a function, an operator."""
 
 
 class Rule(NamedTuple):
@@ -110,6 +112,8 @@ class _Compiled:
     variables: frozenset[str]
     members: frozenset[str]
     """Those of the principal that it looks at."""
+    arguments: frozenset[str] | None = None
+    """Those that it looks at; None: all. Each that is handed over costs more than the condition."""
 
     def is_about(self, kind: str, name: str) -> bool:
         return self.grants is None or self.grants.allow(kind, name)
@@ -268,7 +272,7 @@ def _decide(one: _Compiled, variables: Mapping[str, object]) -> Verdict | None:
     if one.condition is None:
         return Verdict(one.rule.effect, one.rule)
     try:
-        holds = one.condition.execute({name: variables[name] for name in one.variables})
+        holds = one.condition.execute({name: _shown(one, name, variables[name]) for name in one.variables})
     except (KeyError, RuntimeError, TypeError, ValueError, ArithmeticError, IndexError):
         holds = None
     if holds is True:
@@ -276,6 +280,12 @@ def _decide(one: _Compiled, variables: Mapping[str, object]) -> Verdict | None:
     if holds is False or one.rule.effect == "allow":
         return None
     return Verdict(one.rule.effect, one.rule, "its condition cannot be decided for this call")
+
+
+def _shown(one: _Compiled, variable: str, value: Any) -> object:
+    if variable != "arguments" or one.arguments is None:
+        return value
+    return {name: value[name] for name in one.arguments if name in value}
 
 
 def _entry(kind: str, name: str) -> dict[str, str]:
@@ -306,7 +316,13 @@ def _compile(rule: Rule) -> _Compiled:
     members = frozenset(_MEMBER.findall(rule.when)) if "principal" in variables else frozenset()
     if unknown := sorted(members - set(PRINCIPAL_MEMBERS)):
         raise RuleInvalid(f"when may look at principal.{', principal.'.join(PRINCIPAL_MEMBERS)}")
-    return _Compiled(rule, grants, condition, variables, members)
+    return _Compiled(rule, grants, condition, variables, members, _arguments(rule.when))
+
+
+def _arguments(when: str) -> frozenset[str] | None:
+    """Which arguments a condition looks at; None: it may be any."""
+    found = frozenset(_ARGUMENT.findall(when))
+    return None if "" in found or "//" in when else found  # a comment may stand before a bracket
 
 
 def _about(text: str) -> Grant:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.declared.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
 from registry.rules import guard_kinds, guards, redacting
 from registry.rules.guard_kinds import build
-from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, look
+from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, lines, look
 from registry.rules.guards import read as read_answer
 
 SK = "sk-abcdefghijklmnopqrstuvwx"
@@ -49,6 +51,44 @@ def found(kind: str, value: Any, **members: Any) -> Any:
 @pytest.mark.attack("2.1/12")
 def test_secrets_are_found_in_texts_values_and_names(text: Any, left: Any) -> None:
     assert found("secrets", text) == left
+
+
+_PIECES = [
+    "token",
+    "password",
+    "a=",
+    ": ",
+    '"',
+    "\n",
+    " ",
+    "=>",
+    "x9$kQ2!mZ7",
+    "q8Wn2Lp0Xs7T",
+    SK,
+    "a@b.org",
+    "::1",
+    "4111111111111111",
+]
+_said = st.lists(st.sampled_from(_PIECES), max_size=4).map("".join)
+_values = st.recursive(
+    _said | st.sampled_from([4111111111111111, 12345678.9, 9.87654321e15, 1, None, True]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_said, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("kind", ["secrets", "pii"])
+@given(value=_values)
+def test_a_guard_with_a_hint_finds_nothing_where_the_hint_does_not_match(kind: str, value: Any) -> None:
+    look: Any = build(kind, {})
+    assert look.check(value, "#") is None or look.hint.search(lines(value).encode()) is not None
+
+
+def test_counts_of_tokens_do_not_make_guards_look_closer() -> None:
+    look: Any = build("secrets", {})
+    usage = {"usage": {"prompt_tokens": 160, "total_tokens": 340, "x_tokens": {"y": None}, "token": "a b"}}
+    assert look.hint.search(lines(usage).encode()) is None
+    assert look.hint.search(lines({"tokens": ["x9$kQ2!mZ7"]}).encode()) is not None
 
 
 @pytest.mark.parametrize(

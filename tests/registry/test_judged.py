@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from registry.judged import (
     decode,
     encode,
     is_plain,
+    plain,
     read_array,
     read_object,
     read_string,
@@ -160,3 +162,31 @@ def test_a_plain_body_has_each_deciding_member_once_and_spelt_as_it_is(pairs: li
         assert DECIDING.issuperset(found)
     elif data.isascii() and b"\\u" not in data:
         assert not DECIDING.issuperset(found) or data.count(b'"taskId"') > 1 or data.count(b'"model"') > 1
+
+
+NAMES = ["a", "b", "\\u0061", '\\":', ":"]
+values = st.recursive(
+    st.sampled_from(
+        ['"a"', '"x\\":y"', '":"', "1.50", "-0", "1e400", "12345678901234567890123", '"\\ud800"', "NaN", "null"]
+    ),
+    lambda inner: (
+        st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([":", " : ", "\n:"]), inner), max_size=3).map(
+            lambda members: "{" + ",".join(f'"{name}"{colon}{value}' for name, colon, value in members) + "}"
+        )
+        | st.lists(inner, max_size=3).map(lambda items: "[" + ", ".join(items) + "]")
+    ),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_what_is_plain_is_what_a_reader_of_pairs_sees_and_no_member_stands_twice_in_it(text: str) -> None:
+    def pairs(members: list[tuple[str, object]]) -> dict[str, object]:
+        assert len(dict(members)) == len(members), "a member stands twice"
+        return dict(members)
+
+    found = plain(text.encode())
+    if found is not msgspec.UNSET:
+        assert repr(found) == repr(json.loads(text, object_pairs_hook=pairs))
+    elif ":" not in text:  # then it is one of those that readers see differently
+        assert any(odd in text for odd in ("1e400", "ud800", "NaN"))

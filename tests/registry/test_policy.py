@@ -56,6 +56,27 @@ def test_arguments_too_large_to_look_at_count_against_the_call() -> None:
     assert effect(judge(rule), arguments={"text": "y" * MAX_ARGUMENT_BYTES}) == "deny"
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "arguments == {'a': 1, 'b': 'x'}",
+        "arguments.size() == 2",
+        "arguments.size // of all\n () == 2",
+        "arguments . a == 1 && size(arguments) == 2",
+        "arguments['a'] + arguments.a == 2",
+        "arguments // none\n .a == 1",
+        "has(arguments.a) && !has(arguments.c) && arguments\n.b == 'x'",
+        "'b' in arguments",
+        "arguments.exists(name, name == 'b')",
+        "'arguments.c' != arguments.b",
+    ],
+)
+def test_a_condition_sees_each_argument_that_it_looks_at(condition: str) -> None:
+    assert (
+        effect(judge(Rule("r", "allow", when=condition), Rule("no", "deny")), arguments={"a": 1, "b": "x"}) == "allow"
+    )
+
+
 def test_a_call_without_arguments_that_can_be_judged_is_refused_by_rules_about_arguments() -> None:
     found = judge(Rule("long", "allow", when="arguments.text == 'x'"))
     assert found.verdict("model", "gpt", Circumstances(None)).effect == "deny"
