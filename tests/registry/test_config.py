@@ -82,10 +82,8 @@ def test_the_whole_surface_loads() -> None:
     assert declared.models["offline"].model == "offline"
 
 
-def test_what_this_version_cannot_do_is_told_and_refused_not_ignored() -> None:
+def test_what_this_version_cannot_do_is_told_and_not_ignored() -> None:
     declared = load(EXAMPLE)
-    entries = [*declared.agents.values(), *declared.servers.values(), *declared.models.values()]
-    assert not [entry.name for entry in entries if entry.unavailable]
     told = " ".join(str(notice) for notice in declared.notices)
     assert "valkey" in told
     assert all(re.match(r"hub\.yaml:\d+: ", str(notice)) for notice in declared.notices)
