@@ -140,6 +140,8 @@ class Host:
         """Write that a task is at work, and have it be."""
         assert self.tasks is not None, "Host.run must be running"
         live, entry = work.live, work.entry
+        if (entry.name, live.id) in self._live:  # somebody else answered it at the same moment
+            raise AgentFault(entry.name, _UNSUPPORTED, "The task is at work; wait for its end.")
         live.asker = work.principal.id
         live.save = partial(self._write, work)
         self._live[entry.name, live.id] = live
@@ -182,7 +184,7 @@ class Host:
 
     async def _take_over(self, entry: Agent, live: Live) -> Live:
         owner = await self.records.claim(entry.name, await live.record())
-        if owner is None:  # another process was faster
+        if owner is None:  # somebody was faster, here or in another process
             return await self._look(entry, live.id)
         worker = self._worker_of(entry)
         if worker is not None and worker.goes_on(entry, live.ref):

@@ -104,17 +104,19 @@ class Records:
         return record.process != self._events.process and not await self._events.is_alive(record.process)
 
     async def claim(self, agent: str, record: TaskRecord) -> Principal | None:
-        """Make a task this process's whose own has died; returns whose it is. None: another process was faster."""
+        """Make a task this process's whose own has died; returns whose it is. None: somebody was faster."""
         owner = await self._owner(agent, record.task["id"])
+        is_won = False
 
         def edit(kept: bytes) -> bytes:
+            nonlocal is_won
             now = _task.decode(kept)
-            return encode(replace(now, process=self._events.process)) if now.process == record.process else kept
+            is_won = now.process == record.process
+            return encode(replace(now, process=self._events.process)) if is_won else kept
 
-        if owner is None:
-            return None
-        kept = await self._kept.edit(TASK, _name(agent, record.task["id"]), owner, edit)
-        return owner if kept is not None and _task.decode(kept).process == self._events.process else None
+        if owner is not None:
+            await self._kept.edit(TASK, _name(agent, record.task["id"]), owner, edit)
+        return owner if is_won else None
 
     async def remembered(self, agent: str, context_id: str, principal: Principal) -> bytes | None:
         """What is remembered of a context; None: nothing."""

@@ -483,3 +483,15 @@ async def test_as_a_model_it_says_what_it_used_and_where_the_talk_goes_on_at_eve
             assert "cost_usd" in told["usage"]
         rows = [one.usage for one in b.hub.gate.permits if one.kind == "agent"]
         assert {(one.input_tokens, one.output_tokens) for one in rows} == {(None, None)}  # counted once, at the model
+
+
+async def test_of_two_answers_at_the_same_moment_one_is_taken(tmp_path: Path) -> None:
+    async with bench(tmp_path, QUESTION, DONE) as b:
+        async with b.a2a(await b.hub.key("agent:helper")) as client:
+            task = (await client.send("paint it"))["task"]
+            ids = {"taskId": task["id"], "contextId": task["contextId"]}
+            answers = await asyncio.gather(
+                *(client.send(colour, message_id=colour, **ids) for colour in ("red", "blue")), return_exceptions=True
+            )
+        assert sorted(type(one).__name__ for one in answers) == ["Refused", "dict"]
+        assert len(b.model.received) == 2
