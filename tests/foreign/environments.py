@@ -37,6 +37,7 @@ GROUPS = {
     "llm": ("any-llm", "ag-ui", "agentcore"),
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
     "trust": ("presidio", "oidc"),
+    "attacks": (),
 }
 """All environments, the slowest of each group to make first."""
 
