@@ -14,13 +14,10 @@ from registry.entries import Model
 from registry.errors import HubError, UpstreamInvalid
 from registry.gate import Permit, Usage
 
-Header = tuple[bytes, bytes]
-
 JSON = "application/json"
 EVENTS = "text/event-stream"
 BYTES = b"application/octet-stream"
 _HARMLESS = ("application/json", "audio/", "video/", "image/", "text/plain", "text/vtt", "application/x-subrip")
-_NOT_SNIFFED: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"),)
 
 
 class Answering(Protocol):
@@ -29,7 +26,7 @@ class Answering(Protocol):
     async def reply(self, status: int, body: bytes) -> None:
         """Answer with JSON, whole."""
 
-    async def start(self, status: int, *, media_type: bytes = ..., headers: Sequence[Header] = ...) -> None:
+    async def start(self, status: int, *, media_type: bytes = ...) -> None:
         """Begin a streamed answer."""
 
     async def write(self, chunk: bytes) -> None:
@@ -109,7 +106,7 @@ async def relay(incoming: Incoming, of: Origin, permit: Permit, sink: Answering)
 
 async def pass_on(incoming: Incoming, sink: Answering) -> None:
     """Pass content on as it comes, of any media type."""
-    await sink.start(incoming.status, media_type=shown_as(incoming.media_type), headers=_NOT_SNIFFED)
+    await sink.start(incoming.status, media_type=shown_as(incoming.media_type))
     async for chunk in incoming.chunks():
         await sink.write(chunk)
 

@@ -26,6 +26,7 @@ from hub.http_exchange import Limits
 from hub.serve import server
 from registry.auditing.audit import Audit
 from registry.callers.keys import Keys
+from registry.gate import Gate
 from registry.registry import Registry
 from registry.sealed.secrets import Sealer
 from tests.conftest import ADMIN_KEY, Embedded, OpenHub, free_socket, run
@@ -67,6 +68,7 @@ async def front(hub: Pushing) -> AsyncIterator[str]:
             hosts=Hosts("http://127.0.0.1", bound_to="127.0.0.1"),
             limits=Limits(body_bytes=64 * 1024),
             audit=Audit(hub.database),
+            gate=Gate(lambda _settled: None),
         )
 
     sock = free_socket()
