@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -13,16 +14,36 @@ import uvicorn
 
 
 class Embedded(uvicorn.Server):
-    """A server inside the test's event loop: signals stay with pytest."""
+    """A server inside the test's event loop: signals stay with pytest, and it ends as soon as it can, where uvicorn looks every 100 ms."""
 
     def __init__(self, config: uvicorn.Config, ending: asyncio.Event | None = None) -> None:
         super().__init__(config)
         self.ending = ending or asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Keep the date of answers until the block ends."""
+        for second in itertools.count():
+            await self.on_tick(second * 10)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.stopping.wait()
+                    return
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As the hub's own server does."""
         self.ending.set()
-        await super().shutdown(sockets)
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(0.002)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -60,7 +81,7 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def run(uvicorn_server: uvicorn.Server, sock: socket.socket) -> AsyncIterator[None]:
+async def run(uvicorn_server: Embedded, sock: socket.socket) -> AsyncIterator[None]:
     """Run a server on a bound socket until the block ends."""
     serving = asyncio.create_task(uvicorn_server.serve([sock]))
     try:
@@ -70,6 +91,6 @@ async def run(uvicorn_server: uvicorn.Server, sock: socket.socket) -> AsyncItera
             await asyncio.sleep(0)
         yield
     finally:
-        uvicorn_server.should_exit = True
+        uvicorn_server.stopping.set()
         await serving
         sock.close()
