@@ -154,11 +154,11 @@ async def test_a_conversation_that_grows_too_long_by_its_tools_fails_as_a_prompt
 
 
 async def test_a_model_that_refuses_before_it_begins_is_an_http_error(hub: OpenHub) -> None:
-    async with open_desk(hub, Turn(status=429, error=b"{}", headers={"retry-after": "7"})) as desk:
+    async with open_desk(hub, Turn(status=429, error=b"{}", headers={"retry-after": "30"})) as desk:
         for stream in (True, False):
             with pytest.raises(openai.RateLimitError) as limited:
                 await desk.sdk.responses.create(model="m", input="hi", stream=stream)
-            assert limited.value.response.headers["retry-after"] == "7"
+            assert limited.value.response.headers["retry-after"] == "30"
 
 
 async def test_an_answer_that_was_too_long_is_incomplete(hub: OpenHub) -> None:
