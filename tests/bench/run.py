@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import bridge, chat_rounds, gate, obeyed
-from tests.bench.cases import CASES, EVERYTHING_YAML, MANY, MANY_BUDGET_MB, MANY_STREAMS, MEMORY_BUDGET_MB, Case
-from tests.bench.loading import CONNECTIONS, check, load, load_command, session, spread, write_request
+from tests.bench import bridge, bridged, chat_rounds, gate, obeyed
+from tests.bench.cases import CASES, EVERYTHING_YAML, MANY, MANY_STREAMS, MEMORY_BUDGET_MB, Case
+from tests.bench.loading import CONNECTIONS, check, load, session, spread, write_request
+from tests.bench.many import many_streams
 from tests.bench.processes import Void, rss_mb
 from tests.bench.targets import HERE, Target, hub, nginx, upstream, write_settings
 
@@ -48,6 +47,8 @@ def measure(directory: Path, *, rounds: int, seconds: float, only: str = "") -> 
             report["many_tools"] = bridge.many_tools(ground)
             report["chat_rounds"] = chat_rounds.measure(ground)
             report["fastmcp"] = bridge.fastmcp(ground, proxy)
+        if only in "bridged":
+            report["bridged"] = bridged.measure(ground)
         if only in "obeyed":
             report["obeyed"] = obeyed.measure(directory, (load_core, proxy_core), mock.port)
     if only in "gate":
@@ -124,37 +125,13 @@ def compare(ground: bridge.Ground, others: list[Target], hubs: dict[bool, Target
             taken.setdefault(case.name, {}).setdefault(target.name, []).append(figures)
         print(f"round {number} of {ground.rounds}" if number else "warmed up", file=sys.stderr, flush=True)
     loaded_mb = rss_mb(served.pid)
-    whole = {} if len(cases) < len(CASES) else {"many_streams": many_streams(directory, core, served)}
+    whole = {} if len(cases) < len(CASES) else {"many_streams": many_streams(directory, core, served, MANY_STREAMS)}
     for case, target in asked:
         check(case, target)
     return whole | {
         "memory_mb": {"idle": idle_mb, "touched": touched_mb, "after": loaded_mb, "budget": MEMORY_BUDGET_MB},
         "cases": {case.name: summed_up(case, taken[case.name]) for case in cases},
     }
-
-
-def many_streams(directory: Path, core: int, served: Target) -> dict[str, Any]:
-    """Open a thousand streams, read them all to their end, and say how much memory the hub had meanwhile at most."""
-    check(MANY_STREAMS, served)
-    request = write_request(directory, MANY_STREAMS, "many")
-    command = load_command(MANY_STREAMS, served, request, seconds=0, connections=MANY)
-    peak_mb = rss_mb(served.pid)
-    with (directory / "many").open("w+") as output:
-        process = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=output, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            peak_mb = max(peak_mb, rss_mb(served.pid))
-            time.sleep(0.05)
-        output.seek(0)
-        told = output.read()
-    if process.returncode:
-        raise Void(f"{MANY_STREAMS.name}: the load failed: {told[-2000:]}")
-    figures = json.loads(told)
-    if figures["broken"] or figures["requests"] != MANY or figures["open_at_once"] != MANY:
-        raise Void(
-            f"{MANY_STREAMS.name}: {figures['open_at_once']} were open at once, {figures['requests']} came whole, "
-            f"{figures['broken']} broke"
-        )
-    return {"streams": MANY, "peak_mb": peak_mb, "budget": MANY_BUDGET_MB, "seconds": figures["seconds"]}
 
 
 def summed_up(case: Case, taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

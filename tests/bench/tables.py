@@ -24,6 +24,7 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     rows += gate(report["gate"]) if "gate" in report else []
     rows += many_tools(report) + chat_rounds(report) + fastmcp(report) if "many_tools" in report else []
+    rows += bridged(report["bridged"]) if "bridged" in report else []
     rows += obeyed(report["obeyed"]) if "obeyed" in report else []
     rows += disturbed(report) + slow_upstream(report) if "cases" in report else []
     return "\n".join(rows)
@@ -91,6 +92,15 @@ def chat_rounds(report: dict[str, Any]) -> list[str]:
         "",
         f"A round of a chat that calls tools, that is one call of the model and one of an MCP tool: {cases} "
         f"(at most {found['budget_us']:,}: {verdict(holds)}).",
+    ]
+
+
+def bridged(found: dict[str, Any]) -> list[str]:
+    """What streams of agents on other platforms take of memory."""
+    return [
+        "",
+        f"Memory of a hub with {found['streams']} bridged streams at once, each of 256 KiB: {found['peak_mb']:.0f} MB "
+        f"(at most {found['budget']}: {verdict(found['peak_mb'] < found['budget'])}).",
     ]
 
 
