@@ -78,6 +78,7 @@ class Bridges:
             context_id=live.context_id,
             user=hashlib.sha256(f"{entry.name}/{work.principal.id}".encode()).hexdigest(),
             session=_session.decode(found) if found is not None else {},
+            shelf=self._records.shelf(entry.name, live.context_id, work.principal),
             ref=live.ref,
             is_answer=live.owner is None and work.message is not None,
         )

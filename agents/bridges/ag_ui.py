@@ -6,19 +6,32 @@ they gave, so that a run that was interrupted finds what it waited for. A run la
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
-from agents.bridges.bridge import TOOL, About, Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
+from agents.bridges.bridge import (
+    TOOL,
+    About,
+    Asks,
+    Bridge,
+    Piece,
+    Remember,
+    Running,
+    Shelf,
+    Step,
+    Steps,
+    Text,
+    Turn,
+    Working,
+)
+from agents.bridges.history import History, Notes, Part, joined
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
-
-MAX_SAID_BYTES = 256 * 1024
-"""Of the messages of a context, as JSON: what was said first is forgotten first, and with a longer answer all."""
 
 STATE = "state"
 """The artifact that has the agent's shared state."""
@@ -56,33 +69,34 @@ class AgUi:
 
     async def run(self, turn: Turn) -> Steps:
         """Run the agent once (agents.bridges.bridge.Bridge)."""
-        session = turn.session
+        session, history = turn.session, History(turn)
         waiting: list[JsonObject] = session.get("interrupts", []) if turn.is_answer else []
-        said: list[JsonObject] = list(session.get("messages", ()))
+        asked: list[JsonObject] = []
         if not waiting:
             content = [_content(turn, part) for part in turn.parts]
-            said.append({"id": turn.message.get("messageId") or turn.task_id, "role": "user", "content": content})
+            asked = [{"id": turn.message.get("messageId") or turn.task_id, "role": "user", "content": content}]
+        run = str(uuid.uuid4())
         body: JsonObject = {
             "threadId": turn.context_id,
-            "runId": f"{turn.task_id}-{len(said)}",
+            "runId": run,
             "state": session.get("state", {}),
-            "messages": said,
             "tools": [],
             "context": [],
             "forwardedProps": self._props,
         }
         if waiting:
             body["resume"] = [_resume(one, turn) for one in waiting]
-        yield Running({"run": body["runId"]})
-        heard = _Heard(turn.way, session.get("state", {}))
-        async with aclosing(turn.way.events("POST", self._url, body)) as events:
+        yield Running({"run": run})
+        heard = _Heard(turn, history, asked)
+        async with aclosing(turn.way.events("POST", self._url, history.asked(body, (), asked))) as events:
             async for event in events:
-                for step in heard.steps(turn.way.read(event.data)):
+                for step in await heard.steps(turn.way.read(event.data)):
                     yield step
         if not heard.is_finished:
             raise UpstreamInvalid(turn.way.name, "its run was cut short")
-        messages = heard.messages if heard.is_whole else [*said, *heard.messages]
-        yield Remember({"messages": _bounded(messages), "state": heard.state, "interrupts": heard.interrupts})
+        await heard.thread.remember(history)
+        yield Remember({**history.session, "state": heard.state, "interrupts": heard.interrupts})
+        await history.tidy()
         if heard.interrupts:
             yield _asks(heard.interrupts)
 
@@ -101,28 +115,26 @@ class AgUi:
 class _Heard:
     """What the events of one run said."""
 
-    def __init__(self, way: Way, state: Any) -> None:
-        self._way = way
-        self.state = state
-        self.messages: list[JsonObject] = []
+    def __init__(self, turn: Turn, history: History, asked: Sequence[JsonObject]) -> None:
+        self._way = turn.way
+        self._shelf = turn.shelf
+        self._history = history
+        self.state: Any = turn.session.get("state", {})
+        self.thread = _Thread(turn.shelf, asked)
         self.interrupts: list[JsonObject] = []
         self.is_finished = False
-        self.is_whole = False
-        """`messages` are all of the thread, as the agent itself keeps them."""
-        self._open: dict[str, JsonObject] = {}
-        """Messages of the assistant, by id, and calls of tools, by theirs."""
-        self._last = ""
-        self._size = 0
 
-    def steps(self, event: Any) -> list[Step]:
+    async def steps(self, event: Any) -> list[Step]:
         """What one event says; those of kinds that are not known say nothing."""
         if not isinstance(event, dict):
             raise UpstreamInvalid(self._way.name, "an event of its stream is no object")
         match event.get("type"):
-            case "TEXT_MESSAGE_CONTENT" | "TEXT_MESSAGE_CHUNK":
-                return self._text(event)
+            case "TEXT_MESSAGE_CONTENT" | "TEXT_MESSAGE_CHUNK" if isinstance(event.get("delta"), str):
+                await self.thread.say(event.get("messageId"), event["delta"])
+                return [Text(event["delta"])]
             case "TOOL_CALL_START" | "TOOL_CALL_ARGS" | "TOOL_CALL_CHUNK":
-                return self._call(event)
+                is_new = await self.thread.call(event)
+                return [Working(metadata={TOOL: {"name": event.get("toolCallName")}})] if is_new else []
             case "STATE_SNAPSHOT":
                 self.state = event.get("snapshot")
                 return [Piece({"data": self.state}, STATE)]
@@ -132,53 +144,19 @@ class _Heard:
                 return [Working(metadata={STEP: event.get("stepName")})]
             case "RUN_ERROR":
                 raise UpstreamInvalid(self._way.name, str(event.get("message") or "its run failed"))
-        self._note(event)
+        await self._note(event)
         return []
 
-    def _note(self, event: JsonObject) -> None:
+    async def _note(self, event: JsonObject) -> None:
         """What is to be known later, and is not told."""
         match event.get("type"):
-            case "TOOL_CALL_RESULT" if self._has_room(event.get("content")):
-                found = {"id": event.get("messageId"), "toolCallId": event.get("toolCallId")}
-                self.messages.append({**found, "role": "tool", "content": event.get("content")})
+            case "TOOL_CALL_RESULT":
+                await self.thread.give(event)
             case "MESSAGES_SNAPSHOT" if isinstance(event.get("messages"), list):
-                self.messages, self.is_whole = event["messages"], True
+                await self._history.replace([one for one in event["messages"] if isinstance(one, dict)])
+                self.thread = _Thread(self._shelf, ())
             case "RUN_FINISHED":
                 self._finish(event.get("outcome"))
-
-    def _text(self, event: JsonObject) -> list[Step]:
-        text = event.get("delta")
-        if not isinstance(text, str):
-            return []
-        if self._has_room(text):
-            message = self._message(str(event.get("messageId") or self._last))
-            message["content"] = (message.get("content") or "") + text
-        return [Text(text)]
-
-    def _has_room(self, said: Any) -> bool:
-        """Whether something more is to be remembered: of what is too long for it nothing is."""
-        has_room = self._size <= MAX_SAID_BYTES
-        self._size += len(said) if isinstance(said, str) else 0
-        return has_room
-
-    def _message(self, name: str) -> JsonObject:
-        if name not in self._open:
-            self._open[name] = {"id": name, "role": "assistant"}
-            self.messages.append(self._open[name])
-        self._last = name
-        return self._open[name]
-
-    def _call(self, event: JsonObject) -> list[Step]:
-        name, delta = str(event.get("toolCallId")), event.get("delta")
-        is_new = name not in self._open
-        if is_new:
-            function: JsonObject = {"name": event.get("toolCallName"), "arguments": ""}
-            self._open[name] = {"id": name, "type": "function", "function": function}
-            parent = self._message(str(event.get("parentMessageId") or f"of-{name}"))
-            parent.setdefault("toolCalls", []).append(self._open[name])
-        if isinstance(delta, str) and self._has_room(delta):
-            self._open[name]["function"]["arguments"] += delta
-        return [Working(metadata={TOOL: {"name": event.get("toolCallName")}})] if is_new else []
 
     def _finish(self, outcome: Any) -> None:
         self.is_finished = True
@@ -187,6 +165,64 @@ class _Heard:
             raise UpstreamInvalid(self._way.name, "its run was cancelled")
         if kind == "interrupt":
             self.interrupts = [one for one in outcome.get("interrupts") or () if isinstance(one, dict)]
+
+
+class _Thread:
+    """The messages that a run adds to its thread, each noted as it grows: its head, its text, its calls of tools."""
+
+    def __init__(self, shelf: Shelf, asked: Sequence[JsonObject]) -> None:
+        self._notes = Notes(shelf)
+        self._asked = asked
+        self._calls: dict[str, list[str]] = {}
+        """By the name of each message, in order."""
+        self._last = ""
+
+    async def say(self, name: Any, text: str) -> None:
+        """Let a message of the assistant grow."""
+        message = await self._message(str(name or self._last))
+        if ("text", message) not in self._notes:
+            await self._notes.write(("text", message), b',"content":"')
+        await self._notes.say(("text", message), text)
+
+    async def call(self, event: JsonObject) -> bool:
+        """Let a call of a tool grow; whether it is a new one."""
+        name, delta = str(event.get("toolCallId")), event.get("delta")
+        is_new = event.get("toolCallName") is not None and ("call", name) not in self._notes
+        if is_new:
+            call = {"id": name, "type": "function", "function": {"name": event["toolCallName"], "arguments": ""}}
+            self._calls[await self._message(str(event.get("parentMessageId") or f"of-{name}"))].append(name)
+            await self._notes.write(("call", name), encode(call).removesuffix(b'"}}'))
+        if isinstance(delta, str) and ("call", name) in self._notes:
+            await self._notes.say(("call", name), delta)
+        return is_new
+
+    async def give(self, event: JsonObject) -> None:
+        """Note what a tool gave."""
+        members = {name: event.get(name) for name in ("toolCallId", "content")}
+        message = {"id": event.get("messageId"), "role": "tool", **members}
+        self._calls[name := f"result {len(self._calls)}"] = []
+        await self._notes.write(("message", name), encode(message).removesuffix(b"}"))
+
+    async def remember(self, history: History) -> None:
+        """Let the context's history have them, and what was asked before them."""
+        for message in self._asked:
+            await self._notes.write("asked", encode(message))
+        asked = [self._notes.parts("asked")] if self._asked else []
+        messages = [self._parts(name, calls) for name, calls in self._calls.items()]
+        await history.add(self._notes, [*asked, *messages], goes_on=not asked)
+
+    def _parts(self, name: str, calls: Sequence[str]) -> list[Part]:
+        notes = self._notes
+        text: list[Part] = [*notes.parts(("text", name)), '"'] if ("text", name) in notes else []
+        told = joined([[*notes.parts(("call", call)), '"}}'] for call in calls])
+        return [*notes.parts(("message", name)), *text, *([',"toolCalls":[', *told, "]"] if told else ()), "}"]
+
+    async def _message(self, name: str) -> str:
+        if name not in self._calls:
+            self._calls[name] = []
+            await self._notes.write(("message", name), encode({"id": name, "role": "assistant"}).removesuffix(b"}"))
+        self._last = name
+        return name
 
 
 def make(url: str, options: dict[str, Any]) -> Bridge:
@@ -224,11 +260,3 @@ def _content(turn: Turn, part: JsonObject) -> JsonObject:
     else:
         raise NotSupported(f"{turn.way.name} takes no part of this kind.")
     return {"type": KINDS.get(media.partition("/")[0], "document"), "source": source}
-
-
-def _bounded(said: Sequence[JsonObject]) -> list[JsonObject]:
-    """The last messages, beginning with one of the user: what a tool gave means nothing without its call."""
-    kept = list(said)
-    while kept and (len(encode(kept)) > MAX_SAID_BYTES or kept[0].get("role") != "user"):
-        kept = kept[1:]
-    return kept

@@ -1,7 +1,7 @@
 """The contract: a bridge turns one message in a context into what its platform's agent says to it.
 
 What is left to do is the hub's: tasks, events, versions, bindings, push, cards, agents as tools and as models. A bridge knows
-no principal and no database. What it wants to be told again it gives away as `Remember` and `Running`.
+no principal and no database. What it wants to be told again it gives away as `Remember` and `Running`, and on `Turn.shelf`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,19 @@ Step = Text | Piece | Working | Running | Remember | Asks
 Steps = AsyncGenerator[Step]
 
 
+class Shelf(Protocol):
+    """Where a bridge keeps for a context what is too long for its session, and outlives it. The session has the names."""
+
+    async def put(self, piece: bytes) -> str:
+        """Keep a piece; returns the name that it has."""
+
+    async def get(self, name: str) -> bytes | None:
+        """A piece; None: there is none."""
+
+    async def drop(self, name: str) -> None:
+        """Keep a piece no longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One message, and where it belongs."""
@@ -81,6 +94,7 @@ class Turn:
     """A name of the caller for the platform: the same in each turn, and nobody else's."""
     session: JsonObject
     """What the last `Remember` of the context said; empty: there was none."""
+    shelf: Shelf
     ref: JsonObject
     """What the last `Running` of the task said; empty: there was none."""
     is_answer: bool

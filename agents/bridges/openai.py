@@ -7,20 +7,20 @@ By `chat`, history is kept by context; by `responses`, a context is a chain of r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
 
 from agents.bridges.bridge import About, Bridge, Remember, Running, Steps, Text, Turn
+from agents.bridges.history import History, Notes
 from agents.bridges.responses import INPUT_MODES, Responses
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
 
-MAX_SAID_BYTES = 256 * 1024
-"""Of what was said in a context, as JSON: what was said first is forgotten first, and with a longer answer all."""
+NOTE = "turn"
+"""What is noted of a turn, the question and the answer, is one text."""
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,32 +45,32 @@ class Chat:
 
     async def run(self, turn: Turn) -> Steps:
         """Have the model answer (agents.bridges.bridge.Bridge)."""
+        history, notes = History(turn), Notes(turn.shelf)
         asked: JsonObject = {"role": "user", "content": [_content(turn, part) for part in turn.parts]}
-        said = [*turn.session.get("messages", ()), asked]
-        prompt = [{"role": "system", "content": self._options.instructions}] if self._options.instructions else []
-        body: JsonObject = {
-            "model": self._options.model,
-            "messages": [*prompt, *said],
-            "stream": True,
-            "user": turn.user,
-        }
+        before = [{"role": "system", "content": self._options.instructions}] if self._options.instructions else []
+        body = {"model": self._options.model, "stream": True, "user": turn.user}
+        await notes.write(NOTE, encode(asked))
+        await notes.write(NOTE, b',{"role":"assistant","content":"')
         yield Running({"request": turn.message.get("messageId")})
-        answer, reason = "", None
-        async for event in turn.way.events("POST", self._url, body):
-            if event.data == b"[DONE]":
-                break
-            chunk = _read(turn.way, event.data)
-            text = (chunk.get("delta") or {}).get("content")
-            if isinstance(text, str):
-                if len(answer) <= MAX_SAID_BYTES:
-                    answer += text
-                yield Text(text)
-            reason = chunk.get("finish_reason") or reason
+        reason = None
+        async with aclosing(turn.way.events("POST", self._url, history.asked(body, before, [asked]))) as events:
+            async for event in events:
+                if event.data == b"[DONE]":
+                    break
+                chunk = _read(turn.way, event.data)
+                text = (chunk.get("delta") or {}).get("content")
+                if isinstance(text, str):
+                    await notes.say(NOTE, text)
+                    yield Text(text)
+                reason = chunk.get("finish_reason") or reason
         if reason is None:
             raise UpstreamInvalid(turn.way.name, "its answer was cut short")
         if reason == "content_filter":
             raise UpstreamInvalid(turn.way.name, "its content filter ended the answer")
-        yield Remember({"messages": _bounded([*said, {"role": "assistant", "content": answer}])})
+        await notes.write(NOTE, b'"}')
+        await history.add(notes, [notes.parts(NOTE)])
+        yield Remember(history.session)
+        await history.tidy()
 
     async def cancel(self, turn: Turn) -> None:
         """Leaving the stream has ended it: the API has no other way."""
@@ -140,10 +140,3 @@ def _content(turn: Turn, part: JsonObject) -> JsonObject:
     if "raw" in part:
         return {"type": "file", "file": {"file_data": url, "filename": str(part.get("filename") or "file")}}
     raise NotSupported(f"{turn.way.name} takes no files of type {kind} by their address.")
-
-
-def _bounded(said: Sequence[JsonObject]) -> list[JsonObject]:
-    kept = list(said)
-    while kept and len(encode(kept)) > MAX_SAID_BYTES:
-        kept = kept[2:]
-    return kept

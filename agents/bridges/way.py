@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace as replace_entry
 from typing import Any, NamedTuple, Protocol
@@ -32,6 +32,11 @@ PAUSE_S, LONGEST_S = 1.0, 30.0
 
 MAX_REASON = 500
 """Characters of a platform's own error text that are told."""
+
+JsonPieces = Callable[[], AsyncIterator[bytes]]
+"""A document of JSON that is not in memory: its bytes, from the beginning whenever it is called."""
+
+Body = JsonObject | JsonPieces
 
 
 class Event(NamedTuple):
@@ -81,7 +86,7 @@ class Way:
             raise UpstreamInvalid(self.name, "what it says is not JSON") from None
 
     async def events(
-        self, method: str, url: str, body: JsonObject | None = None, *, headers: Headers = ()
+        self, method: str, url: str, body: Body | None = None, *, headers: Headers = ()
     ) -> AsyncGenerator[Event]:
         """Ask for server-sent events, as they come; raises as `send`, also while they are read."""
         accept = ("accept", "text/event-stream")
@@ -119,7 +124,7 @@ class Way:
 
     @asynccontextmanager
     async def send(
-        self, method: str, url: str, body: JsonObject | bytes | None = None, *, headers: Headers = ()
+        self, method: str, url: str, body: Body | bytes | None = None, *, headers: Headers = ()
     ) -> AsyncGenerator[Incoming]:
         """Send one request. One that the platform is too busy for, or whose token has expired, is sent again.
 
@@ -150,16 +155,16 @@ class Way:
         return Way(self._egress, self._permit, replace_entry(self._entry, headers=()))
 
     async def _outgoing(
-        self, method: str, url: str, body: JsonObject | bytes | None, headers: Headers
+        self, method: str, url: str, body: Body | bytes | None, headers: Headers
     ) -> tuple[Outgoing, Headers]:
         """A request, and what of its headers are credentials."""
         entry = self._entry
-        kind = (("content-type", "application/json"),) if isinstance(body, dict) else ()
+        kind = () if body is None or isinstance(body, bytes) else (("content-type", "application/json"),)
         outgoing = Outgoing(
             method=method,
             url=url,
             headers=(*kind, *headers, *entry.headers),
-            body=encode(body) if isinstance(body, dict) else body,
+            body=encode(body) if isinstance(body, dict) else body() if callable(body) else body,
             trusted=entry.trusted,
             first_byte_s=self._egress.deadlines.agent_first_byte_s,
         )

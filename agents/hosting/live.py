@@ -19,10 +19,10 @@ from registry.judged import JsonObject, encode
 
 ARTIFACT = "answer"
 
-BEHIND_BYTES = 256 * 1024
+BEHIND_BYTES = 32 * 1024
 """How far one who watches may be behind; what comes then waits for them."""
 
-UNKEPT_BYTES = 64 * 1024
+UNKEPT_BYTES = 16 * 1024
 """Pieces of artifacts that are written together."""
 
 

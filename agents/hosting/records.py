@@ -15,8 +15,9 @@ from registry.identity import Principal
 from registry.judged import JsonObject, encode
 from registry.ledger.events import Events
 from registry.sealed.kept import Kept
+from registry.sealed.secrets import new_id
 
-TASK, PIECE, CONTEXT = "own-task", "own-piece", "own-context"
+TASK, PIECE, CONTEXT, SAID = "own-task", "own-piece", "own-context", "own-said"
 """Kinds of records."""
 
 DAY_S = 86_400.0
@@ -88,7 +89,7 @@ class Records:
         owner = owner or await self._owner(agent, record.task["id"])
         if owner is not None:
             record = replace(record, process=self._events.process)
-            await self._kept.replace(TASK, _name(agent, record.task["id"]), owner, encode(record))
+            await self._kept.rewrite(TASK, _name(agent, record.task["id"]), owner, encode(record))
 
     async def find(self, agent: str, task_id: str) -> Found | None:
         """A task whose caller may see it; None: it is not kept any more."""
@@ -128,6 +129,10 @@ class Records:
         if not await self._kept.replace(CONTEXT, name, principal, record):
             await self._kept.put(CONTEXT, name, principal, record, expires_at=self._end())
 
+    def shelf(self, agent: str, context_id: str, principal: Principal) -> Shelf:
+        """Where more is kept for a context, as long as it is."""
+        return Shelf(self._kept, principal, _name(agent, context_id), expires_at=self._end())
+
     def _end(self) -> float:
         return time.time() + self._days * DAY_S
 
@@ -135,6 +140,30 @@ class Records:
         """Whose a task is: others of the team, and the hub itself, see it as its owner does."""
         owner = await self._ledger.owner(agent, task_id)
         return Principal(id=owner, name=owner, grants=Grants(())) if owner is not None else None
+
+
+class Shelf:
+    """Pieces of one context, of which what is remembered of it has the names. What nothing names any more expires by itself."""
+
+    def __init__(self, kept: Kept, principal: Principal, context: str, *, expires_at: float) -> None:
+        self._kept = kept
+        self._principal = principal
+        self._context = context
+        self._expires_at = expires_at
+
+    async def put(self, piece: bytes) -> str:
+        """Keep a piece; returns the name that it has."""
+        name = new_id("said")
+        await self._kept.put(SAID, f"{self._context}/{name}", self._principal, piece, expires_at=self._expires_at)
+        return name
+
+    async def get(self, name: str) -> bytes | None:
+        """A piece; None: there is none."""
+        return await self._kept.get(SAID, f"{self._context}/{name}", self._principal)
+
+    async def drop(self, name: str) -> None:
+        """Keep a piece no longer."""
+        await self._kept.delete(SAID, f"{self._context}/{name}", self._principal)
 
 
 def _name(agent: str, name: str) -> str:
