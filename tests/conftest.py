@@ -200,6 +200,7 @@ IN_TURN = {
         "test_supply.py",
         "test_undefended.py",
     },
+    "frameworks": set(),
     "trust": {
         "test_account_pins.py",
         "test_agent_guards.py",

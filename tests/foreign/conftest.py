@@ -8,6 +8,7 @@ from tests.foreign.environments import GROUPS, WANTED
 
 OTHERS = {
     "test_any_llm.py": "llm",
+    "test_frameworks.py": "frameworks",
     "test_oidc.py": "trust",
     **dict.fromkeys(("test_conformance.py", "test_mcp_clients.py", "test_mcp_kinds.py", "test_mcp_tasks.py"), "mcp"),
 }

@@ -38,6 +38,7 @@ GROUPS = {
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
     "trust": ("presidio", "oidc"),
     "attacks": (),
+    "frameworks": ("openai-agents", "pydantic-ai"),
 }
 """All environments, the slowest of each group to make first."""
 
@@ -66,9 +67,9 @@ def make(name: str) -> Path:
             shutil.copytree(PINS / name, home)
             _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", cwd=home)
         else:
-            _run(sys.executable, "-m", "venv", home)
-            pip = (home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-            _run(*pip, "--no-deps", "--no-compile", "-r", PINS / f"{name}.txt")
+            _run(sys.executable, "-m", "venv", "--without-pip", home)
+            pip = (sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "--quiet")
+            _run(*pip, "--disable-pip-version-check", "--no-deps", "--no-compile", "-r", PINS / f"{name}.txt")
         ready.write_text(pinned)
     return home
 
