@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from agents.bridges.answering import ASSENTS
 from agents.bridges.bridge import (
     TOOL,
     About,
@@ -41,9 +42,6 @@ CUSTOM, STEP = "urn:hubbub:ag-ui:custom", "urn:hubbub:ag-ui:step"
 
 INTERRUPTS = "urn:hubbub:ag-ui:interrupts"
 """Of a question's data part: the interrupts, with the schema of what resolves each."""
-
-ASSENTS = frozenset({"yes", "y", "ok", "approve", "approved", "true"})
-"""What says yes where an interrupt asks for no more than that."""
 
 KINDS = {"image": "image", "audio": "audio", "video": "video"}
 """Types of content parts, by the first half of a media type; any other is a `document`."""

@@ -1,22 +1,21 @@
-"""Amazon Bedrock AgentCore Runtime (API reference of the data plane, 2024-02-28: InvokeAgentRuntime, StopRuntimeSession; read 2026-11).
+"""Amazon Bedrock: AgentCore Runtime (API reference of the data plane, 2024-02-28: InvokeAgentRuntime, StopRuntimeSession; read 2026-11).
 
 A context is a session of the runtime, a message an invocation of it. What an invocation is sent and what it answers is each agent's own, so
 both are expressions as those of `http`; their defaults are what AWS's own guides and its Python SDK use.
 
-`url`: `https://bedrock-agentcore.REGION.amazonaws.com`.
+`url`: `https://bedrock-agentcore.REGION.amazonaws.com`. With `alias` in place of `runtime` the agent is a classic one (agents.bridges.bedrock_agents).
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from agents.bridges import http
+from agents.bridges import bedrock_agents, http
 from agents.bridges.bridge import Bridge, Turn
 from agents.bridges.sigv4 import Keys, SigV4
 from registry.entries import Headers
@@ -63,8 +62,7 @@ class AgentCore(http.Http):
 
     def headers(self, turn: Turn) -> Headers:
         """The context's session: the runtime makes it when it hears of it, and again when it has ended it."""
-        session = hmac.digest(turn.user.encode(), turn.context_id.encode(), "sha256").hex()
-        return ((SESSION, session),)
+        return ((SESSION, turn.session_name),)
 
     async def cancel(self, turn: Turn) -> None:
         """Stop the session: an invocation has no name (agents.bridges.bridge.Bridge)."""
@@ -78,5 +76,7 @@ class AgentCore(http.Http):
 
 
 def make(url: str, options: dict[str, Any]) -> Bridge:
-    """Make the bridge (agents.bridges.bridge.Make)."""
+    """Make the bridge (agents.bridges.bridge.Make): an alias is of a classic agent."""
+    if "alias" in options:
+        return bedrock_agents.Agents(url, msgspec.convert(options, bedrock_agents.Options))
     return AgentCore(url, msgspec.convert(options, Options))

@@ -6,6 +6,7 @@ no principal and no database. What it wants to be told again it gives away as `R
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -99,6 +100,11 @@ class Turn:
     """What the last `Running` of the task said; empty: there was none."""
     is_answer: bool
     """Whether the message answers what the task had asked."""
+
+    @property
+    def session_name(self) -> str:
+        """A name of the context for platforms that take any: 64 digits, the same in each turn, and nobody else's."""
+        return hmac.digest(self.user.encode(), self.context_id.encode(), "sha256").hex()
 
     @property
     def parts(self) -> list[JsonObject]:

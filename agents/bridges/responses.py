@@ -15,6 +15,7 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
+from agents.bridges.answering import asked, assent, output, said_to
 from agents.bridges.bridge import TOOL, Asks, Piece, Remember, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.way import PAUSE_S, Credentials, Event, Way
 from registry.errors import (
@@ -32,9 +33,6 @@ TRIES = 5
 
 INCOMPLETE = "urn:hubbub:incomplete"
 """The member of a status's metadata that says why an answer ended early."""
-
-ASSENTS = frozenset({"yes", "y", "ok", "approve", "approved", "true"})
-"""What says yes to an approval; anything else says no, and why."""
 
 INPUT_MODES = ("text/plain", "image/*", "application/json", "application/pdf")
 
@@ -56,7 +54,9 @@ class Responses:
         previous = turn.ref.get("response") if waiting else turn.session.get("previous")
         body: JsonObject = {
             **asked,
-            "input": _answers(turn, waiting) if waiting else [{"role": "user", "content": _content(turn)}],
+            "input": [_answer(item, turn) for item in waiting]
+            if waiting
+            else [{"role": "user", "content": _content(turn)}],
             "stream": True,
             **({"previous_response_id": previous} if self.chains and previous else {}),
             **({"background": True, "store": True} if self.rejoins else {}),
@@ -219,46 +219,25 @@ def _begun(item: JsonObject) -> list[Step]:
 
 
 def _question(item: JsonObject) -> JsonObject:
-    """What an item asks: a function's only text as text, anything else as data."""
+    """What an item asks."""
     try:
         arguments = decode(str(item.get("arguments") or "{}").encode())
     except ParseFailed:
         arguments = item.get("arguments")
-    if item["type"] == "function_call" and isinstance(arguments, dict) and len(arguments) == 1:
-        (only,) = arguments.values()
-        if isinstance(only, str):
-            return {"text": only}
-    named = {"call_id": "call_id"} if item["type"] == "function_call" else {"id": "approval_request_id"}
-    told: JsonObject = {new: item[old] for old, new in named.items()}
-    server = {"server_label": item["server_label"]} if "server_label" in item else {}
-    return {"data": {"type": item["type"], **told, **server, "name": item.get("name"), "arguments": arguments}}
+    if item["type"] == "function_call":
+        return asked(item["call_id"], item.get("name"), arguments)
+    more = {name: item[name] for name in ("type", "server_label") if name in item}
+    return asked(item["id"], item.get("name"), arguments, approval_request_id=item["id"], **more)
 
 
-def _answers(turn: Turn, waiting: list[JsonObject]) -> list[JsonObject]:
-    """The caller's answer to each item that waits: data that names it, or else what names none."""
-    texts = "\n".join(part["text"] for part in turn.parts if isinstance(part.get("text"), str))
-    data = [part["data"] for part in turn.parts if "data" in part]
-    named = {one.get("call_id") or one.get("approval_request_id"): one for one in data if isinstance(one, dict)}
-    unnamed = next((one for one in data if not isinstance(one, dict) or named.get(None) is one), texts)
-    answers: list[JsonObject] = []
-    for item in waiting:
-        if item["type"] == "function_call":
-            said = named.get(item["call_id"], {}).get("output", unnamed)
-            output = said if isinstance(said, str) else encode(said).decode()
-            answers.append({"type": "function_call_output", "call_id": item["call_id"], "output": output})
-        else:
-            answers.append(_approval(item["id"], named.get(item["id"], unnamed)))
-    return answers
-
-
-def _approval(request: str, said: Any) -> JsonObject:
-    """The answer to one approval: nothing but a plain yes is one."""
-    if isinstance(said, dict):
-        is_yes, reason = said.get("approve") is True, said.get("reason")
-    else:
-        is_yes, reason = str(said).strip().lower() in ASSENTS, str(said)
-    why = {"reason": reason} if isinstance(reason, str) and reason else {}
-    return {"type": "mcp_approval_response", "approval_request_id": request, "approve": is_yes, **why}
+def _answer(item: JsonObject, turn: Turn) -> JsonObject:
+    """The caller's answer to an item that waits."""
+    if item["type"] == "function_call":
+        said = output(said_to(turn, item["call_id"]))
+        return {"type": "function_call_output", "call_id": item["call_id"], "output": said}
+    is_yes, reason = assent(said_to(turn, item["id"]))
+    why = {"reason": reason} if reason else {}
+    return {"type": "mcp_approval_response", "approval_request_id": item["id"], "approve": is_yes, **why}
 
 
 def _content(turn: Turn) -> list[JsonObject]:

@@ -142,7 +142,7 @@ class Way:
             if incoming.status == 401 and not is_renewed and self.credentials and self.credentials.refused(signed):
                 is_renewed = True
                 continue
-            if incoming.status not in {429, 503} or not tries_left:
+            if not _is_busy(incoming) or not tries_left:
                 raise failure
             after = _seconds(incoming.header("retry-after"))
             if after is not None and after > LONGEST_S:
@@ -185,6 +185,12 @@ class Way:
         if status >= 500:
             return UpstreamUnavailable(self.name, said)
         return UpstreamRejected(self.name, status, {"message": said})
+
+
+def _is_busy(incoming: Incoming) -> bool:
+    """Whether the same request may be taken in a while; AWS says of a conflict whether it may, as while a session is at work."""
+    is_conflict = incoming.status == 409 and "Retryable" in (incoming.header("x-amzn-errortype") or "")
+    return incoming.status in {429, 503} or is_conflict
 
 
 def _reason(body: bytes) -> str:

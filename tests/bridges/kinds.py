@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.peers.platforms.a2a_agent import A2A
 from tests.peers.platforms.ag_ui_server import AG_UI
 from tests.peers.platforms.agentcore import AGENTCORE
+from tests.peers.platforms.bedrock_agents import BEDROCK_AGENTS
 from tests.peers.platforms.fasta2a_server import FASTA2A
 from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH
@@ -18,6 +19,7 @@ KINDS: tuple[Kind, ...] = (
     AG_UI,
     AZURE,
     AGENTCORE,
+    BEDROCK_AGENTS,
     FASTA2A,
     HTTP,
     LANGGRAPH,

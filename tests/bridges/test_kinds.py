@@ -23,6 +23,7 @@ FAULTS = {
     "{bridge: http, url: http://a, options: {request: 'text +', answer: answer.x}}": "request is not CEL",
     "{bridge: http, url: http://a, options: {request: '{}', answer: answer.x}}": "request looks at none of",
     "{bridge: bedrock, url: http://a, options: {runtime: brain}}": "runtime is not the ARN",
+    "{bridge: bedrock, url: http://a, options: {alias: brain, keys: {access_key_id: a, secret_access_key: b}}}": "alias is not the ARN",
 }
 
 
