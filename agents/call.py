@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from agents import answers, screening, wire
 from agents.answers import Answer, Sighting
 from agents.discovery import Discovery, Found, Published, Route
 from agents.instances import Instances, answered
-from agents.judging import judged_ask, rewritten
+from agents.judging import judged_ask, left_of, rewritten
 from agents.pages import Pages
 from agents.push_callback import Callbacks
 from agents.quirks import Quirk
@@ -112,19 +112,33 @@ class AgentCaller:
         """How the instances of an agent do, if it has several."""
         return self._instances.shown(entry)
 
-    async def call(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Heard:
+    def call(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Coroutine[None, None, Heard]:
         """Make a JSON-RPC client's unary call within `permit`. Every id in the reply is recorded before this returns.
 
         Raises:
             NotFound: a task or context of the request is not the caller's.
             UpstreamError: the agent failed, or showed what is somebody else's.
         """
-        if permit.unjudged and (ask := await rewritten(permit, request, forwarded)) is not None:
-            return await self._asked(permit, entry, request, ask)
+        call = self._judged if permit.unjudged else self._passed
+        return call(permit, entry, request, forwarded)
+
+    async def _judged(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Heard:
+        """As `call`, where rules or guards are to be asked."""
+        ask = await left_of(permit, request, forwarded)
+        operation, speech = request.envelope.operation, JSONRPC_SPEECHES[request.envelope.version]
+        assert operation is not None
+        if ask is None:
+            heard = self._passed(permit, entry, request, forwarded)
+        else:
+            heard = self._asked(permit, entry, request, ask)
+        return await self._screened(permit, entry, speech, operation, heard)
+
+    async def _passed(self, permit: Permit, entry: Agent, request: Request, forwarded: Headers) -> Heard:
+        """As `call`, before guards looked at what comes back."""
         operation, speech = request.envelope.operation, JSONRPC_SPEECHES[request.envelope.version]
         permit.due = permit.due and operation in MESSAGES
         if entry.urls and entry.is_several and operation not in FROM_ALL:
-            again = lambda one: answered(self.call(permit, one, request, forwarded))  # noqa: E731
+            again = lambda one: answered(self._passed(permit, one, request, forwarded))  # noqa: E731
             async with self._instances.lend(permit, entry, request, again) as heard:
                 return heard
         route = (await self._find(entry)).choose(speech)
@@ -156,7 +170,7 @@ class AgentCaller:
         return Heard(self._upstream.result_of(entry, speech, operation, body), extensions)
 
     async def _asked(self, permit: Permit, entry: Agent, request: Request, ask: Ask) -> Heard:
-        heard = await self.ask(permit, entry, ask)
+        heard = await self._answer(permit, entry, ask)
         answer = answers.read_answer(heard.data) if heard.data is not None else None
         if answer is None:
             return heard
@@ -174,15 +188,30 @@ class AgentCaller:
             ask = await judged_ask(permit, ask)
         if not permit.screens:
             return await self._answer(permit, entry, ask)
-        if ask.operation in OWN_WORDS:
+        return await self._screened(permit, entry, ask.speech, ask.operation, self._answer(permit, entry, ask))
+
+    async def _screened(
+        self,
+        permit: Permit,
+        entry: Agent,
+        speech: Speech | None,
+        operation: Operation,
+        answer: Coroutine[None, None, Heard],
+    ) -> Heard:
+        """What guards leave of an answer to an operation."""
+        if permit.screens and operation in OWN_WORDS:
             permit.says_own_words()
-            return await self._answer(permit, entry, ask)
+        if not permit.screens:
+            return await answer
         try:
-            heard = await self._answer(permit, entry, ask)
+            heard = await answer
             result = heard.result
             if result is None:
-                assert ask.speech is not None, "bytes are for a client of the agent's speech"
-                result = self._upstream.result_of(entry, ask.speech, ask.operation, heard.data or b"")
+                assert speech is not None, "bytes are for a client of the agent's speech"
+                assert heard.data is not None, "an answer is one of both"
+                if screening.is_clear(permit, speech, heard.data):
+                    return heard
+                result = self._upstream.result_of(entry, speech, operation, heard.data)
         except UpstreamError as error:
             raise await screening.fault(permit, error) from None
         return Heard(await screening.whole(permit, result), heard.extensions)

@@ -19,9 +19,15 @@ async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask
         PolicyRefused, ApprovalRequired: as `Permit.judge`.
         InvalidRequest: readers may read it differently.
     """
+    left = await left_of(permit, request, forwarded)
+    return wire.canonical(request, forwarded) if left is None and permit.screens else left
+
+
+async def left_of(permit: Permit, request: Request, forwarded: Headers) -> Ask | None:
+    """Likewise; None: it is to be sent as it came, whoever looks at its answer."""
     ask = wire.canonical(request, forwarded)
     left = await judged_ask(permit, ask)
-    return None if left is ask and not permit.screens else left
+    return None if left is ask and (permit.guards is None or wire.says_nothing_else(request)) else left
 
 
 async def judged_ask(permit: Permit, ask: Ask) -> Ask:

@@ -7,18 +7,21 @@ that comes in pieces, in their order, and for nothing else. What guards looked a
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from agents.shown import Shown, is_over
-from agents.speech import CANONICAL
+from agents.speech import CANONICAL, Speech
 from agents.upstream import event_of
 from registry.egress.sse import MAX_EVENT_BYTES
 from registry.entries import Agent
 from registry.errors import AgentFault, GuardRefused, HubError, NotSupported, UpstreamError, UpstreamInvalid
-from registry.gate import Posted
-from registry.judged import JsonObject, decode, encode
+from registry.gate import Permit, Posted
+from registry.judged import JsonObject, decode, encode, plain
 
 MAX_BYTES = MAX_EVENT_BYTES
 """Of events that wait, and of the texts of a task's artifacts."""
@@ -27,11 +30,25 @@ MARK = "[redacted]"
 """In the place of what goes on with a text whose end turned out to be what guards redact, after its beginning was shown."""
 
 
+_TEXT = re.compile(rb'"text"[ \t\r\n]*:')
+
+
 class Screen(Protocol):
     """What guards leave of a value; as `registry.gate.Permit` has it."""
 
     async def screened(self, value: Any) -> Any:
         """Raises `GuardRefused`: nothing."""
+
+
+def is_clear(permit: Permit, speech: Speech, data: bytes) -> bool:
+    """Whether guards surely find nothing in an answer, so that it goes on as it came; False: they have to look at it."""
+    if speech.binding == "GRPC":
+        return False
+    if len(_TEXT.findall(data)) > 1:  # some may be put together
+        said = plain(data)
+        if said is UNSET or any(_all_parts(said)):
+            return False
+    return permit.clears(data)
 
 
 async def whole(screen: Screen, result: JsonObject) -> JsonObject:

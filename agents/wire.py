@@ -338,6 +338,12 @@ def canonical(request: Request, forwarded: Headers) -> Ask:
     return asked(Speech("JSONRPC", version), envelope.operation, params, raw=raw, forwarded=forwarded)
 
 
+def says_nothing_else(request: Request) -> bool:
+    """Whether all that goes on of a request is in its canonical form: a plain one takes along what stands beside its parameters."""
+    plain = request.envelope.plain
+    return plain is None or _ENVELOPE.issuperset(judged.read_object(plain))
+
+
 def asked(
     speech: Speech, operation: Operation, params: JsonObject, *, raw: bytes | None = None, forwarded: Headers
 ) -> Ask:

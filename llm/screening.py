@@ -39,6 +39,10 @@ async def whole(permit: Permit, data: bytes) -> bytes:
         GuardRefused: nothing.
         UpstreamInvalid: guards cannot look at it.
     """
+    if data.count(b'"index"') < 2 and permit.clears(
+        data
+    ):  # of what may be put together there are several, with numbers
+        return data
     value = read(data, permit.entry_name)
     made = await _screened(permit, [value])
     return data if made is None else encode(made[0])

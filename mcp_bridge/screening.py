@@ -32,24 +32,18 @@ async def judged(permit: Permit, callee: Feature | Server, request: Request) -> 
         PolicyRefused, ApprovalRequired: as `Permit.judge`.
         InvalidRequest: a member stands twice in what they look at.
     """
-    arguments = arguments_of(request)
     if permit.guards is None:
-        await permit.judge(arguments)
+        await permit.judge(arguments_of(request))
         return request
     if request.method not in REWRITTEN:
-        await permit.judge(arguments, screening=True)
+        await permit.judge(arguments_of(request), screening=True)
         return request
-    given = {name: request.params[name] for name in SENT if name in request.params}
-    sent = unambiguous(encode(given))
-    made = await permit.judge(arguments, sent=sent, rewrites=True, screening=True)
-    left = sent if made is None else made
+    sent = unambiguous(encode({name: request.params[name] for name in SENT if name in request.params}))
+    left = await permit.judge(sent.get("arguments") or {}, sent=sent, rewrites=True, screening=True)
+    if left is sent or left is None:
+        return request
     headers = request.headers
-    if (
-        left != sent
-        and isinstance(callee, Tool)
-        and not isinstance(callee, AgentTool)
-        and annotated(callee.description)
-    ):
+    if isinstance(callee, Tool) and not isinstance(callee, AgentTool) and annotated(callee.description):
         headers = parameter_headers(decode(callee.description)["inputSchema"], left.get("arguments") or {})
     written = {name: msgspec.Raw(encode(value)) for name, value in left.items()}
     return msgspec.structs.replace(request, params={**request.params, **written}, headers=headers)
@@ -63,6 +57,8 @@ async def screened(permit: Permit, answer: Answer) -> Answer:
         UpstreamInvalid: guards cannot look at it.
     """
     error, result = answer.error, answer.result
+    if permit.clears(encode(result if error is None else error)):
+        return answer
     if error is not None:
         error = msgspec.Raw(encode(await permit.screened(read(bytes(error), permit.entry_name))))
     if result is not None:

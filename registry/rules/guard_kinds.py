@@ -41,9 +41,6 @@ Spans = Callable[[bytes], Iterator[Span]]
 class TextCheck(Own, ABC):
     """Looks at each text of a value by itself, also at names of members."""
 
-    hint: Any = None
-    """As `Check` says; None: there is none."""
-
     @abstractmethod
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
         """What is found in a text, which is the value of `member`; spans may overlap."""
@@ -111,8 +108,8 @@ _PEM = (
 _NAMES = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|(?:api|access|secret|private|auth)[_-]?key)s?"
 _ASSIGNED = rf"""(?i){_NAMES}["']?\s*(?:=|:|=>)\s*["']?([^\s"',;<>{{}}]{{8,}})"""
 _NAMED = rf"(?i){_NAMES}$"
-_NAMED_HINT = rf"""(?i){_NAMES}"\s*:\s*(?:\[|"[^ ]{{8}}|-?[0-9.]*(?:[0-9]{{7}}|e))"""
-"""In `lines`: where a member with such a name may have a value that is a secret."""
+_NAMED_HINT = rf"""(?i){_NAMES}"\s*:\s*(?:\[|"[^ ]{{8}}|"[^ ]*[^\x00-\x7f]|-?[0-9.]*(?:[0-9]{{7}}|e))"""
+"""Where a member with such a name may have a value that is a secret: eight bytes may be two characters."""
 LEAST_ENTROPY = 3.0
 """Bits a character: words and placeholders have less, what was drawn at random has more."""
 

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from registry.bench import BENCH
 from registry.errors import ApprovalRequired, GuardRefused, HubError, UpstreamInvalid
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject, check_size, plain
+from registry.rules.first_look import FirstLook, look_for
 from registry.rules.policy import Policy, Rule, facts_of
 
 logger = logging.getLogger(__name__)
@@ -58,11 +59,7 @@ class Finding(NamedTuple):
 
 
 class Check(Protocol):
-    """What looks for something. Any thread may call it, and it keeps nothing of what it saw.
-
-    One that has a `hint`, a pattern that matches wherever there may be something, is asked only where it matches in what `lines`
-    makes of the value.
-    """
+    """What looks for something. Any thread may call it, and it keeps nothing of what it saw."""
 
     def check(self, value: Any, mark: str) -> Finding | None:
         """Look at a JSON value, which must not be changed; `mark` stands in the place of what is redacted."""
@@ -71,7 +68,9 @@ class Check(Protocol):
 class Own:
     """The hub's own checks: they take time linear in what they look at and wait for nothing. Others are given `PATIENCE_S`."""
 
-    __slots__ = ()
+    hint: Any = None
+    """A pattern that matches wherever there may be something, in what `lines` makes of a value, and in JSON that `FirstLook` searches:
+    the check is asked only where it does. None: it is always asked."""
 
 
 class GuardInvalid(ValueError):
@@ -92,7 +91,7 @@ class GuardSpec(NamedTuple):
     """As it is written; `rule`: it is one of the policy."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Guard:
     """One guard, ready to look."""
 
@@ -139,6 +138,26 @@ class Guards:
             return found
 
 
+@lru_cache(maxsize=1024)
+def looks_at(guards: tuple[Guard, ...], side: Side) -> bool:
+    """Whether any of the guards is about a side."""
+    return any(side in one.spec.of for one in guards)
+
+
+@lru_cache(maxsize=1024)
+def first_look(guards: tuple[Guard, ...], side: Side) -> FirstLook | None:
+    """What may be found by those of the guards that look at a side; None: one of them has to look at everything."""
+    looks = [one.look for one in guards if side in one.spec.of]
+    hints = tuple([one.hint.pattern for one in looks if isinstance(one, Own) and one.hint is not None])
+    return look_for(hints) if len(hints) == len(looks) else None
+
+
+def is_clear(guards: Sequence[Guard], side: Side, data: bytes) -> bool:
+    """Whether guards surely find nothing in JSON as it is written, whoever reads it; False: they have to look at what it says."""
+    first = first_look(tuple(guards), side)
+    return first is not None and len(data) <= LARGE and first.clears(data)
+
+
 class Seen(NamedTuple):
     """What guards made of a value."""
 
@@ -154,7 +173,11 @@ async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: boo
         GuardRefused: one is against it, or has not looked at it in time.
         ApprovalRequired: one has a call approved that nobody has `approved`.
     """
-    return await _done(guards, side, value, partial(look_now, guards, side, value, approved=approved))
+    written = _written(value)
+    first = first_look(tuple(guards), side) if len(written) <= LARGE else None
+    if first is not None and written and first.clears_own(written):
+        return Seen(value, ())
+    return await _done(guards, side, len(written), partial(look_now, guards, side, value, approved=approved))
 
 
 async def tried(guard: Guard, side: Side, value: Any) -> Finding | None:
@@ -163,25 +186,26 @@ async def tried(guard: Guard, side: Side, value: Any) -> Finding | None:
     Raises:
         GuardRefused: it could not look, or not in time.
     """
-    return await _done([guard], side, value, partial(_asked, guard, side, _Looked(value)))
+    return await _done([guard], side, len(_written(value)), partial(_asked, guard, side, _Looked(value)))
 
 
-async def _done(guards: Sequence[Guard], side: Side, value: Any, work: Callable[[], T]) -> T:
-    """Have work of guards done where it keeps nobody waiting."""
+async def _done(guards: Sequence[Guard], side: Side, size: int, work: Callable[[], T]) -> T:
+    """Have work of guards over so many bytes done where it keeps nobody waiting."""
     name = foreign(guards, side)
     if name is not None:
         try:
             return await BENCH.do(work, within_s=PATIENCE_S)
         except TimeoutError:
             raise GuardRefused(name, side, f"it has not looked at them within {PATIENCE_S:g} s") from None
-    return await asyncio.to_thread(work) if guards and _is_large(value) else work()
+    return await asyncio.to_thread(work) if guards and size > LARGE else work()
 
 
-def _is_large(value: Any) -> bool:
+def _written(value: Any) -> bytes:
+    """A value as JSON; empty: there is none of it."""
     try:
-        return len(msgspec.json.encode(value)) > LARGE
+        return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return False
+        return b""
 
 
 def look_now(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool) -> Seen:
@@ -224,7 +248,7 @@ class _Looked:
 
 def _asked(guard: Guard, side: Side, seen: _Looked) -> Finding | None:
     try:
-        hint = getattr(guard.look, "hint", None)
+        hint = guard.look.hint if isinstance(guard.look, Own) else None
         if hint is not None and hint.search(seen.lines) is None:
             return None
         return guard.look.check(seen.value, f"[redacted: {guard.spec.name}]")

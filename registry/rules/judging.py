@@ -9,7 +9,7 @@ from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject
-from registry.rules.guards import Guard, Seen, Side, foreign, look, look_now
+from registry.rules.guards import Guard, Seen, Side, foreign, is_clear, look, look_now, looks_at
 
 
 class Judging(Protocol):
@@ -100,11 +100,13 @@ class Judged:
         call = self._ruled(arguments, approved=approved)
         if self.guards is None:
             return Seen(said, ())
-        applying = [one for one in self.guards if one.applies(self.principal, self.kind, self.entry_name, call)]
+        applying = tuple([one for one in self.guards if one.applies(self.principal, self.kind, self.entry_name, call)])
         self._applying = applying
-        self.screens = any("results" in one.spec.of for one in applying)
-        blind = next((one for one in applying if "arguments" in one.spec.of), None) if said is None else None
-        if blind is not None:
+        self.screens = looks_at(applying, "results")
+        if not looks_at(applying, "arguments"):
+            return Seen(said, ())
+        if said is None:
+            blind = next(one for one in applying if "arguments" in one.spec.of)
             raise GuardRefused(blind.spec.name, "arguments", "it cannot look at them")
         return await look(applying, "arguments", said, approved=approved)
 
@@ -119,6 +121,13 @@ class Judged:
         if self.unjudged:
             self._ruled(arguments)
             self.unjudged = False
+
+    def clears(self, data: bytes) -> bool:
+        """Whether guards surely find nothing in JSON that was answered, so that it may go on as it is. False: it is to be `screened`."""
+        if not is_clear(self._applying, "results", data):
+            return False
+        self._is_screened = True
+        return True
 
     async def screened(self, value: Any) -> Any:
         """What somebody may get of what was answered; once `screens` says that guards want to look.
@@ -165,8 +174,8 @@ class Judged:
         return made.value
 
     def _redacted(self, side: Side, made: Seen) -> None:
-        where = f"{self.kind}:{self.entry_name}"
         for guard, what in made.found:
+            where = f"{self.kind}:{self.entry_name}"
             self._gate.redacted(self.principal, guard, f"{what} in the {side}", request_id=self.request_id, where=where)
 
     def _note(self, error: HubError) -> None:

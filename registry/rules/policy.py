@@ -102,6 +102,12 @@ class Plan(NamedTuple):
     """Where none of them holds."""
 
 
+class _Absent(NamedTuple):
+    """What a condition says of calls that have no argument that it looks at, so that it is not asked about each of them."""
+
+    verdict: Verdict | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     rule: Rule
@@ -114,6 +120,8 @@ class _Compiled:
     """Those of the principal that it looks at."""
     arguments: frozenset[str] | None = None
     """Those that it looks at; None: all. Each that is handed over costs more than the condition."""
+    absent: _Absent | None = None
+    """What it says where there is none of those; None: that depends on other things too."""
 
     def is_about(self, kind: str, name: str) -> bool:
         return self.grants is None or self.grants.allow(kind, name)
@@ -267,12 +275,18 @@ def _is_too_large(arguments: JsonObject) -> bool:
     return len(msgspec.json.encode(arguments)) > MAX_ARGUMENT_BYTES
 
 
-def _decide(one: _Compiled, variables: Mapping[str, object]) -> Verdict | None:
+def _decide(one: _Compiled, variables: Mapping[str, Any]) -> Verdict | None:
     """What a rule says; None: its condition does not hold. One that cannot be decided counts against the call."""
     if one.condition is None:
         return Verdict(one.rule.effect, one.rule)
+    if one.absent is not None and one.arguments is not None and one.arguments.isdisjoint(variables["arguments"]):
+        return one.absent.verdict
+    return _executed(one, {name: _shown(one, name, variables[name]) for name in one.variables})
+
+
+def _executed(one: _Compiled, shown: Mapping[str, object]) -> Verdict | None:
     try:
-        holds = one.condition.execute({name: _shown(one, name, variables[name]) for name in one.variables})
+        holds = one.condition.execute(shown)
     except (KeyError, RuntimeError, TypeError, ValueError, ArithmeticError, IndexError):
         holds = None
     if holds is True:
@@ -316,7 +330,10 @@ def _compile(rule: Rule) -> _Compiled:
     members = frozenset(_MEMBER.findall(rule.when)) if "principal" in variables else frozenset()
     if unknown := sorted(members - set(PRINCIPAL_MEMBERS)):
         raise RuleInvalid(f"when may look at principal.{', principal.'.join(PRINCIPAL_MEMBERS)}")
-    return _Compiled(rule, grants, condition, variables, members, _arguments(rule.when))
+    made = _Compiled(rule, grants, condition, variables, members, _arguments(rule.when))
+    if made.arguments is None or variables != {"arguments"}:
+        return made
+    return replace(made, absent=_Absent(_executed(made, {"arguments": {}})))
 
 
 def _arguments(when: str) -> frozenset[str] | None:

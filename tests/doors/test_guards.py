@@ -208,7 +208,7 @@ async def test_a_condition_says_for_whom_a_guard_is(tmp_path: Path) -> None:
 @pytest.mark.attack("2.1/12")
 async def test_a_result_of_which_readers_may_see_different_things_is_kept_back(tmp_path: Path) -> None:
     def answer(asked: dict[str, Any]) -> tuple[int, bytes, bytes]:
-        body = b'{"jsonrpc":"2.0","id":%d,"result":{"resultType":"complete","content":[{"type":"text","text":"a","text":"b"}]}}'
+        body = b'{"jsonrpc":"2.0","id":%d,"result":{"resultType":"complete","content":[{"type":"text","text":"jo@example.org","text":"b"}]}}'
         return 200, b"application/json", body % asked["id"]
 
     tools = [{"name": "echo", "inputSchema": {"type": "object"}}]

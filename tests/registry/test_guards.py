@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.declared.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
+from registry.judged import encode
 from registry.rules import guard_kinds, guards, redacting
 from registry.rules.guard_kinds import build
-from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, lines, look
+from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, is_clear, lines, look
 from registry.rules.guards import read as read_answer
 
 SK = "sk-abcdefghijklmnopqrstuvwx"
@@ -68,10 +69,18 @@ _PIECES = [
     "a@b.org",
     "::1",
     "4111111111111111",
+    "aé€…b",
+    "\\",
+    "\\n",
+    "\t",
+    "/",
+    "\x01",
 ]
 _said = st.lists(st.sampled_from(_PIECES), max_size=4).map("".join)
 _values = st.recursive(
-    _said | st.sampled_from([4111111111111111, 12345678.9, 9.87654321e15, 1, None, True]),
+    _said
+    | st.sampled_from([4111111111111111, 12345678.9, 9.87654321e15, 9.87654321e18, 5.5e20, 1, None, True])
+    | st.floats(min_value=1e7, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_said, inner, max_size=3),
     max_leaves=6,
 )
@@ -82,6 +91,69 @@ _values = st.recursive(
 def test_a_guard_with_a_hint_finds_nothing_where_the_hint_does_not_match(kind: str, value: Any) -> None:
     look: Any = build(kind, {})
     assert look.check(value, "#") is None or look.hint.search(lines(value).encode()) is not None
+
+
+_GUARDS = tuple(Guard.of(GuardSpec(kind, "redact"), build(kind, {})) for kind in ("secrets", "pii"))
+
+
+def _found(value: Any) -> bool:
+    return any(one.look.check(value, "#") is not None for one in _GUARDS)
+
+
+@given(
+    value=_values,
+    ascii=st.booleans(),
+    indent=st.sampled_from([None, 1]),
+    separators=st.sampled_from([(",", ":"), (" , ", " : ")]),
+)
+def test_what_the_first_look_clears_holds_nothing_however_it_is_written(
+    value: Any, ascii: bool, indent: int | None, separators: tuple[str, str]
+) -> None:
+    written = json.dumps(value, ensure_ascii=ascii, indent=indent, separators=separators).encode()
+    for data in (written, written.replace(b"/", b"\\/"), encode(value)):
+        assert not (is_clear(_GUARDS, "results", data) and _found(value))
+
+
+@given(text=st.text("0123456789.eE+-", min_size=8, max_size=24))
+@example(text="1999999999999.99999")
+@example(text="0.4111111111111111e16")
+def test_numbers_that_readers_write_otherwise_are_not_cleared(text: str) -> None:
+    data = f'{{"password":{text},"n":[{text}]}}'.encode()
+    try:
+        value = json.loads(data)
+    except ValueError:
+        assert not is_clear(_GUARDS, "results", data)
+    else:
+        assert not (is_clear(_GUARDS, "results", data) and _found(value))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps({"a": "jo@example.org"}).encode("utf-16"),
+        b'{"a":"jo\\u0040example.org"}',
+        b'{"a":"jo@example.org","a":"b"}',
+        b'{"a":"b","a":"jo@example.org"}',
+        b'{"pass\\u0077ord":"x9$kQ2!mZ7"}',
+        b'{"a":"b"',
+        b'\xef\xbb\xbf{"a":"b"}',
+        b'{"a":"\xff"}',
+        b"",
+        b"[" * 100_000,
+    ],
+)
+@pytest.mark.attack("2.1/12", defence="registry.rules.guards:is_clear")
+def test_what_readers_may_read_otherwise_is_not_cleared(data: bytes) -> None:
+    assert not guards.is_clear(_GUARDS, "results", data)
+
+
+def test_the_first_look_clears_ordinary_answers_also_those_with_line_ends_and_quotes() -> None:
+    said = {"id": "c-1", "created": 1763890000, "usage": {"total_tokens": 12}, "text": 'He said:\n"Go/\tno"', "x": 0.25}
+    assert is_clear(_GUARDS, "results", encode(said))
+    assert is_clear(_GUARDS, "results", json.dumps(said, indent=1).encode())
+    patterns = Guard.of(GuardSpec("words", "block", of=("arguments",)), build("patterns", {"deny": ["Go"]}))
+    assert is_clear((*_GUARDS, patterns), "results", encode(said))
+    assert not is_clear((*_GUARDS, patterns), "arguments", encode(said))
 
 
 def test_counts_of_tokens_do_not_make_guards_look_closer() -> None:
