@@ -20,6 +20,7 @@ from agents.speech import Ask
 from agents.turns import Turn, Turns, message_of
 from llm.call import spent_by
 from llm.ports import ModelRequest
+from llm.spending import hub_of
 from llm.wire.chat import DONE, event
 from registry.catalog import Catalog
 from registry.entries import Agent, Model
@@ -201,8 +202,8 @@ def _told(turn: Turn, telling: Telling, permit: Permit) -> JsonObject:
     told |= {name: value for name, value in (("context_id", turn.context_id), ("task_id", turn.task_id)) if value}
     told |= {"parts": telling.attachments} if telling.attachments else {}
     used = spent_by(permit)
-    if used.cost_usd is not None or used.input_tokens is not None:
-        told["usage"] = {"cost_usd": used.cost_usd}
+    is_known = used.cost_usd is not None or used.input_tokens is not None
+    told |= hub_of({"cost_usd": used.cost_usd} if is_known else None, permit.warnings)
     return {"hub": told} if used.input_tokens is None else {"hub": told, "usage": _usage(used)}
 
 

@@ -35,7 +35,7 @@ from registry.errors import (
 from registry.gate import Gate
 from registry.identity import NOBODY, DoorName
 from registry.judged import JsonObject, encode
-from registry.limits import Limit
+from registry.spending.warnings import HEADER, Warnings
 
 logger = logging.getLogger(__name__)
 
@@ -180,19 +180,13 @@ async def _answer(house: House, exchange: HttpExchange, door: Door) -> None:
     if not exchange.principal.limits:
         await door.handler(exchange)
         return
-    house.gate.told[exchange.request_id] = partial(_tell, exchange)
-    try:
+    with Warnings(house.gate.told, exchange.request_id, partial(_tell, exchange)):
         await door.handler(exchange)
-    finally:
-        del house.gate.told[exchange.request_id]
 
 
-def _tell(exchange: HttpExchange, limit: Limit) -> None:
+def _tell(exchange: HttpExchange, warning: str) -> None:
     """Say in the answer, if it has not begun, that a budget is nearly used up."""
-    text = f"{limit.whose} budget of {limit.shown(limit.most):g} USD per {limit.per} is nearly used up"
-    header = (b"hubbub-budget-warning", text.encode("ascii", "replace"))
-    if header not in exchange.extra:
-        exchange.extra.append(header)
+    exchange.extra.append((HEADER.encode(), warning.encode("ascii", "replace")))
 
 
 async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> bool:

@@ -204,6 +204,11 @@ class ModelCall:
         return usage
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """As `Permit.warnings`."""
+        return self._permit.warnings
+
+    @property
     def spent(self) -> Usage:
         """As `used`, for who is told of it: what an agent asked models for, too."""
         return self.used if self.model.kind == "model" else spent_by(self._permit)
@@ -250,6 +255,10 @@ class Models:
         permit = self._gate.admit(principal, model, request_id=request_id, within=within)
         permit.hops = permit.hops or hops
         return permit
+
+    def warnings(self, request_id: str) -> Sequence[str]:
+        """As `Permit.warnings`."""
+        return self._gate.warnings(request_id)
 
     def screens(self, model: Model) -> bool:
         """Whether guards look at what a model answers."""

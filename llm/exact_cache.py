@@ -107,7 +107,8 @@ class ExactCache:
             caller.add_header(HEADER, b"miss")
             recorder = _Recorder(sink)
             await answer(recorder)
-            if recorder.status == 200 and recorder.size <= MAX_ANSWER_BYTES:
+            is_warned = self._models.warnings(caller.request_id)  # which is this caller's affair, and of now
+            if recorder.status == 200 and recorder.size <= MAX_ANSWER_BYTES and not is_warned:
                 body = b"".join(recorder.parts)
                 self._keep(key, _Kept(200, body, recorder.is_stream, self._clock() + (model.cache_s or 0.0)))
             return

@@ -12,7 +12,7 @@ from llm.continuing import Continuing, Request
 from llm.ports import ModelRequest, Sink
 from llm.rounds import Caller
 from llm.run import Loop
-from llm.spending import with_cost
+from llm.spending import with_hub
 from llm.types import Parked, Ticket, Waiting
 from llm.verdicts import same, waits
 from llm.voices.messages import MessagesVoice
@@ -23,7 +23,7 @@ from llm.wire.messages_tap import MessagesTap, usage_in
 from registry.egress.sse import EventTooLarge
 from registry.entries import Headers, Model
 from registry.gate import Usage
-from registry.judged import encode, unambiguous
+from registry.judged import JsonObject, encode, unambiguous
 
 FREE = Usage(input_tokens=0, output_tokens=0)
 """What counting uses."""
@@ -106,7 +106,7 @@ class Messages:
                     call.usage = counted(usage_in(data))
                 except ValueError:
                     raise call.invalid(NOT_AN_OBJECT) from None
-                await sink.reply(200, with_cost(data, call.used.cost_usd))
+                await sink.reply(200, with_hub(data, call.used.cost_usd, call.warnings))
 
     async def count(self, body: bytes, caller: Caller, sink: Sink, *, headers: Headers = ()) -> None:
         """Count the tokens of a request: its provider does if it speaks this format, else the count is an estimate."""
@@ -149,7 +149,12 @@ def _estimated(body: bytes) -> bytes:
 
 async def _relay(call: ModelCall, sink: Sink) -> None:
     """Pass a stream on as it comes."""
-    tap = MessagesTap()
+
+    def finish(event: bytes, usage: JsonObject) -> bytes:
+        call.usage = counted(usage)
+        return with_hub(event, call.used.cost_usd, call.warnings)
+
+    tap = MessagesTap(finish)
     started = False
     try:
         async for chunk in call.chunks():

@@ -14,6 +14,7 @@ from llm.ports import ModelRequest
 from llm.response_work import Work
 from llm.rounds import Caller
 from llm.run import Loop
+from llm.spending import hub_of
 from llm.voices.responses import Outlet, failure
 from llm.wire.chat import counted
 from llm.wire.response_events import event
@@ -82,7 +83,7 @@ class Passing:
         if not isinstance(response, dict) or "output" not in response:
             raise call.invalid(NOT_AN_OBJECT)
         call.usage = counted(chat_usage(response))
-        return response | self._said | _cost(call), ()
+        return response | self._said | _hub(call), ()
 
     async def _relay(self, call: ModelCall) -> tuple[JsonObject, Sequence[bytes]]:
         tap = self._tap
@@ -104,7 +105,7 @@ class Passing:
         if tap.last is None:
             raise call.invalid(CUT_SHORT)
         await self._begin()
-        tap.last["response"] |= _cost(call)
+        tap.last["response"] |= _hub(call)
         response: JsonObject = tap.last["response"]
         return response, [event(tap.last)]
 
@@ -114,8 +115,8 @@ class Passing:
             await self._outlet.start()
 
 
-def _cost(call: ModelCall) -> JsonObject:
-    return {"hub": {"usage": {"cost_usd": call.used.cost_usd}}}
+def _hub(call: ModelCall) -> JsonObject:
+    return {"hub": hub_of({"cost_usd": call.used.cost_usd}, call.warnings)}
 
 
 def _body(work: Work, upstream_model: str) -> bytes:

@@ -123,7 +123,10 @@ class Rounds:
         except HubError as error:
             error.tools_ran = self._tools_ran
             raise
-        await voice.finish(replace(finished, charged_usd=self._first.charged_within if self._first else 0.0))
+        if self._first is not None:
+            charged, warnings = self._first.charged_within, self._first.warnings
+            finished = replace(finished, charged_usd=charged, warnings=tuple(warnings))
+        await voice.finish(finished)
 
     async def _in_time(self, run: Awaitable[Finished], seconds: float) -> Finished:
         try:

@@ -21,7 +21,7 @@ from llm.providers.parameters import fit
 from llm.providers.table import asks_usage, formats_of
 from llm.remembering import Memory, Remembering
 from llm.rounds import Caller, LoopLimits, Rounds, Workbench
-from llm.spending import with_cost
+from llm.spending import with_hub
 from llm.translate import chat_to_messages, messages_to_chat, responses_to_chat
 from llm.types import Ask, Format, Listing, Parked, Ticket, ToolSource, Waiting
 from llm.verdicts import same, waits
@@ -229,7 +229,7 @@ class Chat:
                     call.usage = chat.usage_of(data)
                 except ValueError:
                     raise call.invalid(NOT_AN_OBJECT) from None
-                await sink.reply(200, with_cost(data, call.used.cost_usd))
+                await sink.reply(200, with_hub(data, call.used.cost_usd, call.warnings))
 
 
 def _voice(sink: Sink, request: ChatRequest, caller: Caller) -> ChatVoice:
@@ -239,11 +239,11 @@ def _voice(sink: Sink, request: ChatRequest, caller: Caller) -> ChatVoice:
 async def _relay(call: ModelCall, sink: Sink, *, withhold: bool) -> None:
     """Pass a stream on as it comes."""
 
-    def cost(usage: Usage) -> float | None:
+    def finish(event: bytes, usage: Usage) -> bytes:
         call.usage = usage
-        return call.used.cost_usd
+        return with_hub(event, call.used.cost_usd, call.warnings)
 
-    tap = UsageTap(withhold=withhold, cost=cost)
+    tap = UsageTap(withhold=withhold, finish=finish)
     feed, write = tap.feed, sink.write
     started = False
     try:

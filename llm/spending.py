@@ -1,10 +1,12 @@
-"""What answers say of their cost, in their `hub` member. Pure."""
+"""What answers say of their cost and of budgets, in their `hub` member. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llm.types import Finished, Reply
 from registry.gate import NOTHING_KNOWN, Usage
-from registry.judged import JsonObject
+from registry.judged import JsonObject, encode
 
 _SHOWN = ("input_tokens", "output_tokens", "cached_tokens", "cache_written_tokens", "reasoning_tokens")
 
@@ -34,12 +36,19 @@ def _round(reply: Reply) -> JsonObject:
     return shown if reply.deployment is None else {**shown, "deployment": reply.deployment, "attempts": reply.attempts}
 
 
-def with_cost(answer: bytes, usd: float | None) -> bytes:
-    """A provider's whole answer, or its event, that ends in a JSON object, with what it cost; as it came if that is not known.
+def hub_of(usage: JsonObject | None, warnings: Sequence[str]) -> JsonObject:
+    """What every `hub` member says: `usage` if it is known, and `budget_warnings` if there are any."""
+    hub: JsonObject = {} if usage is None else {"usage": usage}
+    return {**hub, "budget_warnings": list(warnings)} if warnings else hub
+
+
+def with_hub(answer: bytes, usd: float | None, warnings: Sequence[str]) -> bytes:
+    """A provider's whole answer, or its event, that ends in a JSON object, with what it cost, if that is known, and warnings.
 
     An answer that may have a `hub` member of its own is left as it is.
     """
-    if usd is None or answer.rfind(b'"hub"') >= 0:  # `in` takes twice the time
+    if (usd is None and not warnings) or answer.rfind(b'"hub"') >= 0:  # `in` takes twice the time
         return answer
     end = answer.rindex(b"}")
-    return answer[:end] + b',"hub":{"usage":{"cost_usd":' + repr(usd).encode() + b"}}" + answer[end:]
+    hub = hub_of(None if usd is None else {"cost_usd": usd}, warnings)
+    return answer[:end] + b',"hub":' + encode(hub) + answer[end:]

@@ -35,6 +35,7 @@ from registry.judged import JsonObject
 from registry.limits import NOTHING, Amounts, Limit, amounts
 from registry.rules.guards import Guard, Guards, Seen, Side
 from registry.rules.judging import Judged
+from registry.spending.warnings import Told
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
@@ -270,7 +271,12 @@ class Permit(Judged):
         if told is not None:
             for limit in held.near(self._limits):
                 if limit in self.principal.limits:  # what is left for all callers of an entry is its operator's affair
-                    told(limit)
+                    told.add(limit)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Which budgets of its caller are nearly used up, as the request's calls have found until now."""
+        return self._gate.warnings(self.request_id)
 
     def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """Record how the call ended, and with what error if it failed."""
@@ -387,8 +393,8 @@ class Gate:
         """Notes what guards redacted."""
         self.guards: Guards | None = None
         """None: there are none."""
-        self.told: dict[str, Callable[[Limit], None]] = {}
-        """By the ids of requests: who is told that a budget is nearly used up."""
+        self.told: Told = {}
+        """Whose answers say that a budget is nearly used up."""
         self.approve: Approve = _nobody
         """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 
@@ -421,6 +427,11 @@ class Gate:
         for level, per_minute in principal.paces:
             self._pace(level, per_minute)
         return self._permit(principal, entry, request_id, None)
+
+    def warnings(self, request_id: str) -> Sequence[str]:
+        """As `Permit.warnings`."""
+        told = self.told.get(request_id)
+        return told.texts if told is not None else ()
 
     def _permit(self, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> Permit:
         return Permit(self, principal, entry, request_id, within)

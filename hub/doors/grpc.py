@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeVar, get_args
 from urllib.parse import unquote
@@ -34,6 +34,7 @@ from registry.errors import INTERNAL, HubError, NotFound, UpstreamInvalid
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.registry import Registry
+from registry.spending.warnings import HEADER, Warnings
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class _Call:
     principal: Principal
     """Once the message is read, with the task that it is part of."""
     request_id: str
+    warnings: list[str] = field(default_factory=list)
+    """Of budgets that are nearly used up."""
 
     def head(self, extensions: str | None) -> Metadata:
         """Metadata before the answer."""
@@ -84,6 +87,10 @@ class _Call:
         if extensions is None or not (extensions.isascii() and extensions.isprintable()):
             return own
         return (*own, ("a2a-extensions", extensions))
+
+    def tail(self) -> Metadata:
+        """Metadata behind the answer."""
+        return tuple((HEADER, warning.encode("ascii", "replace").decode()) for warning in self.warnings)
 
 
 class _Request:
@@ -155,12 +162,14 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         task.add_done_callback(self._under_way.discard)
         answer = await asyncio.shield(task)
         if isinstance(answer, HubError):
-            await _abort(context, answer, call.request_id)
+            await _abort(context, answer, call.request_id, call.tail())
         await context.send_initial_metadata(call.head(answer.extensions))
+        context.set_trailing_metadata(call.tail())
         return answer.body
 
     async def _answer(self, call: _Call, data: bytes, context: Context) -> _Answer | HubError:
-        answer = await _safely(self._ask(call, data, context), call.request_id)
+        with Warnings(self._gate.told, call.request_id, call.warnings.append):
+            answer = await _safely(self._ask(call, data, context), call.request_id)
         self._note(call, answer)
         return answer
 
@@ -180,10 +189,12 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
     async def _stream(self, call: _Call, data: bytes, context: Context) -> None:
         """Pass a stream on until it ends or the client leaves."""
-        outcome = await _safely(self._follow(call, data, context), call.request_id)
+        with Warnings(self._gate.told, call.request_id, call.warnings.append):
+            outcome = await _safely(self._follow(call, data, context), call.request_id)
         self._note(call, outcome)
         if isinstance(outcome, HubError):
-            await _abort(context, outcome, call.request_id)
+            await _abort(context, outcome, call.request_id, call.tail())
+        context.set_trailing_metadata(call.tail())
 
     async def _follow(self, call: _Call, data: bytes, context: Context) -> None:
         entry, ask = self._read(call, data, context)
@@ -277,13 +288,13 @@ async def _refuse(error: HubError, request_id: str, _messages: object, context: 
     await _abort(context, error, request_id)
 
 
-async def _abort(context: Context, error: HubError, request_id: str) -> NoReturn:
+async def _abort(context: Context, error: HubError, request_id: str, tail: Metadata = ()) -> NoReturn:
     """End a call with an error in the form of §10.6: a status, and its details in `grpc-status-details-bin`."""
     said = errors.a2a(error, request_id)
     status = errors.grpc_status(error)
     rich = grpc_wire.write_fault(status, Fault(said["code"], said["message"], said.get("data") or []))
     extra = tuple((name.decode(), value) for name, value in errors.extra_headers(error))
-    trailing: Metadata = (("grpc-status-details-bin", rich), ("x-request-id", request_id), *extra)
+    trailing: Metadata = (("grpc-status-details-bin", rich), ("x-request-id", request_id), *extra, *tail)
     await context.abort(STATUS[status], said["message"], trailing)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from llm.providers import failures
+from llm.spending import with_hub
 from registry.egress.http import Incoming
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
@@ -97,6 +98,8 @@ async def relay(incoming: Incoming, of: Origin, permit: Permit, sink: Answering)
     if media_type == JSON:
         data = await incoming.read()
         permit.usage = used(data) or permit.usage
+        if permit.warnings and data.rstrip().endswith(b"}") and b":" in data:  # an object that is not empty
+            data = with_hub(data, None, permit.warnings)
         await sink.reply(incoming.status, data)
     elif media_type == EVENTS:
         await _events(incoming, of, permit, sink)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
 from llm.ports import Sink
-from llm.spending import spent
+from llm.spending import hub_of, spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.verdicts import pending
 from llm.wire import chat
@@ -68,7 +68,7 @@ class ChatVoice:
         if not self._request.stream:
             await self._sink.reply(200, self._whole(finished))
             return
-        hub: JsonObject = {"usage": spent(finished)}
+        hub = hub_of(spent(finished), finished.warnings)
         if finished.waiting:
             hub["approvals"] = [pending(one) for one in finished.waiting]
         await self._sink.write(self._writer.delta({}, finish_reason=finished.finish_reason, hub=hub))
@@ -84,7 +84,7 @@ class ChatVoice:
         message = {name: value for name, value in message.items() if name != "tool_calls"}
         if calls:
             message["tool_calls"] = calls
-        hub = {**chat.report(finished.outcomes), "usage": spent(finished)}
+        hub = {**chat.report(finished.outcomes), **hub_of(spent(finished), finished.warnings)}
         if finished.waiting:
             hub["approvals"] = [pending(one) for one in finished.waiting]
         return self._writer.answer(message, finish_reason=finished.finish_reason, usage=finished.usage, hub=hub)

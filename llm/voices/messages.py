@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
 from llm.ports import Sink
-from llm.spending import spent
+from llm.spending import hub_of, spent
 from llm.translate.chat_to_messages import arguments
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.verdicts import pending
@@ -146,7 +146,8 @@ class MessagesVoice:
         await self._stop()
         ended = self._ended(finished)
         usage = usage_of(finished.usage)
-        hub = {**finished.reply.told, **report(finished.outcomes), "usage": spent(finished)}
+        said = hub_of(spent(finished), finished.warnings)
+        hub = {**finished.reply.told, **report(finished.outcomes), **said}
         if finished.waiting:
             hub["approvals"] = [pending(one) for one in finished.waiting]
         if self._stream:

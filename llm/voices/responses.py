@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from llm.pieces import CallArguments, CallBegun, Opaque, Piece, Refusal, Text, Thought
-from llm.spending import spent
+from llm.spending import hub_of, spent
 from llm.types import Finished, Listing, Offer, ToolOutcome
 from llm.verdicts import pending
 from llm.wire.response_events import Called, Composer, usage_of
@@ -114,7 +114,7 @@ class ResponsesVoice:
             name = self._labels.shown(one.offer)
             arguments = encode(one.arguments).decode()
             await self._write(self._composer.asked(one.offer.label, name, arguments, request_id=one.approval))
-        hub: JsonObject = {**finished.reply.told, "usage": spent(finished)}
+        hub: JsonObject = {**finished.reply.told, **hub_of(spent(finished), finished.warnings)}
         if self._peculiar and any(turn.reply.format != "responses" for turn in finished.fresh):
             hub["left_out"] = list(self._peculiar)
         if finished.waiting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from llm.wire.messages_upstream import chat_usage
@@ -32,9 +34,13 @@ def usage_in(data: bytes) -> JsonObject:
 
 
 class MessagesTap:
-    """Passes a stream on, whole events only, and notes what it used."""
+    """Passes a stream on, whole events only, and notes what it used.
 
-    def __init__(self) -> None:
+    `finish` adds to the event that says so last what the hub says itself.
+    """
+
+    def __init__(self, finish: Callable[[bytes, JsonObject], bytes]) -> None:
+        self._finish = finish
         self._framer = Framer()
         self._said: JsonObject = {}
         self.usage: JsonObject = {}
@@ -48,25 +54,25 @@ class MessagesTap:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take what came and return what may go on, perhaps nothing; raises `EventTooLarge`."""
-        return b"".join([event for event in self._framer.feed(chunk) if self._passes(event)])
+        return b"".join([self._passed(event) for event in self._framer.feed(chunk)])
 
-    def _passes(self, event: bytes) -> bool:
+    def _passed(self, event: bytes) -> bytes:
         if self.error is not None:
-            return False
+            return b""
         self.events += 1
         if b'"content_block_delta"' in event[:160]:  # nearly all events; none of these says what is looked for
-            return True
+            return event
         try:
             found = _event.decode(data_of(event))
         except ValueError:
-            return True
+            return event
         if found.type == "error":
             self.error = msgspec.json.decode(found.error) or {}
-            return False
+            return b""
         self.ended = self.ended or found.type == "message_stop"
         said = found.usage or (found.message.usage if found.message else None)
         if said:
             decoded = {name: msgspec.json.decode(value) for name, value in said.items()}
             self._said |= {name: value for name, value in decoded.items() if value is not None}
             self.usage = chat_usage(self._said)
-        return True
+        return self._finish(event, self.usage) if found.type == "message_delta" else event

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from llm.spending import with_cost
 from llm.wire.chat import usage_of
 from registry.egress.sse import Framer, data_of
 from registry.gate import Usage
@@ -30,17 +29,18 @@ _chunk = msgspec.json.Decoder(_Chunk)
 class UsageTap:
     """Passes a stream on, whole events only, and notes what it used.
 
-    `withhold`: swallow the event that holds nothing but the usage; the caller did not ask for it. `cost` says what a usage costs.
+    `withhold`: swallow the event that holds nothing but the usage; the caller did not ask for it. `finish` adds to
+    that event what the hub says itself.
     """
 
-    __slots__ = ("_cost", "_framer", "_framing", "_tail", "_withhold", "error", "events", "usage")
+    __slots__ = ("_finish", "_framer", "_framing", "_tail", "_withhold", "error", "events", "usage")
 
-    def __init__(self, *, withhold: bool, cost: Callable[[Usage], float | None]) -> None:
+    def __init__(self, *, withhold: bool, finish: Callable[[bytes, Usage], bytes]) -> None:
         self._framer = Framer()
         self._framing = False
         """An event is unfinished, or the provider ended the stream: each event has to be looked at."""
         self._withhold = withhold
-        self._cost = cost
+        self._finish = finish
         self._tail = b""
         self.usage: Usage | None = None
         self.events = 0
@@ -71,7 +71,7 @@ class UsageTap:
         return passed
 
     def _passed(self, event: bytes) -> bytes:
-        """What of an event goes on: the one with nothing but the usage says what it cost, too."""
+        """What of an event goes on: the one with nothing but the usage has the hub's member, too."""
         if self.error is not None:
             return b""
         self.events += 1
@@ -93,7 +93,7 @@ class UsageTap:
         self.usage = usage
         if chunk.choices:
             return event
-        return b"" if self._withhold else with_cost(event, self._cost(usage))
+        return b"" if self._withhold else self._finish(event, usage)
 
     def ended(self) -> bool:
         """Whether the stream said that it was complete. Call it when no more bytes come."""

@@ -1,0 +1,42 @@
+"""What the answer to a request says of budgets that are nearly used up. Pure.
+
+Each door says it in its own way: HTTP in a header, gRPC in metadata behind the answer, models also in the body's `hub` member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from registry.limits import Limit
+
+HEADER = "hubbub-budget-warning"
+
+
+class Warnings:
+    """Of one request; enter it for the length of its answer."""
+
+    __slots__ = ("_request_id", "_say", "_told", "texts")
+
+    def __init__(self, told: Told, request_id: str, say: Callable[[str], None]) -> None:
+        """`say` hears each text as soon as there is one."""
+        self._told = told
+        self._request_id = request_id
+        self._say = say
+        self.texts: list[str] = []
+
+    def __enter__(self) -> None:
+        self._told[self._request_id] = self
+
+    def __exit__(self, *_exception: object) -> None:
+        del self._told[self._request_id]
+
+    def add(self, limit: Limit) -> None:
+        """A budget is nearly used up."""
+        text = f"{limit.whose} budget of {limit.shown(limit.most):g} USD per {limit.per} is nearly used up"
+        if text not in self.texts:
+            self.texts.append(text)
+            self._say(text)
+
+
+Told = dict[str, Warnings]
+"""By the ids of requests that are under way."""
