@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from hub.api.access import ServicesNow, needs
-from registry.errors import InvalidRequest
 from registry.identity import Principal
-from registry.spending.usage import DIMENSIONS, summary
+from registry.spending.usage import BY, as_csv, dimensions, summary
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 
 CSV = "text/csv"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With what spreadsheets begin formulas: names of end users are whatever callers say."""
 
 
 class Asked(BaseModel):
     """Which usage, and how it is to be summed and shown."""
 
-    by: str = "key,kind,name"
+    by: str = BY
     """Dimensions, between commas."""
     since: AwareDatetime | None = Field(default=None, alias="from")
     until: AwareDatetime | None = Field(default=None, alias="to")
@@ -44,28 +38,12 @@ async def usage(
 
     To a role in a team, that of the team's keys.
     """
-    wanted = [name for name in dict.fromkeys(asked.by.split(",")) if name]
-    unknown = [name for name in wanted if name not in DIMENSIONS]
-    if unknown:
-        raise InvalidRequest(f"by: {', '.join(unknown)} is none of {', '.join(DIMENSIONS)}", member="by")
+    wanted = dimensions(asked.by)
     await services.usage.flush()
     start = asked.since.timestamp() if asked.since else None
     end = asked.until.timestamp() if asked.until else None
     team = None if caller.grants.allow("admin", "usage") else caller.team_id
     rows = await services.database.read(lambda session: summary(session, wanted, start, end, team=team))
     if asked.format == "csv" or (asked.format is None and request.headers.get("accept", "").startswith(CSV)):
-        return Response(_table(rows), media_type=CSV)
+        return Response(as_csv(rows), media_type=CSV)
     return {"items": rows, "next": None}
-
-
-def _table(rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -15,6 +15,7 @@ COMMANDS = {
     "teams": ("hub.cli.teams", "Make, list, change and delete teams, and say who is in them."),
     "secrets": ("hub.cli.secrets", "Show under which key stored secrets are sealed, and seal them anew."),
     "audit": ("hub.cli.audit", "Read and check the audit log."),
+    "usage": ("hub.cli.usage", "Sum calls, errors, tokens and cost, by any dimension."),
     "explain": ("hub.cli.explain", "Say why a key may call something or not."),
     "agents": ("hub.cli.lists", "List agents."),
     "mcp": ("hub.cli.lists", "List MCP servers."),

@@ -93,9 +93,20 @@ def checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Param
     return read
 
 
-def day(moment: float | None) -> str:
+def moment(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    """The callback of an option that is a moment: seconds since 1970. Without a time zone it is in UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise click.BadParameter("write it like 2030-01-31T00:00:00Z") from None
+
+
+def day(at: float | None) -> str:
     """A moment for people, `-` for none."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "-"
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ") if at else "-"
 
 
 @contextmanager

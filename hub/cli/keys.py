@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hub.cli.common import act, bounds_options, checked, config_option, day, on_database, table
+from hub.cli.common import act, bounds_options, checked, config_option, day, moment, on_database, table
 from registry.access import GrantInvalid, Grants
 from registry.callers.keys import MAX_OVERLAP_S, Keys, NamedKey
 from registry.callers.levels import grants_of
@@ -23,16 +22,6 @@ from registry.store.tables.callers import ApiKey
 @click.group("keys")
 def keys_command() -> None:
     """Make, list, rotate and revoke API keys."""
-
-
-def _time(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("write it like 2030-01-31T00:00:00Z") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _networks(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -89,7 +78,7 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
     help="Which tools models call for it only when that was approved: always, destructive, or names; repeatable.",
 )
 @click.option(
-    "--expires-at", metavar="TIME", callback=_time, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."
+    "--expires-at", metavar="TIME", callback=moment, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."
 )
 @config_option
 def _create(allow: tuple[str, ...], grants: tuple[str, ...], config: Path | None, **members: Any) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, case, col, func, select
 
+from registry.errors import InvalidRequest
 from registry.gate import NOTHING_KNOWN, Settled
 from registry.store.db import Database, insert
 from registry.store.tables.spending import UsageRow
@@ -26,6 +29,8 @@ ROWS_AT_ONCE = 500
 MAX_BUFFERED = 50_000
 """Rows held while the database cannot take them; the oldest are dropped and counted: calls never fail on logs."""
 
+KINDS = ("agent", "server", "tool", "model")
+
 DIMENSIONS: dict[str, Any] = {
     "key": UsageRow.key_name,
     "principal": UsageRow.principal,
@@ -36,8 +41,12 @@ DIMENSIONS: dict[str, Any] = {
     "user": UsageRow.user_id,
     "end_user": UsageRow.end_user,
     "day": func.date(UsageRow.at, "unixepoch"),
+    **{kind: case((col(UsageRow.kind) == kind, UsageRow.name)) for kind in KINDS},
 }
-"""Teams and users by their ids; days in UTC."""
+"""Teams and users by their ids; days in UTC. Where kinds are among them, other calls than of these are left out."""
+
+BY = "key,kind,name"
+"""How usage is summed unless somebody wants it otherwise."""
 
 SUMS = {
     "input_tokens": UsageRow.input_tokens,
@@ -50,6 +59,9 @@ SUMS = {
     "cost_usd": UsageRow.cost_usd,
 }
 """What is added up. Null: of none of the calls it is known; a cost is that of the calls whose price is known."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what spreadsheets begin formulas: names of end users are whatever callers say."""
 
 _CALL = "at, principal, key_name, kind, name, outcome, duration_ms, request_id"
 """In the order of `Settled` without its usage."""
@@ -118,6 +130,15 @@ def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) ->
     return [None] * len(batches)
 
 
+def dimensions(text: str) -> list[str]:
+    """Names of `DIMENSIONS`, between commas; raises `InvalidRequest` for others."""
+    wanted = [name for name in dict.fromkeys(text.split(",")) if name]
+    unknown = [name for name in wanted if name not in DIMENSIONS]
+    if unknown:
+        raise InvalidRequest(f"by: {', '.join(unknown)} is none of {', '.join(DIMENSIONS)}", member="by")
+    return wanted
+
+
 def summary(
     session: Session, by: Sequence[str], since: float | None, until: float | None, *, team: str | None = None
 ) -> list[dict[str, object]]:
@@ -138,7 +159,23 @@ def summary(
         query = query.where(col(UsageRow.at) < until)
     if team is not None:
         query = query.where(UsageRow.team_id == team)
+    if kinds := [name for name in by if name in KINDS]:
+        query = query.where(col(UsageRow.kind).in_(kinds))
     if groups:
         query = query.group_by(*groups).order_by(*groups)
     names = [*by, "calls", "errors", *SUMS]
     return [dict(zip(names, row, strict=True)) for row in session.exec(query).all()]
+
+
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """A summary as CSV, which spreadsheets may open."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

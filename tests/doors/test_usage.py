@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from hub.cli import main
 from tests.conftest import ADMIN_KEY, Hub, OpenHub
 from tests.peers.openai_upstream import Turn, openai_upstream
 
@@ -60,3 +66,39 @@ async def test_usage_is_asked_by_end_user_team_and_day(hub: OpenHub) -> None:
                 "bob": "2",
             }
             assert wrong.status_code == 400
+
+
+async def test_a_command_says_what_was_used_while_the_hub_runs(hub: OpenHub, tmp_path: Path) -> None:
+    async def usage(*arguments: str) -> str:
+        arguments = (*arguments, "--config", str(tmp_path / "hub.yaml"))
+        done = await asyncio.to_thread(CliRunner().invoke, main, ("usage", *arguments))
+        return done.stdout if done.exit_code == 0 else f"{done.exit_code}: {done.stderr}"
+
+    async with openai_upstream(Turn("hi")) as upstream:
+        yaml = (
+            f"models: {{m: {{provider: openai_compatible, base_url: '{upstream.url}', price: {{input: 1}}}}}}\n"
+            "agents: {gone: {url: 'http://127.0.0.1:1/'}}\n"
+        )
+        (tmp_path / "hub.yaml").write_text(f"hub: {{database: 'sqlite:///{tmp_path}/hubbub.db'}}\n{yaml}")
+        async with hub(yaml) as running:
+            red = await running.services.teams.create("red")
+            async with running.http(await running.key("model:*", "agent:*", team="red")) as http:
+                for user in ("ann", "=1+1"):
+                    await http.post("/v1/chat/completions", json={"model": "m", "messages": SAID, "user": user})
+                await http.get("/a2a/gone/tasks/unknown")
+            await running.services.usage.flush()
+            by_model = await items(running, "team,model")
+            assert [(one["team"], one["model"], one["calls"]) for one in by_model] == [(red.id, "m", 2)]
+            assert json.loads(await usage("--by", "team,model", "--json"))["items"] == by_model
+            assert {
+                one["end_user"]: one["calls"]
+                for one in csv.DictReader(io.StringIO(await usage("--by", "end_user,model", "--csv")))
+            } == {"ann": "1", "'=1+1": "1"}
+            head, row = (await usage("--by", "model")).splitlines()
+            assert head.split("  ")[0] == "MODEL"
+            assert " ".join(head.split()[1:]) == "CALLS ERRORS INPUT TOKENS OUTPUT TOKENS REASONING TOKENS COST USD"
+            assert row.split() == ["m", "2", "0", "18", "8", "2", "0.000018"]
+            tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+            assert await usage("--from", tomorrow) == "Nothing was used.\n"
+            assert "by: colour is none of key, principal" in await usage("--by", "colour")
+            assert "write it like 2030-01-31T00:00:00Z" in await usage("--from", "yesterday")
