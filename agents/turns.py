@@ -124,6 +124,9 @@ class Turns:
             NotFound: the task or the context is not the caller's.
             HubError: as the caller's `ask` and `follow`.
         """
+        if not permit.requests:
+            named = wire.named_in(ask)
+            permit.bound(permit.principal.limits_in(entry.name, named.context_id or named.task_id), entry.call_usd)
         hearing = _Hearing(entry, told, max_bytes=self._max_bytes)
         reading = asyncio.create_task(self._read(permit, entry, ask, hearing))
         reading.add_done_callback(lambda _: hearing.begun.set())

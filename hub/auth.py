@@ -11,10 +11,11 @@ from hub.sources import DIRECT, Sources
 from registry.callers.issuers import Issuers
 from registry.callers.keys import Keys
 from registry.errors import Unauthenticated
-from registry.identity import HUBS_LIMITS, TASK_HEADER_NAME, DoorName, Principal
+from registry.identity import HUBS_LIMITS, SESSION_HEADER_NAME, TASK_HEADER_NAME, DoorName, Principal
 from registry.sealed.secrets import digest
 from registry.spending.tasks import Tasks
 
+SESSION_HEADER = SESSION_HEADER_NAME.encode()
 TASK_HEADER = TASK_HEADER_NAME.encode()
 
 MAX_SECRET_BYTES = 16 * 1024
@@ -111,6 +112,8 @@ class Authenticator:
         if networks is not None and not self._sources.is_within(networks, request.peer, request.raw_headers):
             raise Unauthenticated
         self._keys.last_use.note(principal.id)
+        if principal.session_limits and SESSION_HEADER in request.headers:
+            principal = principal.in_session("named", request.headers[SESSION_HEADER].decode("latin-1"))
         if self._tasks is not None and (principal.request_limits is not HUBS_LIMITS or TASK_HEADER in request.headers):
             return self._tasks.enter(principal, request.headers.get(TASK_HEADER))
         return principal

@@ -96,6 +96,7 @@ class Responses:
             conversation = self.conversations.turn(request.conversation, caller.principal, is_patient=is_back)
             said = await turn.enter_async_context(conversation)
             work = await self._work(request, body, said, caller, turn=turn)
+            caller = await self._in_session(request, work.id, caller)
             if not request.background:
                 outlet = self._keeping(work, caller, Streamed(sink) if request.stream else Whole(sink))
                 if work.ask is None:
@@ -162,6 +163,7 @@ class Responses:
         request = replace(responses.read_request(body, public_url=self._public_url), background=True)
         # its pace was counted when the request came
         caller = Caller(replace(principal, requests_per_minute=None), new_id("req"))
+        caller = await self._in_session(request, going_on(name), caller)
         async with AsyncExitStack() as turn:
             await turn.enter_async_context(self.conversations.turn(request.conversation, principal, is_patient=True))
             model, response = self._loop.find(request.model), going_on(name)
@@ -231,6 +233,19 @@ class Responses:
             found.append([*record["input"], *response["output"]])
             name = response["previous_response_id"]
         return [item for items in reversed(found) for item in items]
+
+    async def _in_session(self, request: ResponsesRequest, name: str, caller: Caller) -> Caller:
+        """The caller in the conversation that a response is part of, or in that of all that go on from the same first one."""
+        if not caller.principal.session_limits:
+            return caller
+        first: str | None = name if request.store else None
+        previous = request.previous
+        while previous is not None:  # as far as it was followed before
+            first, previous = (
+                previous,
+                (await self._find(previous, caller.principal))["response"]["previous_response_id"],
+            )
+        return caller._replace(principal=caller.principal.in_session("responses", request.conversation or first))
 
     async def _dereferenced(self, item: JsonObject, before: Sequence[JsonObject], principal: Principal) -> JsonObject:
         if item["type"] != REFERENCE:

@@ -44,6 +44,9 @@ class RequestLimits(NamedTuple):
         )
 
 
+SESSION_HEADER_NAME = "hubbub-session"
+"""What a caller calls the conversation that a request is part of, where its protocol has no name for it."""
+
 TASK_HEADER_NAME = "hubbub-task"
 """Bears a task's token: to agents and MCP servers, and back."""
 
@@ -148,12 +151,16 @@ class Principal:
     """Came with the admin key: URLs it writes count as the operator's own."""
 
     def in_session(self, where: str, name: str | None) -> Principal:
-        """The caller in one of its conversations: a door or agent, and what it is called there; None: in none yet."""
+        """The caller in one of its conversations; as `limits_in`."""
+        found = self.limits_in(where, name)
+        return replace(self, limits=(*self.limits, *found)) if found else self
+
+    def limits_in(self, where: str, name: str | None) -> tuple[Limit, ...]:
+        """What bounds one of its conversations: a door or agent, and what it is called there; None: it is in none yet."""
         if name is None or not self.session_limits:
-            return self
+            return ()
         named = hashlib.sha256(f"{where} {name}".encode()).hexdigest()
-        found = [one._replace(counter=f"{one.counter} {named}") for one in self.session_limits]
-        return replace(self, limits=(*self.limits, *found))
+        return tuple(one._replace(counter=f"{one.counter} {named}") for one in self.session_limits)
 
     def acts_as(self, role: Role) -> bool:
         """Whether it may do in its team what `role` may."""

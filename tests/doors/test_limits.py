@@ -33,12 +33,14 @@ def rpc(method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": "mine", "method": method, "params": params}
 
 
-async def say(http: httpx.AsyncClient) -> httpx.Response:
-    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+async def say(http: httpx.AsyncClient, **members: Any) -> httpx.Response:
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}], **members}
     return await http.post("/a2a/echo", json=rpc("SendMessage", {"message": message}))
 
 
-async def use_tool(http: httpx.AsyncClient, name: str = "s__echo") -> httpx.Response:
+async def use_tool(
+    http: httpx.AsyncClient, name: str = "s__echo", arguments: dict[str, str] | None = None
+) -> httpx.Response:
     headers = {
         "mcp-protocol-version": "2026-07-28",
         "mcp-method": "tools/call",
@@ -46,7 +48,7 @@ async def use_tool(http: httpx.AsyncClient, name: str = "s__echo") -> httpx.Resp
         "accept": "application/json, text/event-stream",
     }
     argument = "message" if name.startswith("agent__") else "text"
-    params = {"name": name, "arguments": {argument: "x"}, "_meta": META}
+    params = {"name": name, "arguments": arguments or {argument: "x"}, "_meta": META}
     return await http.post("/mcp", json=rpc("tools/call", params), headers=headers)
 
 
@@ -385,6 +387,46 @@ async def test_each_mcp_session_has_a_bound_of_its_own(hub: OpenHub) -> None:
                 True,
             ]
         assert [(await use_tool(http)).status_code for _ in range(3)] == [200] * 3  # of no session
+
+
+async def test_a_caller_names_its_conversation_where_its_protocol_does_not(hub: OpenHub) -> None:
+    limits = {"session": {"calls": 2}}
+    async with everything(hub) as running:
+        for number, call in enumerate((use_tool, chat, message, embed, respond)):
+            async with running.http(await made(running, name=f"rita-{number}", limits=limits)) as http:
+                for name in ("one", "other"):
+                    http.headers["hubbub-session"] = name
+                    assert [(await call(http)).status_code for _ in range(3)] == [200, 200, 429]
+
+
+async def test_responses_that_go_on_from_the_same_first_one_are_a_conversation(hub: OpenHub) -> None:
+    limits = {"session": {"calls": 2}}
+    async with everything(hub) as running, running.http(await made(running, limits=limits)) as http:
+        for _ in range(2):
+            first = (await respond(http)).json()["id"]
+            second = (await respond(http, previous_response_id=first)).json()["id"]
+            for previous in (second, first):
+                answer = await respond(http, previous_response_id=previous)
+                assert "session calls of 2 is used up in this conversation" in answer.text
+                assert answer.status_code == 429
+        conversation = (await http.post("/v1/conversations", json={})).json()["id"]
+        answers = [await respond(http, conversation=conversation) for _ in range(3)]
+        assert [one.status_code for one in answers] == [200, 200, 429]
+        assert [(await respond(http, store=False)).status_code for _ in range(3)] == [200] * 3
+
+
+async def test_a_context_is_the_same_conversation_where_its_agent_is_a_tool_or_a_model(hub: OpenHub) -> None:
+    limits = {"session": {"calls": 3}}
+    async with everything(hub) as running, running.http(await made(running, limits=limits)) as http:
+        context = (await ask_agent(http)).json()["hub"]["context_id"]
+        arguments = {"message": "x", "context_id": context}
+        members = {"model": "agent/echo", "hub": {"context_id": context}}
+        answers = [await use_tool(http, "agent__echo", arguments), await chat(http, **members)]
+        assert [one.status_code for one in answers] == [200, 200], answers[0].text
+        assert "task" in (await say(http, contextId=context)).json()["result"]
+        refused = [await use_tool(http, "agent__echo", arguments), await chat(http, **members)]
+        refused.append(await say(http, contextId=context))
+        assert ["session calls of 3 is used up" in one.text for one in refused] == [True] * 3, refused[0].text
 
 
 @pytest.mark.parametrize("path", ["jsonrpc", "rest"])
