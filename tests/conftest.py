@@ -192,6 +192,7 @@ IN_TURN = {
         "test_crawl.py",
         "test_described.py",
         "test_every_object.py",
+        "test_every_record.py",
         "test_fail_closed.py",
         "test_key_places.py",
         "test_roles.py",

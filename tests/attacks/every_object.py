@@ -58,6 +58,7 @@ _BODIES: dict[str, Any] = {
 _CHAT: dict[str, Any] = {"model": "m"}
 _SAID = {"model": "chat", "input": "x"}
 _ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+_RAN = {"type": "code_interpreter_call", "id": "ci_1", "code": "1", "outputs": None, "status": "completed"}
 
 
 def _user(*parts: Any) -> list[Any]:
@@ -87,6 +88,14 @@ REFERENCES = [
         "/v1/responses",
         {**_CHAT, "input": [{"role": "user", "content": [{"type": "input_file", "file_id": IT}]}]},
     ),
+    *(
+        Row("container", "POST", "/v1/responses", {**_CHAT, "input": "x", "tools": [tool]})
+        for tool in (
+            {"type": "code_interpreter", "container": IT},
+            {"type": "shell", "environment": {"type": "container_reference", "container_id": IT}},
+        )
+    ),
+    Row("container", "POST", "/v1/responses", {**_CHAT, "input": [{**_RAN, "container_id": IT}]}),
 ]
 """Ids of what providers keep, in bodies and queries; `tests/llm/test_provider_ids.py` has all that the formats can name."""
 

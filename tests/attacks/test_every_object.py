@@ -64,6 +64,7 @@ OF_THE_TEAM = {
     "item",
     "output",
     "model",
+    "container",
 }
 """What a teammate reaches too; everything else is one principal's."""
 
@@ -96,6 +97,9 @@ class Owner:
         things["file batch"] = files["id"]
         upload = {"bytes": 6, "filename": "x", "mime_type": "text/plain", "purpose": "user_data", "model": "m"}
         things["upload"] = (await self.post("/v1/uploads", upload))["id"]
+        tool = {"type": "code_interpreter", "container": {"type": "auto"}}
+        ran = await self.post("/v1/responses", {"model": "m", "input": "x", "tools": [tool]})
+        things["container"] = ran["output"][0]["container_id"]
 
     async def make_said(self) -> None:
         """What the hub keeps."""
@@ -273,7 +277,7 @@ MEMBERS = {
 
 
 @asynccontextmanager
-async def administered(hub: OpenHub) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, httpx.AsyncClient]]]:
+async def administered(hub: OpenHub) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, httpx.AsyncClient], Hub]]:
     """The operator's client with one thing of a team's in each collection, and others' by `{team}-{role}` or `clerk-{grant}`."""
     async with hub() as running, AsyncExitStack() as stack:
         operator = await stack.enter_async_context(running.http(ADMIN_KEY))
@@ -303,7 +307,7 @@ async def administered(hub: OpenHub) -> AsyncIterator[tuple[httpx.AsyncClient, d
         rule = {"name": "x", "effect": "deny", "entries": ["tool:x"]}
         put = await operator.put("/api/policy", json={"rules": [rule]})
         assert (member.status_code, put.status_code) == (200, 200)
-        yield operator, clients
+        yield operator, clients, running
 
 
 def named(template: str, word: str) -> str:
@@ -329,7 +333,7 @@ async def administers(client: httpx.AsyncClient, method: str, path: str, body: A
 
 @pytest.mark.attack("2.1/13", "2.2/7", "2.2/27")
 async def test_what_is_administered_is_not_there_for_others_by_any_route_of_the_api(hub: OpenHub) -> None:
-    async with administered(hub) as (operator, clients):
+    async with administered(hub) as (operator, clients, _):
         described = (await operator.get("/openapi.json")).json()["paths"]
         rows = {
             (method.upper(), path.replace(":path", "")) for path, methods in described.items() for method in methods

@@ -168,7 +168,11 @@ def _responses(body: dict[str, Any]) -> Response:
     message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
     head = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": body["model"]}
     more = {"error": None, "incomplete_details": None, "parallel_tool_calls": True, "tool_choice": "auto"}
-    return JSONResponse({**head, **more, "tools": body.get("tools", []), "output": [message], "usage": None})
+    output: list[dict[str, Any]] = [message]
+    if any(tool.get("container") == {"type": "auto"} for tool in body.get("tools", [])):
+        run = {"id": "ci_1", "code": "1", "container_id": "cntr_up", "outputs": None, "status": "completed"}
+        output.insert(0, {"type": "code_interpreter_call", **run})
+    return JSONResponse({**head, **more, "tools": body.get("tools", []), "output": output, "usage": None})
 
 
 async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
