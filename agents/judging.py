@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agents import wire
+from agents.members import check_names
 from agents.speech import Ask
 from agents.wire import Request
 from registry import judged
@@ -33,6 +34,6 @@ async def left_of(permit: Permit, request: Request, forwarded: Headers) -> Ask |
 async def judged_ask(permit: Permit, ask: Ask) -> Ask:
     """Likewise, about one in canonical form; returns it as it may be sent."""
     if ask.raw is not None and ask.speech is not None and ask.speech.binding != "GRPC":  # which all read the same
-        judged.unambiguous(ask.raw)
+        check_names(judged.unambiguous(ask.raw))
     made = await permit.judge(ask.params, rewrites=True, screening=True)
     return ask if made is ask.params or made is None else replace(ask, params=made, raw=None)

@@ -13,7 +13,7 @@ import msgspec
 
 from registry import judged
 from registry.errors import InvalidParams, InvalidRequest
-from registry.judged import RawObject
+from registry.judged import JsonObject, RawObject
 
 MAX_ID: Final = 512
 """Characters of a task or context id. Known agents need 73; ids are kept, so their size must end somewhere."""
@@ -26,6 +26,21 @@ PUSH_NAMES: Final = frozenset({"pushNotificationConfig", "taskPushNotificationCo
 
 MESSAGE_NAMES: Final = frozenset({"taskId", "contextId", "referenceTaskIds"})
 SEND_NAMES: Final = frozenset({"message", "configuration", "tenant"}) | PUSH_NAMES
+OTHER_NAMES: Final = frozenset(
+    {
+        *("metadata", "acceptedOutputModes", "historyLength", "returnImmediately", "blocking"),
+        *("messageId", "role", "parts", "content", "extensions", "kind"),
+        *("text", "raw", "url", "data", "filename", "mediaType"),
+        *("file", "name", "mimeType", "bytes", "uri", "fileWithUri", "fileWithBytes"),
+    }
+)
+"""What members of a SendMessage are called otherwise, in all bindings and versions: rules may look at each of them."""
+
+_NAMES: Final = SEND_NAMES | MESSAGE_NAMES | OTHER_NAMES
+
+_FREE: Final = frozenset({"metadata", "data"})
+"""In these, names are the caller's own."""
+
 NULL: Final = msgspec.Raw(b"null")
 
 
@@ -70,6 +85,13 @@ def read_send(params: RawObject, push_name: str) -> Sent:
     references = _take_references(message)
     params["message"] = msgspec.Raw(judged.encode(message))
     return Sent(task_id, context_id, references, push, is_whole and (size, before) == (len(params), len(message)))
+
+
+def check_names(params: JsonObject) -> None:
+    """Refuse members that an SDK might take for others, which rules and guards know; raises `InvalidRequest`."""
+    other = judged.misspelt(params, _NAMES, _FREE)
+    if other is not None:
+        raise InvalidRequest(f"{other[0][:80]!r} is not a member; write {other[1]!r}", member=other[0][:80])
 
 
 def read_object(raw: msgspec.Raw | None, what: str) -> RawObject:

@@ -292,6 +292,37 @@ def _meant(name: str, deciding: frozenset[str]) -> str | None:
     return _folded(deciding).get(_fold(name))
 
 
+@lru_cache(maxsize=4096)
+def _fold_short(name: str) -> str:
+    return _fold(name)
+
+
+def fold(name: str) -> str:
+    """What all spellings of a name have in common that an SDK may take for one: `task_id`, `TaskId`, `taskId`."""
+    return _fold_short(name) if len(name) <= _SHORT else _fold(name)
+
+
+def misspelt(value: Any, names: frozenset[str], free: frozenset[str] = frozenset()) -> tuple[str, str] | None:
+    """A member at any depth that is one of `names` in another spelling, and that one; None: there is none.
+
+    What stands in members that are called as in `free` is not looked at.
+    """
+    folded, left = _folded(names), [value]
+    while left:
+        one = left.pop()
+        if type(one) is list:
+            left += one
+        elif type(one) is dict:
+            for name, item in one.items():
+                if name not in names:
+                    meant = folded.get(fold(name))
+                    if meant is not None:
+                        return name, meant
+                if name not in free:
+                    left.append(item)
+    return None
+
+
 def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 

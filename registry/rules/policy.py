@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from registry import judged
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.errors import ApprovalRequired, PolicyRefused
 from registry.identity import Circumstances, Principal
@@ -42,6 +43,9 @@ MEMO_SIZE = 4096
 
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,")
 _MEMBER = re.compile(r"\bprincipal\b(?:\s*\.\s*(\w+))?")
+_KNOWN = re.compile(r"\b(?:principal|entry|tree|now)\s*\.\s*\w+")
+_TEXT = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1(\s*\]|\s+in\b)?""")
+_SELECTED = re.compile(r"\.\s*\??\s*([A-Za-z_]\w*)\b(?!\s*\()")
 _ARGUMENT = re.compile(r"\barguments\b(?:\s*\.\s*(\w+)\b(?!\s*\())?")
 """Without a member where a condition looks at all arguments, or may: by a name in brackets, a function, an operator."""
 
@@ -100,6 +104,8 @@ class Plan(NamedTuple):
     """Their conditions are decided with each call."""
     verdict: Verdict
     """Where none of them holds."""
+    names: frozenset[str] = frozenset()
+    """Of arguments that the conditions look at, in every depth."""
 
 
 class _Absent(NamedTuple):
@@ -122,6 +128,8 @@ class _Compiled:
     """Those that it looks at; None: all. Each that is handed over costs more than the condition."""
     absent: _Absent | None = None
     """What it says where there is none of those; None: that depends on other things too."""
+    names: frozenset[str] = frozenset()
+    """What it calls them, and members in them."""
 
     def is_about(self, kind: str, name: str) -> bool:
         return self.grants is None or self.grants.allow(kind, name)
@@ -164,8 +172,8 @@ class Policy:
                 continue
             verdict = _decide(one, {"principal": facts._asdict(), "entry": _entry(kind, name)})
             if verdict is not None:
-                return Plan(tuple(asked), verdict)
-        return Plan(tuple(asked), PASSED)
+                return _planned(asked, verdict)
+        return _planned(asked, PASSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +228,9 @@ class Judge:
                         "deny", one.rule, "it looks at arguments, and this call has none that it can look at"
                     )
                 given[variable] = value
+                other = judged.misspelt(value, plan.names) if variable == "arguments" else None
+                if other is not None:  # which the one who is called may take for the other
+                    return Verdict("deny", one.rule, f"it looks at {other[1]}, which this call spells {other[0][:80]}")
             verdict = _decide(one, given)
             if verdict is not None:
                 return verdict
@@ -269,6 +280,10 @@ class Judge:
             raise PolicyRefused(rule.name, fault or rule.reason)
         if not approved and self.given != (kind, name, call.arguments):
             raise ApprovalRequired(rule.name, rule.reason)
+
+
+def _planned(asked: Sequence[_Compiled], verdict: Verdict) -> Plan:
+    return Plan(tuple(asked), verdict, frozenset[str]().union(*(one.names for one in asked)))
 
 
 def _is_too_large(arguments: JsonObject) -> bool:
@@ -330,10 +345,18 @@ def _compile(rule: Rule) -> _Compiled:
     members = frozenset(_MEMBER.findall(rule.when)) if "principal" in variables else frozenset()
     if unknown := sorted(members - set(PRINCIPAL_MEMBERS)):
         raise RuleInvalid(f"when may look at principal.{', principal.'.join(PRINCIPAL_MEMBERS)}")
-    made = _Compiled(rule, grants, condition, variables, members, _arguments(rule.when))
+    names = _names(rule.when) if "arguments" in variables else frozenset[str]()
+    made = _Compiled(rule, grants, condition, variables, members, _arguments(rule.when), names=names)
     if made.arguments is None or variables != {"arguments"}:
         return made
     return replace(made, absent=_Absent(_executed(made, {"arguments": {}})))
+
+
+def _names(when: str) -> frozenset[str]:
+    """What a condition calls arguments and their members: behind a point, in brackets, before `in`."""
+    texts = _TEXT.findall(when)
+    selected = _SELECTED.findall(_KNOWN.sub("", _TEXT.sub(r"\3", when)))
+    return frozenset([*selected, *(text for _, text, place in texts if place)])
 
 
 def _arguments(when: str) -> frozenset[str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from registry.errors import ParseFailed
-from registry.judged import decode, encode
+from registry.judged import decode, encode, fold
 from registry.rules.guard_kinds import build
 from registry.rules.guards import Check, Finding, Guard, Guards, GuardSpec, Own
 from registry.rules.policy import Rule
@@ -18,11 +18,11 @@ WHOLE_KINDS = frozenset({"secrets", "pii"})
 class Fields(Own):
     """Looks for members by their names, wherever they stand: `ssn`, or `customer.address` for one within another.
 
-    Lists are looked through, and texts that are JSON, as MCP servers and models write it.
+    In any spelling that an SDK may take for it. Lists are looked through, and texts that are JSON, as MCP servers and models write it.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = {tuple(path.split(".")): path for path in paths}
+        self._paths = {tuple(map(fold, path.split("."))): path for path in paths}
         self._most = max(map(len, self._paths))
 
     def check(self, value: Any, mark: str) -> Finding | None:
@@ -42,7 +42,7 @@ class Fields(Own):
             return value
         made = {}
         for name, item in value.items():
-            here = (*above, name)[-self._most :]
+            here = (*above, fold(name))[-self._most :]
             ends = [path for path in self._paths if here[-len(path) :] == path]
             found.update(f"member {self._paths[path]}" for path in ends)
             made[name] = mark if ends else self._left(item, here, mark, found)

@@ -21,6 +21,7 @@ from agents import rest, wire
 from agents.clients import RestClient
 from agents.discovery import Route
 from agents.judging import judged_ask, rewritten
+from agents.members import MESSAGE_NAMES, OTHER_NAMES, SEND_NAMES
 from agents.speech import Speech, Version
 from agents.upstream import written
 from llm import response_passing
@@ -188,6 +189,8 @@ DOORS: dict[str, tuple[Callable[[bytes], Judged], Pairs]] = {
     ),
 }
 
+OF_A2A = {judge for door, (judge, _) in DOORS.items() if door.startswith("A2A")}
+
 NAMES = [
     *("model", "stream", "messages", "input", "metadata", "message", "taskId", "contextId", "parts", "text", "name"),
     *("arguments", "path", "a", "method", "params", "role", "content", "hub", "tools", "store", "id", "\\u0000", ""),
@@ -200,6 +203,7 @@ NAMES = [
         "ta\\u0073kId",
         "\\u0061",
         "ta\u017fkId",
+        *("message_id", "Parts", "media_type", "mime_type", "history-length", "Metadata", "ro_le"),
         "stre-am",
         "p\\u0061th",
     ),
@@ -276,6 +280,19 @@ def folded(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 
 
+A2A_NAMES = {folded(name): name for name in (*SEND_NAMES, *MESSAGE_NAMES, *OTHER_NAMES)}
+
+
+def in_any_spelling(value: Any) -> Any:
+    """What a reader of A2A reads that takes members in any spelling, as protobuf's and Go's do, but for free ones."""
+    if isinstance(value, list):
+        return [in_any_spelling(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    named = [(A2A_NAMES.get(folded(name), name), item) for name, item in value.items()]
+    return {name: item if name in {"metadata", "data"} else in_any_spelling(item) for name, item in named}
+
+
 def compare(judge: Callable[[bytes], Judged], data: bytes) -> bool:
     """Whether the hub sends it on; raises if readers then read something else than was judged."""
     try:
@@ -297,6 +314,8 @@ def compare(judge: Callable[[bytes], Judged], data: bytes) -> bool:
         assert not [
             name for name in found if name not in deciding and folded(name) in {folded(one) for one in deciding}
         ]
+    if judge in OF_A2A:
+        assert in_any_spelling(json.loads(sent)) == json.loads(sent), sent
     return True
 
 
@@ -325,6 +344,7 @@ models:
 policy:
   - {{name: no-b, effect: deny, entries: ["agent:echo"], when: "arguments.message.metadata.a == 'b'"}}
   - {{name: no-x, effect: deny, entries: ["model:m"], when: "arguments.metadata.a == 'b'"}}
+  - {{name: no-key, effect: deny, when: "has(arguments.metadata) && has(arguments.metadata.thekey)"}}
 """
 
 
@@ -353,7 +373,8 @@ async def test_a_member_that_a_rule_looks_at_stands_once_in_what_goes_to_agents_
                 statuses.append(answer.status_code if "error" not in answer.json() else 400)
             return statuses
 
-        for metadata in (*twice, obj(a='"b"')):
+        other = [Pairs([("a", '"c"'), (name, "1")]) for name in ("the_key", "TheKey", "A")]
+        for metadata in (*twice, *other, obj(a='"b"')):
             assert {one // 100 for one in await ask(metadata)} == {4}
         assert not agent.operations
         assert not model.received
