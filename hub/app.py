@@ -35,7 +35,7 @@ from registry.errors import (
 from registry.gate import Gate
 from registry.identity import NOBODY, DoorName
 from registry.judged import JsonObject, encode
-from registry.spending.warnings import HEADER, Warnings
+from registry.warnings import HEADER, Warnings
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from registry.judged import JsonObject
 from registry.limits import NOTHING, Amounts, Limit, amounts
 from registry.rules.guards import Guard, Guards, Seen, Side
 from registry.rules.judging import Judged
-from registry.spending.warnings import Told
+from registry.warnings import Told
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""

@@ -34,7 +34,7 @@ from registry.errors import INTERNAL, HubError, NotFound, UpstreamInvalid
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.registry import Registry
-from registry.spending.warnings import HEADER, Warnings
+from registry.warnings import HEADER, Warnings
 
 logger = logging.getLogger(__name__)
 
