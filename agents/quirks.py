@@ -24,6 +24,7 @@ Quirk = Literal[
     "naive_timestamps",
     "no_subscribe",
     "nonblocking",
+    "odd_places",
     "uuid_contexts",
 ]
 """`docs/a2a.md` says what each means."""

@@ -19,6 +19,7 @@ from agents.contexts import STREAM_REFUSALS, Alias, Contexts
 from agents.discovery import Route
 from agents.gathering import GATHER_S, Gathering
 from agents.ledger import Ledger
+from agents.odd_tasks import mended
 from agents.quirks import Quirks
 from agents.records import Untranslatable
 from agents.speech import CANONICAL, STREAMING, Ask, Operation, Speech
@@ -195,7 +196,10 @@ class Upstream:
         """
         said = _said(entry, speech, operation, body)
         self.quirks.look(entry, speech, said)
-        return _up(entry, speech, operation, said)
+        result = _up(entry, speech, operation, said)
+        if self.quirks.has(entry, "mixed_versions") and mended(result):
+            self.quirks.note(entry, "odd_places")
+        return result
 
     def look(self, entry: Agent, speech: Speech, data: bytes) -> None:
         """Note what is odd about an event that no version writes so."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -45,6 +45,8 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What an entry's `options` may say."""
 
     assistant: str
+    api: Literal["runs"] = "runs"
+    """Its own; with `a2a` there is no bridge (registry.declared.platforms)."""
 
 
 class LangGraph:

@@ -16,6 +16,7 @@ from registry.declared.entry_shapes import (
     bounds,
     transport_fault,
 )
+from registry.declared.platforms import a2a_address
 from registry.entries import Agent, Auth, Bridged, Model, ModelLimits, Own, Owner, Routing, Server
 from registry.judged import encode
 from registry.prices import CallPrice, Price
@@ -34,7 +35,8 @@ def _check(shape: AgentShape) -> None:
     elif shape.bridge is not None:
         if shape.url is None:
             raise ValueError("has bridge, and needs url: the address of the agent's platform")
-        if a2a := sorted(_OF_A2A & shape.model_fields_set):
+        own_a2a = {"urls"} if a2a_address(shape) else _OF_A2A
+        if a2a := sorted(own_a2a & shape.model_fields_set):
             raise ValueError(f"has bridge, and {a2a[0]}, which belongs to an agent that speaks A2A")
     elif shape.assistant is not None or shape.options:
         raise ValueError("assistant and options belong to a bridge")
@@ -53,7 +55,7 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         raise ValueError("has urls and grpc_url, which is one address; each instance's card says its port of gRPC")
     return Agent(
         name=name,
-        url=shape.url or (urls[0] if urls else ""),
+        url=a2a_address(shape) or shape.url or (urls[0] if urls else ""),
         urls=urls,
         headers=tuple(shape.headers.items()),
         owner=owner,
@@ -93,7 +95,7 @@ _OF_A2A = frozenset({"urls", "card_url", "card_keys", "quarantine_drift", "grpc_
 
 
 def _bridged(shape: AgentShape) -> Bridged | None:
-    if shape.bridge is None:
+    if shape.bridge is None or a2a_address(shape):
         return None
     assistant = {"assistant": shape.assistant} if shape.assistant is not None else {}
     return Bridged(kind=shape.bridge, options=encode({**shape.options, **assistant}))

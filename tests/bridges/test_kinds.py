@@ -22,6 +22,10 @@ FAULTS = {
     "{url: http://a, assistant: x}": "assistant and options belong to a bridge",
     "{bridge: http, url: http://a, options: {request: 'text +', answer: answer.x}}": "request is not CEL",
     "{bridge: http, url: http://a, options: {request: '{}', answer: answer.x}}": "request looks at none of",
+    "{bridge: pydantic_ai, url: http://a, options: {api: acp}}": "Invalid enum value 'acp'",
+    "{bridge: pydantic_ai, url: http://a, options: {api: a2a}, assistant: x}": "there is one agent at an address",
+    "{bridge: langgraph, url: http://a, options: {api: a2a}}": "needs assistant",
+    "{bridge: langgraph, url: http://a, assistant: x, options: {api: a2a, x: 1}}": "x, which belongs to the platform's own API",
     "{bridge: bedrock, url: http://a, options: {runtime: brain}}": "runtime is not the ARN",
     "{bridge: bedrock, url: http://a, options: {alias: brain, keys: {access_key_id: a, secret_access_key: b}}}": "alias is not the ARN",
 }

@@ -161,30 +161,27 @@ async def open_langgraph(directory: Path) -> AsyncIterator[ForeignAgent]:
 
     It answers `you said: <text>`; a text that begins with `ask` makes it interrupt first.
     """
-    async with serve_graph(directory, HERE / "langgraph_graph.py") as agent:
+    port = free_port()
+    command = graph_command(await python_of("langgraph"), port, directory, HERE / "langgraph_graph.py")
+    agent = ForeignAgent(f"http://127.0.0.1:{port}")
+    async with process(*command, cwd=directory, environ=QUIET_GRAPH, lines=agent.lines) as child:
+        await until_it_answers(child, f"{agent.url}/ok", agent.lines)
         async with httpx.AsyncClient(base_url=agent.url, trust_env=False) as http:
             found: list[dict[str, Any]] = (await http.post("/assistants/search", json={})).json()
         agent.url = f"{agent.url}/a2a/{found[0]['assistant_id']}"
         yield agent
 
 
-@asynccontextmanager
-async def serve_graph(
-    directory: Path, graph: Path, *others: Path, port: int | None = None
-) -> AsyncIterator[ForeignAgent]:
-    """Serve a graph, with files beside it, by `langgraph dev`, in memory, keeping its state in `directory`."""
-    python = await python_of("langgraph")
-    for file in (graph, *others):
-        shutil.copy(file, directory)
+QUIET_GRAPH = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
+"""The environment of `langgraph dev`."""
+
+
+def graph_command(python: Path, port: int, directory: Path, graph: Path) -> Sequence[str | Path]:
+    """What serves a graph by `langgraph dev`, and writes what that needs into `directory`."""
+    shutil.copy(graph, directory)
     graphs = {"agent": f"./{graph.name}:graph"}
     (directory / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
-    port = port or free_port()
-    quiet = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
-    agent = ForeignAgent(f"http://127.0.0.1:{port}")
-    command = (python.with_name("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port))
-    async with process(*command, cwd=directory, environ=quiet, lines=agent.lines) as child:
-        await until_it_answers(child, f"{agent.url}/ok", agent.lines)
-        yield agent
+    return python.with_name("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import brain  # tests/peers/platforms/brain.py, copied beside this file
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.chat_models import agenerate_from_stream
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
@@ -22,6 +23,8 @@ class State(TypedDict):
     """What the agent remembers of a thread."""
 
     messages: Annotated[list[AnyMessage], add_messages]
+    answer: NotRequired[int]
+    """A member by itself, as the A2A endpoint gives data parts to a graph."""
 
 
 async def released() -> None:
@@ -38,7 +41,10 @@ class Model(BaseChatModel):
         return "brain"
 
     def _generate(self, *_: Any, **__: Any) -> ChatResult:
-        raise RuntimeError("it is only streamed")
+        raise RuntimeError("it is only asked asynchronously")
+
+    async def _agenerate(self, messages: list[AnyMessage], *_: Any, **__: Any) -> ChatResult:
+        return await agenerate_from_stream(self._astream(messages))
 
     async def _astream(self, messages: list[AnyMessage], *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
         *before, now = [str(one.text) for one in messages if one.type == "human"]
@@ -50,6 +56,8 @@ async def answer(state: State, config: RunnableConfig) -> State:
     """Say what the brain says; files and questions are the graph's own."""
     with (HERE / "sessions").open("a") as sessions:
         sessions.write(f"{config['configurable']['thread_id']}\n")
+    if not state["messages"]:
+        return {"messages": [AIMessage(f"answer {state['answer']}")]}
     last = state["messages"][-1]
     blocks = [one for one in last.content if isinstance(one, dict)] if isinstance(last.content, list) else []
     if image := next((one for one in blocks if one["type"] == "image_url"), None):

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.conftest import free_port
-from tests.foreign.environments import HERE, process, python_of, until_it_answers
-from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Elsewhere, Kind, Platform
+from tests.foreign.environments import HERE
+from tests.peers.platforms.elsewhere import elsewhere
+from tests.peers.platforms.platform import Kind, Platform
+
+
+def _command(python: Path, port: int, directory: Path) -> Sequence[str | Path]:
+    return python, HERE / "ag_ui_agent.py", str(port), directory
 
 
 @asynccontextmanager
-async def _open(directory: Path) -> AsyncIterator[Platform]:
-    home = directory / "ag-ui"
-    home.mkdir(exist_ok=True)
-    shutil.copy(brain.__file__, home)
-    url, lines = f"http://127.0.0.1:{(port := free_port())}", list[str]()
-    command = (await python_of("ag-ui"), HERE / "ag_ui_agent.py", str(port), home)
-    async with process(*command, cwd=home, lines=lines) as child:
-        await until_it_answers(child, f"{url}/ok", lines)
-        yield Elsewhere(entry=f'{{bridge: ag_ui, url: "{url}/"}}', directory=home)
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    platform = await elsewhere("ag-ui", _command, ready="/ok")
+    platform.entry = f'{{bridge: pydantic_ai, url: "{platform.url}/"}}'
+    yield platform
 
 
 AG_UI = Kind(
-    "ag_ui",
+    "ag_ui, pydantic_ai",
     _open,
     "Pydantic AI's AG-UI adapter, 2.68",
     {

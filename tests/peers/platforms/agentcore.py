@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.conftest import free_port
-from tests.foreign.environments import HERE, process, python_of, until_it_answers
-from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Elsewhere, Kind, Platform
+from tests.foreign.environments import HERE
+from tests.peers.platforms.elsewhere import elsewhere
+from tests.peers.platforms.platform import Kind, Platform
 
 OPTIONS = {
     "runtime": "arn:aws:bedrock-agentcore:eu-west-1:123456789012:runtime/brain-a1",
@@ -25,17 +23,16 @@ OPTIONS = {
 }
 
 
+def _command(python: Path, port: int, directory: Path) -> Sequence[str | Path]:
+    return python, HERE / "agentcore_brain.py", str(port), directory
+
+
 @asynccontextmanager
-async def _open(directory: Path) -> AsyncIterator[Platform]:
-    home = directory / "agentcore"
-    home.mkdir(exist_ok=True)
-    shutil.copy(brain.__file__, home)
-    url, lines = f"http://127.0.0.1:{(port := free_port())}", list[str]()
-    command = (await python_of("agentcore"), HERE / "agentcore_brain.py", str(port), home)
-    async with process(*command, cwd=home, lines=lines) as child:
-        await until_it_answers(child, f"{url}/ping", lines)
-        entry = f'{{bridge: bedrock, url: "{url}", options: {json.dumps(OPTIONS)}}}'
-        yield Elsewhere(entry=entry, directory=home, busy=(home / "busy").touch)
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    platform = await elsewhere("agentcore", _command, ready="/ping")
+    platform.entry = f'{{bridge: bedrock, url: "{platform.url}", options: {json.dumps(OPTIONS)}}}'
+    platform.busy = (platform.directory / "busy").touch
+    yield platform
 
 
 AGENTCORE = Kind(

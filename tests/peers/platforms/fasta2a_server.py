@@ -1,32 +1,29 @@
-"""fasta2a, Pydantic AI's own A2A server, with an agent of the suite's brain: it needs no bridge."""
+"""fasta2a, Pydantic AI's own A2A server, with an agent of the suite's brain."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.conftest import free_port
-from tests.foreign.environments import HERE, process, python_of, until_it_answers
-from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Elsewhere, Kind, Platform
+from tests.foreign.environments import HERE
+from tests.peers.platforms.elsewhere import elsewhere
+from tests.peers.platforms.platform import Kind, Platform
+
+
+def _command(python: Path, port: int, directory: Path) -> Sequence[str | Path]:
+    return python, HERE / "fasta2a_brain.py", str(port), directory
 
 
 @asynccontextmanager
-async def _open(directory: Path) -> AsyncIterator[Platform]:
-    home = directory / "fasta2a"
-    home.mkdir(exist_ok=True)
-    shutil.copy(brain.__file__, home)
-    url, lines = f"http://127.0.0.1:{(port := free_port())}", list[str]()
-    command = (await python_of("fasta2a"), HERE / "fasta2a_brain.py", str(port), home)
-    async with process(*command, cwd=home, lines=lines) as child:
-        await until_it_answers(child, f"{url}/.well-known/agent-card.json", lines)
-        yield Elsewhere(entry=f'{{url: "{url}"}}', directory=home)
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    platform = await elsewhere("fasta2a", _command, ready="/.well-known/agent-card.json")
+    platform.entry = f'{{bridge: pydantic_ai, url: "{platform.url}", options: {{api: a2a}}}}'
+    yield platform
 
 
 FASTA2A = Kind(
-    "fasta2a",
+    "pydantic_ai, api: a2a",
     _open,
     "Pydantic AI's fasta2a 2.1",
     {

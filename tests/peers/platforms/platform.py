@@ -47,26 +47,6 @@ class Platform:
         return self.named
 
 
-@dataclass
-class Elsewhere(Platform):
-    """A platform in a process of its own, which is spoken to by files."""
-
-    directory: Path = Path()
-
-    def release(self) -> None:
-        """Let an agent go on that holds."""
-        (self.directory / "released").touch()
-
-    async def ended(self) -> None:
-        """Wait until the platform has ended a run."""
-        while not (self.directory / "cancelled").exists():
-            await asyncio.sleep(0.02)  # another process: there is no event to wait for
-
-    def sessions(self) -> list[str]:
-        """Under which names messages came."""
-        return (self.directory / "sessions").read_text().split()
-
-
 class Kind(NamedTuple):
     """A row of the table in docs/bridges.md."""
 
