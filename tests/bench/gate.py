@@ -1,7 +1,8 @@
 """What the gate costs a call by itself, without a network: `python -m tests.bench --only gate`.
 
 A call is found by its key, admitted, judged by rules and guards, reserved, settled and recorded, as the doors have it done; in the place of
-its upstream it waits for half a millisecond. What the same costs without a gate is subtracted. Variants take turns, round after round.
+its upstream it waits for half a millisecond. What the same costs without a gate is subtracted. Variants take turns, round after round; each is the one before with one part more,
+so that parts are differences.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from registry.callers.keys import Keys
 from registry.entries import Agent
 from registry.gate import Gate
+from registry.judged import JsonObject, decode, encode
 from registry.limits import Bounds
 from registry.rules.guard_kinds import PiiShape, SecretsShape
 from registry.rules.guards import Guard, Guards, GuardSpec
@@ -30,8 +32,8 @@ from registry.store.schema import migrate
 from tests.bench.loading import spread
 from tests.bench.upstream import TOOL_RESULT
 
-CALLS = 4000
-UNDER_WAY = (1, 16, 64)
+CALLS = {1: 200, 16: 1600, 64: 1600}
+"""Of a round, by how many are under way."""
 UPSTREAM_S = 0.0005
 BUDGET_US, BUDGET_AT = 40, 16
 """Of CPU for a call, with as many under way as there are connections in the comparison."""
@@ -41,6 +43,9 @@ KEYS, TEAMS, GRANTS = 100_000, 1000, 10_000
 
 AGENT = Agent(name="bench", url="http://bench.example", call_usd=0.001)
 ARGUMENTS = {"argument_0": "7", "argument_1": "today"}
+TEXT = "Which of the records have to be ordered again this week, and from whom? " * 57
+"""4 KiB."""
+
 LIMITS = Bounds(calls_per_day=10**12, tokens_per_day=10**12, concurrent_calls=10**6, usd=1_000_000, per="month")
 RULES = (
     Rule("others", "deny", ("agent:other",)),
@@ -62,20 +67,26 @@ class Variant(NamedTuple):
     keys: int = 1
     teams: int = 1
     grants: int = 1
-
-    @property
-    def has_budget(self) -> bool:
-        """Whether everything is on."""
-        return bool(self.guards)
+    has_budget: bool = False
+    arguments: JsonObject = ARGUMENTS
+    answer: bytes = encode(TOOL_RESULT)
 
 
 VARIANTS = (
     Variant("key, grant, usage record"),
     Variant("and four limits, one of them a budget", LIMITS),
     Variant("and two rules, one of them in CEL", LIMITS, RULES),
-    Variant("everything: and guards for secrets and personal data", LIMITS, RULES, GUARDS),
+    Variant("everything: and guards for secrets and personal data", LIMITS, RULES, GUARDS, has_budget=True),
     Variant(
-        f"the same of {KEYS:,} keys, {TEAMS:,} teams, {GRANTS:,} grants", LIMITS, RULES, GUARDS, KEYS, TEAMS, GRANTS
+        f"the same of {KEYS:,} keys, {TEAMS:,} teams, {GRANTS:,} grants",
+        *(LIMITS, RULES, GUARDS, KEYS, TEAMS, GRANTS),
+        has_budget=True,
+    ),
+    Variant(
+        "everything, over 4 KiB of text that is sent and as much that is answered",
+        *(LIMITS, RULES, GUARDS),
+        arguments={"text": TEXT},
+        answer=encode(TOOL_RESULT | {"content": [{"type": "text", "text": TEXT}]}),
     ),
 )
 
@@ -86,6 +97,7 @@ class Hub(NamedTuple):
     keys: Keys
     gate: Gate
     secret: str
+    variant: Variant
 
     async def call(self) -> None:
         """One call, as the doors and the way out have it."""
@@ -94,13 +106,13 @@ class Hub(NamedTuple):
         assert principal is not None
         with self.gate.admit(principal, AGENT) as permit:
             if permit.unjudged:
-                await permit.judge(ARGUMENTS, rewrites=True, screening=True)
+                await permit.judge(self.variant.arguments, rewrites=True, screening=True)
             if permit.due:
                 await permit.reserve()
             permit.use()
             await asyncio.sleep(UPSTREAM_S)
-            if permit.screens:
-                await permit.screened(TOOL_RESULT)
+            if permit.screens and not permit.clears(self.variant.answer):
+                await permit.screened(decode(self.variant.answer))
             permit.charge(AGENT.call_usd)
 
 
@@ -118,33 +130,29 @@ async def hub(directory: Path, variant: Variant) -> AsyncIterator[Hub]:
             "INSERT INTO teams (id, alias, allow, created_at) VALUES (?, ?, ?, 0)",
             [(f"team_{n}", f"team-{n}", allow) for n in range(variant.teams)],
         )
+        bounds = variant.bounds.written()
+        keys = [
+            (digest(f"sk-{n}".encode()), f"key_{n}", f"key-{n}", f"team_{n % variant.teams}", bounds)
+            for n in range(variant.keys)
+        ]
         connection.exec_driver_sql(
-            "INSERT INTO api_keys (id, name, digest, grants, team_id, bounds, created_at, owner) VALUES (?, ?, ?, 'null', ?, ?, 0, 'api')",
-            [
-                (
-                    f"key_{n}",
-                    f"key-{n}",
-                    digest(f"sk-{n}".encode()),
-                    f"team_{n % variant.teams}",
-                    variant.bounds.written(),
-                )
-                for n in range(variant.keys)
-            ],
+            "INSERT INTO api_keys (digest, id, name, grants, team_id, bounds, created_at, owner) VALUES (?, ?, ?, 'null', ?, ?, 0, 'api')",
+            sorted(keys),  # as the index has them, which takes half the time
         )
     engine.dispose()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(address))
         # nobody changes keys here, so that what is cached is fresh
-        keys, usage, counters = Keys(database, clock=lambda: 0), UsageLog(database), Counters(database, "bench")
+        known, usage, counters = Keys(database, clock=lambda: 0), UsageLog(database), Counters(database, "bench")
         policy = Policy(variant.rules)
-        keys.under = lambda principal: under(policy, principal)
+        known.under = lambda principal: under(policy, principal)
         gate = Gate(usage.record, counters)
         gate.guards = Guards(variant.guards) if variant.guards else None
-        for number in range(0, variant.keys, KEYS // TEAMS + 1):  # one of each team is cached
-            await keys.find(digest(f"sk-{number}".encode()))
+        some = range(0, variant.keys, KEYS // TEAMS + 1)  # one of each team is cached
+        await asyncio.gather(*(known.find(digest(f"sk-{number}".encode())) for number in some))
         writing = [asyncio.create_task(part.run()) for part in (usage, counters)]
         try:
-            yield Hub(keys, gate, f"sk-{variant.keys // 2}")
+            yield Hub(known, gate, f"sk-{variant.keys // 2}", variant)
         finally:
             for task in writing:
                 task.cancel()
@@ -153,7 +161,7 @@ async def hub(directory: Path, variant: Variant) -> AsyncIterator[Hub]:
 
 async def _cpu_us(one: Hub | None, under_way: int) -> float:
     """CPU of a call; without a hub that of what stands for its upstream."""
-    each = CALLS // under_way
+    each = CALLS[under_way] // under_way
 
     async def caller() -> None:
         for _ in range(each):
@@ -168,14 +176,14 @@ async def _cpu_us(one: Hub | None, under_way: int) -> float:
 
 
 async def _measure(directory: Path, rounds: int) -> dict[str, Any]:
-    taken: dict[str, dict[int, list[float]]] = {one.name: {count: [] for count in UNDER_WAY} for one in VARIANTS}
+    taken: dict[str, dict[int, list[float]]] = {one.name: {count: [] for count in CALLS} for one in VARIANTS}
     async with AsyncExitStack() as stack:
         hubs = [
             await stack.enter_async_context(hub(directory / f"gate-{number}", variant))
             for number, variant in enumerate(VARIANTS)
         ]
         for number in range(rounds + 1):
-            for under_way in UNDER_WAY:
+            for under_way in CALLS:
                 free = await _cpu_us(None, under_way)
                 for variant, one in zip(VARIANTS, hubs, strict=True):
                     found = await _cpu_us(one, under_way) - free

@@ -21,6 +21,7 @@ from tests.bench.processes import Void, rss_mb
 from tests.bench.targets import HERE, Target, hub, nginx, upstream, write_settings
 
 WARM_UP_S = 1.0
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 
 
 def measure(directory: Path, *, rounds: int, seconds: float, only: str = "") -> dict[str, Any]:
@@ -29,17 +30,26 @@ def measure(directory: Path, *, rounds: int, seconds: float, only: str = "") -> 
     Raises:
         Void: something was answered wrongly, or could not be started.
     """
+    report: dict[str, Any] = {"about": about(rounds, seconds)}
+    if only != "gate":
+        report |= measure_served(directory, rounds=rounds, seconds=seconds, only=only)
+    if only in "gate":
+        report["gate"] = gate.measure(directory, rounds)
+    return report
+
+
+def measure_served(directory: Path, *, rounds: int, seconds: float, only: str) -> dict[str, Any]:
+    """All that is asked of processes; raises as `measure`."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise Void("two cores are needed: one for the proxies, one for load and upstream")
     load_core, proxy_core = cores[:2]
     os.sched_setaffinity(0, {load_core})
-    nginx_command = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if not nginx_command or not shutil.which("wrk"):
+    if not NGINX or not shutil.which("wrk"):
         raise Void("nginx and wrk are needed: apt-get install nginx-light wrk")
-    report: dict[str, Any] = {"about": about(rounds, seconds, nginx_command)}
+    report: dict[str, Any] = {}
     cases = [case for case in CASES if only in case.name]
-    with upstream(directory, load_core) as mock, nginx(directory, proxy_core, nginx_command, mock.port) as proxy:
+    with upstream(directory, load_core) as mock, nginx(directory, proxy_core, NGINX, mock.port) as proxy:
         ground = bridge.Ground(directory, load_core, proxy_core, mock.port, rounds, seconds)
         if cases:
             report |= compare_all(ground, mock, proxy, cases)
@@ -51,8 +61,6 @@ def measure(directory: Path, *, rounds: int, seconds: float, only: str = "") -> 
             report["bridged"] = bridged.measure(ground)
         if only in "obeyed":
             report["obeyed"] = obeyed.measure(directory, (load_core, proxy_core), mock.port)
-    if only in "gate":
-        report["gate"] = gate.measure(directory, rounds)
     return report
 
 
@@ -82,13 +90,13 @@ def recorded(case: Case) -> bool:
     return case.status == 200 and "list" not in case.name
 
 
-def about(rounds: int, seconds: float, nginx_command: str) -> dict[str, Any]:
+def about(rounds: int, seconds: float) -> dict[str, Any]:
     """Where and with what this was measured."""
     cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False
     )
-    nginx_version = subprocess.run([nginx_command, "-v"], capture_output=True, text=True, check=False).stderr
+    nginx_version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=False).stderr if NGINX else ""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git.stdout.strip(),

@@ -58,7 +58,17 @@ def gate(found: dict[str, Any]) -> list[str]:
         )
         held = f"{most} at {at} | {verdict(variant['cpu_us'][at]['median'] <= most)}" if variant["has_budget"] else "|"
         rows.append(f"| {name} | {costs} | {held} |")
-    return rows
+    return [*rows, "", parts(list(found["variants"].values()), at)]
+
+
+def parts(variants: list[dict[str, Any]], at: str) -> str:
+    """What each part of the gate adds to what is there without it."""
+    key, limits, rules, everything, many, text = (one["cpu_us"][at]["median"] for one in variants)
+    return (
+        f"By parts, at {at} under way: key, grant and usage record {key:.0f} µs, limits and budget {limits - key:.0f}, rules {rules - limits:.0f}, "
+        f"guards {everything - rules:.0f}, those over twice 4 KiB of text {text - rules:.0f}. "
+        f"With all keys, teams and grants {many / everything:.2f} times as much as with one of each."
+    )
 
 
 def many_tools(report: dict[str, Any]) -> list[str]:
