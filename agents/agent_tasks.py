@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from agents import answers, snapshot
 from agents.discovery import Route
@@ -62,6 +63,16 @@ class AgentTasks:
                 return task
             await asyncio.sleep(pause)
             pause = min(pause * 2, POLL_S[1])
+
+    async def followed(
+        self, permit: Permit, entry: Agent, route: Route, task_id: str, *, history_length: object = None
+    ) -> JsonObject:
+        """As `settled`, of an agent that was asked not to wait: it is subscribed to, if that can be done."""
+        async with aclosing(self.events(permit, entry, route, task_id, None)) as events:
+            async for task, _ in events:
+                if is_over(answers.sighting_of(task).state):
+                    break
+        return await self.now(permit, entry, route, task_id, history_length=history_length)
 
     async def events(
         self, permit: Permit, entry: Agent, route: Route, task_id: str, known: JsonObject | None

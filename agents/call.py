@@ -142,7 +142,7 @@ class AgentCaller:
             async with self._instances.lend(permit, entry, request, again) as heard:
                 return heard
         route = (await self._find(entry)).choose(speech)
-        if route.speech != speech or operation in MADE_HERE or request.push is not None:
+        if route.speech != speech or operation in MADE_HERE or request.push is not None or permit.is_timed:
             return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         await self._ledger.check(entry.name, permit.principal, request)
         if self._upstream.contexts.matter(entry, request):
@@ -162,8 +162,7 @@ class AgentCaller:
             permit.charge(entry.call_usd)
         if _waits(operation, seen) and wire.wants_end(params := wire.canonical(request, ()).params):
             assert seen.task_id is not None
-            task = await self._settled(permit, entry, route, seen.task_id, params)
-            return Heard({"task": task}, extensions)
+            return Heard({"task": await self._settled(permit, entry, route, seen.task_id, params)}, extensions)
         if seen.fits(speech, operation):
             return Heard(None, extensions, body)
         assert operation is not None
@@ -237,7 +236,9 @@ class AgentCaller:
         entry, named = found.entry, wire.named_in(ask)
         route = found.choose(ask.speech or SPEECHES[0])
         ask, config = await self._without_push(entry, ask)
-        heard = await self._upstream.unary(permit, entry, route, ask)
+        # a task that may have to be cancelled is to be known before it is done
+        follows = permit.is_timed and ask.operation == "SendMessage" and not entry.detach and wire.wants_end(ask.params)
+        heard = await self._upstream.unary(permit, entry, route, wire.at_once(ask) if follows else ask)
         if ask.operation == "GetExtendedAgentCard":
             card = await self._discovery.rebuild(entry, heard.result or {})
             if card is None:
@@ -258,9 +259,8 @@ class AgentCaller:
             await self._tell(permit, entry, ask, seen, config=config, result=result)
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
-            return Heard(
-                {"task": await self._settled(permit, entry, route, seen.task_id, ask.params)}, heard.extensions
-            )
+            task = await self._settled(permit, entry, route, seen.task_id, ask.params, follows=follows)
+            return Heard({"task": task}, heard.extensions)
         if heard.result is not None and ask.operation == "GetTask" and ask.params.get("historyLength") == 0:
             heard.result.pop("history", None)  # 0.3 knows no such 0
         return heard
@@ -462,13 +462,14 @@ class AgentCaller:
         )
 
     async def _settled(
-        self, permit: Permit, entry: Agent, route: Route, task_id: str, params: JsonObject
+        self, permit: Permit, entry: Agent, route: Route, task_id: str, params: JsonObject, *, follows: bool = False
     ) -> JsonObject:
         """Wait in the place of an agent that answers before its task is done; `params` are those of the message."""
         length = (params.get("configuration") or {}).get("historyLength")
         try:
             async with asyncio.timeout(self._egress.deadlines.agent_first_byte_s):
-                task = await self._streams.tasks.settled(permit, entry, route, task_id, history_length=length)
+                wait = self._streams.tasks.followed if follows else self._streams.tasks.settled
+                task = await wait(permit, entry, route, task_id, history_length=length)
         except TimeoutError:
             raise UpstreamTimeout(entry.name, "its task is not done in time; ask for it later") from None
         except asyncio.CancelledError:

@@ -34,6 +34,6 @@ async def left_of(permit: Permit, request: Request, forwarded: Headers) -> Ask |
 async def judged_ask(permit: Permit, ask: Ask) -> Ask:
     """Likewise, about one in canonical form; returns it as it may be sent."""
     if ask.raw is not None and ask.speech is not None and ask.speech.binding != "GRPC":  # which all read the same
-        check_names(judged.unambiguous(ask.raw))
+        check_names(judged.unambiguous(ask.raw), ask.speech)
     made = await permit.judge(ask.params, rewrites=True, screening=True)
     return ask if made is ask.params or made is None else replace(ask, params=made, raw=None)

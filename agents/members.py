@@ -6,11 +6,13 @@ as it came (architecture.md 3.1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import msgspec
 
+from agents.speech import Speech
 from registry import judged
 from registry.errors import InvalidParams, InvalidRequest
 from registry.judged import JsonObject, RawObject
@@ -37,6 +39,10 @@ OTHER_NAMES: Final = frozenset(
 """What members of a SendMessage are called otherwise, in all bindings and versions: rules may look at each of them."""
 
 _NAMES: Final = SEND_NAMES | MESSAGE_NAMES | OTHER_NAMES
+_PROTO_NAMES: Final = frozenset(re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name) for name in _NAMES)
+"""What 0.3's protocol buffers call them, which its HTTP+JSON takes too."""
+
+_PROTO: Final = Speech("HTTP+JSON", "0.3")
 
 _FREE: Final = frozenset({"metadata", "data"})
 """In these, names are the caller's own."""
@@ -87,9 +93,10 @@ def read_send(params: RawObject, push_name: str) -> Sent:
     return Sent(task_id, context_id, references, push, is_whole and (size, before) == (len(params), len(message)))
 
 
-def check_names(params: JsonObject) -> None:
+def check_names(params: JsonObject, speech: Speech) -> None:
     """Refuse members that an SDK might take for others, which rules and guards know; raises `InvalidRequest`."""
-    other = judged.misspelt(params, _NAMES, _FREE)
+    names = _NAMES | _PROTO_NAMES if speech == _PROTO else _NAMES
+    other = judged.misspelt(params, names, _FREE)
     if other is not None:
         raise InvalidRequest(f"{other[0][:80]!r} is not a member; write {other[1]!r}", member=other[0][:80])
 

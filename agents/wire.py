@@ -7,6 +7,7 @@ Knows nothing of owners, connections or cards. A request is read so that what wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Final, Literal, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
@@ -358,6 +359,13 @@ def wants_end(params: JsonObject) -> bool:
     """Whether a canonical SendMessage waits for the task's end, which is the default (A2A 1.0 §3.2.2)."""
     configuration = params.get("configuration")
     return not (isinstance(configuration, dict) and configuration.get("returnImmediately") is True)
+
+
+def at_once(ask: Ask) -> Ask:
+    """A SendMessage whose answer is not to wait for the task's end."""
+    configuration = ask.params.get("configuration")
+    said = configuration if isinstance(configuration, dict) else {}
+    return replace(ask, params={**ask.params, "configuration": {**said, "returnImmediately": True}}, raw=None)
 
 
 def forwarded_headers(version: Version, headers: Mapping[bytes, bytes], task: Task | None = None) -> Headers:

@@ -237,6 +237,11 @@ class Permit(Judged):
         """Whether the call is cut since the time of its task is over."""
         return self._cut is not None and self._cut.asked
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is cut when the time of its task is over."""
+        return self._cut is not None
+
     def missed(self) -> None:
         """Note that the upstream request that was counted last was not sent."""
         if self._limits:

@@ -22,6 +22,7 @@ from agents.clients import RestClient
 from agents.discovery import Route
 from agents.judging import judged_ask, rewritten
 from agents.members import MESSAGE_NAMES, OTHER_NAMES, SEND_NAMES
+from agents.rest_bodies import _under_json_names
 from agents.speech import Speech, Version
 from agents.upstream import written
 from llm import response_passing
@@ -80,6 +81,7 @@ class Judged(NamedTuple):
 class Noting:
     """Stands for a permit with rules: keeps what they would see."""
 
+    guards = None
     screens = False
     seen: Any = None
 
@@ -189,6 +191,7 @@ DOORS: dict[str, tuple[Callable[[bytes], Judged], Pairs]] = {
     ),
 }
 
+PROTO_DOOR = "A2A 0.3 HTTP+JSON"
 OF_A2A = {judge for door, (judge, _) in DOORS.items() if door.startswith("A2A")}
 
 NAMES = [
@@ -315,7 +318,8 @@ def compare(judge: Callable[[bytes], Judged], data: bytes) -> bool:
             name for name in found if name not in deciding and folded(name) in {folded(one) for one in deciding}
         ]
     if judge in OF_A2A:
-        assert in_any_spelling(json.loads(sent)) == json.loads(sent), sent
+        said = json.loads(sent)
+        assert in_any_spelling(said) == (_under_json_names(said) if judge is DOORS[PROTO_DOOR][0] else said), sent
     return True
 
 

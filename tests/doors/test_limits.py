@@ -33,9 +33,9 @@ def rpc(method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": "mine", "method": method, "params": params}
 
 
-async def say(http: httpx.AsyncClient, **members: Any) -> httpx.Response:
+async def say(http: httpx.AsyncClient, agent: str = "echo", **members: Any) -> httpx.Response:
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hello"}], **members}
-    return await http.post("/a2a/echo", json=rpc("SendMessage", {"message": message}))
+    return await http.post(f"/a2a/{agent}", json=rpc("SendMessage", {"message": message}))
 
 
 async def use_tool(

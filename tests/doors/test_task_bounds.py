@@ -165,20 +165,32 @@ def test_a_token_is_known_for_a_day_and_a_key_without_bounds_begins_no_task() ->
 async def test_calls_under_way_end_when_the_time_of_their_task_is_over(hub: OpenHub) -> None:
     never = asyncio.Event()
     turn = Turn("hi there", hold_last=never)
-    async with openai_upstream(turn) as upstream, dual_era() as server, open_agent(JSONRPC) as agent:
+    async with (
+        openai_upstream(turn) as upstream,
+        dual_era() as server,
+        open_agent(JSONRPC) as agent,
+        open_agent(JSONRPC) as other,
+        open_agent(Speech("HTTP+JSON", "0.3")) as old,
+    ):
         yaml = (
             f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
-            f"mcpServers: {{s: {{url: '{server.url}'}}}}\nagents: {{echo: {{url: '{agent.url}'}}}}\n"
+            f"mcpServers: {{s: {{url: '{server.url}'}}}}\n"
+            f"agents: {{echo: {{url: '{agent.url}'}}, other: {{url: '{other.url}'}}, old: {{url: '{old.url}'}}}}\n"
         )
         async with hub(yaml) as running, running.http() as http, asyncio.timeout(60):
             await running.services.sync.refresh("s")
             http.headers.update({"authorization": f"Bearer {await running.key('agent:*', 'tool:*', 'model:*')}"})
-            assert (await say(http)).status_code == 200  # its card is known from now on
+            for name in ("echo", "other", "old"):  # their cards are known from now on
+                assert (await say(http, name)).status_code == 200
             http.headers.update(await bounded(running, max_seconds=BRIEF_S))
+            for name in ("echo", "old"):  # whose task is followed from its beginning, as it may have to be cancelled
+                done = (await say(http, name)).json()["result"]["task"]
+                assert (done["status"]["state"], len(done["artifacts"])) == ("TASK_STATE_COMPLETED", 1)
             wait = {"message": {"messageId": "w", "role": "ROLE_USER", "parts": [{"text": "wait"}]}}
-            unary, stream, tool, plain, streamed = await asyncio.gather(
+            unary, older, stream, tool, plain, streamed = await asyncio.gather(
                 http.post("/a2a/echo", json=rpc("SendMessage", wait)),
-                http.post("/a2a/echo", json=rpc("SendStreamingMessage", wait)),
+                http.post("/a2a/old", json=rpc("SendMessage", wait)),
+                http.post("/a2a/other", json=rpc("SendStreamingMessage", wait)),
                 use_tool(http, "s__wait"),
                 chat(http),
                 chat(http, stream=True),
@@ -187,7 +199,9 @@ async def test_calls_under_way_end_when_the_time_of_their_task_is_over(hub: Open
             await upstream.left.wait()
             assert "has used up its max_seconds" in unary.json()["error"]["message"]
             assert unary.json()["error"]["data"][0]["reason"] == "TASK_OVER"
-            await agent.cancelled.wait()
+            assert older.json()["error"]["data"][0]["reason"] == "TASK_OVER"
+            for one in (agent, other, old):
+                await one.cancelled.wait()
             last = json.loads(stream.text.strip().rpartition("data: ")[2])
             assert last["error"]["data"][0]["reason"] == "TASK_OVER"
             assert "has used up its max_seconds" in tool.json()["error"]["message"]
