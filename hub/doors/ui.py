@@ -143,7 +143,9 @@ class UiDoor:
             await send_to(exchange, self._home_url, self._browsers.set_cookie(SESSION, moved, lasts_s=left_s))
             return
         await self._end(exchange, signed_in)
-        await show(exchange, 200, pages.signed_out(self._home_url), [self._browsers.set_cookie(SESSION, "", lasts_s=0)])
+        issuer = signed_in.bearer.issuer.url
+        page = pages.signed_out(self._home_url, issuer, await self._sign_ins.sign_out_at(issuer))
+        await show(exchange, 200, page, [self._browsers.set_cookie(SESSION, "", lasts_s=0)])
 
     async def _end(self, exchange: Exchange, signed_in: SignedIn | None = None) -> None:
         """End the session that the browser has, if it has one."""

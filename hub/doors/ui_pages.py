@@ -69,9 +69,13 @@ def stranger(home_url: str) -> str:
     return page("You are not signed in", text + _back(home_url))
 
 
-def signed_out(home_url: str) -> str:
-    """Says that the session is over."""
-    return page("You are signed out", "<p>Where you signed in, you may still be.</p>" + _back(home_url))
+def signed_out(home_url: str, issuer: str, page_there: str | None) -> str:
+    """Says that the session is over, and where it may not be; other applications may rest on that."""
+    place = escape(_place(issuer))
+    text = f"<p>At {place} you may still be signed in.</p>"
+    if page_there is not None:
+        text += f'<p><a href="{escape(page_there)}" rel="noreferrer">Sign out at {place} too</a></p>'
+    return page("You are signed out", text + _back(home_url))
 
 
 def _back(home_url: str) -> str:

@@ -22,7 +22,7 @@ from registry.callers.issuers import Issuers, KeyRing
 from registry.callers.provider import Metadata
 from registry.callers.tokens import Bearer, Issuer, SignIn, TokenRefused, bearer, read, verified_identity
 from registry.entries import Headers
-from registry.errors import InvalidRequest, NotFound, Overloaded, UpstreamInvalid, UpstreamTimeout
+from registry.errors import InvalidRequest, NotFound, Overloaded, UpstreamError, UpstreamInvalid, UpstreamTimeout
 from registry.judged import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,21 @@ class SignIns:
         except TimeoutError:
             raise UpstreamTimeout(flow.issuer, "it did not answer in time") from None
         return bearer(claims, ring.issuer)
+
+    async def sign_out_at(self, issuer: str) -> str | None:
+        """Where somebody signs out at the issuer too (OpenID Connect RP-Initiated Logout §2); None: it names no such page.
+
+        The issuer asks the person there: which application sent them is all that it is told.
+        """
+        ring = self._rings.get(issuer)
+        endpoint = ring.metadata.end_session_endpoint if ring is not None and ring.metadata is not None else None
+        if ring is None or ring.issuer.sign_in is None or endpoint is None or "#" in endpoint:
+            return None
+        try:
+            await ring.provider.check_browsable(endpoint)
+        except UpstreamError:
+            return None
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode({'client_id': ring.issuer.sign_in.client_id})}"
 
     async def _known(self, issuer: str) -> tuple[KeyRing, SignIn, Metadata]:
         ring = self._rings.get(issuer)

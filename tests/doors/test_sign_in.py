@@ -198,7 +198,9 @@ async def test_signing_out_ends_the_session_and_no_other(tmp_path: Path) -> None
             page = await sign_in(one)
             await sign_in(other)
             secret = one.cookies[COOKIE]
-            assert "You are signed out" in (await press(one, page, "/ui/sign-out")).text
+            page = await press(one, page, "/ui/sign-out")
+            assert "You are signed out" in page.text
+            assert "Sign out at" not in page.text
             assert COOKIE not in one.cookies
             async with browser(s.hub, secret) as again:
                 assert (await again.get("/api/usage")).status_code == 401
@@ -206,6 +208,24 @@ async def test_signing_out_ends_the_session_and_no_other(tmp_path: Path) -> None
             assert (await other.get("/api/usage")).status_code == 200
         log = (await s.admin.get("/api/audit")).json()["items"]
         assert len([row for row in log if row["act"] == "sign-out"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "link"),
+    [
+        ('{url}/"><script>?a=b', '{url}/"><script>?a=b&client_id=hubbub-ui'),
+        ("http://10.0.0.1/end", None),
+        ("javascript:alert(1)", None),
+    ],
+)
+async def test_no_issuer_leads_elsewhere_by_its_page_for_signing_out(
+    tmp_path: Path, named: str, link: str | None
+) -> None:
+    async with scene(tmp_path, create_users=True) as s, browser(s.hub) as http:
+        s.issuer.shows = {"end_session_endpoint": named.format(url=s.issuer.url)}
+        page = await press(http, await sign_in(http), "/ui/sign-out")
+        found = re.findall(r'href="([^"]+)"[^>]*>Sign out at', page.text)
+        assert [html.unescape(one) for one in found] == ([] if link is None else [link.format(url=s.issuer.url)])
 
 
 @pytest.mark.parametrize("how", ["disabled", "deleted", "taken out", "another role", "team deleted"])

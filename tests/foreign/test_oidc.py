@@ -125,6 +125,14 @@ async def test_people_sign_in_by_the_providers_forms_and_out_again(tmp_path: Pat
         assert (await http.get("/api/usage")).status_code == 401
         again = await http.get("/ui/sign-in")  # the provider still knows her: no form
         assert "<strong>red, member</strong>" in again.text
+        page = await press(http, await http.get("/ui"), "/ui/sign-out")
+        [link] = re.findall(r'href="([^"]+)"[^>]*>Sign out at', page.text)
+        assert link.startswith(f"{s.provider}/session/end")
+        asked = await http.get(html.unescape(link))
+        done = await submit(http, asked, logout="yes")
+        assert done.url.path.endswith("/session/end/success"), done.text
+        again = await http.get("/ui/sign-in")  # and now it does not
+        assert str(again.url).startswith(f"{s.provider}/interaction/")
 
 
 async def test_the_provider_holds_the_hub_to_pkce(tmp_path: Path) -> None:
