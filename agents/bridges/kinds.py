@@ -12,7 +12,7 @@ from agents.bridges.bridge import Bridge, Make
 from registry.declared.shapes import nearest
 from registry.entries import Agent, Bridged
 
-KINDS = ("ag_ui", "azure", "bedrock", "http", "langgraph", "mcp", "openai", "pydantic_ai", "vertex")
+KINDS = ("adk", "ag_ui", "azure", "bedrock", "http", "langgraph", "mcp", "openai", "pydantic_ai", "vertex")
 """Each is a module of this package, which has a `make`."""
 
 GROUP = "hubbub.bridges"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.peers.platforms.a2a_agent import A2A
+from tests.peers.platforms.adk_server import ADK
 from tests.peers.platforms.ag_ui_server import AG_UI
 from tests.peers.platforms.agentcore import AGENTCORE
 from tests.peers.platforms.bedrock_agents import BEDROCK_AGENTS
@@ -16,6 +17,7 @@ from tests.peers.platforms.vertex_engine import VERTEX
 
 KINDS: tuple[Kind, ...] = (
     A2A,
+    ADK,
     AG_UI,
     AZURE,
     AGENTCORE,

@@ -51,8 +51,13 @@ async def bench(kind: Kind, directory: Path) -> AsyncIterator[Bench]:
 def having(wanted: Property) -> Any:
     """The platforms that have a property."""
     assert wanted in PROPERTIES
+    return _of([one for one in KINDS if wanted not in one.lacks])
+
+
+def _of(kinds: Sequence[Kind]) -> Any:
+    """Those of these platforms whose turn it is."""
     turn = {"", WANTED} if WANTED in GROUPS else {"", *GROUPS}
-    kinds = [one for one in KINDS if wanted not in one.lacks and one.group in turn]
+    kinds = [one for one in kinds if one.group in turn]
     marked = [pytest.param(one, id=one.name, marks=_marks(one)) for one in kinds]
     return pytest.mark.parametrize("kind", marked) if marked else lambda _: None  # it is nobody's turn
 
@@ -179,6 +184,13 @@ async def test_two_callers_share_nothing(tmp_path: Path, kind: Kind) -> None:
         mine = (await other.send("recall", contextId="another"))["task"]
         assert text_of(mine) == "You said:"
         assert len(set(b.platform.sessions())) == 2
+
+
+@_of([one for one in KINDS if one.card])
+async def test_its_card_says_what_the_platform_says_of_it(tmp_path: Path, kind: Kind) -> None:
+    async with bench(kind, tmp_path) as b, b.hub.http(await b.hub.key("agent:there")) as client:
+        card = await client.get("/a2a/there/.well-known/agent-card.json")
+    assert kind.card in card.text
 
 
 @having("renews")

@@ -14,7 +14,7 @@ from tests.conftest import ADMIN_KEY, open_hub
 
 DOCS = Path(__file__).parents[2] / "docs"
 FAULTS = {
-    "{bridge: nothing, url: http://a}": "there is no bridge 'nothing'; there are ag_ui",
+    "{bridge: nothing, url: http://a}": "there is no bridge 'nothing'; there are adk, ag_ui",
     "{bridge: langgraph}": "needs url",
     "{bridge: langgraph, url: http://a}": "missing required field `assistant`",
     "{bridge: openai, url: http://a, options: {model: m, colour: red}}": "unknown field `colour`",

@@ -35,6 +35,7 @@ LANGGRAPH = Kind(
     "`langgraph dev`, langgraph-api 0.16",
     {"renews": "its keys do not expire by themselves", "busy": "`langgraph dev` is never busy"},
     reason="Fell: An internal error occurred",
+    card="The assistant agent.",
     group="a2a",
 )
 

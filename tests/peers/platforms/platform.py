@@ -59,5 +59,7 @@ class Kind(NamedTuple):
     """What its platform does not have, and why."""
     reason: str = brain.REASON
     """What it says of a failure; some tell their clients less than the agent said."""
+    card: str = ""
+    """Text of its card that the platform alone can have told; empty: it tells nothing."""
     group: str = ""
     """In whose turn it runs (tests.foreign.environments.GROUPS); empty: it needs no environment of its own."""

@@ -1,0 +1,118 @@
+"""Messages to agents of Google's Agent Development Kit, and the events that they answer with (google-adk 2.13, `events/event.py`).
+
+Agent Engine writes members with underscores, the kit's own server in camel case: both are read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from agents.bridges.bridge import TOOL, Asks, Piece, Step, Text, Turn, Working
+from agents.bridges.way import Way
+from registry.errors import UpstreamInvalid
+from registry.judged import JsonObject, encode
+
+MODES = ("text/plain", "application/json", "image/*", "audio/*", "video/*")
+"""What such an agent may be sent."""
+
+
+class Heard:
+    """What the events of one run said."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._in_pieces = False
+        """The text came in pieces, and comes whole once more."""
+        self.waiting: list[JsonObject] = []
+        """Calls of long-running tools, which wait for a response."""
+
+    def steps(self, event: Any) -> list[Step]:
+        """What one event says."""
+        if not isinstance(event, dict):
+            raise UpstreamInvalid(self._way.name, "an event of its stream is no object")
+        event = _spelled(event)
+        if failure := event.get("error_message") or event.get("error_code") or _failure(event):
+            raise UpstreamInvalid(self._way.name, str(failure))
+        said = event.get("content")
+        parts = said.get("parts") if isinstance(said, dict) else None
+        is_partial, long_running = event.get("partial") is True, event.get("long_running_tool_ids") or ()
+        steps: list[Step] = []
+        for part in parts or ():
+            if isinstance(part.get("text"), str):
+                if not part.get("thought") and (is_partial or not self._in_pieces):
+                    steps.append(Text(part["text"]))
+            else:
+                steps += self._other(_spelled(part), long_running)
+        self._in_pieces = is_partial
+        return steps
+
+    def asks(self) -> Asks:
+        """What the tools that wait ask."""
+        return Asks([_question(call) for call in self.waiting])
+
+    def _other(self, part: JsonObject, long_running: Any) -> list[Step]:
+        match part:
+            case {"function_call": {"name": str(name), **more}}:
+                if more.get("id") in long_running:
+                    self.waiting.append({"name": name, "id": more.get("id"), "args": more.get("args")})
+                    return []
+                return [Working(metadata={TOOL: {"name": name}})]
+            case {"inline_data": {"data": str(data), **more}}:
+                raw = data.replace("-", "+").replace("_", "/")  # the kit writes base64 for URLs
+                return [Piece({"raw": raw, "mediaType": _media(more)})]
+            case {"file_data": {**more}} if isinstance(url := _spelled(more).get("file_uri"), str):
+                return [Piece({"url": url, "mediaType": _media(more)})]
+        return []
+
+
+def content(turn: Turn) -> JsonObject:
+    """A message as Google's `Content`: what a question's tools wait for, if some do."""
+    waiting = turn.session.get("waiting") if turn.is_answer else None
+    parts = _answer(turn, waiting) if waiting else [_part(part) for part in turn.parts]
+    return {"role": "user", "parts": parts}
+
+
+def _spelled(found: JsonObject) -> JsonObject:
+    """An object whose members have underscores, whoever wrote it."""
+    return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in found.items()}
+
+
+def _media(found: JsonObject) -> str:
+    return str(_spelled(found).get("mime_type") or "application/octet-stream")
+
+
+def _failure(event: JsonObject) -> str | None:
+    """An error in the place of an event: the engine's, `{"code": 498, "message": …}`, Google's `error`, or the kit's, a text."""
+    error = event.get("error", event)
+    if not isinstance(error, dict):
+        return str(error)
+    return str(error.get("message") or error["code"]) if "code" in error and "content" not in event else None
+
+
+def _question(call: JsonObject) -> JsonObject:
+    """What a long-running tool asks: its only text as text, anything else as data."""
+    values = list((call.get("args") or {}).values())
+    if len(values) == 1 and isinstance(values[0], str):
+        return {"text": values[0]}
+    return {"data": {"name": call["name"], "args": call.get("args")}}
+
+
+def _answer(turn: Turn, waiting: list[JsonObject]) -> list[JsonObject]:
+    """The caller's answer, as the response of each tool that waits."""
+    text = "\n".join(part["text"] for part in turn.parts if isinstance(part.get("text"), str))
+    data = next((part["data"] for part in turn.parts if isinstance(part.get("data"), dict)), None)
+    said = {"result": text} if data is None else data
+    return [{"function_response": {"id": one.get("id"), "name": one["name"], "response": said}} for one in waiting]
+
+
+def _part(part: JsonObject) -> JsonObject:
+    """A part of A2A as one of Google's `Content`."""
+    if isinstance(part.get("text"), str):
+        return {"text": part["text"]}
+    if "data" in part:
+        return {"text": encode(part["data"]).decode()}
+    kind = str(part.get("mediaType") or "application/octet-stream")
+    if "raw" in part:
+        return {"inline_data": {"mime_type": kind, "data": part["raw"]}}
+    return {"file_data": {"mime_type": kind, "file_uri": part.get("url")}}
