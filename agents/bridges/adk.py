@@ -77,10 +77,10 @@ class Adk:
         except UpstreamRejected:  # only of agents with a model, and of servers that have it
             return About(input_modes=MODES)
         said = found if isinstance(found, dict) else {}
-        agents = said.get("agents") if isinstance(said.get("agents"), dict) else {}
+        agents = said.get("agents")
         skills = [
             Skill(name, name, str(one.get("description") or f"The agent {name}."), ("adk",))
-            for name, one in agents.items()
+            for name, one in (agents.items() if isinstance(agents, dict) else ())
             if isinstance(one, dict)
         ]
         return About(str(said.get("description") or ""), tuple(skills), MODES)

@@ -58,11 +58,11 @@ class Heard:
                     self.waiting.append({"name": name, "id": more.get("id"), "args": more.get("args")})
                     return []
                 return [Working(metadata={TOOL: {"name": name}})]
-            case {"inline_data": {"data": str(data), **more}}:
+            case {"inline_data": dict(file)} if isinstance(data := file.get("data"), str):
                 raw = data.replace("-", "+").replace("_", "/")  # the kit writes base64 for URLs
-                return [Piece({"raw": raw, "mediaType": _media(more)})]
-            case {"file_data": {**more}} if isinstance(url := _spelled(more).get("file_uri"), str):
-                return [Piece({"url": url, "mediaType": _media(more)})]
+                return [Piece({"raw": raw, "mediaType": _media(file)})]
+            case {"file_data": dict(file)} if isinstance(url := _spelled(file).get("file_uri"), str):
+                return [Piece({"url": url, "mediaType": _media(file)})]
         return []
 
 
