@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from registry.errors import HubError
+from registry.gate import CallerLeft
 from registry.identity import Principal
 
 Header = tuple[bytes, bytes]
@@ -24,7 +25,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 """A comment in an event stream."""
 
 
-class ClientGone(Exception):
+class ClientGone(CallerLeft):
     """The client left; nobody reads an answer any more."""
 
 

@@ -40,6 +40,11 @@ from registry.warnings import Told
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
 
+
+class CallerLeft(Exception):
+    """Nobody reads an answer any more: a call that ends with this was cancelled and has not failed."""
+
+
 MAX_LIMITED_KEYS = 100_000
 """Keys whose pace is remembered. One forgotten by this bound was idle longest and starts anew with a full minute."""
 
@@ -331,7 +336,8 @@ class Permit(Judged):
         if kind is None:
             self.settle("ok")
         else:
-            self.settle("error" if issubclass(kind, Exception) else "cancelled", error)
+            has_failed = issubclass(kind, Exception) and not issubclass(kind, CallerLeft)
+            self.settle("error" if has_failed else "cancelled", error)
 
     def charge(self, usd: float | None) -> None:
         """Add what something costs that was answered within this call; None: that is not known."""

@@ -38,7 +38,7 @@ GROUPS = {
     "a2a": ("langgraph", "fasta2a", "a2a-sdk-0.3", "a2a-js-1", "a2a-js-0.3"),
     "trust": ("presidio", "oidc"),
     "attacks": (),
-    "frameworks": ("adk", "strands", "langgraph-client", "pydantic-ai", "openai-agents"),
+    "frameworks": ("crewai", "adk", "strands", "langgraph-client", "pydantic-ai", "openai-agents"),
 }
 """All environments, the slowest of each group to make first."""
 

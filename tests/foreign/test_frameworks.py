@@ -6,12 +6,14 @@ What came through each door is read in the hub's own record of the program's key
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -24,6 +26,7 @@ from examples import storyteller
 from hub.settings import environment as variables
 from tests.conftest import ADMIN_KEY, Hub, free_socket, open_hub, served
 from tests.foreign.environments import PINS, foreign, python_of
+from tests.peers.openai_upstream import OpenAIUpstream, Turn
 
 pytestmark = foreign
 
@@ -42,9 +45,20 @@ class Framework(NamedTuple):
     telemetry: Mapping[str, str] = {}
     """The variables that keep it from telling its makers what it does."""
 
+    script: tuple[Turn, ...] = ()
+    """What the model says, where the offline one will not do."""
+
     def __str__(self) -> str:
         return self.environment
 
+
+CARD = "http://127.0.0.1:4000/a2a/storyteller/.well-known/agent-card.json"
+SCRIPT = (
+    Turn(calls=(("get_current_time", '{"timezone": "Europe/Berlin"}'),)),
+    Turn(f"It is noon in {CLOCK}."),
+    Turn(json.dumps({"a2a_ids": [CARD], "message": "a fox who liked ports", "is_a2a": True})),
+)
+"""A clerk, and an author who writes CrewAI's own answer for delegating to an agent."""
 
 FRAMEWORKS = [
     Framework("with_pydantic_ai", "pydantic-ai"),
@@ -52,25 +66,42 @@ FRAMEWORKS = [
     Framework("with_langgraph", "langgraph-client"),
     Framework("with_adk", "adk", {"GOOGLE_API_USE_CLIENT_CERTIFICATE": "false"}),
     Framework("with_strands", "strands"),
+    Framework("with_crewai", "crewai", {"CREWAI_DISABLE_TELEMETRY": "true"}, SCRIPT),
 ]
 MODEL, TOOL, AGENT = ("model", "assistant"), ("tool", "time__get_current_time"), ("agent", "storyteller")
 
 
+@dataclass
+class Scripted(OpenAIUpstream):
+    """A model that calls a tool by whatever name ends like the one in its script: clients add prefixes of their own."""
+
+    hub: str = ""
+
+    async def _answer(self, turn: Turn, body: dict[str, Any], send: Any) -> None:
+        offered = [tool["function"]["name"] for tool in body.get("tools", ())]
+        calls = [(next(one for one in offered if one.endswith(name)), given) for name, given in turn.calls]
+        text = turn.text.replace("http://127.0.0.1:4000", self.hub)
+        await super()._answer(replace(turn, text=text, calls=tuple(calls)), body, send)
+
+
 @asynccontextmanager
-async def demo_hub(directory: Path) -> AsyncIterator[Hub]:
-    """The hub of `make demo` with its agent, its model and one of its MCP servers."""
+async def demo_hub(directory: Path, script: Sequence[Turn] = ()) -> AsyncIterator[Hub]:
+    """The hub of `make demo` with its agent, its model, which may be a scripted one, and one of its MCP servers."""
     declared = yaml.safe_load((EXAMPLES / "hub.yaml").read_text())
     del declared["mcpServers"]["notes"]
     sock = free_socket()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}/"
     environ = {"DEMO_DIR": str(directory), "DEMO_ADMIN_KEY": ADMIN_KEY, "DEMO_AGENT_URL": url}
     environ["DEMO_PYTHON"] = sys.executable
-    async with (
-        served(storyteller.app(url), sock),
-        open_hub(directory, yaml.safe_dump(declared), environ=environ) as hub,
-    ):
-        await hub.services.sync.refresh("time")
-        yield hub
+    model = Scripted(turns=list(script))
+    async with served(storyteller.app(url), sock), served(model) as upstream:
+        if script:
+            there = {"provider": "openai_compatible", "base_url": f"{upstream}/v1", "api_key": "sk-of-the-model"}
+            declared["models"]["assistant"] = there
+        async with open_hub(directory, yaml.safe_dump(declared), environ=environ) as hub:
+            model.hub = hub.url
+            await hub.services.sync.refresh("time")
+            yield hub
 
 
 async def run(framework: Framework, hub: Hub, directory: Path, typed: str = "") -> tuple[str, set[tuple[str, str]]]:
@@ -107,16 +138,18 @@ async def run(framework: Framework, hub: Hub, directory: Path, typed: str = "") 
     assert elsewhere == []
     async with hub.http(ADMIN_KEY) as admin:
         used = (await admin.get("/api/usage", params={"by": "kind,name,outcome"})).json()["items"]
-    assert {row["outcome"] for row in used} == {"ok"}, used
+    # who has read the last event of a stream may leave before the stream ends, as CrewAI does: cancelled
+    assert {row["outcome"] for row in used} <= {"ok", "cancelled"}, used
     return printed, {(row["kind"], row["name"]) for row in used}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=str)
 async def test_a_framework_uses_a_model_a_tool_and_an_agent_of_the_hub(framework: Framework, tmp_path: Path) -> None:
-    async with demo_hub(tmp_path) as hub:
+    async with demo_hub(tmp_path, framework.script) as hub:
         printed, used = await run(framework, hub, tmp_path)
-    assert CLOCK in printed
-    assert TOLD in printed
+    words = " ".join(printed.split())
+    assert CLOCK in words
+    assert TOLD in words
     assert used == {MODEL, TOOL, AGENT}
 
 

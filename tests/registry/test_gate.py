@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.exchange import ClientGone
 from registry import gate as gate_module
 from registry.access import Grants
 from registry.entries import Agent, Model
@@ -58,7 +59,10 @@ def test_an_admitted_call_leaves_one_row(gate: Gate, rows: list[Settled]) -> Non
     assert row.duration_ms >= 0
 
 
-@pytest.mark.parametrize(("error", "outcome"), [(ValueError, "error"), (asyncio.CancelledError, "cancelled")])
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(ValueError, "error"), (asyncio.CancelledError, "cancelled"), (ClientGone, "cancelled")],
+)
 def test_a_call_that_ends_badly_is_settled_as_what_it_was(
     gate: Gate, rows: list[Settled], error: type[BaseException], outcome: str
 ) -> None:
