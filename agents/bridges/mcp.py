@@ -1,11 +1,15 @@
 """An MCP server as an agent (revision 2026-07-28, Streamable HTTP): its tools are skills, a data part calls one.
 
-What it asks for by elicitation is the task's question; its answer is the same call again, with the server's own state. Such a
-server knows no sessions, so a context means nothing to it.
+What it asks for by elicitation is the task's question; its answer is the same call again, with the server's own state. A call
+that the server makes a task of (extension `io.modelcontextprotocol/tasks`) is asked for until it is over, also after a restart.
+Such a server knows no sessions, so a context means nothing to it.
+
+`options`: `tool` and `argument`, what a message without a call calls: its text is that argument, a data part all of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -29,52 +33,114 @@ MAX_NAMED = 20
 PROGRESS, QUESTIONS = "urn:hubbub:mcp:progress", "urn:hubbub:mcp:elicitation"
 """Of a status's metadata: a progress notification's params. Of a question's data part: what is asked, by the server's keys."""
 
+REFUSALS = frozenset({"decline", "cancel"})
+"""Texts that answer no question."""
+
 _META = "io.modelcontextprotocol/"
+TASKS = f"{_META}tasks"
+
+MIN_POLL_S, MAX_POLL_S, POLL_S = 0.1, 60.0, 2.0
+"""How often a task is asked for: as its server likes it, within these bounds, or as it is if the server does not say."""
 
 
-class Options(msgspec.Struct, forbid_unknown_fields=True):
-    """An entry's `options` may say nothing."""
+class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What an entry's `options` may say."""
+
+    tool: str | None = None
+    argument: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tool is None) != (self.argument is None):
+            raise ValueError("tool and argument go together")
 
 
 class Mcp:
     """One such server."""
 
     credentials = None
-    rejoins = False
-    """A call ends with its request."""
+    rejoins = True
+    """If the server made a task of the call; any other ends with its request."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: Options) -> None:
         self._url = url
+        self._tool = options.tool
+        self._argument = options.argument
 
     async def run(self, turn: Turn) -> Steps:
         """Call a tool once (agents.bridges.bridge.Bridge)."""
         asked = turn.ref.get("asked") if turn.is_answer else None
+        if isinstance(asked, dict) and "task" in turn.ref:
+            params = {"taskId": turn.ref["task"], "inputResponses": _responses(asked, turn)}
+            await self._result(turn.way, "tasks/update", params)
+            steps = self._followed(turn.way, turn.ref["task"])
+        else:
+            steps = self._call(turn, asked)
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
+
+    async def _call(self, turn: Turn, asked: Any) -> Steps:
         if isinstance(asked, dict):
             call: JsonObject = turn.ref["call"]
             state = {"requestState": turn.ref["state"]} if turn.ref.get("state") is not None else {}
             params = {**call, **state, "inputResponses": _responses(asked, turn)}
         else:
             call = params = await self._called(turn)
-        yield Running({"call": call})
         async with aclosing(self._ask(turn.way, "tools/call", params, progress=turn.task_id)) as messages:
             async for message in messages:
                 if message.get("method") == "notifications/progress":
                     yield _progress(message.get("params"))
         result = _result(turn.way, message)
-        if result.get("resultType") == "input_required":
-            asked = result.get("inputRequests")
-            yield Running({"call": call, "asked": asked, "state": result.get("requestState")})
-            yield _asks(turn.way, asked)
-            return
-        for step in _said(turn.way, result):
-            yield step
+        match result.get("resultType"):
+            case "input_required":
+                asked = result.get("inputRequests")
+                yield Running({"call": call, "asked": asked, "state": result.get("requestState")})
+                yield _asks(turn.way, asked)
+            case "task" if isinstance(result.get("taskId"), str):
+                async with aclosing(self._followed(turn.way, result["taskId"])) as steps:
+                    async for step in steps:
+                        yield step
+            case _:
+                for step in _said(turn.way, result):
+                    yield step
+
+    async def _followed(self, way: Way, task: str) -> Steps:
+        """What becomes of a task of the server's, until it is over or asks."""
+        yield Running({"task": task})
+        told = None
+        while True:
+            found = await self._result(way, "tasks/get", {"taskId": task})
+            match found.get("status"):
+                case "completed" if isinstance(found.get("result"), dict):
+                    for step in _said(way, found["result"]):
+                        yield step
+                    return
+                case "input_required":
+                    yield Running({"task": task, "asked": found.get("inputRequests")})
+                    yield _asks(way, found.get("inputRequests"))
+                    return
+                case "working":
+                    if (text := found.get("statusMessage")) != told and isinstance(text, str):
+                        told = text
+                        yield Working(text)
+                case _:
+                    raise UpstreamInvalid(way.name, _why(found))
+            wanted = found.get("pollIntervalMs")
+            pause = wanted / 1000 if isinstance(wanted, int | float) else POLL_S
+            await asyncio.sleep(min(max(pause, MIN_POLL_S), MAX_POLL_S))
 
     async def cancel(self, turn: Turn) -> None:
-        """Leaving the request has ended the call: the revision has no other way."""
+        """Cancel a task of the server's; leaving its request has ended any other call."""
+        if "task" in turn.ref:
+            await self._result(turn.way, "tasks/cancel", {"taskId": turn.ref["task"]})
 
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
+    async def rejoin(self, turn: Turn) -> Steps:
+        """Ask for the server's task again (agents.bridges.bridge.Bridge)."""
+        if "task" not in turn.ref:
+            raise UpstreamInvalid(turn.way.name, "the call ended with the hub, and its server made no task of it")
+        async with aclosing(self._followed(turn.way, turn.ref["task"])) as steps:
+            async for step in steps:
+                yield step
 
     async def about(self, way: Way) -> About:
         """Its tools (agents.bridges.bridge.Bridge)."""
@@ -82,7 +148,8 @@ class Mcp:
             Skill(one["name"], str(one.get("title") or one["name"]), str(one.get("description") or ""), ("mcp",))
             for one in await self._tools(way)
         ]
-        return About("Calls the tool that a data part names.", tuple(skills), ("application/json",))
+        modes = ("application/json",) if self._tool is None else ("text/plain", "application/json")
+        return About("Calls the tool that a data part names.", tuple(skills), modes)
 
     async def _called(self, turn: Turn) -> JsonObject:
         """What a message calls: name and arguments; raises `NotSupported`."""
@@ -92,6 +159,10 @@ class Mcp:
                 arguments = data.get("arguments", {})
                 if isinstance(arguments, dict):
                     return {"name": data["tool"], "arguments": arguments}
+        if self._tool is not None and self._argument is not None:
+            said = next((part["data"] for part in turn.parts if isinstance(part.get("data"), dict)), None)
+            text = "\n".join(part["text"] for part in turn.parts if isinstance(part.get("text"), str))
+            return {"name": self._tool, "arguments": {self._argument: text} if said is None else said}
         tools = [one["name"] for one in await self._tools(turn.way)]
         more = f" and {len(tools) - MAX_NAMED} more" if len(tools) > MAX_NAMED else ""
         raise NotSupported(
@@ -103,15 +174,18 @@ class Mcp:
         tools: list[JsonObject] = []
         params: JsonObject = {}
         for _ in range(MAX_PAGES):
-            async with aclosing(self._ask(way, "tools/list", params)) as messages:
-                *_, message = [one async for one in messages]
-            found = _result(way, message)
+            found = await self._result(way, "tools/list", params)
             listed = found.get("tools")
             tools += [one for one in listed or () if isinstance(one, dict) and isinstance(one.get("name"), str)]
             if not isinstance(found.get("nextCursor"), str):
                 break
             params = {"cursor": found["nextCursor"]}
         return tools
+
+    async def _result(self, way: Way, method: str, params: JsonObject) -> JsonObject:
+        async with aclosing(self._ask(way, method, params)) as messages:
+            *_, message = [one async for one in messages]
+        return _result(way, message)
 
     async def _ask(
         self, way: Way, method: str, params: JsonObject, *, progress: str | None = None
@@ -120,15 +194,19 @@ class Mcp:
         meta = {
             f"{_META}protocolVersion": VERSION,
             f"{_META}clientInfo": {"name": "hubbub", "version": "1"},
-            f"{_META}clientCapabilities": {"elicitation": {"form": {}, "url": {}}},
+            f"{_META}clientCapabilities": {
+                "elicitation": {"form": {}, "url": {}},
+                "extensions": {TASKS: {}},
+            },
             **({"progressToken": progress} if progress is not None else {}),
         }
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+        name = params.get("name") or params.get("taskId")
         headers = (
             ("accept", "application/json, text/event-stream"),
             ("mcp-protocol-version", VERSION),
             ("mcp-method", method),
-            *((("mcp-name", _header(params["name"])),) if "name" in params else ()),
+            *((("mcp-name", _header(name)),) if isinstance(name, str) else ()),
         )
         async with (
             way.send("POST", self._url, body, headers=headers) as incoming,
@@ -143,8 +221,7 @@ class Mcp:
 
 def make(url: str, options: dict[str, Any]) -> Bridge:
     """Make the bridge (agents.bridges.bridge.Make)."""
-    msgspec.convert(options, Options)
-    return Mcp(url)
+    return Mcp(url, msgspec.convert(options, Options))
 
 
 async def _messages(way: Way, incoming: Incoming) -> AsyncGenerator[JsonObject]:
@@ -173,6 +250,13 @@ def _result(way: Way, message: JsonObject) -> JsonObject:
     if not isinstance(result, dict):
         raise UpstreamInvalid(way.name, "its answer is not MCP")
     return result
+
+
+def _why(task: JsonObject) -> str:
+    """Why a task of the server's gave no result."""
+    error = task.get("error")
+    said = error.get("message") if isinstance(error, dict) else task.get("statusMessage")
+    return str(said or f"its task is {task.get('status')}")[:500]
 
 
 def _progress(params: Any) -> Working:
@@ -205,11 +289,11 @@ def _responses(asked: JsonObject, turn: Turn) -> JsonObject:
     for key, one in asked.items():
         params = one["params"]
         if params.get("mode") == "url":
-            found[key] = {"action": "accept"}
+            found[key] = {"action": text.lower() if text.lower() in REFUSALS else "accept"}
             continue
         members = (params.get("requestedSchema") or {}).get("properties") or {}
         content = data if data is None or len(asked) == 1 else data.get(key)
-        if content is None and text.lower() in {"decline", "cancel"}:
+        if content is None and text.lower() in REFUSALS:
             found[key] = {"action": text.lower()}
             continue
         if content is None and len(members) == 1:

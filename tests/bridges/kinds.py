@@ -10,6 +10,7 @@ from tests.peers.platforms.bedrock_agents import BEDROCK_AGENTS
 from tests.peers.platforms.fasta2a_server import FASTA2A
 from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH, LANGGRAPH_A2A
+from tests.peers.platforms.mcp_server import MCP
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
 from tests.peers.platforms.platform import Kind, Property
 from tests.peers.platforms.responses_api import AZURE, OPENAI_RESPONSES
@@ -25,6 +26,7 @@ KINDS: tuple[Kind, ...] = (
     HTTP,
     LANGGRAPH,
     LANGGRAPH_A2A,
+    MCP,
     OPENAI_CHAT,
     OPENAI_RESPONSES,
     FASTA2A,

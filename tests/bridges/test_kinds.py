@@ -26,6 +26,7 @@ FAULTS = {
     "{bridge: pydantic_ai, url: http://a, options: {api: a2a}, assistant: x}": "there is one agent at an address",
     "{bridge: langgraph, url: http://a, options: {api: a2a}}": "needs assistant",
     "{bridge: langgraph, url: http://a, assistant: x, options: {api: a2a, x: 1}}": "x, which belongs to the platform's own API",
+    "{bridge: mcp, url: http://a, options: {tool: x}}": "tool and argument go together",
     "{bridge: bedrock, url: http://a, options: {runtime: brain}}": "runtime is not the ARN",
     "{bridge: bedrock, url: http://a, options: {alias: brain, keys: {access_key_id: a, secret_access_key: b}}}": "alias is not the ARN",
 }

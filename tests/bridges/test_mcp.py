@@ -15,6 +15,7 @@ from tests.conftest import open_hub
 from tests.peers import mcp_asking
 from tests.peers.a2a_clients import SdkClient, message, open_client
 from tests.peers.mcp_servers import Peer, dual_era
+from tests.peers.mcp_tasks import making_tasks
 
 
 @asynccontextmanager
@@ -73,3 +74,36 @@ async def test_elicitation_asks_and_its_answer_goes_on_with_the_call(tmp_path: P
         ids = {"taskId": task["id"], "contextId": task["contextId"]}
         done = (await client.send("Ada", message_id="m-2", **ids))["task"]
         assert (state_of({"task": done}), "Ada" in json.dumps(done["artifacts"])) == ("COMPLETED", True)
+
+
+async def test_a_url_is_asked_for_and_that_it_was_visited_goes_on_with_the_call(tmp_path: Path) -> None:
+    async with dual_era(mcp_asking.asking_server) as peer, agent(tmp_path, peer) as client:
+        task = (await client.ask("SendMessage", call("visit")))["task"]
+        assert state_of({"task": task}) == "INPUT_REQUIRED"
+        assert task["status"]["message"]["parts"][0] == {"text": "Sign in https://idp.example/in"}
+        ids = {"taskId": task["id"], "contextId": task["contextId"]}
+        done = (await client.send("done", message_id="m-2", **ids))["task"]
+        assert "accept:" in json.dumps(done["artifacts"])
+
+
+async def test_who_declines_to_visit_a_url_declines(tmp_path: Path) -> None:
+    async with dual_era(mcp_asking.asking_server) as peer, agent(tmp_path, peer) as client:
+        task = (await client.ask("SendMessage", call("visit")))["task"]
+        ids = {"taskId": task["id"], "contextId": task["contextId"]}
+        done = (await client.send("decline", message_id="m-2", **ids))["task"]
+        assert "decline:" in json.dumps(done["artifacts"])
+
+
+async def test_a_task_of_the_servers_asks_and_ends_as_it_ends_there(tmp_path: Path) -> None:
+    async with making_tasks() as (peer, _), agent(tmp_path, peer) as client:
+        done = (await client.ask("SendMessage", call("slow_compute", seconds=0, label="pi")))["task"]
+        assert (state_of({"task": done}), "computed pi" in json.dumps(done["artifacts"])) == ("COMPLETED", True)
+        task = (await client.ask("SendMessage", call("confirm_delete", filename="a.txt")))["task"]
+        assert "Delete a.txt?" in json.dumps(task["status"]["message"]["parts"])
+        ids = {"taskId": task["id"], "contextId": task["contextId"]}
+        done = (await client.send("yes", message_id="m-2", **ids))["task"]
+        assert "accept a.txt" in json.dumps(done["artifacts"])
+        for tool, reason in (("failing_job", "it failed"), ("protocol_error_job", "it crashed")):
+            failed = (await client.ask("SendMessage", call(tool)))["task"]
+            assert state_of({"task": failed}) == "FAILED"
+            assert reason in json.dumps(failed["status"]["message"])

@@ -1,0 +1,85 @@
+"""A server of the official MCP SDK whose one tool has the suite's brain; it makes tasks (the extension) of what holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import mcp_types as t
+from mcp.server import Server
+
+from tests.peers.mcp_asking import form
+from tests.peers.mcp_servers import Peer, dual_era
+from tests.peers.mcp_tasks import ANY, Made, TaskTools, text
+from tests.peers.platforms import brain
+from tests.peers.platforms.platform import Kind, Platform
+
+
+def _server(_peer: Peer, *, platform: Platform, tasks: TaskTools) -> Server[Any]:
+    async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
+        return t.ListToolsResult(tools=[t.Tool(name="say", description="Says what a brain says.", input_schema=ANY)])
+
+    async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> Any:
+        said = params.arguments or {}
+        if params.input_responses:
+            (answer,) = params.input_responses.values()
+            return {"resultType": "complete", **text(brain.told(answer.model_dump()["content"]["answer"]))}
+        if said.get("text") == "hold":
+            return {"resultType": "task", **tasks.start(hold).head()}
+        try:
+            words = (
+                [piece async for piece in brain.say([], said["text"], asyncio.Event().wait)] if "text" in said else []
+            )
+        except brain.Question as question:
+            return t.InputRequiredResult(input_requests={"q1": form(str(question), "answer")})
+        except brain.Fell as reason:
+            return {"resultType": "complete", **text(str(reason)), "isError": True}
+        return {"resultType": "complete", **text("".join(words) or json.dumps(said))}
+
+    async def hold(made: Made) -> dict[str, Any]:
+        words = ""
+        try:
+            async for piece in brain.say([], "hold", platform.released.wait):
+                words += piece
+                made.payload = {"statusMessage": words.strip()}
+        except asyncio.CancelledError:
+            platform.cancelled.set()
+            raise
+        return text(words)
+
+    server: Server[Any] = Server("brain", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+    tasks.attach(server)
+    return server
+
+
+@asynccontextmanager
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    platform, tasks = Platform(), TaskTools()
+    try:
+        async with dual_era(_server, platform=platform, tasks=tasks) as peer:
+            platform.entry = f'{{bridge: mcp, url: "{peer.url}", options: {{tool: say, argument: text}}}}'
+            yield platform
+    finally:
+        await tasks.aclose()
+
+
+_NO_CONTEXTS = "a server of this revision knows no contexts"
+
+MCP = Kind(
+    "mcp",
+    _open,
+    "a server of the official SDK, of revision 2026-07-28, with the tasks extension",
+    {
+        "memory": _NO_CONTEXTS,
+        "streams": "a tool's answer comes whole; before it come its progress, or what its task says",
+        "files": "a tool takes no files",
+        "isolation": _NO_CONTEXTS,
+        "renews": "its keys do not expire by themselves",
+        "busy": "the server is never busy",
+    },
+    card="Says what a brain says.",
+)
