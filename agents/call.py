@@ -145,7 +145,7 @@ class AgentCaller:
         if route.speech != speech or operation in MADE_HERE or request.push is not None or permit.is_timed:
             return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         await self._ledger.check(entry.name, permit.principal, request)
-        if self._upstream.contexts.matter(entry, request):
+        if entry.auth is not None or self._upstream.contexts.matter(entry, request):
             return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
             body = await whole(entry, route.speech, incoming)
@@ -292,7 +292,7 @@ class AgentCaller:
         if operation == "SendStreamingMessage":
             await self._ledger.check(entry.name, permit.principal, request)
         is_passed = route.speech == wanted and operation == "SendStreamingMessage" and request.push is None
-        if not is_passed or self._upstream.contexts.matter(entry, request):
+        if not is_passed or entry.auth is not None or self._upstream.contexts.matter(entry, request):
             async with self.follow(permit, entry, wire.canonical(request, forwarded), after=after) as stream:
                 yield stream
             return

@@ -132,11 +132,20 @@ class Contexts:
                 self._liberal.clear()
             self._liberal[entry.name, entry.url] = None
 
+    def uuid_of(self, entry: Agent, naming: wire.Naming) -> str | None:
+        """A UUID for the context that a request belongs to, whichever id of it is named; None: it belongs to none."""
+        context_id = self._context(entry, naming)
+        own = self._own(entry, naming)
+        return context_id if own is None else _alias(entry, own).uuid
+
+    def _context(self, entry: Agent, naming: wire.Naming) -> str | None:
+        if naming.context_id is None and naming.task_id is not None:
+            return self._ledger.context(entry.name, naming.task_id)
+        return naming.context_id
+
     def _own(self, entry: Agent, naming: wire.Naming) -> str | None:
         """The context that a request belongs to; None: there is none, or it is a UUID."""
-        context_id = naming.context_id
-        if context_id is None and naming.task_id is not None:
-            context_id = self._ledger.context(entry.name, naming.task_id)
+        context_id = self._context(entry, naming)
         return None if not context_id or _UUID.fullmatch(context_id) else context_id
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agents import cards, own_cards, signing
+from agents.bridges.accounts import Accounts
 from agents.bridges.cards import ask_for_card
 from agents.cards import Card
 from agents.publishing import Published as Published  # what `Found` holds is named here too
@@ -137,6 +138,7 @@ class Discovery:
         self,
         egress: Egress,
         *,
+        accounts: Accounts,
         gate: Gate,
         publisher: Publisher,
         approvals: Approvals | None = None,
@@ -144,6 +146,7 @@ class Discovery:
     ) -> None:
         """Without `approvals` (as `hubbub doctor`) nothing is compared with what was approved."""
         self._egress = egress
+        self._accounts = accounts
         self._gate = gate
         self._publisher = publisher
         self._approvals = approvals
@@ -301,7 +304,8 @@ class Discovery:
             outgoing = Outgoing(
                 url=url, method="GET", headers=tuple(headers), trusted=entry.trusted, first_byte_s=CARD_S
             )
-            async with self._egress.send(permit, outgoing) as incoming:
+            signed = self._accounts.send(permit, entry, outgoing) if entry.auth is not None else None
+            async with signed or self._egress.send(permit, outgoing) as incoming:
                 if incoming.status == 304 and old is not None:
                     return replace(old, expires=self._clock() + _age(incoming))
                 card = cards.read_card(await _read(incoming, entry)) if incoming.status == 200 else None
@@ -381,7 +385,7 @@ def _routes(entry: Agent, card: Card) -> dict[Speech, Route]:
     routes = {}
     for speech, interface in interfaces.items():
         url = cards.endpoint(base, interface, speech)
-        if url is not None:
+        if url is not None and (speech.binding != "GRPC" or entry.auth is None):
             routes[speech] = Route(url, _headers(entry, speech), interface.tenant, speech)
     if entry.grpc_url is not None:
         grpc = Speech("GRPC", "1.0")

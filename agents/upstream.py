@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from agents import answers, faults, rest, translate, translate_rest03, wire
 from agents.answers import Sighting
+from agents.bridges.accounts import Accounts
 from agents.contexts import STREAM_REFUSALS, Alias, Contexts
 from agents.discovery import Route
 from agents.gathering import GATHER_S, Gathering
@@ -93,8 +94,9 @@ class Upstream:
     here: Here
     """Set before anybody is served."""
 
-    def __init__(self, egress: Egress, ledger: Ledger) -> None:
+    def __init__(self, egress: Egress, ledger: Ledger, accounts: Accounts) -> None:
         self._egress = egress
+        self._accounts = accounts
         self._grpc: GrpcUpstream | None = None
         self._gathering = Gathering()
         self.quirks = Quirks()
@@ -136,7 +138,7 @@ class Upstream:
         if route.speech.binding == "GRPC":
             body, extensions = await self._over_grpc().unary(permit, entry, route, ask)
         else:
-            async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
+            async with self._send(permit, entry, route, ask) as incoming:
                 body = await whole(entry, route.speech, incoming)
                 if not incoming.media_type.endswith("json"):
                     self.quirks.note(entry, "content_type")
@@ -184,7 +186,7 @@ class Upstream:
             async with self._over_grpc().stream(permit, entry, route, ask) as stream:
                 yield Events(stream.events, route.speech, stream.extensions)
             return
-        async with self._egress.send(permit, self._outgoing(entry, route, ask)) as incoming:
+        async with self._send(permit, entry, route, ask) as incoming:
             yield self.events(entry, route.speech, incoming)
 
     def result_of(self, entry: Agent, speech: Speech, operation: Operation, body: bytes) -> JsonObject:
@@ -242,6 +244,13 @@ class Upstream:
 
             self._grpc = GrpcUpstream(self._egress)
         return self._grpc
+
+    def _send(self, permit: Permit, entry: Agent, route: Route, ask: Ask) -> AbstractAsyncContextManager[Incoming]:
+        if entry.auth is None:
+            return self._egress.send(permit, self._outgoing(entry, route, ask))
+        ask = self._accounts.begun(entry, ask)
+        context = self.contexts.uuid_of(entry, wire.named_in(ask))
+        return self._accounts.send(permit, entry, self._outgoing(entry, route, ask), context)
 
     def _outgoing(self, entry: Agent, route: Route, ask: Ask) -> Outgoing:
         method, url, body = written(route, ask)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from agents.as_models import AgentProvider
 from agents.bridged import Bridges
+from agents.bridges.accounts import Accounts
 from agents.call import AgentCaller
 from agents.discovery import Discovery
 from agents.hosting.host import Host
@@ -93,10 +94,11 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
     signatures = Signatures(SigningKeys(database, ground.sealer), public_url=public_url)
     grpc = grpc_address(public_url, ground.hub)
     publisher = Publisher(public_url=public_url, signatures=signatures, grpc=grpc, issuers=ground.hub.issuers)
-    discovery = Discovery(egress, gate=gate, publisher=publisher, approvals=Approvals(database))
+    accounts = Accounts(egress)
+    discovery = Discovery(egress, accounts=accounts, gate=gate, publisher=publisher, approvals=Approvals(database))
     ledger = Ledger(Ownership(database), is_shared=lambda name: _is_shared(catalog(), name))
     events = Events(database, ground.process)
-    upstream = Upstream(egress, ledger)
+    upstream = Upstream(egress, ledger, accounts)
     configs = PushConfigs(database, sealer=ground.sealer)
     outbox = Outbox(database, sealer=ground.sealer)
     courier = Courier(outbox, egress=egress, gate=gate, signer=signatures.signer, public_url=public_url)

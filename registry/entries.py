@@ -92,6 +92,8 @@ class Agent:
     """Which of several this is: the agent's name and its URL; empty: it stands for all, or there is one."""
     own: Own | None = None
     """What it is made of, if it is made here; then it has no URL."""
+    auth: bytes | None = field(default=None, repr=False)
+    """A JSON object that says with which credentials of its platform it is called, if `headers` are not all; it may hold them."""
     bridged: Bridged | None = None
     """How its platform is spoken to, if that does not speak A2A."""
 

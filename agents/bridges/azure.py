@@ -30,7 +30,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     assistant: str
     version: str | None = None
-    entra: EntraClient | None = None
+    entra: EntraClient = EntraClient()
     background: bool = True
 
 

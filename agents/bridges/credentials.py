@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import jwt
 import msgspec
 
+from agents.bridges.sigv4 import Keys
 from agents.bridges.way import Way
 from registry.egress.http import Outgoing
 from registry.entries import Headers
@@ -113,30 +114,39 @@ async def _google_of_machine(way: Way) -> Token:
     return _token(way, found)
 
 
-class EntraClient(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An application of Microsoft Entra that signs in by its secret."""
+class EntraClient(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who the hub is at Microsoft Entra: an application by its secret, or a managed identity of the machine that it runs on."""
 
-    tenant_id: str
-    client_id: str
-    client_secret: str
+    client_id: str | None = None
+    """Of the application; without a secret, of one of the machine's identities. None: the machine's own one."""
+    client_secret: str | None = None
+    tenant_id: str | None = None
     authority: str = ENTRA
     """Where sovereign clouds have theirs."""
+
+    def __post_init__(self) -> None:
+        is_application = {name for name in ("tenant_id", "client_secret") if getattr(self, name) is not None}
+        if is_application and not (len(is_application) == 2 and self.client_id is not None):
+            raise ValueError(
+                "an application has tenant_id, client_id and client_secret; a managed identity at most client_id"
+            )
 
     def __repr__(self) -> str:
         return f"EntraClient({self.client_id})"
 
 
-def entra(client: EntraClient | None, scope: str) -> Bearer:
-    """Tokens of an application; None: of the managed identity of the machine that the hub runs on."""
-    if client is None:
-        return Bearer(lambda way: _azure_of_machine(way, scope))
+def entra(client: EntraClient, scope: str) -> Bearer:
+    """Tokens of an application or a managed identity."""
+    secret, tenant = client.client_secret, client.tenant_id
+    if secret is None or tenant is None:
+        return Bearer(lambda way: _azure_of_machine(way, client.client_id, scope))
 
     async def fetch(way: Way) -> Token:
-        url = f"{client.authority.rstrip('/')}/{quote(client.tenant_id, safe='')}/oauth2/v2.0/token"
+        url = f"{client.authority.rstrip('/')}/{quote(tenant, safe='')}/oauth2/v2.0/token"
         form = {
             "grant_type": "client_credentials",
-            "client_id": client.client_id,
-            "client_secret": client.client_secret,
+            "client_id": client.client_id or "",
+            "client_secret": secret,
             "scope": scope,
         }
         return await _asked(way, url, form)
@@ -144,9 +154,38 @@ def entra(client: EntraClient | None, scope: str) -> Bearer:
     return Bearer(fetch)
 
 
-async def _azure_of_machine(way: Way, scope: str) -> Token:
-    query = urlencode({"api-version": "2018-02-01", "resource": scope.removesuffix("/.default")})
-    return _token(way, await way.json("GET", f"{AZURE_METADATA}?{query}", headers=(("metadata", "true"),)))
+async def _azure_of_machine(way: Way, client_id: str | None, scope: str) -> Token:
+    query = {"api-version": "2018-02-01", "resource": scope.removesuffix("/.default")}
+    if client_id is not None:
+        query["client_id"] = client_id
+    url = f"{AZURE_METADATA}?{urlencode(query)}"
+    return _token(way, await way.json("GET", url, headers=(("metadata", "true"),)))
+
+
+class Google(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="google"):
+    """`auth` of an agent that Google's credentials open."""
+
+    service_account: ServiceAccount | None = None
+    """None: that of the machine that the hub runs on."""
+
+
+class Entra(EntraClient, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="entra"):
+    """`auth` of an agent that Microsoft Entra's tokens open."""
+
+    scope: str = "https://ai.azure.com/.default"
+    """Of Azure AI Foundry."""
+
+
+class Aws(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="aws"):
+    """`auth` of an agent behind AWS's signatures; in AgentCore Runtime each context has a session."""
+
+    region: str
+    keys: Keys | None = None
+    """None: the entry's own headers have a bearer token."""
+    service: str = "bedrock-agentcore"
+
+
+Auth = Google | Entra | Aws
 
 
 async def _asked(way: Way, url: str, form: dict[str, str]) -> Token:

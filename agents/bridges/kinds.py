@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from agents.bridges.accounts import AuthInvalid, account_of
 from agents.bridges.bridge import Bridge, Make
 from registry.declared.shapes import nearest
 from registry.entries import Agent, Bridged
@@ -38,11 +39,13 @@ def make(url: str, bridged: Bridged) -> Bridge:
 
 
 def fault(entry: Agent) -> str | None:
-    """What is wrong with how an agent's bridge is configured; None: nothing, or it has none."""
+    """What is wrong with how an agent's bridge or account is configured; None: nothing, or it has none."""
     try:
         if entry.bridged is not None:
             make(entry.url, entry.bridged)
-    except BridgeInvalid as error:
+        if entry.auth is not None:
+            account_of(entry)
+    except (AuthInvalid, BridgeInvalid) as error:
         return str(error)
     return None
 

@@ -138,7 +138,7 @@ class Way:
                 if incoming.status < 300:
                     yield incoming
                     return
-                failure = await self._failure(incoming)
+                failure = await self._failure(incoming, signed)
             if incoming.status == 401 and not is_renewed and self.credentials and self.credentials.refused(signed):
                 is_renewed = True
                 continue
@@ -173,10 +173,10 @@ class Way:
         signed = await self.credentials.headers(self, outgoing)
         return replace(outgoing, headers=(*outgoing.headers, *signed)), signed
 
-    async def _failure(self, incoming: Incoming) -> UpstreamError:
-        """What an answer without success is."""
+    async def _failure(self, incoming: Incoming, signed: Headers = ()) -> UpstreamError:
+        """What an answer without success is; it may quote what it was sent."""
         status, after = incoming.status, incoming.header("retry-after")
-        reason = _reason(discreet(self._entry, await incoming.read()))
+        reason = _reason(discreet(self._entry, await incoming.read(), *(value for _, value in signed)))
         if status in {401, 403}:
             return UpstreamRefused(self.name, status)
         if status == 429:

@@ -138,7 +138,7 @@ def _judge_lending(kind: EntryKind, name: str, body: JsonObject, caller: Princip
     if not isinstance(entry, Agent):
         return
     if wrong := fault(entry):
-        raise InvalidRequest(wrong, member="options")
+        raise InvalidRequest(wrong, member="options" if entry.auth is None else "auth")
     if entry.own is None:
         return
     lent = entry.own.grants.grants

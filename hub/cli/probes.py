@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Final, NamedTuple
 
+from agents.bridges.accounts import Accounts
 from agents.discovery import Discovery
 from agents.publishing import Publisher
 from hub.agent_side import Ground
@@ -104,7 +105,7 @@ async def _asking(declared: Declared) -> AsyncIterator[tuple[Registry, _Ask, Emb
     url = declared.hub.public_url or DEFAULT_URL
     async with open_database(declared.hub.database) as database, asyncio.TaskGroup() as tasks:
         registry = Registry(database, sealer(declared), Keys(database))
-        discovery = Discovery(egress, gate=gate, publisher=Publisher(public_url=url))
+        discovery = Discovery(egress, accounts=Accounts(egress), gate=gate, publisher=Publisher(public_url=url))
         ground = Ground(declared.hub, url, database=database, sealer=sealer(declared), egress=egress, gate=gate)
         mcp = mcp_side(ground, registry, environment())
         models = OpenAICompatible(egress, keys=environment())

@@ -53,6 +53,8 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
     urls = tuple(shape.urls or ())
     if urls and shape.grpc_url is not None:
         raise ValueError("has urls and grpc_url, which is one address; each instance's card says its port of gRPC")
+    if shape.auth is not None and shape.grpc_url is not None:
+        raise ValueError("has auth and grpc_url; the credentials of platforms are for HTTP")
     return Agent(
         name=name,
         url=a2a_address(shape) or shape.url or (urls[0] if urls else ""),
@@ -69,6 +71,7 @@ def _agent(name: str, shape: AgentShape, _env: dict[str, str], owner: Owner, tru
         shared=shape.share == "team",
         call_usd=shape.price.call if shape.price is not None else None if shape.model is None else 0.0,
         limits=bounds(shape.limits, shape.budget).of(f"agent {name}", f"{name}'s"),
+        auth=encode(shape.auth) if shape.auth is not None else None,
         own=_own(shape),
         bridged=_bridged(shape),
     )
@@ -82,6 +85,7 @@ _ELSEWHERE = frozenset(
         "assistant",
         "options",
         "headers",
+        "auth",
         "card_url",
         "card_keys",
         "quarantine_drift",
@@ -91,7 +95,7 @@ _ELSEWHERE = frozenset(
 )
 
 
-_OF_A2A = frozenset({"urls", "card_url", "card_keys", "quarantine_drift", "grpc_url", "detach"})
+_OF_A2A = frozenset({"auth", "urls", "card_url", "card_keys", "quarantine_drift", "grpc_url", "detach"})
 
 
 def _bridged(shape: AgentShape) -> Bridged | None:

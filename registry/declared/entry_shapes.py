@@ -299,6 +299,7 @@ class AgentShape(Shape):
     url: Url | None = None
     urls: Instances | None = None
     headers: HeaderMap = {}
+    auth: JsonObject | None = None
     card: Literal["public"] | None = None
     card_url: Url | None = None
     card_keys: list[JwkShape] = []

@@ -16,6 +16,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agents import signing
+from agents.bridges.accounts import Accounts
 from agents.discovery import PLACES, Discovery
 from agents.publishing import Publisher
 from agents.speech import SPEECHES, Speech
@@ -82,6 +83,7 @@ async def opened(approvals: Approvals | None = None) -> AsyncIterator[Bench]:
         bench: Bench
         discovery = Discovery(
             egress,
+            accounts=Accounts(egress),
             gate=gate,
             publisher=Publisher(public_url="http://hub/"),
             approvals=approvals,

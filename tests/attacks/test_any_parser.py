@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from struct import pack
 from typing import Any, NamedTuple
 
 import jwt
@@ -21,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import cards, grpc_wire
+from agents.bridges.eventstream import Broken, Reader
 from agents.bridges.way import Way
 from agents.speech import Operation
 from hub import http11
@@ -180,6 +183,14 @@ def platform(data: bytes) -> None:
     asyncio.run(come())
 
 
+def event_stream(data: bytes) -> None:
+    head = pack("!II", 16 + len(data), len(data) // 2)
+    whole = head + pack("!I", zlib.crc32(head)) + data
+    for one in (data, whole + pack("!I", zlib.crc32(whole))):  # no random bytes have their right checksums
+        with suppress(Broken):
+            Reader().feed(one)
+
+
 class Bounded(NamedTuple):
     """Of the way out: what a line is measured by."""
 
@@ -287,6 +298,11 @@ PARSERS = {
         http1.Failed,
     ),
     "events": Parser("registry.egress.sse", events, (b": c\r\nevent: e\r\nid: 1\r\ndata: {}\r\ndata:x\r\n\r\n",)),
+    "event_stream": Parser(
+        "agents.bridges.eventstream",
+        event_stream,
+        (b"\x01a\x07\x00\x01x\x01b\x04\x00\x00\x00\x01" + b'{"a": [{"b":1}]}',),
+    ),
     "values": Parser("registry.judged", judged.decode, (b'{"a": [1e5, "\\ud800", -0.1]}',), CallerError),
     "unambiguous": Parser(
         "registry.judged", judged.unambiguous, (b'{"a": {"b": 1, "b": 2}, "n": 1e999}',), CallerError

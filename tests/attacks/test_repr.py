@@ -15,7 +15,7 @@ HEADERS = (("authorization", CANARY),)
 @pytest.mark.parametrize(
     "value",
     [
-        Agent(name="a", url="http://x", headers=HEADERS),
+        Agent(name="a", url="http://x", headers=HEADERS, auth=CANARY.encode()),
         Server(name="s", url="http://x", headers=HEADERS),
         Server(name="s", command="x", args=(f"--token={CANARY}",), env=(("TOKEN", CANARY),)),
         Model(name="m", provider="openai", api_key=CANARY, model="m", headers=HEADERS),

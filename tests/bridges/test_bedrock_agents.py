@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -18,10 +17,11 @@ from agents.bridges.eventstream import Broken, Reader
 from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
 from tests.conftest import open_hub
-from tests.foreign.environments import HERE, WANTED, python_of
+from tests.foreign.environments import WANTED
 from tests.peers.a2a_clients import SdkClient, message, open_client
 from tests.peers.platforms import bedrock_agents as fake
 from tests.peers.platforms import brain
+from tests.peers.platforms.bedrock_agents import checked_by_botocore
 
 QUESTIONS = [{"data": {"call_id": "0", "approve": True}}, {"data": {"call_id": "1", "output": "3"}}]
 ANSWERS: dict[str, list[dict[str, Any]]] = {
@@ -128,6 +128,7 @@ async def test_botocore_reads_what_the_hub_and_the_fake_write(tmp_path: Path) ->
         await client.send("fail", message_id="m-6")
     requests = [
         {
+            "method": "POST",
             "url": f"http://{one.headers['host']}{one.path}",
             "headers": one.headers,
             "body": base64.b64encode(one.raw).decode(),
@@ -143,18 +144,8 @@ async def test_botocore_reads_what_the_hub_and_the_fake_write(tmp_path: Path) ->
         "requests": requests,
         "events": base64.b64encode(b"".join(runtime.written)).decode(),
     }
-    found = await _checked(asked)
+    found = await checked_by_botocore(asked)
     assert (len(requests), found["faults"]) == (6, [])
     kinds = [next(iter(one)) for one in found["events"]]
     assert set(kinds) == {"trace", "chunk", "returnControl", "files", "Error"}
     assert len(kinds) == len(runtime.written)
-
-
-async def _checked(asked: dict[str, Any]) -> dict[str, Any]:
-    pipe = asyncio.subprocess.PIPE
-    command = (await python_of("agentcore"), HERE / "aws_check.py")
-    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-    said, _ = await child.communicate(json.dumps(asked).encode())
-    assert child.returncode == 0
-    found: dict[str, Any] = json.loads(said)
-    return found

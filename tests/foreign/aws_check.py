@@ -1,6 +1,6 @@
 """Reads what was sent to a service of AWS, and what it answered, as botocore does; runs in the environment of agentcore.
 
-Standard input: `{"service", "signing_name", "operation", "keys": [id, secret, token], "requests": [{"url", "headers", "body"}], "events": base64}`, where a
+Standard input: `{"service", "signing_name", "operation", "keys": [id, secret, token], "requests": [{"method", "url", "headers", "body"}], "events": base64}`, where a
 request's `params` beside those of its body stand in `named`. Output: `{"faults": [...], "events": [...]}`.
 """
 
@@ -26,7 +26,7 @@ def faults_of(request: dict[str, Any], asked: dict[str, Any], operation: Any) ->
     _, _, found = headers["authorization"].partition("SignedHeaders=")
     names, _, signature = found.partition(", Signature=")
     signed = {name: headers[name] for name in names.split(";")}
-    again = AWSRequest("POST", request["url"], signed, body)
+    again = AWSRequest(request["method"], request["url"], signed, body)
     again.context["timestamp"] = headers["x-amz-date"]
     datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
     signer = SigV4Auth(Credentials(*asked["keys"]), asked["signing_name"], "eu-west-1")

@@ -20,6 +20,7 @@ from struct import pack
 from typing import Any
 
 from tests.conftest import served
+from tests.foreign.environments import HERE, python_of
 from tests.peers.model_service import Received, read, unless_left
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Kind, Platform
@@ -203,6 +204,17 @@ async def open_runtime() -> AsyncIterator[Runtime]:
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
     async with open_runtime() as runtime:
         yield runtime.platform
+
+
+async def checked_by_botocore(asked: dict[str, Any]) -> dict[str, Any]:
+    """What botocore says of requests and events, as tests/foreign/aws_check.py describes it."""
+    pipe = asyncio.subprocess.PIPE
+    command = (await python_of("agentcore"), HERE / "aws_check.py")
+    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    said, _ = await child.communicate(json.dumps(asked).encode())
+    assert child.returncode == 0
+    found: dict[str, Any] = json.loads(said)
+    return found
 
 
 BEDROCK_AGENTS = Kind(

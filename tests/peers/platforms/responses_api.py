@@ -88,7 +88,7 @@ class Endpoint:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         path, method = request.path.removeprefix(self.base), scope["method"]
         if request.path == "/tenant-1/oauth2/v2.0/token":
-            await reply(200, self._token(request))
+            await reply(200, self.token(request))
         elif self.with_tokens and token not in self.good:
             await reply(401, {"error": {"code": "401", "message": "the token is expired"}})
         elif request.path == f"{PROJECT}/agents/brain":
@@ -121,7 +121,7 @@ class Endpoint:
                 assert (method, verb, query["stream"]) == ("GET", "", ["true"])
                 await self._stream(response, int(query["starting_after"][0]) + 1, send)
 
-    def _token(self, request: Received) -> dict[str, Any]:
+    def token(self, request: Received) -> dict[str, Any]:
         form = {name: value for name, (value,) in parse_qs(request.raw.decode()).items()}
         wanted = {"grant_type": "client_credentials", "client_id": "hub", "client_secret": "s3cret"}
         assert form == {**wanted, "scope": "https://ai.azure.com/.default"}

@@ -50,7 +50,7 @@ class Engine:
             await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
         if request.path == "/token":
-            await reply(200, self._token(request))
+            await reply(200, self.token(request))
         elif request.headers.get("authorization", "").removeprefix("Bearer ") not in self.good:
             await reply(401, {"error": {"code": 401, "message": "invalid credentials", "status": "UNAUTHENTICATED"}})
         elif request.path == ENGINE:
@@ -66,7 +66,16 @@ class Engine:
             if not await unless_left(self._stream(request.body, send), receive):
                 self.platform.cancelled.set()
 
-    def _token(self, request: Received) -> dict[str, Any]:
+    @property
+    def account(self) -> dict[str, str]:
+        """The key file of the service account."""
+        pem = self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+        named = {"type": "service_account", "client_email": "hub@p.iam.gserviceaccount.com", "private_key_id": "k1"}
+        return {**named, "private_key": pem, "token_uri": f"{self.url}/token"}
+
+    def token(self, request: Received) -> dict[str, Any]:
         form = parse_qs(request.raw.decode())
         assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
         said = jwt.decode(form["assertion"][0], self.key.public_key(), ["RS256"], audience=f"{self.url}/token")
@@ -131,13 +140,9 @@ class Engine:
 @asynccontextmanager
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
     engine = Engine()
-    pem = engine.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
     async with served(engine) as url:
         engine.url = url
-        account = {"client_email": "hub@p.iam.gserviceaccount.com", "private_key": pem, "token_uri": f"{url}/token"}
-        options = json.dumps({"service_account": {**account, "type": "service_account", "private_key_id": "k1"}})
+        options = json.dumps({"service_account": engine.account})
         engine.platform.entry = f'{{bridge: vertex, url: "{url}{ENGINE}", options: {options}}}'
         yield engine.platform
 

@@ -1,0 +1,141 @@
+"""Fakes of what platforms put in front of A2A agents that they run: credentials, places of cards, sessions. The agents are of the official SDK.
+
+Written from, all read 2026-11:
+
+* Amazon Bedrock AgentCore, "Deploy A2A servers in AgentCore Runtime", "A2A protocol contract": the address, `/.well-known/agent-card.json` below it, payloads passed on as they
+  are, the session's header (33 to 256 characters); SigV4 of the service `bedrock-agentcore`.
+* Vertex AI Agent Engine, "Use an Agent2Agent agent": `/a2a` below the engine, `/v1/card`, HTTP+JSON of 0.3, Google's tokens for the card too.
+* Azure AI Foundry, "Enable incoming A2A on Foundry agents": `/agents/NAME/endpoint/protocols/a2a`, `/agentCard/v1.0`, Entra's tokens for the card too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+
+from agents.speech import Speech
+from tests.conftest import served
+from tests.peers.a2a_sdk_agents import PATHS, Agent, open_agent
+from tests.peers.model_service import Received, read
+from tests.peers.platforms.bedrock_agents import KEYS
+from tests.peers.platforms.responses_api import Endpoint
+from tests.peers.platforms.vertex_engine import Engine
+
+Platform = Literal["aws", "google", "entra"]
+SESSION = "x-amzn-bedrock-agentcore-runtime-session-id"
+SIGNED = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-west-1/bedrock-agentcore/aws4_request, SignedHeaders=(\S+), Signature=[0-9a-f]{64}"
+)
+BASES: dict[Platform, tuple[str, str, Speech]] = {
+    "aws": (
+        "/runtimes/arn%3Aaws%3Abedrock-agentcore%3Aeu-west-1%3A123456789012%3Aruntime%2Fbrain-a1/invocations",
+        "/.well-known/agent-card.json",
+        Speech("JSONRPC", "1.0"),
+    ),
+    "google": ("/v1beta1/projects/p/locations/l/reasoningEngines/1/a2a", "/v1/card", Speech("HTTP+JSON", "0.3")),
+    "entra": ("/api/projects/p/agents/brain/endpoint/protocols/a2a", "/agentCard/v1.0", Speech("JSONRPC", "1.0")),
+}
+"""Where each has its agent, the place of its card below that, and what it speaks."""
+
+
+@dataclass
+class Front:
+    """One front; `agent` is behind it."""
+
+    platform: Platform
+    agent: Agent
+    good: set[str] = field(default_factory=set)
+    """Tokens that it takes."""
+    tokens: Callable[[Received], dict[str, Any]] | None = None
+    """Its cloud's token endpoint."""
+    url: str = ""
+    entry: str = ""
+    """The agent's members in hub.yaml, as a flow mapping."""
+    requests: list[tuple[str, Received]] = field(default_factory=list)
+    """Those that it let pass, with their methods and raw paths in place of decoded ones."""
+    refused: int = 0
+    issued: int = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        request = await read(scope, receive)
+        base, place, speech = BASES[self.platform]
+        path = scope["raw_path"].decode().partition("?")[0]
+        if self.tokens is not None and "token" in path:
+            self.issued += 1
+            await _reply(send, 200, self.tokens(request))
+        elif not self._opens(request):
+            self.refused += 1
+            await _reply(send, 401, {"error": {"code": 401, "message": "the token is expired"}})
+        elif not path.startswith(base):
+            await _reply(send, 404, {"message": "there is nothing"})
+        elif path == base + place:
+            async with httpx.AsyncClient(trust_env=False) as http:
+                card = (await http.get(self.agent.card_url)).text
+            self.requests.append((scope["method"], Received(path, request.headers, request.raw)))
+            await _reply(send, 200, json.loads(card.replace(self.agent.url + PATHS[speech.binding], self.url + base)))
+        elif "card" in path.lower():
+            await _reply(send, 404, {"message": "there is no card"})
+        else:
+            if self.platform == "aws":
+                assert 33 <= len(request.headers[SESSION]) <= 256
+            self.requests.append((scope["method"], Received(path, request.headers, request.raw)))
+            query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
+            await self._pass(scope["method"], PATHS[speech.binding] + path.removeprefix(base) + query, request, send)
+
+    def _opens(self, request: Received) -> bool:
+        authorization = request.headers.get("authorization", "")
+        if self.platform != "aws":
+            return authorization.removeprefix("Bearer ") in self.good
+        found = SIGNED.fullmatch(authorization)
+        must = {"host", "x-amz-date", "x-amz-security-token", *({SESSION} & request.headers.keys())}
+        return found is not None and set(found[1].split(";")) >= must
+
+    async def _pass(self, method: str, path: str, request: Received, send: Any) -> None:
+        """Pass a request to the agent, and its answer back as it comes."""
+        headers = {
+            name: request.headers[name] for name in ("content-type", "accept", "a2a-version") if name in request.headers
+        }
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=30) as http,
+            http.stream(method, self.agent.url + path, content=request.raw, headers=headers) as answer,
+        ):
+            kind = [(b"content-type", answer.headers["content-type"].encode())]
+            await send({"type": "http.response.start", "status": answer.status_code, "headers": kind})
+            async for piece in answer.aiter_raw():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _reply(send: Any, status: int, body: Any) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+@asynccontextmanager
+async def open_front(platform: Platform) -> AsyncIterator[Front]:
+    """An agent behind the front of a platform."""
+    async with AsyncExitStack() as stack:
+        agent = await stack.enter_async_context(open_agent(BASES[platform][2]))
+        front = Front(platform, agent)
+        front.url = await stack.enter_async_context(served(front))
+        auth: dict[str, Any] = {"type": platform}
+        if platform == "aws":
+            auth |= {"region": "eu-west-1", "keys": KEYS}
+        elif platform == "google":
+            engine = Engine()
+            engine.url, front.good, front.tokens = front.url, engine.good, engine.token
+            auth["service_account"] = engine.account
+        else:
+            entra = Endpoint("", with_tokens=True)
+            front.good, front.tokens = entra.good, entra.token
+            auth |= {"tenant_id": "tenant-1", "client_id": "hub", "client_secret": "s3cret", "authority": front.url}
+        front.entry = json.dumps({"url": front.url + BASES[platform][0], "auth": auth})
+        yield front
