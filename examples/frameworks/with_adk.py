@@ -29,7 +29,10 @@ async def main() -> None:
             agent_card=f"{HUB}/a2a/storyteller/.well-known/agent-card.json",
             a2a_client_factory=ClientFactory(ClientConfig(httpx_client=http, streaming=False)),
         )
-        tools = McpToolset(connection_params=StreamableHTTPConnectionParams(url=f"{HUB}/mcp", headers=HEADERS))
+        tools = McpToolset(
+            connection_params=StreamableHTTPConnectionParams(url=f"{HUB}/mcp", headers=HEADERS),
+            tool_filter=["time__get_current_time"],  # /mcp has the agent as a tool too
+        )
         assistant = LlmAgent(
             name="assistant",
             model=OpenAILlm(model="assistant", base_url=f"{HUB}/v1", api_key=KEY),

@@ -23,6 +23,7 @@ from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 
 from examples import storyteller
+from hub.app import Door, Routes
 from hub.settings import environment as variables
 from tests.conftest import ADMIN_KEY, Hub, free_socket, open_hub, served
 from tests.foreign.environments import PINS, foreign, python_of
@@ -42,6 +43,9 @@ class Framework(NamedTuple):
 
     program: str
     environment: str
+    model_at: str
+    agent_at: str
+    """Which of the hub's paths its model and its agent are called at."""
     telemetry: Mapping[str, str] = {}
     """The variables that keep it from telling its makers what it does."""
 
@@ -52,6 +56,7 @@ class Framework(NamedTuple):
         return self.environment
 
 
+CHAT, A2A = "/v1/chat/completions", "/a2a/storyteller/"
 CARD = "http://127.0.0.1:4000/a2a/storyteller/.well-known/agent-card.json"
 SCRIPT = (
     Turn(calls=(("get_current_time", '{"timezone": "Europe/Berlin"}'),)),
@@ -61,12 +66,12 @@ SCRIPT = (
 """A clerk, and an author who writes CrewAI's own answer for delegating to an agent."""
 
 FRAMEWORKS = [
-    Framework("with_pydantic_ai", "pydantic-ai"),
-    Framework("with_openai_agents", "openai-agents"),
-    Framework("with_langgraph", "langgraph-client"),
-    Framework("with_adk", "adk", {"GOOGLE_API_USE_CLIENT_CERTIFICATE": "false"}),
-    Framework("with_strands", "strands"),
-    Framework("with_crewai", "crewai", {"CREWAI_DISABLE_TELEMETRY": "true"}, SCRIPT),
+    Framework("with_pydantic_ai", "pydantic-ai", CHAT, "/mcp"),
+    Framework("with_openai_agents", "openai-agents", "/v1/responses", "/v1/responses"),
+    Framework("with_langgraph", "langgraph-client", CHAT, A2A),
+    Framework("with_adk", "adk", CHAT, A2A, {"GOOGLE_API_USE_CLIENT_CERTIFICATE": "false"}),
+    Framework("with_strands", "strands", CHAT, A2A),
+    Framework("with_crewai", "crewai", CHAT, A2A, {"CREWAI_DISABLE_TELEMETRY": "true"}, SCRIPT),
 ]
 MODEL, TOOL, AGENT = ("model", "assistant"), ("tool", "time__get_current_time"), ("agent", "storyteller")
 
@@ -104,8 +109,10 @@ async def demo_hub(directory: Path, script: Sequence[Turn] = ()) -> AsyncIterato
             yield hub
 
 
-async def run(framework: Framework, hub: Hub, directory: Path, typed: str = "") -> tuple[str, set[tuple[str, str]]]:
-    """What a program prints, and what its key used: kind and name of each thing. It must end well, and reach only the hub."""
+async def run(
+    framework: Framework, hub: Hub, directory: Path, typed: str = ""
+) -> tuple[str, dict[tuple[str, str], int]]:
+    """What a program prints, and how often its key used what, by kind and name. It must end well, and reach only the hub."""
     python = await python_of(framework.environment)
     key = await hub.key("model:assistant", "tool:time__*", "agent:storyteller")
     elsewhere: list[str] = []
@@ -140,17 +147,35 @@ async def run(framework: Framework, hub: Hub, directory: Path, typed: str = "") 
         used = (await admin.get("/api/usage", params={"by": "kind,name,outcome"})).json()["items"]
     # who has read the last event of a stream may leave before the stream ends, as CrewAI does: cancelled
     assert {row["outcome"] for row in used} <= {"ok", "cancelled"}, used
-    return printed, {(row["kind"], row["name"]) for row in used}
+    return printed, {(row["kind"], row["name"]): row["calls"] for row in used}
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The paths at which the hub is reached."""
+    paths: set[str] = set()
+    find = Routes.find
+
+    def noted(routes: Routes, path: str) -> Door | None:
+        paths.add(path)
+        return find(routes, path)
+
+    monkeypatch.setattr(Routes, "find", noted)
+    return paths
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=str)
-async def test_a_framework_uses_a_model_a_tool_and_an_agent_of_the_hub(framework: Framework, tmp_path: Path) -> None:
+async def test_a_framework_uses_a_model_a_tool_and_an_agent_of_the_hub(
+    framework: Framework, tmp_path: Path, reached: set[str]
+) -> None:
     async with demo_hub(tmp_path, framework.script) as hub:
         printed, used = await run(framework, hub, tmp_path)
     words = " ".join(printed.split())
     assert CLOCK in words
     assert TOLD in words
-    assert used == {MODEL, TOOL, AGENT}
+    assert used.keys() == {MODEL, TOOL, AGENT}
+    assert (used[TOOL], used[AGENT]) == (1, 1)
+    assert {"/mcp", framework.model_at, framework.agent_at} <= reached
 
 
 class Asking(storyteller.Storyteller):
