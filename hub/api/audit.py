@@ -10,25 +10,17 @@ from pydantic import BaseModel
 
 from hub.api.access import MAX_NUMBER, PageSize, ServicesNow, needs
 from registry.identity import Principal
-from registry.store.tables.auditing import AuditRow
+from registry.store.tables.auditing import AuditRow, Written
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 Caller = Annotated[Principal, Depends(needs("audit"))]
 
 
-class PublicAudit(BaseModel):
+class PublicAudit(Written):
     """One administrative act or refusal."""
 
     number: int
     at: datetime
-    principal: str
-    principal_name: str
-    act: str
-    object: str
-    outcome: str
-    detail: str
-    request_id: str
-    digest: str
 
 
 class AuditPage(BaseModel):

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from hub.cli.common import act, allow_option, bounds_options, checked, config_option, day, on_database, table
+from hub.cli.levels import add_bounds
 from registry.callers.keys import Keys
-from registry.callers.levels import allow_of, written
+from registry.callers.levels import allow_of
 from registry.callers.teams import Teams
 from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
 from registry.identity import ROLES, Role
@@ -38,25 +39,7 @@ def _create(
     click.echo(act(config, lambda database: _teams(database).create(alias, allow=allow, bounds=counted)).id)
 
 
-@teams_command.command("allow")
-@click.argument("team")
-@allow_option("its keys")
-@config_option
-def _bound(team: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
-    """Have TEAM (alias or id) allow its keys what --allow says; without any, it bounds nothing."""
-    act(config, lambda database: _teams(database).change(team, allow=written(allow)))
-    click.echo(f"{team} allows {' '.join(allow)} now." if allow else f"{team} bounds nothing now.")
-
-
-@teams_command.command("limit")
-@click.argument("team")
-@bounds_options("all its keys together")
-@config_option
-def _limit(team: str, limits: BoundsShape, budget: BudgetShape | None, config: Path | None) -> None:
-    """Have TEAM (alias or id) use what --limit and --budget say, and no more; without any, it may use what there is. It is in place of what was said before."""
-    counted = bounds(limits, budget).written()
-    act(config, lambda database: _teams(database).change(team, bounds=counted))
-    click.echo(f"{team} is limited now." if counted else f"{team} is unlimited now.")
+add_bounds(teams_command, _teams, level="team", named="alias", keys="its keys")
 
 
 @teams_command.command("list")

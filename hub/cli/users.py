@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from hub.cli.common import act, allow_option, bounds_options, checked, config_option, day, on_database, table
+from hub.cli.levels import add_bounds
 from registry.callers.keys import Keys
-from registry.callers.levels import allow_of, written
+from registry.callers.levels import allow_of
 from registry.callers.users import Users
 from registry.declared.entry_shapes import BoundsShape, BudgetShape, bounds
 from registry.members import check_email, check_user_name
@@ -65,25 +66,7 @@ def _rename(user: str, name: str, config: Path | None) -> None:
     click.echo(f"{user} is {name} now.")
 
 
-@users_command.command("allow")
-@click.argument("user")
-@allow_option("their keys")
-@config_option
-def _bound(user: str, allow: tuple[str, ...] | None, config: Path | None) -> None:
-    """Have USER (name or id) allow their keys what --allow says; without any, they bound nothing."""
-    act(config, lambda database: _users(database).change(user, allow=written(allow)))
-    click.echo(f"{user} allows {' '.join(allow)} now." if allow else f"{user} bounds nothing now.")
-
-
-@users_command.command("limit")
-@click.argument("user")
-@bounds_options("all their keys together")
-@config_option
-def _limit(user: str, limits: BoundsShape, budget: BudgetShape | None, config: Path | None) -> None:
-    """Have USER (name or id) use what --limit and --budget say, and no more; without any, they may use what there is. It is in place of what was said before."""
-    counted = bounds(limits, budget).written()
-    act(config, lambda database: _users(database).change(user, bounds=counted))
-    click.echo(f"{user} is limited now." if counted else f"{user} is unlimited now.")
+add_bounds(users_command, _users, level="user", named="name", keys="their keys")
 
 
 @users_command.command("disable")
