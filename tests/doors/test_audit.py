@@ -192,7 +192,7 @@ READS = {
         "teams members",
         "agents list",
     ),
-    *("mcp list", "models list", "tools list", "toolsets list", "mcp stderr", "explain", "doctor", "check"),
+    *("mcp list", "models list", "tools list", "toolsets list", "mcp stderr", "usage", "explain", "doctor", "check"),
 }
 OTHERS = {"serve", "migrate", "prices update", "import"}
 """Which start the hub, or write files and a schema, and nothing of what the hub knows."""
