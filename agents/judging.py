@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from agents import wire
 from agents.members import check_names
-from agents.speech import Ask
+from agents.speech import Ask, Speech
 from agents.wire import Request
 from registry import judged
 from registry.entries import Headers
 from registry.gate import Permit
+
+_PLAIN = Speech("JSONRPC", "1.0")
 
 
 async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask | None:
@@ -26,9 +28,19 @@ async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask
 
 async def left_of(permit: Permit, request: Request, forwarded: Headers) -> Ask | None:
     """Likewise; None: it is to be sent as it came, whoever looks at its answer."""
-    ask = wire.canonical(request, forwarded)
-    left = await judged_ask(permit, ask)
-    return None if left is ask and (permit.guards is None or wire.says_nothing_else(request)) else left
+    plain = request.envelope.plain
+    said = {} if plain is None else judged.read_object(plain)
+    is_all = permit.guards is None or wire.ENVELOPE.issuperset(said)  # a plain one takes along what stands beside those
+    if plain is None or request.envelope.version == "0.3":
+        ask = wire.canonical(request, forwarded)
+        left = await judged_ask(permit, ask)
+        return None if left is ask and is_all else left
+    params = judged.unambiguous(said["params"])
+    check_names(params, _PLAIN)
+    made = await permit.judge(params, rewrites=True, screening=True)
+    if is_all and (made is params or made is None):
+        return None
+    return replace(wire.canonical(request, forwarded), params=params if made is None else made, raw=None)
 
 
 async def judged_ask(permit: Permit, ask: Ask) -> Ask:

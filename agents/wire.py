@@ -44,7 +44,8 @@ METHODS: Final[dict[str, tuple[Version, Operation]]] = {
 }
 """Every JSON-RPC method of both versions (A2A 1.0 §9.4): the method's name decides the version."""
 
-_ENVELOPE = frozenset({"jsonrpc", "id", "method", "params"})
+ENVELOPE = frozenset({"jsonrpc", "id", "method", "params"})
+"""What a request consists of (JSON-RPC 2.0 §4)."""
 _PUSH_MEMBER: Final[dict[Version, str]] = {"1.0": "taskPushNotificationConfig", "0.3": "pushNotificationConfig"}
 _TASK_PARAMS = frozenset({"id", "tenant"})
 _LIST_PARAMS = frozenset(
@@ -62,7 +63,7 @@ _LIST_PARAMS = frozenset(
 _PUSH_PARAMS = frozenset({"id", "taskId", "pushNotificationConfigId", "tenant"}) | PUSH_NAMES
 _OTHER_NAMES_OF_A_TASK = frozenset({"name", "taskId"})
 """What drafts of the protocol called the task's id: refused, so that no agent reads another task than the judged one."""
-_DECIDING = (_ENVELOPE | SEND_NAMES | MESSAGE_NAMES | _TASK_PARAMS) - {"jsonrpc"}
+_DECIDING = (ENVELOPE | SEND_NAMES | MESSAGE_NAMES | _TASK_PARAMS) - {"jsonrpc"}
 """Refused when they stand twice. Parameters of ListTasks go nowhere: it is answered here."""
 _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 """How values begin that cannot be a request's id."""
@@ -176,7 +177,7 @@ def read_envelope(data: bytes) -> Envelope:
         top = judged.read_object(data)
     else:
         top = judged.body(data, _DECIDING)
-        judged.check_spelling(top, _ENVELOPE)
+        judged.check_spelling(top, ENVELOPE)
     if judged.read_string(top, "jsonrpc") != "2.0":
         raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
     request_id = top.get("id", NULL)
@@ -337,12 +338,6 @@ def canonical(request: Request, forwarded: Headers) -> Ask:
         except Untranslatable as error:
             raise InvalidParams(f"params cannot be read: {error}", member="params") from None
     return asked(Speech("JSONRPC", version), envelope.operation, params, raw=raw, forwarded=forwarded)
-
-
-def says_nothing_else(request: Request) -> bool:
-    """Whether all that goes on of a request is in its canonical form: a plain one takes along what stands beside its parameters."""
-    plain = request.envelope.plain
-    return plain is None or _ENVELOPE.issuperset(judged.read_object(plain))
 
 
 def asked(

@@ -323,6 +323,15 @@ def misspelt(value: Any, names: frozenset[str], free: frozenset[str] = frozenset
     return None
 
 
+def spellings(names: frozenset[str]) -> re.Pattern[bytes] | None:
+    """Finds, in JSON that the hub wrote and that is ASCII, some member at any depth that is one of `names` in any spelling, if there is one.
+
+    None: there are no names, or such that it cannot be found so.
+    """
+    folded = frozenset(map(_fold, names))
+    return _any_spelling(folded) if folded and all(one.isascii() and one.isalnum() for one in folded) else None
+
+
 def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 

@@ -93,7 +93,7 @@ class Limit(NamedTuple):
 
     def reserved(self, amounts: Amounts) -> int:
         """What a call takes of it before it is sent."""
-        return 0 if self.is_paid_after else amounts.of(self.unit)
+        return 0 if self.per == "task" and self.is_paid_after else amounts.of(self.unit)
 
     def needed(self, amount: int) -> int:
         """How much must be left for a call that takes an amount."""

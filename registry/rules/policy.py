@@ -106,6 +106,10 @@ class Plan(NamedTuple):
     """Where none of them holds."""
     names: frozenset[str] = frozenset()
     """Of arguments that the conditions look at, in every depth."""
+    finds: re.Pattern[bytes] | None = None
+    """Finds these in arguments; None: conditions look at other things too."""
+    otherwise: Verdict = PASSED
+    """Where it finds none."""
 
 
 class _Absent(NamedTuple):
@@ -214,9 +218,17 @@ class Judge:
         """What the rules say of a call."""
         if kind not in KINDS:
             return PASSED
-        plan = self.plan(kind, name)
+        plan = self.plans.get((kind, name)) or self.plan(kind, name)
         if not plan.asked:
             return plan.verdict
+        if plan.finds is not None and call.arguments is not None:
+            written = msgspec.json.encode(call.arguments)
+            if written.isascii() and len(written) <= MAX_ARGUMENT_BYTES and plan.finds.search(written) is None:
+                return plan.otherwise
+        return self._decided(plan, kind, name, call)
+
+    def _decided(self, plan: Plan, kind: str, name: str, call: Circumstances) -> Verdict:
+        """What the conditions say, one after the other."""
         given: dict[str, object] = {}
         for one in plan.asked:
             for variable in one.variables:
@@ -283,7 +295,12 @@ class Judge:
 
 
 def _planned(asked: Sequence[_Compiled], verdict: Verdict) -> Plan:
-    return Plan(tuple(asked), verdict, frozenset[str]().union(*(one.names for one in asked)))
+    names = frozenset[str]().union(*(one.names | (one.arguments or set()) for one in asked))
+    absent = [one.absent for one in asked if one.absent is not None]
+    if len(absent) < len(asked):
+        return Plan(tuple(asked), verdict, names)
+    otherwise = next((one.verdict for one in absent if one.verdict is not None), verdict)
+    return Plan(tuple(asked), verdict, names, judged.spellings(names), otherwise)
 
 
 def _is_too_large(arguments: JsonObject) -> bool:

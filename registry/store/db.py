@@ -48,10 +48,11 @@ HERE_MAX_ROWS = 64
 """Appends committed at once on the event loop: some 2 ms of it."""
 
 HERE_MAX_S = 0.02
-"""A commit on the event loop that took longer sends the next ones to the writer thread, for PAUSE times as long."""
+"""A commit on the event loop that took longer sends the next ones to the writer thread, for up to PAUSE times as long."""
 
 PAUSE = 10
-"""So a slow disk holds the loop for a tenth of the time at most, and a busy machine, which looks the same, costs little."""
+"""So a slow disk holds the loop for a tenth of the time at most. It is as long as the commit after the first slow one, and twice that
+after each further one in a row: a busy machine looks the same once, and there the thread takes ten times as long as the loop."""
 
 BATCHES_HERE = 500
 """After so many, one goes to the writer thread, whose connection copies the write-ahead log back when it is long."""
@@ -138,6 +139,7 @@ class Database:
         self._here_until = BATCHES_HERE
         self._here_after = 0.0
         """Not before this time of the event loop."""
+        self._slow_in_row = 0
         self._writer = Thread(target=self._write_batches, name="hubbub-write", daemon=True)
         self._writer.start()
 
@@ -236,7 +238,10 @@ class Database:
         _transact(lambda: self._here, batch, begun=True)
         end = self._loop.time()
         if end - begin > HERE_MAX_S:
-            self._here_after = end + PAUSE * (end - begin)
+            self._here_after = end + min(PAUSE, 1 << self._slow_in_row) * (end - begin)
+            self._slow_in_row = min(self._slow_in_row + 1, PAUSE)
+        else:
+            self._slow_in_row = 0
         return True
 
     def _finish(self, batch: list[_Pending]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.access import Grants
 from registry.errors import ApprovalRequired, PolicyRefused
@@ -74,6 +76,40 @@ def test_arguments_too_large_to_look_at_count_against_the_call() -> None:
 def test_a_condition_sees_each_argument_that_it_looks_at(condition: str) -> None:
     assert (
         effect(judge(Rule("r", "allow", when=condition), Rule("no", "deny")), arguments={"a": 1, "b": "x"}) == "allow"
+    )
+
+
+_names = st.sampled_from(["owner", "Owner", "ow_ner", "name", "na-me", "user", "größe", 'a"b', "text", "x"])
+_arguments = st.dictionaries(
+    _names,
+    st.recursive(
+        st.sampled_from(["acme", '{"owner":1}', "größe", 1, None]),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_names, inner, max_size=2),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "has(arguments.owner) && arguments.owner != 'acme'",
+        "arguments.user.name == 'acme'",
+        "!has(arguments.user)",
+        "arguments.owner == 'acme' || has(arguments.x)",
+    ],
+)
+@given(arguments=_arguments)
+def test_a_call_without_the_members_that_a_condition_names_is_decided_as_if_it_were_asked(
+    condition: str, arguments: JsonObject
+) -> None:
+    always = f"{condition} // looks at everything"
+    assert effect(judge(Rule("r", "deny", when=condition)), arguments=arguments) == effect(
+        judge(Rule("r", "deny", when=always)), arguments=arguments
+    )
+    assert effect(judge(Rule("r", "allow", when=condition), Rule("no", "deny")), arguments=arguments) == effect(
+        judge(Rule("r", "allow", when=always), Rule("no", "deny")), arguments=arguments
     )
 
 
