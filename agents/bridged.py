@@ -9,6 +9,7 @@ import msgspec
 
 from agents.bridges.bridge import Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.kinds import BridgeInvalid, make
+from agents.bridges.repeats import LEFT_OUT
 from agents.bridges.way import Way
 from agents.hosting.live import Live
 from agents.hosting.records import Records
@@ -97,7 +98,7 @@ class Bridges:
 async def _say(live: Live, step: Step) -> None:
     match step:
         case Text(text, artifact):
-            if text:
+            if text and text != LEFT_OUT:
                 await live.write({"text": text}, artifact=artifact)
         case Piece(part, artifact):
             await live.write(part, artifact=artifact)

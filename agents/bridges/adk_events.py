@@ -24,6 +24,8 @@ class Heard:
         self._way = way
         self._in_pieces = False
         """The text came in pieces, and comes whole once more."""
+        self._wholes = 0
+        """Events that were whole."""
         self.waiting: list[JsonObject] = []
         """Calls of long-running tools, which wait for a response."""
 
@@ -41,10 +43,12 @@ class Heard:
         for part in parts or ():
             if isinstance(part.get("text"), str):
                 if not part.get("thought") and (is_partial or not self._in_pieces):
+                    self._way.said.add(str(self._wholes), part["text"])
                     steps.append(Text(part["text"]))
             else:
                 steps += self._other(_spelled(part), long_running)
         self._in_pieces = is_partial
+        self._wholes += not is_partial
         return steps
 
     def asks(self) -> Asks:

@@ -187,7 +187,11 @@ class _Reading:
             return []
         content = message.get("content")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
-        return [step for block in blocks if isinstance(block, dict) and (step := _shown(block)) is not None]
+        steps = [step for block in blocks if isinstance(block, dict) and (step := _shown(block)) is not None]
+        for step in steps:
+            if isinstance(step, Text):
+                self._way.said.add(name, step.text)
+        return steps
 
 
 def make(url: str, options: dict[str, Any]) -> Bridge:

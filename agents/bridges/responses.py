@@ -194,7 +194,9 @@ class _Reading:
         name = str(data.get("item_id") or "")
         if name not in self._said:
             self._said.append(name)
-        return [Text(str(data.get("delta") or ""))]
+        text = str(data.get("delta") or "")
+        self._way.said.add(name, text)
+        return [Text(text)]
 
     def _done(self, item: JsonObject) -> list[Step]:
         match item:

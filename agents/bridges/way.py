@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from agents.bridges.repeats import Repeats, Said
 from registry.discreet import discreet
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.egress.sse import EventTooLarge, Framer, data_of, field_of
@@ -29,6 +30,9 @@ from registry.judged import JsonObject, decode, encode
 TRIES = 4
 PAUSE_S, LONGEST_S = 1.0, 30.0
 """How often a platform is asked that says it is busy, and how long is waited between, unless it says how long."""
+
+SLICE_BYTES = 16 * 1024
+"""Of a stream, as much is looked at at once."""
 
 MAX_REASON = 500
 """Characters of a platform's own error text that are told."""
@@ -66,6 +70,8 @@ class Way:
         self._permit = permit
         self._entry = entry
         self.credentials = credentials
+        self.said = Said()
+        """What a bridge notes here is left out where the platform's streams say it once more, whole and long."""
 
     @property
     def name(self) -> str:
@@ -86,7 +92,12 @@ class Way:
             raise UpstreamInvalid(self.name, "what it says is not JSON") from None
 
     async def events(
-        self, method: str, url: str, body: Body | None = None, *, headers: Headers = ()
+        self,
+        method: str,
+        url: str,
+        body: Body | None = None,
+        *,
+        headers: Headers = (),
     ) -> AsyncGenerator[Event]:
         """Ask for server-sent events, as they come; raises as `send`, also while they are read."""
         accept = ("accept", "text/event-stream")
@@ -100,27 +111,34 @@ class Way:
     async def events_of(self, incoming: Incoming) -> AsyncGenerator[Event]:
         """The server-sent events of an answer, as they come; raises `UpstreamError` while they are read."""
         framer = Framer()
-        async for chunk in incoming.chunks():
-            try:
-                found = framer.feed(chunk)
-            except EventTooLarge:
-                raise UpstreamInvalid(self.name, "an event of its stream is too large") from None
-            for event in found:
-                if data := data_of(event):
-                    yield Event(field_of(event, b"event"), data, field_of(event, b"id"))
+        async with aclosing(self._slices(incoming)) as slices:
+            async for part in slices:
+                try:
+                    found = framer.feed(part)
+                except EventTooLarge:
+                    raise UpstreamInvalid(self.name, "an event of its stream is too large") from None
+                found.reverse()
+                while found:  # what was told is not held any longer
+                    event = found.pop()
+                    if data := data_of(event):
+                        yield Event(field_of(event, b"event"), data, field_of(event, b"id"))
 
     async def lines_of(self, incoming: Incoming) -> AsyncGenerator[bytes]:
         """The lines of an answer, as they come, without empty ones; raises as `events_of`."""
-        held = b""
-        async for chunk in incoming.chunks():
-            *whole, held = (held + chunk).split(b"\n")
-            for line in whole:
-                if line.strip():
-                    yield line
-            if len(held) > self._egress.max_answer_bytes:
-                raise UpstreamInvalid(self.name, "a line of its stream is too large")
+        held = bytearray()
+        async with aclosing(self._slices(incoming)) as slices:
+            async for part in slices:
+                *whole, rest = part.split(b"\n")
+                for line in whole:
+                    held += line
+                    if held.strip():
+                        yield bytes(held)
+                    held.clear()
+                held += rest
+                if len(held) > self._egress.max_answer_bytes:
+                    raise UpstreamInvalid(self.name, "a line of its stream is too large")
         if held.strip():
-            yield held
+            yield bytes(held)
 
     @asynccontextmanager
     async def send(
@@ -149,6 +167,14 @@ class Way:
                 raise failure
             await asyncio.sleep(pause if after is None else after)
             pause = min(pause * 2, LONGEST_S)
+
+    async def _slices(self, incoming: Incoming) -> AsyncGenerator[bytes]:
+        """A stream as it comes, little by little, without what it repeats."""
+        repeats = Repeats(self.said)
+        async with aclosing(incoming.pieces()) as pieces:
+            async for piece in pieces:
+                for begin in range(0, len(piece), SLICE_BYTES):
+                    yield repeats.feed(piece[begin : begin + SLICE_BYTES])
 
     def elsewhere(self) -> Way:
         """The same way without the agent's headers and credentials, to places that are not its platform."""

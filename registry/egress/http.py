@@ -7,7 +7,7 @@ A request cannot be made without an open permit of the gate.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -168,6 +168,14 @@ class Incoming:
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; errors as in `read`. What came together is one chunk."""
         return self
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The same, piece by piece as the upstream has cut it: for readers who may be slow, so that little of it is in memory."""
+        try:
+            while piece := self._connection.take_first() or await self._connection.more(first=True):
+                yield piece
+        except Failed as error:
+            raise _told(error, self._entry) from None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

@@ -162,6 +162,17 @@ class Connection(asyncio.Protocol):
             self._resume()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def take_first(self) -> bytes:
+        """As `take`, but only the first piece: nothing is read before the last was taken."""
+        chunks = self._chunks
+        if not chunks:
+            return b""
+        first = chunks.pop(0)
+        self._size -= len(first)
+        if self._paused and not chunks:
+            self._resume()
+        return first
+
     def hold(self) -> None:
         """Let the upstream's bytes wait in the kernel until `go_on`; whoever wants them waits so long."""
         if not self.complete and not self._paused and self._transport is not None:
@@ -173,8 +184,8 @@ class Connection(asyncio.Protocol):
         if self._paused and self._size <= MAX_UNREAD_BYTES:
             self._resume()
 
-    async def more(self) -> bytes:
-        """Return what came of the body, waiting for it if need be; empty at its end.
+    async def more(self, *, first: bool = False) -> bytes:
+        """Return what came of the body, or its `first` piece, waiting for it if need be; empty at its end.
 
         Raises:
             Failed: there will be no more of it.
@@ -187,7 +198,7 @@ class Connection(asyncio.Protocol):
             self._waits_for = _Wait.BODY
             self._waiter = self._loop.create_future()
             await self._waiter
-        return self.take()
+        return self.take_first() if first else self.take()
 
     @property
     def is_reusable(self) -> bool:

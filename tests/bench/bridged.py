@@ -1,17 +1,20 @@
-"""The memory of a hub with many bridged streams at once: agents on a platform that does not speak A2A, whose answers are long."""
+"""The memory of a hub with many bridged streams at once: agents on platforms that do not speak A2A, whose answers are long."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.bench import upstream
 from tests.bench.bridge import Ground
-from tests.bench.cases import MESSAGE, WORDS, Case, expect, read_events, rpc
+from tests.bench.cases import MESSAGE, Case, expect, read_events, rpc
+from tests.bench.long_answers import PIECES, TEXTS
 from tests.bench.many import many_streams
 from tests.bench.targets import hub, write_settings
 
 MANY = 200
 BUDGET_MB = 200
+
+KINDS = ("openai", "responses", "ag_ui", "http")
+"""One of all whose streams are read in the same way."""
 
 HUB_YAML = """\
 hub:
@@ -19,33 +22,41 @@ hub:
 models:
   bench: {{provider: openai, model: upstream-model, base_url: "http://127.0.0.1:{upstream}/v1", api_key: sk-upstream}}
 agents:
-  bridged: {{bridge: openai, url: "http://127.0.0.1:{upstream}/long", options: {{model: m}}}}
+  openai: {{bridge: openai, url: "http://127.0.0.1:{upstream}/long", options: {{model: m}}}}
+  responses: {{bridge: openai, url: "http://127.0.0.1:{upstream}/long", options: {{model: m, api: responses}}}}
+  ag_ui: {{bridge: ag_ui, url: "http://127.0.0.1:{upstream}/long/ag-ui"}}
+  http: {{bridge: http, url: "http://127.0.0.1:{upstream}/long/http", options: {{request: '{{"asked": text}}', answer: answer.text}}}}
 keys:
-  - {{name: bench, key: {key}, allow: ["model:bench", "agent:bridged"]}}
+  - {{name: bench, key: {key}, allow: ["model:bench", "agent:*"]}}
 """
 
 
+def case_of(kind: str) -> Case:
+    """A stream of an agent of one kind."""
+    return Case(
+        name=f"{MANY} bridged streams at once ({kind})",
+        path=f"/a2a/{kind}",
+        body=rpc("SendStreamingMessage", {"message": MESSAGE}),
+        headers={"A2A-Version": "1.0"},
+        words=PIECES,
+        check=_whole,
+    )
+
+
 def _whole(body: bytes) -> None:
-    """The task, its artifact in pieces of 256 KiB together, and that it is completed."""
+    """The task, all pieces of its artifact, and that it is completed."""
     events = read_events(body)
     chunks = [event["artifactUpdate"]["artifact"]["parts"][0]["text"] for event in events if "artifactUpdate" in event]
-    expect(chunks, [upstream.long_piece(number) for number in range(upstream.ARTIFACT_CHUNKS)])
+    expect(chunks, TEXTS)
     expect(events[-1]["statusUpdate"]["status"]["state"], "TASK_STATE_COMPLETED")
 
 
-STREAMS = Case(
-    name=f"{MANY} bridged streams at once",
-    path="/a2a/bridged",
-    body=rpc("SendStreamingMessage", {"message": MESSAGE}),
-    headers={"A2A-Version": "1.0"},
-    words=len(WORDS),
-    check=_whole,
-)
-
-
 def measure(ground: Ground) -> dict[str, Any]:
-    """The most memory that a new hub had with all of them open."""
+    """The most memory that a new hub had with all of a kind open, one kind after the other."""
     directory = ground.directory / "bridged"
     directory.mkdir()
     with hub(directory, ground.proxy_core, write_settings(directory, ground.upstream_port, HUB_YAML)) as (served, _):
-        return many_streams(directory, ground.load_core, served, STREAMS, (MANY, BUDGET_MB))
+        found = {
+            kind: many_streams(directory, ground.load_core, served, case_of(kind), (MANY, BUDGET_MB)) for kind in KINDS
+        }
+    return {"streams": MANY, "budget": BUDGET_MB, "peak_mb": {kind: one["peak_mb"] for kind, one in found.items()}}

@@ -107,10 +107,11 @@ def chat_rounds(report: dict[str, Any]) -> list[str]:
 
 def bridged(found: dict[str, Any]) -> list[str]:
     """What streams of agents on other platforms take of memory."""
+    most = max(found["peak_mb"].values())
     return [
         "",
-        f"Memory of a hub with {found['streams']} bridged streams at once, each of 256 KiB: {found['peak_mb']:.0f} MB "
-        f"(at most {found['budget']}: {verdict(found['peak_mb'] < found['budget'])}).",
+        f"Memory of a hub with {found['streams']} bridged streams at once, each of 256 KiB, of {', '.join(found['peak_mb'])} "
+        f"in turn: {most:.0f} MB (at most {found['budget']}: {verdict(most < found['budget'])}).",
     ]
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 import uvloop
 
+from tests.bench import long_answers
+
 EVENTS = 50
 EVENT_GAP_S = 0.001
 """Far enough apart that no proxy can put two events into one write by luck."""
@@ -110,8 +112,6 @@ STREAM_HEAD = (
     b"x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n"  # nginx passes such an answer on as it comes
 )
 STREAM_EVENTS = [chunk({"content": f"word{number} "}) for number in range(EVENTS)]
-LONG_PIECE = 256 * 1024 // (EVENTS - 3)
-"""Bytes of each piece of an answer at `/long`, which has as many of them as an artifact has."""
 STREAM_USAGE = chunk(None, usage=CHAT["usage"])
 TOOL_ROUNDS = 3
 """So often a model that is offered nothing but tools calls one before it answers."""
@@ -165,15 +165,6 @@ TASK = encode(
 )
 TASK_RESULT = TASK.replace(b"TASK", b"%b", 1).replace(b"CONTEXT", b"%b", 1) + b"}"
 UNKNOWN_METHOD = b'{"jsonrpc":"2.0","id":%b,"error":{"code":-32601,"message":"Method not found"}}'
-
-
-def long_piece(number: int) -> str:
-    """One piece of a long answer."""
-    return f"word{number} ".ljust(LONG_PIECE, "x")
-
-
-LONG_EVENTS = [chunk({"content": long_piece(number)}) for number in range(ARTIFACT_CHUNKS)]
-LONG_END = framed(b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n') + STREAM_END
 
 
 def task_events() -> list[bytes]:
@@ -307,7 +298,7 @@ class Upstream(asyncio.Protocol):
                 self._stream(answered, LAST_CHUNK, gap_s)
         elif head.startswith(b"POST /long/"):
             self._write(STREAM_HEAD)
-            self._stream(LONG_EVENTS, LONG_END, SLOW_EVENT_GAP_S)
+            self._stream(long_answers.ANSWERS[head.split(b" ", 2)[1]], LAST_CHUNK, long_answers.GAP_S)
         elif not head.startswith(b"POST /v1/chat/completions"):
             self._write(NOT_FOUND)
         elif WRONG_KEY.encode() in head:
