@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class HubProcess:
         async with asyncio.timeout(UP_WITHIN_S):
             while not any(text in line for line in self.lines):
                 await asyncio.sleep(0.01)
+
+
+def known_dead(directory: Path) -> None:
+    """Have the database know that the hubs which wrote into it are dead; by itself it would take seconds to notice."""
+    with closing(sqlite3.connect(directory / "hubbub.db")) as database, database:
+        database.execute("UPDATE hub_processes SET seen_at = 0")
 
 
 async def hubbub(*arguments: str, directory: Path) -> tuple[int, str]:

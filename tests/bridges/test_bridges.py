@@ -21,7 +21,7 @@ from tests.foreign.environments import GROUPS, WANTED, foreign
 from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Kind, Platform, Property
-from tests.processes import hub_process
+from tests.processes import hub_process, known_dead
 
 
 @dataclass
@@ -234,6 +234,7 @@ async def test_a_hub_that_was_killed_reads_on_what_the_platform_still_does(tmp_p
                 task_id = await _begun(client)
                 hub.send(signal.SIGKILL)
                 await hub.child.wait()
+        known_dead(tmp_path)
         async with (
             hub_process(tmp_path, yaml) as hub,
             open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 import pytest
 
-from agents.bridges.kinds import GROUP, KINDS, BridgeInvalid, fault, make
+from agents.bridges.kinds import KINDS, BridgeInvalid, fault, make
 from registry.declared.config import ConfigInvalid, read
 from registry.entries import Bridged
 from tests.conftest import ADMIN_KEY, open_hub
@@ -57,18 +56,3 @@ async def test_the_api_refuses_a_bridge_that_cannot_be_made_and_shows_no_options
 def test_every_kind_says_what_is_wrong_with_options_that_it_does_not_know(kind: str) -> None:
     with pytest.raises(BridgeInvalid):
         make("http://a", Bridged(kind=kind, options=b'{"nobody-knows": 1}'))
-
-
-def test_a_package_brings_a_kind_by_an_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    block = (DOCS / "bridges.md").read_text().rpartition("```python\n")[2].partition("```")[0]
-    (tmp_path / "desk_of_the_docs.py").write_text(block)
-    info = tmp_path / "desk-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: desk\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\ndesk = desk_of_the_docs:make\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.invalidate_caches()
-    found = make("http://a", Bridged(kind="desk", options=b'{"queue": "it"}'))
-    assert not found.rejoins
-    with pytest.raises(BridgeInvalid, match="needs queue"):
-        make("http://a", Bridged(kind="desk", options=b"{}"))

@@ -12,7 +12,7 @@ from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
 from tests.peers.a2a_clients import message, open_client
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
-from tests.processes import hub_process
+from tests.processes import hub_process, known_dead
 
 KIB = 400
 
@@ -34,12 +34,12 @@ async def test_a_hub_that_is_killed_between_two_pieces_has_lost_none_that_were_k
                         seen += sum(len(part["text"]) for part in update["artifact"]["parts"])
                 hub.send(signal.SIGKILL)
                 await hub.child.wait()
+        known_dead(tmp_path)
         async with (
             hub_process(tmp_path, yaml) as hub,
             open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client,
         ):
-            while state_of({"task": (task := await client.ask("GetTask", {"id": task_id}))}) == "WORKING":
-                await asyncio.sleep(0.1)  # until it is known that the other process has died
+            task = await client.ask("GetTask", {"id": task_id})
     assert state_of({"task": task}) == "FAILED"
     assert "the hub was stopped" in task["status"]["message"]["parts"][0]["text"]
     kept = text_of(task)
