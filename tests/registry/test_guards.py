@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from registry.declared.config import ConfigInvalid, read
 from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
 from registry.judged import encode
-from registry.rules import guard_kinds, guards, redacting
+from registry.rules import first_look, guard_kinds, guards, redacting
 from registry.rules.guard_kinds import build
 from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, is_clear, lines, look
 from registry.rules.guards import read as read_answer
@@ -309,6 +309,7 @@ def test_escapes_hide_nothing() -> None:
         "DE89" * 75_000,
         "password=" * 30_000,
         "-" * 300_000,
+        "".join(chr(33 + number * number * 7919 % 94) for number in range(300_000)),
     ],
 )
 @pytest.mark.attack("2.1/29")
@@ -322,13 +323,14 @@ def test_hostile_texts_cost_time_in_proportion_to_their_length(text: str) -> Non
         ("urls", {"deny": ["x"]}),
     ):
         build(kind, members).check([text], "#")
+    is_clear(_GUARDS, "results", encode([text[: guards.LARGE - 10]]))
     assert time.process_time() - began < 60
 
 
 @pytest.mark.attack("2.1/29")
 def test_no_guard_of_the_hub_looks_with_a_pattern_that_is_not_re2s() -> None:
     """RE2 takes time linear in the text (github.com/google/re2): the proof is that there is nothing else."""
-    for module in (guard_kinds, guards, redacting):
+    for module in (first_look, guard_kinds, guards, redacting):
         tree = ast.walk(ast.parse(Path(module.__file__ or "").read_text()))
         named = [one.name for node in tree if isinstance(node, ast.Import) for one in node.names]
         assert not {"re", "regex", "fnmatch"} & set(named)
