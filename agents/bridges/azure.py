@@ -1,16 +1,17 @@
 """Agents of Azure AI Foundry (REST reference of Foundry projects, v1: agents, conversations, responses with `agent_reference`; read 2026-11).
 
-A context is a conversation of the project, a task a response of the agent (agents.bridges.responses). Classic agents, with threads and
-runs, are not bridged: the platform retires them.
+A context is a conversation of the project, a task a response of the agent (agents.bridges.responses). Classic agents have threads and
+runs (agents.bridges.threads).
 
 `url`: the project's, `https://ACCOUNT.services.ai.azure.com/api/projects/PROJECT`. `assistant`: the agent's name. `options`: `version` of the
-agent, the newest without it; `entra`, the application that the hub signs in as, without it the machine's managed identity; `background`.
+agent, the newest without it; `entra`, the application that the hub signs in as, without it the machine's managed identity; `background`;
+`api: threads` for a classic agent, whose id is `assistant`.
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from agents.bridges.bridge import About, Bridge, Remember, Skill, Steps, Turn
 from agents.bridges.credentials import EntraClient, entra
 from agents.bridges.responses import INPUT_MODES, Responses
+from agents.bridges.threads import Threads
 from agents.bridges.way import Way
 from registry.errors import UpstreamInvalid
 from registry.judged import JsonObject
@@ -32,6 +34,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     version: str | None = None
     entra: EntraClient = EntraClient()
     background: bool = True
+    api: Literal["responses", "threads"] = "responses"
 
 
 class Azure(Responses):
@@ -72,4 +75,9 @@ class Azure(Responses):
 
 def make(url: str, options: dict[str, Any]) -> Bridge:
     """Make the bridge (agents.bridges.bridge.Make)."""
-    return Azure(url, msgspec.convert(options, Options))
+    said = msgspec.convert(options, Options)
+    if said.api == "responses":
+        return Azure(url, said)
+    if said.version is not None or not said.background:
+        raise ValueError("version and background belong to `api: responses`")
+    return Threads(url.rstrip("/"), said.assistant, entra(said.entra, SCOPE))

@@ -6,6 +6,7 @@ from tests.peers.platforms.a2a_agent import A2A
 from tests.peers.platforms.adk_server import ADK
 from tests.peers.platforms.ag_ui_server import AG_UI
 from tests.peers.platforms.agentcore import AGENTCORE
+from tests.peers.platforms.azure_threads import AZURE_THREADS
 from tests.peers.platforms.bedrock_agents import BEDROCK_AGENTS
 from tests.peers.platforms.fasta2a_server import FASTA2A
 from tests.peers.platforms.http_agent import HTTP
@@ -21,6 +22,7 @@ KINDS: tuple[Kind, ...] = (
     ADK,
     AG_UI,
     AZURE,
+    AZURE_THREADS,
     AGENTCORE,
     BEDROCK_AGENTS,
     HTTP,

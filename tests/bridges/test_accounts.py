@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.bridges import credentials
 from agents.bridges.kinds import fault
 from agents.speech import SPEECHES
 from registry.declared.config import ConfigInvalid, read
@@ -90,6 +91,32 @@ async def test_a_token_that_expires_in_mid_stream_is_renewed_once_for_all_who_wa
         await front.agent.release()
         assert state_of([event async for event in events][-1]) == "COMPLETED"
     assert front.issued == 2
+
+
+@pytest.mark.parametrize("platform", ["google", "entra"])
+async def test_a_machines_identity_is_asked_for_its_token_and_again_before_it_ends(
+    tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "AZURE_METADATA" if platform == "entra" else "GOOGLE_METADATA"
+    async with open_front(platform, of_machine=True) as front:
+        monkeypatch.setattr(credentials, address, f"{front.url}/metadata/token")
+        async with (
+            open_hub(tmp_path, f"agents:\n  there: {front.entry}\n") as hub,
+            open_client(
+                f"{hub.url}/a2a/there/",
+                SPEECHES[0],
+                headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
+            ) as client,
+        ):
+            issued = front.issued
+            front.lasts_s = 30  # less than a request may take
+            front.good.clear()
+            assert state_of(await client.send("complete 1")) == "COMPLETED"
+            assert (front.refused, front.issued) == (1, issued + 1)
+            front.lasts_s = 3600
+            assert state_of(await client.send("complete 1", message_id="m-2")) == "COMPLETED"
+            assert state_of(await client.send("complete 1", message_id="m-3")) == "COMPLETED"
+            assert (front.refused, front.issued) == (1, issued + 2)
 
 
 async def test_a_refusal_is_told_without_the_token(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ FAULTS = {
     "{bridge: langgraph, url: http://a, options: {api: a2a}}": "needs assistant",
     "{bridge: langgraph, url: http://a, assistant: x, options: {api: a2a, x: 1}}": "x, which belongs to the platform's own API",
     "{bridge: mcp, url: http://a, options: {tool: x}}": "tool and argument go together",
+    "{bridge: azure, url: http://a, assistant: a, options: {api: threads, version: v}}": "version and background belong to",
     "{bridge: bedrock, url: http://a, options: {runtime: brain}}": "runtime is not the ARN",
     "{bridge: bedrock, url: http://a, options: {alias: brain, keys: {access_key_id: a, secret_access_key: b}}}": "alias is not the ARN",
 }

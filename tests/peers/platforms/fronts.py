@@ -5,6 +5,7 @@ Written from, all read 2026-11:
 * Amazon Bedrock AgentCore, "Deploy A2A servers in AgentCore Runtime", "A2A protocol contract": the address, `/.well-known/agent-card.json` below it, payloads passed on as they
   are, the session's header (33 to 256 characters); SigV4 of the service `bedrock-agentcore`.
 * Vertex AI Agent Engine, "Use an Agent2Agent agent": `/a2a` below the engine, `/v1/card`, HTTP+JSON of 0.3, Google's tokens for the card too.
+* Azure, "Managed identities: use a VM token": `metadata: true`, `api-version`, `resource`, `client_id`; `expires_in` as text. Compute Engine, "Access tokens": `metadata-flavor`.
 * Azure AI Foundry, "Enable incoming A2A on Foundry agents": `/agents/NAME/endpoint/protocols/a2a`, `/agentCard/v1.0`, Entra's tokens for the card too.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import parse_qs
 
 import httpx
 
@@ -61,6 +63,10 @@ class Front:
     """Those that it let pass, with their methods and raw paths in place of decoded ones."""
     refused: int = 0
     issued: int = 0
+    lasts_s: int = 3600
+    """How long the tokens of its machine last."""
+    query: str = ""
+    """Of the last request for a token."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -70,6 +76,7 @@ class Front:
         path = scope["raw_path"].decode().partition("?")[0]
         if self.tokens is not None and "token" in path:
             self.issued += 1
+            self.query = scope["query_string"].decode()
             await _reply(send, 200, self.tokens(request))
         elif not self._opens(request):
             self.refused += 1
@@ -89,6 +96,18 @@ class Front:
             self.requests.append((scope["method"], Received(path, request.headers, request.raw)))
             query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
             await self._pass(scope["method"], PATHS[speech.binding] + path.removeprefix(base) + query, request, send)
+
+    def token_of_machine(self, request: Received) -> dict[str, Any]:
+        """What a metadata server answers."""
+        if self.platform == "google":
+            assert request.headers["metadata-flavor"] == "Google"
+        else:
+            assert request.headers["metadata"] == "true"
+            asked = {"api-version": ["2018-02-01"], "resource": ["https://ai.azure.com"], "client_id": ["one-of-two"]}
+            assert parse_qs(self.query) == asked
+        self.good.add(f"token-{self.issued}")
+        lasts: int | str = self.lasts_s if self.platform == "google" else str(self.lasts_s)
+        return {"access_token": f"token-{self.issued}", "expires_in": lasts, "token_type": "Bearer"}
 
     def _opens(self, request: Received) -> bool:
         authorization = request.headers.get("authorization", "")
@@ -120,8 +139,8 @@ async def _reply(send: Any, status: int, body: Any) -> None:
 
 
 @asynccontextmanager
-async def open_front(platform: Platform) -> AsyncIterator[Front]:
-    """An agent behind the front of a platform."""
+async def open_front(platform: Platform, *, of_machine: bool = False) -> AsyncIterator[Front]:
+    """An agent behind the front of a platform. `of_machine`: tokens are those of the machine, by its metadata server."""
     async with AsyncExitStack() as stack:
         agent = await stack.enter_async_context(open_agent(BASES[platform][2]))
         front = Front(platform, agent)
@@ -137,5 +156,8 @@ async def open_front(platform: Platform) -> AsyncIterator[Front]:
             entra = Endpoint("", with_tokens=True)
             front.good, front.tokens = entra.good, entra.token
             auth |= {"tenant_id": "tenant-1", "client_id": "hub", "client_secret": "s3cret", "authority": front.url}
+        if of_machine:
+            auth = {"type": platform, **({"client_id": "one-of-two"} if platform == "entra" else {})}
+            front.tokens = front.token_of_machine
         front.entry = json.dumps({"url": front.url + BASES[platform][0], "auth": auth})
         yield front
