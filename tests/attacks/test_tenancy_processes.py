@@ -1,4 +1,4 @@
-"""Two hub processes on one database: what one changes of a key, user, team or membership, the other obeys."""
+"""Two hub processes on one database: what one changes of a key, user, team, membership or the policy, the other obeys."""
 
 from __future__ import annotations
 
@@ -79,6 +79,8 @@ async def test_every_change_is_obeyed_here_at_once_and_there_within_a_second(two
         ("PATCH", "/api/keys/k", {"networks": None, "doors": ["mcp"]}, 401),
         ("PATCH", "/api/keys/k", {"doors": None}, ["small"]),
         ("PATCH", "/api/teams/red", {"alias": "crimson"}, ["small"]),
+        ("PUT", "/api/policy", {"rules": [{"name": "x", "effect": "deny", "entries": ["model:small"]}]}, []),
+        ("PUT", "/api/policy", {"rules": []}, ["small"]),
     ):
         await two.do(method, path, body)
         await two.obey(secret, seen)
