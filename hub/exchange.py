@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from registry.deadline import CallerLeft
 from registry.errors import HubError
-from registry.gate import CallerLeft
 from registry.identity import Principal
 
 Header = tuple[bytes, bytes]

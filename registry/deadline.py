@@ -6,6 +6,10 @@ import asyncio
 from types import TracebackType
 
 
+class CallerLeft(Exception):
+    """Nobody reads an answer any more: a call that ends with this was cancelled and has not failed."""
+
+
 class Cancellation:
     """What may end a block of the task that makes this. Its heirs are entered around the block, and say what it then ends with."""
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from registry.auditing.noting import Redacted, Refused, forget_redaction, forget_refusal
-from registry.deadline import Deadline
+from registry.deadline import CallerLeft, Deadline
 from registry.errors import (
     AgentFault,
     ApprovalRequired,
@@ -39,11 +39,6 @@ from registry.warnings import Told
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
-
-
-class CallerLeft(Exception):
-    """Nobody reads an answer any more: a call that ends with this was cancelled and has not failed."""
-
 
 MAX_LIMITED_KEYS = 100_000
 """Keys whose pace is remembered. One forgotten by this bound was idle longest and starts anew with a full minute."""
