@@ -112,7 +112,10 @@ async def demo_hub(directory: Path, script: Sequence[Turn] = ()) -> AsyncIterato
 async def run(
     framework: Framework, hub: Hub, directory: Path, typed: str = ""
 ) -> tuple[str, dict[tuple[str, str], int]]:
-    """What a program prints, and how often its key used what, by kind and name. It must end well, and reach only the hub."""
+    """What a program prints, and how often its key used what, by kind and name.
+
+    It must end well, and ask nothing of the proxy that it is given for all that is not on this machine.
+    """
     python = await python_of(framework.environment)
     key = await hub.key("model:assistant", "tool:time__*", "agent:storyteller")
     elsewhere: list[str] = []
