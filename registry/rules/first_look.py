@@ -62,8 +62,6 @@ def _verbatim(data: bytes) -> bytes | None:
     """JSON with its texts as they are read; None: it has escapes that stand for other things."""
     if b"\\" not in data:
         return data
-    if b"\\\\" in data:  # behind it the others are no escapes
-        return None
     for escape, meant in _ESCAPES:
         data = data.replace(escape, meant)
-    return None if b"\\" in data else data
+    return None if b"\\" in data else data  # of an escaped backslash one is always left
