@@ -16,7 +16,8 @@ from registry.rules.redacting import Fields, with_rules
     ("value", "left"),
     [
         ({"ssn": 1, "name": "jo"}, {"ssn": "#", "name": "jo"}),
-        ({"all": [{"ssn": {"a": 1}}, {"SSN": 2}]}, {"all": [{"ssn": "#"}, {"SSN": 2}]}),
+        ({"all": [{"ssn": {"a": 1}}, {"SSN": 2}]}, {"all": [{"ssn": "#"}, {"SSN": "#"}]}),
+        ({"customer": {"Address": "x"}, "s_s_n": 1}, {"customer": {"Address": "#"}, "s_s_n": "#"}),
         ({"customer": {"address": "x"}, "address": "y"}, {"customer": {"address": "#"}, "address": "y"}),
         ({"customer": [{"address": "x"}]}, {"customer": [{"address": "#"}]}),
         ({"a": {"customer": {"address": [1]}}}, {"a": {"customer": {"address": "#"}}}),
