@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from agents.bridges.answering import asked, said_to
 from agents.bridges.bridge import TOOL, Asks, Piece, Step, Text, Turn, Working
 from agents.bridges.way import Way
 from registry.errors import UpstreamInvalid
@@ -53,13 +54,13 @@ class Heard:
 
     def asks(self) -> Asks:
         """What the tools that wait ask."""
-        return Asks([_question(call) for call in self.waiting])
+        return Asks([asked(one["id"], one["name"], one["args"]) for one in self.waiting])
 
     def _other(self, part: JsonObject, long_running: Any) -> list[Step]:
         match part:
             case {"function_call": {"name": str(name), **more}}:
                 if more.get("id") in long_running:
-                    self.waiting.append({"name": name, "id": more.get("id"), "args": more.get("args")})
+                    self.waiting.append({"name": name, "id": more["id"], "args": more.get("args")})
                     return []
                 return [Working(metadata={TOOL: {"name": name}})]
             case {"inline_data": dict(file)} if isinstance(data := file.get("data"), str):
@@ -94,20 +95,19 @@ def _failure(event: JsonObject) -> str | None:
     return str(error.get("message") or error["code"]) if "code" in error and "content" not in event else None
 
 
-def _question(call: JsonObject) -> JsonObject:
-    """What a long-running tool asks: its only text as text, anything else as data."""
-    values = list((call.get("args") or {}).values())
-    if len(values) == 1 and isinstance(values[0], str):
-        return {"text": values[0]}
-    return {"data": {"name": call["name"], "args": call.get("args")}}
-
-
 def _answer(turn: Turn, waiting: list[JsonObject]) -> list[JsonObject]:
     """The caller's answer, as the response of each tool that waits."""
-    text = "\n".join(part["text"] for part in turn.parts if isinstance(part.get("text"), str))
-    data = next((part["data"] for part in turn.parts if isinstance(part.get("data"), dict)), None)
-    said = {"result": text} if data is None else data
-    return [{"function_response": {"id": one.get("id"), "name": one["name"], "response": said}} for one in waiting]
+    return [
+        {"function_response": {"id": one["id"], "name": one["name"], "response": _response(said_to(turn, one["id"]))}}
+        for one in waiting
+    ]
+
+
+def _response(said: Any) -> JsonObject:
+    """What was said to one tool, as the object that it returns."""
+    if isinstance(said, dict) and "output" in said and "call_id" in said:
+        said = said["output"]
+    return said if isinstance(said, dict) else {"result": said}
 
 
 def _part(part: JsonObject) -> JsonObject:

@@ -48,9 +48,9 @@ def assent(said: Any) -> tuple[bool, str]:
 
 
 def asked(call_id: str, name: str | None, arguments: Any, **more: Any) -> JsonObject:
-    """A question as a part: the only text that a tool was called with as text, anything else as data."""
+    """A question as a part that says its name: the only text that a tool was called with as text, anything else as data."""
     if not more and isinstance(arguments, dict) and len(arguments) == 1:
         (only,) = arguments.values()
         if isinstance(only, str):
-            return {"text": only}
+            return {"text": only, "metadata": {"call_id": call_id}}
     return {"data": {"call_id": call_id, "name": name, "arguments": arguments, **more}}

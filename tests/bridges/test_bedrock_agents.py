@@ -60,7 +60,7 @@ async def test_several_things_are_asked_at_once_and_each_is_answered(tmp_path: P
             assert first["data"]["name"] == "/orders"
             assert first["data"]["arguments"] == {"what": "tea"}
             assert (first["data"]["method"], first["data"]["confirm"]) == ("POST", True)
-            assert second == {"text": "How many?"}
+            assert second == {"text": "How many?", "metadata": {"call_id": "1"}}
             assert f'"{TOOL}": {{"name": "look"}}' in json.dumps(seen)
             assert f'"{CITATIONS}": [{{"generatedResponsePart"' in json.dumps(seen)
             ids = {"taskId": last["taskId"], "contextId": last["contextId"], "message_id": f"answer-{number}"}

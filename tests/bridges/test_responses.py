@@ -19,9 +19,11 @@ from tests.peers.platforms.responses_api import Endpoint, open_endpoint
 
 
 @asynccontextmanager
-async def bench(directory: Path, *, with_tokens: bool) -> AsyncIterator[tuple[Endpoint, SdkClient]]:
+async def bench(
+    directory: Path, *, with_tokens: bool, background: bool = True
+) -> AsyncIterator[tuple[Endpoint, SdkClient]]:
     async with (
-        open_endpoint(with_tokens=with_tokens) as endpoint,
+        open_endpoint(with_tokens=with_tokens, background=background) as endpoint,
         open_hub(directory, f"agents:\n  there: {endpoint.platform.entry}\n") as hub,
     ):
         headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
@@ -65,3 +67,15 @@ async def test_an_answer_that_ended_early_says_so(tmp_path: Path) -> None:
             seen = [event async for event in events]
         assert state_of(seen[-1]) == "COMPLETED"
         assert f'"{INCOMPLETE}": "max_output_tokens"' in json.dumps(seen)
+
+
+async def test_a_response_that_is_not_in_the_background_ends_with_its_stream(tmp_path: Path) -> None:
+    async with bench(tmp_path, with_tokens=True, background=False) as (endpoint, client):
+        assert text_of((await client.send("hello there"))["task"]) == "hello there"
+        asked = (await client.send("ask", message_id="m-2"))["task"]
+        ids = {"taskId": asked["id"], "contextId": asked["contextId"], "message_id": "m-3"}
+        assert text_of((await client.send("blue", **ids))["task"]) == "You said blue"
+        endpoint.cut_after = 2
+        task = (await client.send("hello there", message_id="m-4"))["task"]
+        assert state_of({"task": task}) == "FAILED"
+        assert len(endpoint.asked) == 4

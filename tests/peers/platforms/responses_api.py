@@ -63,7 +63,7 @@ class Response:
 class Endpoint:
     """Responses, conversations and tokens; `cut_after`: streams break once they have said so many events."""
 
-    def __init__(self, base: str, *, with_tokens: bool) -> None:
+    def __init__(self, base: str, *, with_tokens: bool, background: bool = True) -> None:
         self.base, self.with_tokens = base, with_tokens
         self.platform = Platform(expire=lambda: self.good.clear(), busy=lambda: self.refused.append(429))
         self.good: set[str] = set()
@@ -73,6 +73,7 @@ class Endpoint:
         self.responses: dict[str, Response] = {}
         self.asked: list[dict[str, Any]] = []
         self.cut_after: int | None = None
+        self.background = background
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -135,7 +136,8 @@ class Endpoint:
         }
 
     def _created(self, body: dict[str, Any]) -> Response:
-        assert (body["stream"], body["background"], body["store"]) == (True, True, True)
+        kept = (True, True) if self.background else (None, None)
+        assert (body["stream"], body.get("background"), body.get("store")) == (True, *kept)
         self.asked.append(body)
         if self.with_tokens:
             assert body["agent_reference"] == {"type": "agent_reference", "name": "brain"}
@@ -238,13 +240,15 @@ async def open_openai(_directory: Path) -> AsyncIterator[Platform]:
 
 
 @asynccontextmanager
-async def open_endpoint(*, with_tokens: bool) -> AsyncIterator[Endpoint]:
+async def open_endpoint(*, with_tokens: bool, background: bool = True) -> AsyncIterator[Endpoint]:
     """Either, with all that it was asked."""
-    endpoint = Endpoint(f"{PROJECT}/openai/v1" if with_tokens else "/v1", with_tokens=with_tokens)
+    endpoint = Endpoint(
+        f"{PROJECT}/openai/v1" if with_tokens else "/v1", with_tokens=with_tokens, background=background
+    )
     async with served(endpoint) as url:
         signs_in = {"tenant_id": "tenant-1", "client_id": "hub", "client_secret": "s3cret", "authority": url}
         endpoint.platform.entry = (
-            f'{{bridge: azure, url: "{url}{PROJECT}", assistant: brain, options: {json.dumps({"entra": signs_in})}}}'
+            f'{{bridge: azure, url: "{url}{PROJECT}", assistant: brain, options: {json.dumps({"entra": signs_in, "background": background})}}}'
             if with_tokens
             else f'{{bridge: openai, url: "{url}/v1", options: {{model: m, api: responses, background: true}}}}'
         )

@@ -38,6 +38,9 @@ class Engine:
         self.issued = 0
         self.refused: list[int] = []
         self.sessions: dict[str, tuple[str, list[str]]] = {}
+        self.script: list[dict[str, Any]] = []
+        """The events of the next query, in place of what the brain says."""
+        self.asked: list[dict[str, Any]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -104,6 +107,13 @@ class Engine:
         def told(text: str) -> dict[str, Any]:
             return {"content": {"role": "model", "parts": [{"text": text}]}}
 
+        self.asked.append(asked)
+        if self.script:
+            for event in self.script:
+                await write(event)
+            self.script = []
+            await send({"type": "http.response.body", "body": b""})
+            return
         whole = ""
         try:
             async for part in self._think(said, asked["message"]["parts"]):
@@ -138,12 +148,19 @@ class Engine:
 
 
 @asynccontextmanager
-async def _open(_directory: Path) -> AsyncIterator[Platform]:
+async def open_engine() -> AsyncIterator[Engine]:
+    """An engine with one agent."""
     engine = Engine()
     async with served(engine) as url:
         engine.url = url
         options = json.dumps({"service_account": engine.account})
         engine.platform.entry = f'{{bridge: vertex, url: "{url}{ENGINE}", options: {options}}}'
+        yield engine
+
+
+@asynccontextmanager
+async def _open(_directory: Path) -> AsyncIterator[Platform]:
+    async with open_engine() as engine:
         yield engine.platform
 
 
