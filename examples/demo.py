@@ -166,7 +166,7 @@ def by_hand(base: str, key: str) -> None:
 
 async def make_key(base: str, admin_key: str) -> str:
     """Make a key that may use everything registered here."""
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {admin_key}"}, trust_env=False) as http:
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {admin_key}"}, timeout=60, trust_env=False) as http:
         body = {"name": "demo", "allow": ["agent:*", "tool:*", "model:*"]}
         answer = await http.post(f"{base}/api/keys", json=body)
         if answer.status_code != 201:
@@ -178,6 +178,8 @@ async def make_key(base: str, admin_key: str) -> str:
 async def demo(port: int, *, once: bool) -> None:
     """Start everything, do the three jobs, then serve on or stop."""
     base, agent_port, notes_port = f"http://127.0.0.1:{port}", free_port(), free_port()
+    if working := asyncio.current_task():  # a demo that is told to end ends what it started
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
     real = bool(os.environ.get("OPENAI_API_KEY"))  # noqa: TID251  # as the README says
     with tempfile.TemporaryDirectory() as directory:
         env = {
@@ -223,7 +225,7 @@ def main() -> None:
         asyncio.run(demo(options.port, once=options.once))
     except (DemoFailed, TimeoutError, OSError, subprocess.SubprocessError) as error:
         sys.exit(f"demo failed: {error or type(error).__name__}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print()
 
 
