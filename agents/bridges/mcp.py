@@ -1,4 +1,4 @@
-"""An MCP server as an agent (revision 2026-07-28, Streamable HTTP): its tools are skills, a data part calls one.
+"""An MCP server as an agent (Streamable HTTP; what follows is of revision 2026-07-28, older ones: `mcp_older`): its tools are skills, a data part calls one.
 
 What it asks for by elicitation is the task's question; its answer is the same call again, with the server's own state. A call
 that the server makes a task of (extension `io.modelcontextprotocol/tasks`) is asked for until it is over, also after a restart.
@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from agents.bridges import mcp_older
 from agents.bridges.bridge import About, Asks, Bridge, Piece, Running, Skill, Step, Steps, Text, Turn, Working
 from agents.bridges.way import Way
-from registry.egress.http import Incoming
-from registry.errors import NotSupported, UpstreamInvalid
+from registry.errors import NotSupported, UpstreamInvalid, UpstreamRejected
 from registry.judged import JsonObject
 
 VERSION = "2026-07-28"
@@ -65,6 +65,8 @@ class Mcp:
         self._url = url
         self._tool = options.tool
         self._argument = options.argument
+        self._is_older: bool | None = None
+        """Whether the server has sessions instead; None: not known yet."""
 
     async def run(self, turn: Turn) -> Steps:
         """Call a tool once (agents.bridges.bridge.Bridge)."""
@@ -191,32 +193,20 @@ class Mcp:
         self, way: Way, method: str, params: JsonObject, *, progress: str | None = None
     ) -> AsyncGenerator[JsonObject]:
         """Send one request; gives back the notifications that come, and the response last."""
-        meta = {
-            f"{_META}protocolVersion": VERSION,
-            f"{_META}clientInfo": {"name": "hubbub", "version": "1"},
-            f"{_META}clientCapabilities": {
-                "elicitation": {"form": {}, "url": {}},
-                "extensions": {TASKS: {}},
-            },
-            **({"progressToken": progress} if progress is not None else {}),
-        }
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
-        name = params.get("name") or params.get("taskId")
-        headers = (
-            ("accept", "application/json, text/event-stream"),
-            ("mcp-protocol-version", VERSION),
-            ("mcp-method", method),
-            *((("mcp-name", _header(name)),) if isinstance(name, str) else ()),
-        )
-        async with (
-            way.send("POST", self._url, body, headers=headers) as incoming,
-            aclosing(_messages(way, incoming)) as messages,
-        ):
+        if self._is_older is None:
+            self._is_older = await self._refuses_discovery(way)
+        ask = mcp_older.ask if self._is_older else _ask
+        async with aclosing(ask(way, self._url, method, params, progress=progress)) as messages:
             async for message in messages:
                 yield message
-                if message.get("id") == 1 and "method" not in message:
-                    return
-        raise UpstreamInvalid(way.name, "its answer was cut short")
+
+    async def _refuses_discovery(self, way: Way) -> bool:
+        try:
+            async with aclosing(_ask(way, self._url, "server/discover", {})) as messages:
+                *_, message = [one async for one in messages]
+        except (UpstreamRejected, UpstreamInvalid):
+            return True
+        return "result" not in message
 
 
 def make(url: str, options: dict[str, Any]) -> Bridge:
@@ -224,16 +214,36 @@ def make(url: str, options: dict[str, Any]) -> Bridge:
     return Mcp(url, msgspec.convert(options, Options))
 
 
-async def _messages(way: Way, incoming: Incoming) -> AsyncGenerator[JsonObject]:
-    if incoming.media_type == "text/event-stream":
-        async for event in way.events_of(incoming):
-            message = way.read(event.data)
-            if isinstance(message, dict):
-                yield message
-    else:
-        message = way.read(await incoming.read())
-        if isinstance(message, dict):
+async def _ask(
+    way: Way, url: str, method: str, params: JsonObject, *, progress: str | None = None
+) -> AsyncGenerator[JsonObject]:
+    """Send one request of 2026-07-28; as `mcp_older.ask`."""
+    meta = {
+        f"{_META}protocolVersion": VERSION,
+        f"{_META}clientInfo": {"name": "hubbub", "version": "1"},
+        f"{_META}clientCapabilities": {
+            "elicitation": {"form": {}, "url": {}},
+            "extensions": {TASKS: {}},
+        },
+        **({"progressToken": progress} if progress is not None else {}),
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+    name = params.get("name") or params.get("taskId")
+    headers = (
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", VERSION),
+        ("mcp-method", method),
+        *((("mcp-name", _header(name)),) if isinstance(name, str) else ()),
+    )
+    async with (
+        way.send("POST", url, body, headers=headers) as incoming,
+        aclosing(mcp_older.messages(way, incoming)) as messages,
+    ):
+        async for message in messages:
             yield message
+            if message.get("id") == 1 and "method" not in message:
+                return
+    raise UpstreamInvalid(way.name, "its answer was cut short")
 
 
 def _header(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.bridges.test_bridges import state_of
 from tests.conftest import open_hub
 from tests.peers import mcp_asking
 from tests.peers.a2a_clients import SdkClient, message, open_client
-from tests.peers.mcp_servers import Peer, dual_era
+from tests.peers.mcp_servers import Peer, dual_era, legacy_only
 from tests.peers.mcp_tasks import making_tasks
 
 
@@ -107,3 +108,27 @@ async def test_a_task_of_the_servers_asks_and_ends_as_it_ends_there(tmp_path: Pa
             failed = (await client.ask("SendMessage", call(tool)))["task"]
             assert state_of({"task": failed}) == "FAILED"
             assert reason in json.dumps(failed["status"]["message"])
+
+
+async def test_a_server_that_knows_sessions_only_has_one_for_each_call(tmp_path: Path) -> None:
+    async with legacy_only() as peer, agent(tmp_path, peer) as client:
+        assert {skill["id"] for skill in client.card["skills"]} >= {"echo", "wait"}
+        task = (await client.ask("SendMessage", call("echo", text="hi")))["task"]
+        assert task["artifacts"][0]["parts"][1] == {"data": {"echoed": {"text": "hi"}}}
+        told = []
+        async for event in client.follow("SendStreamingMessage", call("tell")):
+            if PROGRESS in ((event.get("statusUpdate") or {}).get("metadata") or {}):
+                told.append(event)
+                peer.release.set()
+        assert len(told) == 1
+        opened = [one for one in peer.requests if b'"initialize"' in one.get(":body", b"")]
+        assert len(opened) == len([one for one in peer.requests if one[":method"] == "DELETE"]) >= 3
+
+
+async def test_cancelling_ends_the_call_of_a_server_that_knows_sessions_only(tmp_path: Path) -> None:
+    async with legacy_only() as peer, agent(tmp_path, peer) as client, asyncio.timeout(30):
+        async with aclosing(client.follow("SendStreamingMessage", call("wait"))) as events:
+            task_id = (await anext(events))["task"]["id"]
+            await peer.waiting.wait()
+            assert state_of({"task": await client.ask("CancelTask", {"id": task_id})}) == "CANCELED"
+        await peer.cancelled.wait()
