@@ -1,17 +1,26 @@
-"""Answers of agents on platforms that are long: what of them outlives the hub."""
+"""Answers of agents on platforms that are long: what of them outlives the hub, and what is in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import tracemalloc
 from contextlib import aclosing
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from agents.hosting.live import UNKEPT_BYTES
 from agents.speech import SPEECHES
-from tests.bridges.test_bridges import state_of, text_of
+from registry.egress.http1 import Connection
+from tests.bridges.test_bridges import bench, state_of, text_of
 from tests.peers.a2a_clients import message, open_client
+from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
+from tests.peers.platforms.platform import Kind
+from tests.peers.platforms.responses_api import OPENAI_RESPONSES
+from tests.peers.platforms.vertex_engine import VERTEX
 from tests.processes import hub_process, known_dead
 
 KIB = 400
@@ -45,3 +54,67 @@ async def test_a_hub_that_is_killed_between_two_pieces_has_lost_none_that_were_k
     kept = text_of(task)
     assert kept == "x" * len(kept)
     assert seen - 2 * UNKEPT_BYTES < len(kept) <= seen
+
+
+READ = [OPENAI_CHAT, OPENAI_RESPONSES, HTTP, VERTEX]
+"""One of all whose streams are read in the same way."""
+
+MIB = 2
+BOUND = 1024 * 1024
+"""Of it half is one read of the socket, as uvloop reads: the bytes as they came, and the body in them."""
+
+HOLDERS = ("/agents/bridge", "/agents/hosting/", "/registry/egress/", "/registry/judged.py")
+"""Who has bytes of an answer in hand on its way."""
+
+
+@pytest.mark.parametrize("kind", READ, ids=lambda one: one.name)
+async def test_no_bridge_has_more_of_a_long_answer_in_memory_than_some_windows(
+    tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, end = Held(monkeypatch), b""
+    async with bench(kind, tmp_path) as b, asyncio.timeout(120):
+        b.platform.release()
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": message(f"long {MIB * 1024}")}
+        async with (
+            b.hub.http(await b.hub.key("agent:there")) as client,
+            client.stream("POST", "/a2a/there/", json=asked, headers={"a2a-version": "1.0"}) as answer,
+        ):
+            with held:
+                async for piece in answer.aiter_raw():
+                    end = piece
+    assert b"TASK_STATE_COMPLETED" in end
+    assert held.passed >= MIB * 1024 * 1024
+    assert held.most < BOUND <= MIB * 1024 * 1024 / 2
+
+
+class Held:
+    """Looks again and again, as an answer comes, at what is allocated of it."""
+
+    EVERY = 1024 * 1024
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passed = self.most = 0
+        receive = Connection.data_received
+
+        def data_received(connection: Connection, data: bytes) -> None:
+            receive(connection, data)
+            before, self.passed = self.passed, self.passed + len(data)
+            if tracemalloc.is_tracing() and before // self.EVERY < self.passed // self.EVERY:
+                self.look()
+
+        monkeypatch.setattr(Connection, "data_received", data_received)
+
+    def __enter__(self) -> None:
+        tracemalloc.start()
+
+    def __exit__(self, *_: object) -> None:
+        tracemalloc.stop()
+
+    def look(self) -> None:
+        traces = tracemalloc.take_snapshot().traces
+        self.most = max(self.most, sum(one.size for one in traces if self._is_ours(one.traceback[0].filename)))
+
+    @staticmethod
+    @cache
+    def _is_ours(file: str) -> bool:
+        return any(name in file for name in HOLDERS)

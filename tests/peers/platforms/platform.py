@@ -17,6 +17,10 @@ Property = Literal[
 """What a bridge shows; each is a test of tests/bridges/test_bridges.py."""
 
 
+def _cannot() -> None:
+    raise AssertionError("a platform that cannot be made to do it lacks the property")
+
+
 @dataclass
 class Platform:
     """One platform with one agent, whose brain is `brain`'s."""
@@ -29,9 +33,9 @@ class Platform:
     """The platform was told to end a run, or saw its client leave where there is no other way; likewise."""
     named: list[str] = field(default_factory=list)
     """Under which name of a session, or of a user where there are none, each message came; likewise."""
-    expire: Callable[[], None] = lambda: None
+    expire: Callable[[], None] = _cannot
     """From now on the platform takes no token that it gave before."""
-    busy: Callable[[], None] = lambda: None
+    busy: Callable[[], None] = _cannot
     """The next request is refused, with 429 and a Retry-After of 0."""
 
     def release(self) -> None:
