@@ -240,7 +240,7 @@ def read_request(envelope: Envelope) -> Request:
         case _:
             params = _read_params(envelope, _TASK_PARAMS)
             judged.check_spelling(params, _TASK_PARAMS | _OTHER_NAMES_OF_A_TASK)
-            for name in _OTHER_NAMES_OF_A_TASK & params.keys():
+            for name in params.keys() & _OTHER_NAMES_OF_A_TASK:
                 raise InvalidParams(f"{name} is not a member; write 'id'", member=name)
             task_id = members.take_id(params, "id")
             if task_id is None:

@@ -151,6 +151,7 @@ class Permit(Judged):
 
     __slots__ = (
         "_cut",
+        "_gate",
         "_held",
         "_limits",
         "_settled",
@@ -165,8 +166,6 @@ class Permit(Judged):
         "usage",
         "used_within",
     )
-
-    _gate: Gate
 
     def __init__(self, gate: Gate, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> None:
         self._settled: bool = False
@@ -187,7 +186,7 @@ class Permit(Judged):
         self._within = within
         self.kind = entry.kind
         self.entry_name = entry.grant_name
-        self._gate = gate
+        self._gate = self._judging = gate
         self.guards = gate.guards.about(entry.kind, entry.grant_name) if gate.guards and principal is not HUB else None
         self.screens = self._is_screened = False
         self._applying = ()
@@ -354,7 +353,7 @@ class Posted(Judged):
     def __init__(self, gate: Gate, kind: str, name: str, guards: Sequence[Guard]) -> None:
         self.is_told = True
         """False: what is looked at was posted before, and its redactions are in the audit log."""
-        self._gate = gate
+        self._judging = gate
         self._applying = guards
         self._is_screened = False
         self.principal = HUB

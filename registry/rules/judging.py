@@ -27,8 +27,8 @@ class Judged:
 
     __slots__ = (
         "_applying",
-        "_gate",
         "_is_screened",
+        "_judging",
         "entry_name",
         "guards",
         "hops",
@@ -39,7 +39,7 @@ class Judged:
         "unjudged",
     )
 
-    _gate: Judging
+    _judging: Judging
     _applying: Sequence[Guard]
     """Of `guards`: those whose condition holds."""
     _is_screened: bool
@@ -80,7 +80,7 @@ class Judged:
             try:
                 made = await self._look(arguments, said, approved=approved)
             except ApprovalRequired as needed:
-                await self._gate.approve(self, arguments or {}, needed)
+                await self._judging.approve(self, arguments or {}, needed)
                 made = await self._look(arguments, said, approved=True)
             if made.found and not rewrites:
                 raise GuardRefused(made.found[0][0], "arguments", f"it found {made.found[0][1]}")
@@ -176,7 +176,9 @@ class Judged:
     def _redacted(self, side: Side, made: Seen) -> None:
         for guard, what in made.found:
             where = f"{self.kind}:{self.entry_name}"
-            self._gate.redacted(self.principal, guard, f"{what} in the {side}", request_id=self.request_id, where=where)
+            self._judging.redacted(
+                self.principal, guard, f"{what} in the {side}", request_id=self.request_id, where=where
+            )
 
     def _note(self, error: HubError) -> None:
-        self._gate.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")
+        self._judging.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")
