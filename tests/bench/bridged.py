@@ -13,8 +13,8 @@ from tests.bench.targets import hub, write_settings
 MANY = 200
 BUDGET_MB = 200
 
-KINDS = ("openai", "responses", "ag_ui", "http")
-"""One of all whose streams are read in the same way."""
+KINDS = ("openai", "responses", "ag_ui")
+"""Two that are told their history, and one that says its answer once more at its end."""
 
 HUB_YAML = """\
 hub:
@@ -25,7 +25,6 @@ agents:
   openai: {{bridge: openai, url: "http://127.0.0.1:{upstream}/long", options: {{model: m}}}}
   responses: {{bridge: openai, url: "http://127.0.0.1:{upstream}/long", options: {{model: m, api: responses}}}}
   ag_ui: {{bridge: ag_ui, url: "http://127.0.0.1:{upstream}/long/ag-ui"}}
-  http: {{bridge: http, url: "http://127.0.0.1:{upstream}/long/http", options: {{request: '{{"asked": text}}', answer: answer.text}}}}
 keys:
   - {{name: bench, key: {key}, allow: ["model:bench", "agent:*"]}}
 """

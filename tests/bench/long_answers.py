@@ -63,14 +63,9 @@ def _ag_ui() -> list[bytes]:
     return [_sse(encode(event)) for event in events]
 
 
-def _http() -> list[bytes]:
-    return [_sse(encode({"text": text})) for text in TEXTS]
-
-
 ANSWERS = {
     b"/long/chat/completions": _chat(),
     b"/long/responses": _responses(),
     b"/long/ag-ui": _ag_ui(),
-    b"/long/http": _http(),
 }
 """By path."""
