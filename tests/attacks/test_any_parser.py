@@ -98,6 +98,8 @@ class Came:
         for piece in self._pieces:
             yield piece
 
+    pieces = chunks
+
 
 def as_text(data: bytes) -> str:
     """Bytes that are no UTF-8 as JSON can say them: as surrogates that stand alone."""
