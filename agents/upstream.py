@@ -340,10 +340,10 @@ def seen_in(entry: Agent, speech: Speech, operation: Operation, data: bytes) -> 
 def _said(entry: Agent, speech: Speech, operation: Operation, body: bytes) -> Any:
     """What an agent says, decoded; raises if it is an error, or none of its speech."""
     if speech.binding == "GRPC":
-        from agents import grpc_wire  # noqa: PLC0415 - loads grpc and protobuf, for those who need it
+        from agents.grpc_wire import read_result  # noqa: PLC0415 - loads grpc and protobuf, for those who need it
 
         try:
-            return grpc_wire.read_result(operation, body)
+            return read_result(operation, body)
         except ValueError as error:
             raise UpstreamInvalid(entry.name, f"its answer {error}") from None
     try:
@@ -480,9 +480,9 @@ def _shown_data(alias: Alias, speech: Speech, operation: Operation, data: bytes)
         return alias.shown_data(data)
     if alias.uuid.encode() not in data:
         return data
-    from agents import grpc_wire  # noqa: PLC0415 - as above
+    from agents.grpc_wire import renamed  # noqa: PLC0415 - as above
 
-    return grpc_wire.renamed(operation, data, alias.uuid, alias.own)
+    return renamed(operation, data, alias.uuid, alias.own)
 
 
 def extensions_of(incoming: Incoming) -> str | None:

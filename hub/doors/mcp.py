@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,10 +57,8 @@ class McpDoor:
     async def run(self) -> None:
         """Hold the sessions of older clients until cancelled; the SDK, some 25 MB, is loaded when the first comes."""
         await self._legacy_wanted.wait()
-        server = await asyncio.to_thread(_load)
-        self._legacy = server.LegacyServer(
-            self._dispatch, self._subscriptions, error_form=errors.mcp, http_form=_http_form
-        )
+        legacy = await asyncio.to_thread(_load)
+        self._legacy = legacy(self._dispatch, self._subscriptions, error_form=errors.mcp, http_form=_http_form)
         await self._legacy.run(self._legacy_ready)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -342,7 +339,7 @@ async def _refuse(exchange: Exchange, error: HubError, request_id: bytes | msgsp
     await exchange.reply(status, message, headers=errors.extra_headers(error))
 
 
-def _load() -> ModuleType:
-    from mcp_bridge import server  # noqa: PLC0415 - loads the SDK, which costs a second
+def _load() -> type[LegacyServer]:
+    from mcp_bridge.server import LegacyServer  # noqa: PLC0415 - loads the SDK, which costs a second
 
-    return server
+    return LegacyServer
