@@ -163,16 +163,19 @@ class Kept:
             return None
 
 
-_PUT = "INTO kept (kind, id, owner, team, created_at, expires_at, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO kept (kind, id, owner, team, created_at, expires_at, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT_ANEW = (
+    "INSERT OR REPLACE INTO kept (kind, id, owner, team, created_at, expires_at, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 def _put(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[None]:
-    connection.executemany(f"INSERT {_PUT}", rows)
+    connection.executemany(_PUT, rows)
     return [None] * len(rows)
 
 
 def _put_anew(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[None]:
-    connection.executemany(f"INSERT OR REPLACE {_PUT}", rows)
+    connection.executemany(_PUT_ANEW, rows)
     return [None] * len(rows)
 
 
