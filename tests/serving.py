@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -45,6 +46,13 @@ class Embedded(uvicorn.Server):
             task.cancel()
         await self.lifespan.shutdown()
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, but for the end of the whole program where the application does not start."""
+        try:
+            await super().serve(sockets)
+        except SystemExit:
+            raise RuntimeError("the application did not start; its log says why") from None
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -69,13 +77,18 @@ def free_socket(port: int = 0) -> socket.socket:
     return sock
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8  # noqa: TID251  # pytest's own
+_PORTS = itertools.count(secrets.randbelow(2_000))
+
+
 def free_port() -> int:
     """A port that is free now, for servers that bind it themselves.
 
-    It is below those that systems give out (from 32768 on), so that no other socket gets it before the server does.
+    It is below those that systems give out (from 32768 on), and given to nobody else of a run for long: each worker has ports of its
+    own, one after the other, so that no other server gets it before this one does.
     """
     while True:
-        port = 15_000 + secrets.randbelow(17_000)
+        port = 15_000 + 2_000 * _WORKER + next(_PORTS) % 2_000
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

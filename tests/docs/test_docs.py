@@ -53,7 +53,7 @@ def named(block: Block) -> str:
 
 
 def test_every_language_of_a_block_is_tested() -> None:
-    assert {block.language for block in BLOCKS} <= {"bash", "console", "json", "python", "text", "yaml"}
+    assert {block.language for block in BLOCKS} <= {"bash", "console", "json", "python", "text", "toml", "yaml"}
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=named)
