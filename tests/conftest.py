@@ -189,6 +189,7 @@ IN_TURN = {
     },
     "attacks": {
         "test_any_parser.py",
+        "test_canary.py",
         "test_crawl.py",
         "test_described.py",
         "test_every_object.py",
@@ -201,7 +202,7 @@ IN_TURN = {
         "test_supply.py",
         "test_undefended.py",
     },
-    "frameworks": set(),
+    "frameworks": {"test_process.py"},
     "trust": {
         "test_account_pins.py",
         "test_agent_guards.py",
