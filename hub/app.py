@@ -35,7 +35,7 @@ from registry.errors import (
 from registry.gate import Gate
 from registry.identity import NOBODY, DoorName
 from registry.judged import JsonObject, encode
-from registry.warnings import HEADER, Warnings
+from registry.warnings import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -176,16 +176,16 @@ class App:
 
 
 async def _answer(house: House, exchange: HttpExchange, door: Door) -> None:
-    """Have a door answer, and the answer say of which budgets little is left."""
-    if not exchange.principal.limits:
+    """Have a door answer, and the answer say of what little is left."""
+    if not exchange.principal.is_warned:
         await door.handler(exchange)
         return
-    with Warnings(house.gate.told, exchange.request_id, partial(_tell, exchange)):
+    with house.gate.telling(exchange.principal, exchange.request_id, partial(_tell, exchange)):
         await door.handler(exchange)
 
 
 def _tell(exchange: HttpExchange, warning: str) -> None:
-    """Say in the answer, if it has not begun, that a budget is nearly used up."""
+    """Say in the answer, if it has not begun, what is nearly used up."""
     exchange.extra.append((HEADER.encode(), warning.encode("ascii", "replace")))
 
 

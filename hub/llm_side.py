@@ -87,7 +87,7 @@ def llm_side(
     platform = Platform(catalog, gate=ground.gate, endpoints=endpoints, owned=owned)
     parking = Parking(approvals, kept, hours=ground.hub.limits.approval_hours)
     loop.park(parking)
-    continuing = Continuing(parking, registry.keys.living)
+    continuing = Continuing(parking, registry.keys.living, models.telling)
     chat = Chat(loop, public_url=ground.public_url, continuing=continuing, memory=Memory(kept))
     continuing.serve("chat", chat, _as_chat)
     messages = Messages(loop, public_url=ground.public_url, continuing=continuing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Self
 
@@ -255,6 +255,10 @@ class Models:
         permit = self._gate.admit(principal, model, request_id=request_id, within=within)
         permit.hops = permit.hops or hops
         return permit
+
+    def telling(self, principal: Principal, request_id: str) -> AbstractContextManager[None]:
+        """As `Gate.telling`, for answers that nobody waits for."""
+        return self._gate.telling(principal, request_id)
 
     def warnings(self, request_id: str) -> Sequence[str]:
         """As `Permit.warnings`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -144,11 +145,15 @@ class Continuing:
     """One for a process; `run` must be running."""
 
     def __init__(
-        self, parking: Parking, living: Callable[[Collection[str]], Awaitable[Mapping[str, Principal]]]
+        self,
+        parking: Parking,
+        living: Callable[[Collection[str]], Awaitable[Mapping[str, Principal]]],
+        telling: Callable[[Principal, str], AbstractContextManager[None]],
     ) -> None:
-        """`living` are those of some principals, by id, whose keys are valid."""
+        """`living` are those of some principals, by id, whose keys are valid; `telling` as `Gate.telling`."""
         self._parking = parking
         self._living = living
+        self._telling = telling
         self._doors: dict[str, Resumable] = {}
         self._fails: dict[str, Fail] = {}
         self._due: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
@@ -255,9 +260,10 @@ class Continuing:
 
     async def _record(self, door: str, parked: Parked, principal: Principal, recording: Recording) -> None:
         # its pace was counted when the request came
-        caller = Caller(replace(principal, requests_per_minute=None), new_id("req"))
+        caller = Caller(replace(principal, paces=()), new_id("req"))
         try:
-            await self._doors[door].resume(parked.about, parked, caller, recording)
+            with self._telling(principal, caller.request_id):
+                await self._doors[door].resume(parked.about, parked, caller, recording)
         except HubError as error:
             await recording.fail(self._fails[door](error, caller.request_id))
         except Exception:  # what trips the hub in one run must not end the others

@@ -162,7 +162,7 @@ class Responses:
         body = encode({**about["request"], "input": items, "stream": True, **_place(about)})
         request = replace(responses.read_request(body, public_url=self._public_url), background=True)
         # its pace was counted when the request came
-        caller = Caller(replace(principal, requests_per_minute=None), new_id("req"))
+        caller = Caller(replace(principal, paces=()), new_id("req"))
         caller = await self._in_session(request, going_on(name), caller)
         async with AsyncExitStack() as turn:
             await turn.enter_async_context(self.conversations.turn(request.conversation, principal, is_patient=True))
@@ -282,7 +282,8 @@ class Responses:
         async with turn:
             try:
                 outlet = self._keeping(work, caller, logged, run.log)
-                await self._run(work, work.ask, caller, composer=run.composer, outlet=outlet)
+                with self._loop.models.telling(caller.principal, caller.request_id):
+                    await self._run(work, work.ask, caller, composer=run.composer, outlet=outlet)
             finally:
                 if not run.log.has_ended:
                     status: Literal["cancelled", "failed"] = "cancelled" if run.is_cancelled else "failed"

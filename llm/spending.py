@@ -1,4 +1,4 @@
-"""What answers say of their cost and of budgets, in their `hub` member. Pure."""
+"""What answers say of their cost and of limits, in their `hub` member. Pure."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _round(reply: Reply) -> JsonObject:
 
 
 def hub_of(usage: JsonObject | None, warnings: Sequence[str]) -> JsonObject:
-    """What every `hub` member says: `usage` if it is known, and `budget_warnings` if there are any."""
+    """What every `hub` member says: `usage` if it is known, and `limit_warnings` if there are any."""
     hub: JsonObject = {} if usage is None else {"usage": usage}
-    return {**hub, "budget_warnings": list(warnings)} if warnings else hub
+    return {**hub, "limit_warnings": list(warnings)} if warnings else hub
 
 
 def with_hub(answer: bytes, usd: float | None, warnings: Sequence[str]) -> bytes:

@@ -268,7 +268,7 @@ class Finished:
     charged_usd: float = 0.0
     """What the hub's calls cost beside the rounds."""
     warnings: Sequence[str] = ()
-    """Of budgets that are nearly used up."""
+    """Of limits and budgets that are nearly used up."""
     waiting: Sequence[Waiting] = ()
     """Calls of the last round that wait for approval: what was to be said about them follows in another answer."""
     before: int = 0

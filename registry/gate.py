@@ -8,8 +8,8 @@ out has the permit reserve what the call may use right before it sends it; nobod
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -23,7 +23,6 @@ from registry.errors import (
     HubError,
     NotFound,
     PriceUnknown,
-    RateLimited,
     TaskOver,
     UpstreamLimited,
     UpstreamOverloaded,
@@ -33,15 +32,13 @@ from registry.errors import (
 from registry.identity import HUB, Principal
 from registry.judged import JsonObject
 from registry.limits import NOTHING, Amounts, Limit, amounts
+from registry.paces import Paces
 from registry.rules.guards import Guard, Guards, Seen, Side
 from registry.rules.judging import Judged
-from registry.warnings import Told
+from registry.warnings import Told, Warnings
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
 """The last: answered by the hub from what it had answered before; nobody was asked."""
-
-MAX_LIMITED_KEYS = 100_000
-"""Keys whose pace is remembered. One forgotten by this bound was idle longest and starts anew with a full minute."""
 
 
 class Callee(Protocol):
@@ -118,7 +115,7 @@ class Held(Protocol):
         """How much it is."""
 
     def near(self, limits: Sequence[Limit]) -> list[Limit]:
-        """Those of its limits that are budgets which are nearly used up."""
+        """Those of its limits that warn, and are nearly used up."""
 
 
 class Counting(Protocol):
@@ -274,12 +271,13 @@ class Permit(Judged):
         told = self._gate.told.get(self.request_id)
         if told is not None:
             for limit in held.near(self._limits):
-                if limit in self.principal.limits:  # what is left for all callers of an entry is its operator's affair
-                    told.add(limit)
+                # what is left for all callers of an entry is its operator's affair
+                if limit.per in ("session", "task") or limit in self.principal.limits:
+                    told.add(limit.warning)
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Which budgets of its caller are nearly used up, as the request's calls have found until now."""
+        """Which limits of its caller are nearly used up, as the request's calls have found until now."""
         return self._gate.warnings(self.request_id)
 
     def settle(self, outcome: Outcome, error: BaseException | None = None) -> None:
@@ -390,8 +388,7 @@ class Gate:
         """Without `counters` no call is made that a limit counts."""
         self._record = record
         self._counters = counters
-        self._clock = clock
-        self._next_free: OrderedDict[str, float] = OrderedDict()
+        self._paces = Paces(clock)
         self.refused: Refused = forget_refusal
         """Notes what the gate refused."""
         self.redacted: Redacted = forget_redaction
@@ -399,7 +396,7 @@ class Gate:
         self.guards: Guards | None = None
         """None: there are none."""
         self.told: Told = {}
-        """Whose answers say that a budget is nearly used up."""
+        """What is said in answers to requests that are under way, by their ids."""
         self.approve: Approve = _nobody
         """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 
@@ -427,11 +424,16 @@ class Gate:
             permit = self._permit(principal, entry, within.request_id, within)
             permit.hops = within.hops
             return permit
-        if principal.requests_per_minute is not None:
-            self._pace(principal.id, principal.requests_per_minute)
-        for level, per_minute in principal.paces:
-            self._pace(level, per_minute)
+        for pace in principal.paces:
+            if self._paces.take(pace) and request_id in self.told:
+                self.told[request_id].add(pace.warning)
         return self._permit(principal, entry, request_id, None)
+
+    def telling(
+        self, principal: Principal, request_id: str, say: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """What notes for the length of an answer what its caller is warned of; `say` as `Warnings` has it."""
+        return Warnings(self.told, request_id, say) if principal.is_warned else nullcontext()
 
     def warnings(self, request_id: str) -> Sequence[str]:
         """As `Permit.warnings`."""
@@ -440,21 +442,6 @@ class Gate:
 
     def _permit(self, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> Permit:
         return Permit(self, principal, entry, request_id, within)
-
-    def _pace(self, key: str, per_minute: int) -> None:
-        """Count one request: `per_minute` at once, then one every 60/`per_minute` seconds (GCRA, one number a key)."""
-        now = self._clock()
-        interval = 60.0 / per_minute
-        free_at = self._next_free.get(key, now)
-        if free_at < now:
-            free_at = now
-        wait = free_at - now - 60.0 + interval
-        if wait > 1e-6:
-            raise RateLimited(wait)
-        self._next_free[key] = free_at + interval
-        self._next_free.move_to_end(key)
-        if len(self._next_free) > MAX_LIMITED_KEYS:
-            self._next_free.popitem(last=False)
 
     def posted(self, kind: str, name: str) -> Posted | None:
         """What looks at what is posted of an entry; None: nobody does."""

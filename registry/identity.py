@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
 from registry.judged import JsonObject
-from registry.limits import UNBOUND, Bounds, Limit
+from registry.limits import UNBOUND, Bounds, Limit, Pace
 
 Role = Literal["viewer", "member", "admin"]
 """What a user is in a team: each may do what the one before may, and more (docs/tenancy.md)."""
@@ -111,8 +111,6 @@ class Principal:
     id: str
     name: str
     grants: Grants
-    requests_per_minute: int | None = None
-    """None: unlimited."""
     expires_at: float | None = None
     """Seconds since 1970; None: never."""
     team_id: str | None = None
@@ -143,12 +141,21 @@ class Principal:
     """What is counted of its calls, and how much of it there may be; of all levels that it belongs to."""
     session_limits: tuple[Limit, ...] = ()
     """Likewise of each of its conversations."""
-    paces: tuple[tuple[str, int], ...] = ()
-    """Requests a minute of its user and team, by their ids."""
+    paces: tuple[Pace, ...] = ()
+    """How many requests a minute there may be of the key, its user and its team."""
+    warn_at: float | None = None
+    """The share at which the hub warns of what bounds one request of the key; None: it does not."""
+    is_warned: bool = False
+    """Something that bounds it warns before it is used up."""
     task: Task | None = None
     """The task that its present request is part of; None: one without bounds."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """Of the key itself; None: unlimited."""
+        return next((one.per_minute for one in self.paces if one.of == self.id), None)
 
     def in_session(self, where: str, name: str | None) -> Principal:
         """The caller in one of its conversations; as `limits_in`."""

@@ -26,7 +26,7 @@ MOST = 1 << 53
 _MOST_USD = MOST / NANO
 
 WARN_AT = 0.8
-"""The share of a budget at which the hub warns, unless it says another one."""
+"""The share of a budget at which the hub warns, unless it says another one. Of other limits it warns where they say so."""
 
 
 class Amounts(NamedTuple):
@@ -103,6 +103,34 @@ class Limit(NamedTuple):
         """An amount as people read it."""
         return amount / NANO if self.unit == "usd" else amount
 
+    @property
+    def warning(self) -> str:
+        """What callers are told when so much of it is used that the hub warns."""
+        if self.unit == "concurrent":
+            return f"{self.whose} {self.name} of {self.most} are nearly all under way"
+        most = f"{self.shown(self.most):g}" if self.unit == "usd" else f"{self.most}"
+        if self.name == "budget":
+            most = f"{most} USD per {self.per}"
+        where = " in this conversation" if self.per == "session" else ""
+        return f"{self.whose} {self.name} of {most} is nearly used up{where}"
+
+
+class Pace(NamedTuple):
+    """So many requests a minute, which each hub process counts by itself."""
+
+    of: str
+    """The id of the key, user or team."""
+    whose: str
+    """As `Limit.whose`."""
+    per_minute: int
+    warn: int | None = None
+    """From how many on the hub warns; None: it does not."""
+
+    @property
+    def warning(self) -> str:
+        """As `Limit.warning`."""
+        return f"{self.whose} requests_per_minute of {self.per_minute} is nearly used up"
+
 
 Span = Literal["day", "week", "month", "year"]
 """Of a budget."""
@@ -126,11 +154,13 @@ class Bounds(NamedTuple):
     session_usd: float | None = None
     pace: int | None = None
     """Requests a minute, of all keys of a user or team in one process."""
+    limits_warn_at: float | None = None
+    """As `warn_at`, of all but the budget; None: these do not warn."""
 
     def of(self, scope: str, whose: str) -> tuple[Limit, ...]:
         """These as limits of `scope`, which never names anything else."""
         found = [
-            Limit(f"{scope} {unit}/{per}", whose, unit, per, most)
+            Limit(f"{scope} {unit}/{per}", whose, unit, per, most, self.warn(most))
             for name, unit, per in _COUNTED
             if (most := getattr(self, name)) is not None
         ]
@@ -144,10 +174,17 @@ class Bounds(NamedTuple):
         found: list[Limit] = []
         for unit, most in (("calls", self.session_calls), ("tokens", self.session_tokens)):
             if most is not None:
-                found.append(Limit(f"{scope} session {unit}", whose, cast("Unit", unit), "session", most))
+                found.append(
+                    Limit(f"{scope} session {unit}", whose, cast("Unit", unit), "session", most, self.warn(most))
+                )
         if self.session_usd is not None:
-            found.append(Limit(f"{scope} session usd", whose, "usd", "session", round(self.session_usd * NANO)))
+            most = round(self.session_usd * NANO)
+            found.append(Limit(f"{scope} session usd", whose, "usd", "session", most, self.warn(most)))
         return tuple(found)
+
+    def warn(self, most: int) -> int | None:
+        """From how much on there is a warning of a limit of so much that is no budget; None: there is none."""
+        return warn_from(most, self.limits_warn_at)
 
     def with_limits(self, other: Bounds) -> Bounds:
         """These with the limits of others, and this budget."""
@@ -166,6 +203,11 @@ class Bounds(NamedTuple):
     def stored(cls, text: str | None) -> Bounds:
         """Read what `written` wrote."""
         return cls(**msgspec.json.decode(text)) if text else UNBOUND
+
+
+def warn_from(most: int, share: float | None) -> int | None:
+    """`Limit.warn` of one that warns at a share of what there is."""
+    return None if share is None else max(1, round(most * share))
 
 
 UNBOUND = Bounds()

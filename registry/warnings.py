@@ -1,4 +1,4 @@
-"""What the answer to a request says of budgets that are nearly used up. Pure.
+"""What the answer to a request says of limits and budgets that are nearly used up. Pure.
 
 Each door says it in its own way: HTTP in a header, gRPC in metadata behind the answer, models also in the body's `hub` member.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from registry.limits import Limit
-
-HEADER = "hubbub-budget-warning"
+HEADER = "hubbub-limit-warning"
 
 
 class Warnings:
@@ -17,8 +15,8 @@ class Warnings:
 
     __slots__ = ("_request_id", "_say", "_told", "texts")
 
-    def __init__(self, told: Told, request_id: str, say: Callable[[str], None]) -> None:
-        """`say` hears each text as soon as there is one."""
+    def __init__(self, told: Told, request_id: str, say: Callable[[str], None] | None) -> None:
+        """`say` hears each text as soon as there is one; None: who answers looks at `texts` in the end."""
         self._told = told
         self._request_id = request_id
         self._say = say
@@ -28,14 +26,15 @@ class Warnings:
         self._told[self._request_id] = self
 
     def __exit__(self, *_exception: object) -> None:
-        del self._told[self._request_id]
+        if self._told.get(self._request_id) is self:  # else what goes on without its client has taken over
+            del self._told[self._request_id]
 
-    def add(self, limit: Limit) -> None:
-        """A budget is nearly used up."""
-        text = f"{limit.whose} budget of {limit.shown(limit.most):g} USD per {limit.per} is nearly used up"
+    def add(self, text: str) -> None:
+        """Something is nearly used up."""
         if text not in self.texts:
             self.texts.append(text)
-            self._say(text)
+            if self._say is not None:
+                self._say(text)
 
 
 Told = dict[str, Warnings]

@@ -102,7 +102,7 @@ class OwnAgents:
             if entry is None or entry.own is None:
                 return
             live = await self._host.waiting(entry, about["task"])
-            principal = replace(principal, requests_per_minute=None)  # its pace was counted when the request came
+            principal = replace(principal, paces=())  # its pace was counted when the request came
             await self._host.start(
                 Work(
                     live=live,

@@ -27,13 +27,13 @@ class UsedLimit(BaseModel):
     resets_at: datetime | None
     """Null for calls under way."""
     is_near: bool
-    """So much of a budget is used that the hub warns."""
+    """So much of it is used that the hub warns."""
 
 
 def check_free_of(caller: Principal, bounding: str) -> None:
     """Raise `InvalidRequest` if limits of the level with this id bound the caller itself: others change those."""
     counted = any(limit.counter.startswith(f"{bounding} ") for limit in (*caller.limits, *caller.session_limits))
-    if counted or any(level == bounding for level, _ in caller.paces):
+    if counted or any(pace.of == bounding for pace in caller.paces):
         raise InvalidRequest("these limits bound your own key; somebody else has to change them", member="limits")
 
 

@@ -65,7 +65,9 @@ def bounds_options(who: str) -> Callable[[Command], Command]:
 def _limits(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> BoundsShape:
     said = dict(text.partition("=")[::2] for text in texts)
     try:
-        return BoundsShape.model_validate({name: int(most) for name, most in said.items()})
+        return BoundsShape.model_validate(
+            {name: float(most) if name == "warn_at" else int(most) for name, most in said.items()}
+        )
     except ValueError:
         names = ", ".join(BoundsShape.model_fields)
         raise click.BadParameter(f"write it like calls_per_day=50, at most {MOST}; there are {names}") from None

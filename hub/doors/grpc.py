@@ -34,7 +34,7 @@ from registry.errors import INTERNAL, HubError, NotFound, UpstreamInvalid
 from registry.gate import Gate, Permit
 from registry.identity import Principal
 from registry.registry import Registry
-from registry.warnings import HEADER, Warnings
+from registry.warnings import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class _Call:
     """Once the message is read, with the task that it is part of."""
     request_id: str
     warnings: list[str] = field(default_factory=list)
-    """Of budgets that are nearly used up."""
+    """Of what is nearly used up."""
 
     def head(self, extensions: str | None) -> Metadata:
         """Metadata before the answer."""
@@ -168,7 +168,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
         return answer.body
 
     async def _answer(self, call: _Call, data: bytes, context: Context) -> _Answer | HubError:
-        with Warnings(self._gate.told, call.request_id, call.warnings.append):
+        with self._gate.telling(call.principal, call.request_id, call.warnings.append):
             answer = await _safely(self._ask(call, data, context), call.request_id)
         self._note(call, answer)
         return answer
@@ -189,7 +189,7 @@ class GrpcDoor(grpc.aio.ServerInterceptor):
 
     async def _stream(self, call: _Call, data: bytes, context: Context) -> None:
         """Pass a stream on until it ends or the client leaves."""
-        with Warnings(self._gate.told, call.request_id, call.warnings.append):
+        with self._gate.telling(call.principal, call.request_id, call.warnings.append):
             outcome = await _safely(self._follow(call, data, context), call.request_id)
         self._note(call, outcome)
         if isinstance(outcome, HubError):

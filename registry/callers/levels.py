@@ -7,7 +7,7 @@ whose user is disabled, deleted or no longer in its team stands for nobody (docs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_network
@@ -21,7 +21,7 @@ from registry import floors
 from registry.access import Grants, Meet
 from registry.callers.kin import line
 from registry.identity import HUBS_LIMITS, DoorName, Principal, RequestLimits, Role
-from registry.limits import Bounds, Limit
+from registry.limits import Bounds, Limit, Pace
 from registry.store.tables.callers import ApiKey, Member, Team, User
 
 T = TypeVar("T")
@@ -88,22 +88,23 @@ def principal_of(session: Session, levels: Levels) -> Principal | None:
     if key.team_id is not None and (team is None or (key.user_id is not None and member is None)):
         return None
     own = grants_of(key)
+    limits, session_limits = limits_of(session, key), _each(session, key, Bounds.in_session)
+    paces = tuple(_paces(key, user, team))
+    share = Bounds.stored(key.bounds).limits_warn_at
     lists = [own, *(allow_of(level) for level in (user, team) if level is not None)]
     return Principal(
         id=key.id,
         name=key.name,
         grants=_met(tuple(found for found in lists if found is not None)),
-        requests_per_minute=key.requests_per_minute,
         mcp_mode=key.mcp_mode,
         require_approval=floors.stored(key.require_approval),
         request_limits=request_limits_of(key),
-        limits=limits_of(session, key),
-        session_limits=_each(session, key, Bounds.in_session),
-        paces=tuple(
-            (level.id, pace)
-            for level in (user, team)
-            if level is not None and (pace := Bounds.stored(level.bounds).pace) is not None
-        ),
+        limits=limits,
+        session_limits=session_limits,
+        paces=paces,
+        warn_at=share,
+        is_warned=any(one.warn is not None for one in (*limits, *session_limits))
+        or any(one.warn is not None for one in paces),
         expires_at=key.expires_at,
         team_id=key.team_id,
         team=team.alias if team is not None else None,
@@ -113,6 +114,16 @@ def principal_of(session: Session, levels: Levels) -> Principal | None:
         doors=None if (doors := doors_of(key)) is None else frozenset(doors),
         networks=None if (found := networks_of(key)) is None else tuple(map(ip_network, found)),
     )
+
+
+def _paces(key: ApiKey, user: User | None, team: Team | None) -> Iterator[Pace]:
+    if key.requests_per_minute is not None:
+        yield Pace(
+            key.id, "the key's", key.requests_per_minute, Bounds.stored(key.bounds).warn(key.requests_per_minute)
+        )
+    for level, whose in ((user, "the user's"), (team, "the team's")):
+        if level is not None and (said := Bounds.stored(level.bounds)).pace is not None:
+            yield Pace(level.id, whose, said.pace, said.warn(said.pace))
 
 
 @lru_cache(maxsize=SHARED_LISTS)

@@ -29,6 +29,9 @@ MAX_FALLBACKS = 8
 MAX_RETRIES = 10
 
 
+Share = Annotated[PositiveFloat, Field(le=1)]
+
+
 class BoundsShape(Shape):
     """`limits`: how much may be used in each minute, day and month of the calendar, in UTC, and at a time."""
 
@@ -39,6 +42,7 @@ class BoundsShape(Shape):
     calls_per_day: PositiveInt | None = None
     calls_per_month: PositiveInt | None = None
     concurrent_calls: PositiveInt | None = None
+    warn_at: Share | None = None
 
 
 class SessionShape(Shape):
@@ -60,12 +64,16 @@ class BudgetShape(Shape):
 
     usd: PositiveFloat
     per: Span = "month"
-    warn_at: Annotated[PositiveFloat, Field(le=1)] = WARN_AT
+    warn_at: Share = WARN_AT
+
+
+_MEMBERS = {name: "limits_warn_at" if name == "warn_at" else name for name in BoundsShape.model_fields}
+"""What `Bounds` calls them: there `warn_at` is the budget's."""
 
 
 def bounds(limits: BoundsShape, budget: BudgetShape | None) -> Bounds:
     """What both say."""
-    said = {name: value for name, value in limits.model_dump().items() if name in BoundsShape.model_fields}
+    said = {_MEMBERS[name]: value for name, value in limits.model_dump().items() if name in _MEMBERS}
     if isinstance(limits, CallerBoundsShape):
         said |= {f"session_{name}": value for name, value in limits.session.model_dump().items()}
     return Bounds(**said, **({} if budget is None else budget.model_dump()))
@@ -74,7 +82,7 @@ def bounds(limits: BoundsShape, budget: BudgetShape | None) -> Bounds:
 def shown_limits(said: Bounds) -> dict[str, Any]:
     """The members of a `CallerBoundsShape`."""
     session = {name: getattr(said, f"session_{name}") for name in SessionShape.model_fields}
-    return {name: getattr(said, name) for name in BoundsShape.model_fields} | {"session": SessionShape(**session)}
+    return {name: getattr(said, member) for name, member in _MEMBERS.items()} | {"session": SessionShape(**session)}
 
 
 class ModelLimitsShape(Shape):

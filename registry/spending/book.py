@@ -91,10 +91,10 @@ class Granted(NamedTuple):
 
     amounts: Sequence[int]
     """What the process got of each, the call's own included."""
-    near: Sequence[tuple[Limit, int]]
-    """Budgets that are nearly used up from now on, and what is used of them."""
-    is_near: Sequence[bool]
-    """For each: whether it is nearly used up."""
+    warned: Sequence[tuple[Limit, int]]
+    """Limits that are nearly used up from now on, and what is used of them."""
+    near: Sequence[int]
+    """For each: `Lease.near`."""
 
 
 class _Page:
@@ -132,14 +132,14 @@ class _Book:
             self._connection.execute(_END, name)
 
     def take(self, batch: Batch) -> Refused | list[tuple[Limit, int]]:
-        """Count all that a batch wants, or nothing; say which budgets are nearly used up from now on."""
+        """Count all that a batch wants, or nothing; say which limits are nearly used up from now on."""
         for wanted in batch.wanted:
             page = self._page(wanted.lease.key)
             if page.used + self._under_way(wanted) + wanted.lacks > wanted.limit.most:
                 page.no_more = True
                 held = self._connection.execute(_HELD_ELSEWHERE, _name(wanted.lease))
                 return Refused(wanted, [Leased(*row) for row in held])
-        near = []
+        warned = []
         for limit, lease, lacks, _ in batch.wanted:
             page = self._pages[lease.key]
             page.used += lacks
@@ -148,8 +148,8 @@ class _Book:
                 self._grant(lease, lacks)
             if limit.warn is not None and page.used >= limit.warn and not page.warned:
                 page.warned = 1
-                near.append((limit, page.used))
-        return near
+                warned.append((limit, page.used))
+        return warned
 
     def more(self, wanted: Wanted) -> int:
         """Lease what a process would have beyond what its calls need now; how much of that it gets."""
@@ -169,10 +169,12 @@ class _Book:
         self._grant(lease, amount)
         return amount
 
-    def is_near(self, wanted: Wanted) -> bool:
-        """Whether a limit is nearly used up."""
+    def near(self, wanted: Wanted) -> int:
+        """How much of a lease may be left of a limit that is nearly used up; -1: it does not warn, or is not."""
         warn = wanted.limit.warn
-        return warn is not None and self._pages[wanted.lease.key].used >= warn
+        if warn is None:
+            return -1
+        return max(-1, self._pages[wanted.lease.key].used + self._under_way(wanted) - warn)
 
     def write(self) -> None:
         """Write what changed."""
@@ -224,7 +226,7 @@ def count(connection: sqlite3.Connection, batches: list[Batch]) -> list[Refused 
             answers.append(found)
         else:  # leases come after all calls that need something now
             amounts = [wanted.lacks + book.more(wanted) for wanted in batch.wanted]
-            answers.append(Granted(amounts, found, [book.is_near(wanted) for wanted in batch.wanted]))
+            answers.append(Granted(amounts, found, [book.near(wanted) for wanted in batch.wanted]))
     book.write()
     return answers
 

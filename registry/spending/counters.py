@@ -53,8 +53,8 @@ class Held(NamedTuple):
     amounts: Amounts
 
     def near(self, limits: Sequence[Limit]) -> list[Limit]:
-        """Those of its limits that are budgets which are nearly used up."""
-        return [limit for limit, lease in zip(limits, self.leases, strict=True) if lease.is_near]
+        """Those of its limits that warn, and are nearly used up."""
+        return [limit for limit, lease in zip(limits, self.leases, strict=True) if lease.left <= lease.near]
 
 
 class Counters:
@@ -289,12 +289,12 @@ class Counters:
         self._written(batch)
         if isinstance(answer, Refused):
             return answer
-        for wanted, amount, is_near in zip(batch.wanted, answer.amounts, answer.is_near, strict=True):
+        for wanted, amount, near in zip(batch.wanted, answer.amounts, answer.near, strict=True):
             wanted.lease.left += amount
-            wanted.lease.is_near = is_near
-        for limit, used in answer.near:
+            wanted.lease.near = near
+        for limit, used in answer.warned:
             shown = {"counter": limit.counter, "used": limit.shown(used), "of": limit.shown(limit.most)}
-            logger.warning("a budget is nearly used up", extra=shown)
+            logger.warning("a limit is nearly used up", extra=shown)
         return None
 
     def _granted_late(self, batch: Batch, asked: asyncio.Future[Refused | Granted]) -> None:

@@ -32,7 +32,7 @@ Key = tuple[str, int, str]
 class Lease:
     """What this process holds of one limit."""
 
-    __slots__ = ("asking", "ends", "is_near", "is_open", "key", "left", "owner", "slot", "spent", "used_at")
+    __slots__ = ("asking", "ends", "is_open", "key", "left", "near", "owner", "slot", "spent", "used_at")
 
     def __init__(self, key: Key, owner: str, slot: int) -> None:
         self.key = key
@@ -48,8 +48,8 @@ class Lease:
         """Calls that ask the database for more of it."""
         self.used_at = 0.0
         self.is_open = True
-        self.is_near = False
-        """Whether a budget is nearly used up."""
+        self.near = -1
+        """The limit is nearly used up while no more than this is left of the lease."""
 
     @property
     def is_recorded(self) -> bool:

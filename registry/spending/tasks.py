@@ -15,7 +15,7 @@ import msgspec
 
 from registry.errors import TaskOver
 from registry.identity import Principal, RequestLimits, Task
-from registry.limits import MOST, NANO, Limit
+from registry.limits import MOST, NANO, Limit, warn_from
 from registry.sealed.secrets import Sealer, SecretKeyInvalid, new_id
 
 LASTS_S = 86_400.0
@@ -30,6 +30,7 @@ class _Token(msgspec.Struct, array_like=True):
     deadline: float | None
     calls: int | None
     usd: float | None
+    warn_at: float | None = None
 
 
 _DECODER = msgspec.msgpack.Decoder(_Token)
@@ -49,20 +50,21 @@ class Tasks:
         Raises:
             TaskOver: its deadline is over.
         """
-        task = (self.read(token) if token else None) or self.begin(principal.request_limits)
+        task = (self.read(token) if token else None) or self.begin(principal.request_limits, principal.warn_at)
         if task is None:
             return principal
         if task.deadline is not None and task.deadline < self._clock():
             raise TaskOver
-        return replace(principal, task=task)
+        is_warned = principal.is_warned or any(one.warn is not None for one in task.limits)
+        return replace(principal, task=task, is_warned=is_warned)
 
-    def begin(self, bounds: RequestLimits) -> Task | None:
-        """A task with what a key bounds each of its requests to; None: it bounds nothing that is inherited."""
+    def begin(self, bounds: RequestLimits, warn_at: float | None = None) -> Task | None:
+        """A task with what a key bounds each of its requests to, and the share at which that warns; None: it bounds nothing that is inherited."""
         if bounds.max_calls is None and bounds.max_usd is None and bounds.max_seconds is None:
             return None
         now = self._clock()
         deadline = None if bounds.max_seconds is None else now + bounds.max_seconds
-        made = _Token(new_id("task"), int(now + LASTS_S), deadline, bounds.max_calls, bounds.max_usd)
+        made = _Token(new_id("task"), int(now + LASTS_S), deadline, bounds.max_calls, bounds.max_usd, warn_at)
         sealed = self._sealer.seal(msgspec.msgpack.encode(made), about=_ABOUT)
         return _task(sealed, made)
 
@@ -82,8 +84,11 @@ def _task(sealed: bytes, said: _Token) -> Task:
     token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
     limits = []
     if said.calls is not None:
-        limits.append(Limit(f"{said.id} calls", "the task's", "calls", "task", said.calls, until=said.ends))
+        warn = warn_from(said.calls, said.warn_at)
+        limits.append(Limit(f"{said.id} calls", "the task's", "calls", "task", said.calls, warn, until=said.ends))
     if said.usd is not None:
         most = min(round(said.usd * NANO), MOST)
-        limits.append(Limit(f"{said.id} usd", "the task's", "usd", "task", most, until=said.ends))
+        limits.append(
+            Limit(f"{said.id} usd", "the task's", "usd", "task", most, warn_from(most, said.warn_at), said.ends)
+        )
     return Task(token, said.deadline, tuple(limits))

@@ -180,13 +180,13 @@ def test_a_key_is_made_listed_and_revoked(run: Run) -> None:
 
 
 def test_a_key_may_be_made_with_limits_and_a_budget(run: Run, tmp_path: Path) -> None:
-    limits = ("--limit", "calls_per_day=50", "--limit", "concurrent_calls=2", "--budget", "10.5/week")
+    limits = ("--limit", "calls_per_day=50", "--limit", "warn_at=0.9", "--budget", "10.5/week")
     assert run("keys", "create", "rita", "--allow", "model:*", *limits).exit_code == 0
     (database,) = tmp_path.glob("*.db")
     connection = sqlite3.connect(database)
     (bounds,) = connection.execute("SELECT bounds FROM api_keys WHERE name = 'rita'").fetchone()
     connection.close()
-    assert json.loads(bounds) == {"calls_per_day": 50, "concurrent_calls": 2, "usd": 10.5, "per": "week"}
+    assert json.loads(bounds) == {"calls_per_day": 50, "limits_warn_at": 0.9, "usd": 10.5, "per": "week"}
 
 
 @pytest.mark.parametrize(("things", "name"), [("users", "name"), ("teams", "alias")])

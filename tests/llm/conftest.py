@@ -32,6 +32,7 @@ from registry.errors import HubError, InvalidRequest
 from registry.gate import Permit
 from registry.identity import HUBS_LIMITS, Principal, RequestLimits
 from registry.judged import encode
+from registry.limits import Pace
 from tests.conftest import served_exchanges
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
 from tests.recording import RecordingGate
@@ -187,7 +188,7 @@ async def open_desk(
                 id="key_1",
                 name="k",
                 grants=Grants.parse(tuple(grants)),
-                requests_per_minute=per_minute,
+                paces=() if per_minute is None else (Pace("key_1", "the key's", per_minute),),
                 request_limits=request_limits,
             )
             door = doors["/v1/models" if exchange.path.startswith("/v1/models") else exchange.path]

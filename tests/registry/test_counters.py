@@ -288,6 +288,15 @@ async def test_a_budget_warns_once_a_span(gate: Gate, clock: Clock, caplog: pyte
     assert [await warned() for _ in range(3)] == [1, 1, 2]
 
 
+async def test_what_comes_back_is_no_longer_warned_of(counters: Counters) -> None:
+    wanted = limits(concurrent_calls=4, tokens_per_day=100, limits_warn_at=0.75)
+    held = [await counters.reserve(wanted, Amounts(tokens=25)) for _ in range(3)]
+    assert [[one.name for one in each.near(wanted)] for each in held][-1] == ["tokens_per_day", "concurrent_calls"]
+    for one in held[:2]:
+        counters.settle(wanted, one, Amounts(tokens=5))
+    assert (await counters.reserve(wanted, Amounts(tokens=5))).near(wanted) == []
+
+
 async def test_counters_of_spans_that_are_long_over_are_forgotten(
     counters: Counters, clock: Clock, database: Database
 ) -> None:

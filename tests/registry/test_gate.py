@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.exchange import ClientGone
-from registry import gate as gate_module
+from registry import paces
 from registry.access import Grants
 from registry.entries import Agent, Model
 from registry.errors import NotFound, RateLimited
 from registry.gate import Gate, Settled, Usage
 from registry.identity import HUB, Principal
+from registry.limits import Pace
 
 MODEL = Model(name="gpt-4o", provider="openai", model="gpt-4o")
 AGENT = Agent(name="research", url="http://a.example")
@@ -24,7 +25,8 @@ class Clock:
 
 
 def holder(*allow: str, per_minute: int | None = None, id: str = "key_1") -> Principal:
-    return Principal(id=id, name="rita", grants=Grants.parse(allow), requests_per_minute=per_minute)
+    paces = () if per_minute is None else (Pace(id, "the key's", per_minute),)
+    return Principal(id=id, name="rita", grants=Grants.parse(allow), paces=paces)
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_no_minute_holds_more_than_twice_the_pace(per_minute: int, waits: list[f
 
 
 def test_pacing_many_keys_costs_bounded_memory(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "MAX_LIMITED_KEYS", 10)
+    monkeypatch.setattr(paces, "MAX_PACED", 10)
     for number in range(30):
         gate.admit(holder("model:*", per_minute=1, id=f"key_{number}"), MODEL)
-    assert len(gate._next_free) == 10
+    assert len(gate._paces._next_free) == 10

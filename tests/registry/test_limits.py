@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,18 @@ def test_each_bound_is_a_limit_with_a_counter_of_its_own() -> None:
     assert {limit.counter for limit in limits}.isdisjoint(limit.counter for limit in bounds.of("key_2", "the key's"))
 
 
+def test_limits_warn_where_they_say_so_each_at_a_share_of_itself() -> None:
+    counted = {"tokens_per_minute": 100, "tokens_per_day": 1, "calls_per_minute": 3, "concurrent_calls": 10}
+    said: Any = {**counted, "session_calls": 4, "session_tokens": 5, "session_usd": 1.0, "usd": 1.0}
+    for share, warned in ((None, [None] * 7), (0.5, [50, 1, 2, 5, 2, 2, NANO // 2])):
+        bounds = Bounds(**said, limits_warn_at=share)
+        limits = (*bounds.of("key_1", "the key's"), *bounds.in_session("key_1", "the key's"))
+        assert [one.warn for one in limits if one.name != "budget"] == warned
+        assert [one.warn for one in limits if one.name == "budget"] == [NANO * 8 // 10]
+
+
 def test_bounds_are_stored_and_read_again() -> None:
-    bounds = Bounds(calls_per_month=7, usd=0.25, per="day", warn_at=0.5)
+    bounds = Bounds(calls_per_month=7, usd=0.25, per="day", warn_at=0.5, limits_warn_at=0.7)
     assert Bounds.stored(bounds.written()) == bounds
     assert UNBOUND.written() is None
     assert Bounds.stored(None) == UNBOUND
