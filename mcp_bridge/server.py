@@ -141,6 +141,8 @@ class LegacyServer:
         inner = {**scope, "headers": [*headers, _ACCEPT], "user": user, _CALLER: caller}
 
         async def answer(message: AsgiMessage) -> None:
+            if message["type"] == "http.response.start" and scope["method"] == "DELETE" and message["status"] == 200:
+                self._sessions.pop(_session_id(scope), None)  # the SDK closes it a moment after its answer
             if message["type"] == "http.response.start" and caller.failure is not None:
                 form = self._http_form(caller.failure)
                 if form is not None:
@@ -167,7 +169,7 @@ class LegacyServer:
 
     async def _stream(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
         """Answer with the stream of what a session's client is told unasked, until it leaves or that is over."""
-        session = self._sessions.get(dict(scope["headers"]).get(b"mcp-session-id", b"").decode("latin-1"))
+        session = self._sessions.get(_session_id(scope))
         over = anyio.CancelScope()
         telling: list[asyncio.Task[None]] = []
 
@@ -226,7 +228,7 @@ class LegacyServer:
 
         def leave() -> None:
             self._subscriptions.leave(subscriber)
-            del self._sessions[session.id]
+            self._sessions.pop(session.id, None)
 
         session.when_closed(leave)
 
@@ -247,6 +249,11 @@ class LegacyServer:
         else:
             subscriber.unsubscribe(uri)
         return {}
+
+
+def _session_id(scope: AsgiMessage) -> str:
+    found: bytes = dict(scope["headers"]).get(b"mcp-session-id", b"")
+    return found.decode("latin-1")
 
 
 async def _never_list(_context: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:

@@ -11,6 +11,7 @@ import pytest
 from sse_starlette import EventSourceResponse
 
 from mcp_bridge import server
+from mcp_bridge.in_session import Session
 from registry.errors import NotFound
 from tests.doors.test_mcp import servers
 from tests.peers import mcp_servers
@@ -65,6 +66,17 @@ async def test_a_session_is_as_good_as_unknown_to_everybody_else(tmp_path: Path)
                 assert stolen.status_code == absent.status_code == 404
                 assert stolen.content == absent.content
             assert (await alice.post("/mcp", json=rpc("tools/list", {}), headers=headers)).json()["result"]["tools"]
+
+
+async def test_a_session_that_was_ended_answers_no_more_however_late_the_sdk_closes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "when_closed", lambda *_: None)  # so late that it is never
+    async with open_mcp_hub(tmp_path) as hub, hub.http(await hub.key("tool:*")) as http:
+        headers = await session(http)
+        assert (await http.post("/mcp", json=rpc("tools/list", {}), headers=headers)).status_code == 200
+        assert (await http.delete("/mcp", headers=headers)).status_code == 200
+        assert (await http.post("/mcp", json=rpc("tools/list", {}), headers=headers)).status_code == 404
 
 
 async def test_nobody_can_open_so_many_sessions_that_others_find_no_room(
