@@ -41,6 +41,8 @@ class Stream:
         self._agreed = asyncio.Event()
         self._asked: JsonObject = {}
         self._task: asyncio.Task[None] | None = None
+        self._open: set[asyncio.Task[None]] = set()
+        """All that have not ended yet: the one in use, one that is to follow it, and those that were told to end."""
 
     async def settle(self, wanted: Wanted) -> Mapping[str, HubError]:
         """As `Way.settle`."""
@@ -48,15 +50,18 @@ class Stream:
             return {}
         agreed = self._agreed = asyncio.Event()
         task = asyncio.get_running_loop().create_task(self._listen(wanted.filter), name=f"listen at {self._name}")
+        self._open.add(task)
+        task.add_done_callback(self._left)
         waiting = asyncio.ensure_future(agreed.wait())
         try:
             await asyncio.wait([task, waiting], timeout=AGREED_S, return_when=asyncio.FIRST_COMPLETED)
+            if not agreed.is_set():
+                self._say_why(task)
+        except BaseException:
+            task.cancel()
+            raise
         finally:
             waiting.cancel()
-            if not agreed.is_set():
-                task.cancel()
-        if not agreed.is_set():
-            self._say_why(task)
         before, self._task, self._asked = self._task, task, wanted.filter
         task.add_done_callback(self._ended)
         if before is not None:
@@ -79,14 +84,19 @@ class Stream:
 
     async def close(self) -> None:
         """As `Way.close`."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        self._task = None
+        for task in self._open:
+            if not task.cancelling():  # a second time would interrupt how it ends
+                task.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waits for it is told; nobody else cares
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # why it ended does not matter any more
         if self._task is task:
             self._task = None
             self._broken()
