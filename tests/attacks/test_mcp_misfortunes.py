@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mcp_bridge import line
 from tests.peers import mcp_servers
 from tests.peers.mcp_hub import headers, message, open_mcp_hub
 from tests.peers.mcp_process import server_process
@@ -119,9 +120,10 @@ async def test_a_killed_stdio_server_is_not_noticed_by_a_caller_who_tries_again(
 
 @pytest.mark.parametrize("kind", ["both", "modern", "legacy", "sse"])
 async def test_an_http_server_that_dies_and_starts_again_is_not_noticed_by_a_caller_who_tries_again(
-    tmp_path: Path, kind: str
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As another process on the same port, which knows nothing of what the first one knew."""
+    monkeypatch.setattr(line, "PAUSE_S", 0.0)  # it may start faster than a server that only failed is asked again
     async with (
         server_process(kind, tmp_path) as server,
         open_mcp_hub(tmp_path, f"mcpServers: {{peer: {{url: {server.url}}}}}\n") as hub,
