@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from hub.serve import open_house, server
 from hub.services import Services
 from llm.providers.table import NAMES
 from registry.declared.config import Declared, read
+from registry.errors import Conflict
 from registry.identity import KeySpec
 from registry.spending.counters import Counters
 from registry.store.db import open_engine
@@ -60,9 +62,11 @@ class Hub:
 
     async def key(self, *allow: str, **members: object) -> str:
         """Make a key with these grants and return its secret."""
-        name = f"key-{len(await self.services.keys.all_live())}"
-        _, secret = await self.services.keys.create(KeySpec(name=name, allow=allow, **members))
-        return secret
+        for number in itertools.count(len(await self.services.keys.all_live())):
+            with contextlib.suppress(Conflict):  # somebody else makes one too
+                _, secret = await self.services.keys.create(KeySpec(name=f"key-{number}", allow=allow, **members))
+                return secret
+        raise AssertionError("there is always another number")
 
     def http(self, secret: str | None = None) -> httpx.AsyncClient:
         """A plain HTTP client towards the hub."""
@@ -163,103 +167,129 @@ def empty_database() -> Path:
 
 IN_TURN = {
     "a2a": {
-        "test_a2a_instances.py",
-        "test_a2a_matrix.py",
-        "test_a2a_push.py",
-        "test_a2a_slow_readers.py",
-        "test_a2a_streams.py",
-        "test_kill9_peers.py",
-        "test_kill9_push.py",
-        "test_kill9_streams.py",
-        "test_mixed_up_agents.py",
-        "test_tenants_in_every_speech.py",
+        "attacks/test_kill9_peers.py",
+        "attacks/test_kill9_push.py",
+        "attacks/test_kill9_streams.py",
+        "attacks/test_mixed_up_agents.py",
+        "attacks/test_tenants_in_every_speech.py",
+        "doors/test_a2a_instances.py",
+        "doors/test_a2a_matrix.py",
+        "doors/test_a2a_push.py",
+        "doors/test_a2a_slow_readers.py",
+        "doors/test_a2a_streams.py",
+        "foreign/test_a2a_03.py",
+        "foreign/test_a2a_js.py",
+        "foreign/test_fasta2a.py",
+        "foreign/test_langgraph.py",
+        "foreign/test_odd_agents.py",
+        "foreign/test_openapi.py",
+        "foreign/test_through_the_hub.py",
     },
     "mcp": {
-        "test_agent_tasks.py",
-        "test_mcp_bystanders.py",
-        "test_mcp_cancel.py",
-        "test_mcp_ended.py",
-        "test_mcp_legacy_tasks.py",
-        "test_mcp_lossless.py",
-        "test_mcp_misfortunes.py",
-        "test_mcp_parked.py",
-        "test_mcp_subscriptions.py",
-        "test_mcp_tasks.py",
-        "test_supervisor.py",
+        "attacks/test_mcp_bystanders.py",
+        "attacks/test_mcp_misfortunes.py",
+        "doors/test_agent_tasks.py",
+        "doors/test_mcp_cancel.py",
+        "doors/test_mcp_ended.py",
+        "doors/test_mcp_legacy_tasks.py",
+        "doors/test_mcp_lossless.py",
+        "doors/test_mcp_parked.py",
+        "doors/test_mcp_subscriptions.py",
+        "doors/test_mcp_tasks.py",
+        "foreign/test_conformance.py",
+        "foreign/test_mcp_clients.py",
+        "foreign/test_mcp_kinds.py",
+        "foreign/test_mcp_tasks.py",
+        "mcp_bridge/test_supervisor.py",
     },
     "attacks": {
-        "test_any_parser.py",
-        "test_canary.py",
-        "test_crawl.py",
-        "test_described.py",
-        "test_every_object.py",
-        "test_every_record.py",
-        "test_fail_closed.py",
-        "test_key_places.py",
-        "test_roles.py",
-        "test_scale.py",
-        "test_seen_and_sent.py",
-        "test_supply.py",
-        "test_undefended.py",
+        "attacks/test_any_parser.py",
+        "attacks/test_canary.py",
+        "attacks/test_crawl.py",
+        "attacks/test_described.py",
+        "attacks/test_every_object.py",
+        "attacks/test_every_record.py",
+        "attacks/test_fail_closed.py",
+        "attacks/test_key_places.py",
+        "attacks/test_roles.py",
+        "attacks/test_seen_and_sent.py",
+        "attacks/test_supply.py",
+        "attacks/test_undefended.py",
+        "registry/test_scale.py",
     },
-    "frameworks": {"test_process.py"},
+    "frameworks": {
+        "attacks/test_process.py",
+        "foreign/test_frameworks.py",
+        "mcp_bridge/test_process.py",
+    },
     "trust": {
-        "test_account_pins.py",
-        "test_agent_guards.py",
-        "test_connect.py",
-        "test_guards.py",
-        "test_guards_ways.py",
-        "test_kill9_limits.py",
-        "test_limits.py",
-        "test_mcp_line.py",
-        "test_personal_subscriptions.py",
-        "test_sign_in.py",
-        "test_task_bounds.py",
-        "test_tenancy_processes.py",
-        "test_tokens.py",
-        "test_trust.py",
+        "attacks/test_kill9_limits.py",
+        "attacks/test_mcp_line.py",
+        "attacks/test_sign_in.py",
+        "attacks/test_tenancy_processes.py",
+        "attacks/test_tokens.py",
+        "doors/test_account_pins.py",
+        "doors/test_agent_guards.py",
+        "doors/test_connect.py",
+        "doors/test_guards.py",
+        "doors/test_guards_ways.py",
+        "doors/test_limits.py",
+        "doors/test_personal_subscriptions.py",
+        "doors/test_sign_in.py",
+        "doors/test_task_bounds.py",
+        "doors/test_tokens.py",
+        "doors/test_trust.py",
+        "foreign/test_oidc.py",
+        "foreign/test_presidio.py",
+        "registry/test_guards.py",
+        "registry/test_limits.py",
     },
     "llm": {
-        "test_agent_models.py",
-        "test_bounds.py",
-        "test_embedded.py",
-        "test_exact_cache.py",
-        "test_foreign_sources.py",
-        "test_hostile_messages.py",
-        "test_hostile_responses.py",
-        "test_kill9_approvals.py",
-        "test_kill9_own_agents.py",
-        "test_known_prices.py",
-        "test_messages.py",
-        "test_mixed_tools.py",
-        "test_own_agents.py",
-        "test_parked.py",
-        "test_pass_through.py",
-        "test_passthrough.py",
-        "test_platform.py",
-        "test_prices.py",
-        "test_provider_ids.py",
-        "test_providers_wire.py",
-        "test_recorded_streams.py",
-        "test_responses.py",
-        "test_responses_approvals.py",
-        "test_responses_kept.py",
-        "test_responses_passed.py",
-        "test_responses_rounds.py",
-        "test_responses_upstream.py",
-        "test_routing.py",
-        "test_three_doors.py",
-        "test_toolbox.py",
+        "attacks/test_hostile_messages.py",
+        "attacks/test_hostile_responses.py",
+        "attacks/test_kill9_approvals.py",
+        "attacks/test_kill9_own_agents.py",
+        "bridges/test_responses.py",
+        "doors/test_agent_models.py",
+        "doors/test_foreign_sources.py",
+        "doors/test_messages.py",
+        "doors/test_mixed_tools.py",
+        "doors/test_own_agents.py",
+        "doors/test_parked.py",
+        "doors/test_passthrough.py",
+        "doors/test_platform.py",
+        "doors/test_prices.py",
+        "doors/test_recorded_streams.py",
+        "doors/test_responses.py",
+        "doors/test_responses_approvals.py",
+        "doors/test_responses_kept.py",
+        "doors/test_responses_passed.py",
+        "doors/test_responses_rounds.py",
+        "doors/test_three_doors.py",
+        "foreign/test_any_llm.py",
+        "hub/test_embedded.py",
+        "llm/test_bounds.py",
+        "llm/test_exact_cache.py",
+        "llm/test_known_prices.py",
+        "llm/test_messages.py",
+        "llm/test_pass_through.py",
+        "llm/test_provider_ids.py",
+        "llm/test_providers_wire.py",
+        "llm/test_responses_upstream.py",
+        "llm/test_routing.py",
+        "llm/test_toolbox.py",
     },
 }
-"""Long suites, which take turns in the gate as the groups of foreign parts do; elsewhere all of them run."""
+"""The modules of foreign parts and long suites, which take turns in the gate; elsewhere all of them run."""
+
+TESTS = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave the long suites of the group out whose turn it is not."""
+    """Leave the modules of the groups out whose turn it is not."""
     turn = os.environ.get("HUBBUB_FOREIGN")  # noqa: TID251
-    others = [names for group, names in IN_TURN.items() if turn in IN_TURN and group != turn]
-    return any(collection_path.name in names for names in others) or None
+    others = [paths for group, paths in IN_TURN.items() if turn in IN_TURN and group != turn]
+    return any(collection_path.relative_to(TESTS).as_posix() in paths for paths in others) or None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _platforms() -> Iterator[None]:
+def platforms() -> Iterator[None]:
+    """End them."""
     yield
     end_all()

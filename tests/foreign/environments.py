@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -54,6 +52,9 @@ foreign = [
 
 def make(name: str) -> Path:
     """Make the environment unless it is there as pinned; returns its directory. Other processes wait meanwhile."""
+    assert WANTED not in GROUPS or name in GROUPS[WANTED], (
+        f"{name} is not of {WANTED}: this test has its turn elsewhere"
+    )
     home = HOME / name
     HOME.mkdir(exist_ok=True)
     with (HOME / f"{name}.lock").open("w") as lock:
@@ -153,35 +154,6 @@ async def open_fasta2a() -> AsyncIterator[ForeignAgent]:
     async with process(python, script, str(port), cwd=HOME / "fasta2a", lines=agent.lines) as child:
         await until_it_answers(child, f"{agent.url}/.well-known/agent-card.json", agent.lines)
         yield agent
-
-
-@asynccontextmanager
-async def open_langgraph(directory: Path) -> AsyncIterator[ForeignAgent]:
-    """Serve the graph of `langgraph_graph.py` as an A2A agent of LangGraph's own.
-
-    It answers `you said: <text>`; a text that begins with `ask` makes it interrupt first.
-    """
-    port = free_port()
-    command = graph_command(await python_of("langgraph"), port, directory, HERE / "langgraph_graph.py")
-    agent = ForeignAgent(f"http://127.0.0.1:{port}")
-    async with process(*command, cwd=directory, environ=QUIET_GRAPH, lines=agent.lines) as child:
-        await until_it_answers(child, f"{agent.url}/ok", agent.lines)
-        async with httpx.AsyncClient(base_url=agent.url, trust_env=False) as http:
-            found: list[dict[str, Any]] = (await http.post("/assistants/search", json={})).json()
-        agent.url = f"{agent.url}/a2a/{found[0]['assistant_id']}"
-        yield agent
-
-
-QUIET_GRAPH = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
-"""The environment of `langgraph dev`."""
-
-
-def graph_command(python: Path, port: int, directory: Path, graph: Path) -> Sequence[str | Path]:
-    """What serves a graph by `langgraph dev`, and writes what that needs into `directory`."""
-    shutil.copy(graph, directory)
-    graphs = {"agent": f"./{graph.name}:graph"}
-    (directory / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
-    return python.with_name("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)
 
 
 def main() -> None:

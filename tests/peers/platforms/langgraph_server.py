@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from tests.foreign.environments import HERE, QUIET_GRAPH, graph_command
-from tests.peers.platforms.elsewhere import elsewhere
+import httpx
+
+from tests.foreign.environments import HERE
+from tests.peers.platforms.elsewhere import Elsewhere, elsewhere
 from tests.peers.platforms.platform import Kind, Platform
+
+QUIET = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
 
 
 def _command(python: Path, port: int, directory: Path) -> Sequence[str | Path]:
-    return graph_command(python, port, directory, HERE / "langgraph_brain.py")
+    shutil.copy(HERE / "langgraph_brain.py", directory)
+    graphs = {"agent": "./langgraph_brain.py:graph"}
+    (directory / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
+    return python.with_name("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)
+
+
+async def _langgraph() -> Elsewhere:
+    """The server; its one assistant is called `agent`."""
+    return await elsewhere("langgraph", _command, ready="/ok", environ=QUIET)
+
+
+async def a2a_url() -> str:
+    """Where the assistant is an A2A agent of the server's own."""
+    url = (await _langgraph()).url
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        found: list[dict[str, Any]] = (await http.post("/assistants/search", json={})).json()
+    return f"{url}/a2a/{found[0]['assistant_id']}"
 
 
 @asynccontextmanager
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
-    platform = await elsewhere("langgraph", _command, ready="/ok", environ=QUIET_GRAPH)
+    platform = await _langgraph()
     platform.entry = f'{{bridge: langgraph, url: "{platform.url}", assistant: agent}}'
     yield platform
 
