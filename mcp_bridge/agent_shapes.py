@@ -56,7 +56,7 @@ _OUTPUT: JsonObject = {
     "type": "object",
     "properties": {
         "state": {**_TEXT, "description": "completed, input-required, auth-required, working, failed, rejected, …"},
-        "text": {**_TEXT, "description": "What the agent says."},
+        "text": {**_TEXT, "description": "What the agent says; if it only made artifacts, their text."},
         "task_id": _TEXT,
         "context_id": _TEXT,
         "artifacts": {"type": "array", "items": _ARTIFACT},
@@ -163,10 +163,10 @@ def _id(found: JsonObject, member: str) -> str | None:
 
 def result_of(tool: AgentTool, turn: Turn) -> RawObject:
     """The result of a call: contents for the model, and the whole as structured content."""
-    text = text_of(turn.parts)
     made = [
         (_joined(one), _uri(tool.name, turn, str(one.get("artifactId") or at))) for at, one in enumerate(turn.artifacts)
     ]
+    text = text_of(turn.parts) or text_of([part for artifact, _ in made for part in artifact["parts"]])
     structured: JsonObject = {"state": turn.state, "text": text, "artifacts": [_artifact(*one) for one in made]}
     structured |= {"task_id": turn.task_id} if turn.task_id else {}
     structured |= {"context_id": turn.context_id} if turn.context_id else {}

@@ -58,6 +58,18 @@ def test_each_kind_of_part_becomes_content_and_structured_content_without_bytes_
     assert "aGk=" not in json.dumps(found.structured_content)
 
 
+def test_the_text_of_an_answer_that_is_only_artifacts_is_theirs() -> None:
+    made = (
+        {"parts": [{"text": "one"}, {"text": " piece"}, {"data": {"x": 1}}]},
+        {"parts": [{"url": "https://files.example/a.txt"}]},
+    )
+    only, beside = result(artifacts=made), result(artifacts=made, parts=({"text": "done"},))
+    assert only.structured_content is not None
+    assert beside.structured_content is not None
+    assert only.structured_content["text"] == "one piece\nhttps://files.example/a.txt"
+    assert beside.structured_content["text"] == "done"
+
+
 @pytest.mark.parametrize(
     ("state", "failed"), [("failed", True), ("rejected", True), ("canceled", True), ("working", False)]
 )
