@@ -158,14 +158,12 @@ def _make_here(
     means: Means,
     kept: Kept,
 ) -> Host:
-    kept_here = records(kept)
-
     def worker_of(entry: Agent) -> Worker | None:
         return own if entry.own is not None else bridges if entry.bridged is not None else None
 
-    upstream.here = host = Host(kept_here, catalog, worker_of)
+    upstream.here = host = Host(records(kept), catalog, worker_of)
     own = OwnAgents(means, host, catalog)
-    bridges = Bridges(ground.egress, gate=ground.gate, records=kept_here)
+    bridges = Bridges(ground.egress, gate=ground.gate, host=host)
     return host
 
 

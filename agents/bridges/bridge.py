@@ -64,7 +64,16 @@ class Asks:
     parts: Sequence[JsonObject]
 
 
-Step = Text | Piece | Working | Running | Remember | Asks
+@dataclass(slots=True)
+class Waits:
+    """The same, where the platform waits for the answer on what the turn holds open, so that the turn goes on: not its last step."""
+
+    parts: Sequence[JsonObject]
+    answer: Turn = field(init=False)
+    """The turn of the answer. Is there when the next step is asked for; who never answers has the turn end here."""
+
+
+Step = Text | Piece | Working | Running | Remember | Asks | Waits
 Steps = AsyncGenerator[Step]
 
 

@@ -25,6 +25,7 @@ BOUNDARIES = {
     "registry/callers/issuers.py": 2,  # a token that trips the hub is nobody's; keys that do are not believed
     "agents/discovery.py": 1,  # a card that trips the hub must not end the fetches of all agents
     "agents/bridges/kinds.py": 1,  # third parties' bridges, when they are made
+    "agents/bridged.py": 1,  # what a bridge does at its end, when nobody answered
     "agents/hosting/host.py": 1,  # nor a task of an agent that runs here the others
     "agents/own/worker.py": 1,  # nor a run that waited for approval
     "agents/streams.py": 1,  # nor a detached stream the others

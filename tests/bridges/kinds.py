@@ -11,7 +11,7 @@ from tests.peers.platforms.bedrock_agents import BEDROCK_AGENTS
 from tests.peers.platforms.fasta2a_server import FASTA2A
 from tests.peers.platforms.http_agent import HTTP
 from tests.peers.platforms.langgraph_server import LANGGRAPH, LANGGRAPH_A2A
-from tests.peers.platforms.mcp_server import MCP
+from tests.peers.platforms.mcp_server import MCP, MCP_OLDER
 from tests.peers.platforms.openai_chat import OPENAI_CHAT
 from tests.peers.platforms.platform import Kind, Property
 from tests.peers.platforms.responses_api import AZURE, OPENAI_RESPONSES
@@ -29,6 +29,7 @@ KINDS: tuple[Kind, ...] = (
     LANGGRAPH,
     LANGGRAPH_A2A,
     MCP,
+    MCP_OLDER,
     OPENAI_CHAT,
     OPENAI_RESPONSES,
     FASTA2A,

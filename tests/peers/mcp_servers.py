@@ -81,6 +81,24 @@ def sdk_server(peer: Peer, *, tools: tuple[str, ...] = ("echo", "wait", "tell", 
 MakeServer = Callable[..., Server[Any]]
 
 
+def asked_for(newest: str, receive: Any) -> Any:
+    """A server agrees to the revision that it is asked for, if it speaks it."""
+
+    async def hear() -> Any:
+        message = await receive()
+        body = message.get("body", b"")
+        return (
+            {
+                **message,
+                "body": body.replace(b'"protocolVersion":"2025-11-25"', b'"protocolVersion":"%b"' % newest.encode()),
+            }
+            if body
+            else message
+        )
+
+    return hear
+
+
 def recorded(peer: Peer, app: Callable[..., Any]) -> Callable[..., Any]:
     async def recording(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -110,8 +128,10 @@ async def dual_era(make: MakeServer = sdk_server, **options: Any) -> AsyncIterat
 
 
 @asynccontextmanager
-async def legacy_only(make: MakeServer = sdk_server, **options: Any) -> AsyncIterator[Peer]:
-    """The SDK's server as its older releases were: sessions only."""
+async def legacy_only(
+    make: MakeServer = sdk_server, *, newest: str = "2025-11-25", **options: Any
+) -> AsyncIterator[Peer]:
+    """The SDK's server as its older releases were: sessions only, of no revision after `newest`."""
     peer = Peer()
 
     def refusing(manager: StreamableHTTPSessionManager) -> Callable[..., Any]:
@@ -119,7 +139,7 @@ async def legacy_only(make: MakeServer = sdk_server, **options: Any) -> AsyncIte
             if dict(scope["headers"]).get(b"mcp-protocol-version") == b"2026-07-28":
                 await _plain(send, 400, b"Bad Request: Unsupported protocol version")
             else:
-                await manager.handle_request(scope, receive, send)
+                await manager.handle_request(scope, asked_for(newest, receive), send)
 
         return app
 

@@ -1,4 +1,7 @@
-"""A server of the official MCP SDK whose one tool has the suite's brain; it makes tasks (the extension) of what holds."""
+"""Servers of the official MCP SDK whose one tool has the suite's brain.
+
+One makes tasks (the extension) of what holds; one knows sessions only, in which it asks and tells its progress.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ import mcp_types as t
 from mcp.server import Server
 
 from tests.peers.mcp_asking import form
-from tests.peers.mcp_servers import Peer, dual_era
+from tests.peers.mcp_servers import Peer, dual_era, legacy_only
 from tests.peers.mcp_tasks import ANY, Made, TaskTools, text
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import Kind, Platform, Property
 
 
 def _server(_peer: Peer, *, platform: Platform, tasks: TaskTools) -> Server[Any]:
@@ -56,6 +59,36 @@ def _server(_peer: Peer, *, platform: Platform, tasks: TaskTools) -> Server[Any]
     return server
 
 
+def _older_server(_peer: Peer, *, platform: Platform) -> Server[Any]:
+    async def list_tools(ctx: Any, params: Any) -> t.ListToolsResult:
+        return t.ListToolsResult(tools=[t.Tool(name="say", description="Says what a brain says.", input_schema=ANY)])
+
+    async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> t.CallToolResult:
+        said, words = params.arguments or {}, ""
+        if "text" not in said:
+            return _text(json.dumps(said))
+        try:
+            async for piece in brain.say([], said["text"], platform.released.wait):
+                words += piece
+                await ctx.session.report_progress(len(words), message=words.strip())
+        except asyncio.CancelledError:
+            platform.cancelled.set()
+            raise
+        except brain.Question as question:
+            schema = {"type": "object", "properties": {"answer": {"type": "string"}}}
+            answer = await ctx.session.elicit_form(str(question), schema, related_request_id=ctx.request_id)
+            return _text(brain.told(answer.content["answer"]))
+        except brain.Fell as reason:
+            return _text(str(reason), is_error=True)
+        return _text(words)
+
+    return Server("brain", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def _text(said: str, *, is_error: bool = False) -> t.CallToolResult:
+    return t.CallToolResult(content=[t.TextContent(type="text", text=said)], is_error=is_error)
+
+
 @asynccontextmanager
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
     platform, tasks = Platform(), TaskTools()
@@ -67,19 +100,44 @@ async def _open(_directory: Path) -> AsyncIterator[Platform]:
         await tasks.aclose()
 
 
+@asynccontextmanager
+async def _open_older(_directory: Path) -> AsyncIterator[Platform]:
+    platform = Platform()
+    async with legacy_only(_older_server, platform=platform) as peer:
+        platform.entry = f'{{bridge: mcp, url: "{peer.url}", options: {{tool: say, argument: text}}}}'
+        yield platform
+
+
 _NO_CONTEXTS = "a server of this revision knows no contexts"
+
+_LACKS: dict[Property, str] = {
+    "memory": _NO_CONTEXTS,
+    "streams": "a tool's answer comes whole; before it come its progress, or what its task says",
+    "files": "a tool takes no files",
+    "isolation": _NO_CONTEXTS,
+    "renews": "its keys do not expire by themselves",
+    "busy": "the server is never busy",
+}
 
 MCP = Kind(
     "mcp",
     _open,
     "a server of the official SDK, of revision 2026-07-28, with the tasks extension",
+    _LACKS,
+    card="Says what a brain says.",
+)
+
+_NO_MEMORY = "each call has a session of its own"
+
+MCP_OLDER = Kind(
+    "mcp, older servers",
+    _open_older,
+    "a server of the official SDK that knows sessions only, of revision 2025-11-25",
     {
-        "memory": _NO_CONTEXTS,
-        "streams": "a tool's answer comes whole; before it come its progress, or what its task says",
-        "files": "a tool takes no files",
-        "isolation": _NO_CONTEXTS,
-        "renews": "its keys do not expire by themselves",
-        "busy": "the server is never busy",
+        **_LACKS,
+        "memory": _NO_MEMORY,
+        "isolation": _NO_MEMORY,
+        "rejoin": "a call ends with its session",
     },
     card="Says what a brain says.",
 )
