@@ -198,6 +198,7 @@ IN_TURN = {
         "doors/test_mcp_tasks.py",
         "foreign/test_conformance.py",
         "foreign/test_mcp_clients.py",
+        "foreign/test_mcp_agents.py",
         "foreign/test_mcp_kinds.py",
         "foreign/test_mcp_tasks.py",
         "mcp_bridge/test_supervisor.py",
