@@ -34,6 +34,7 @@ from registry.errors import (
     InvalidParams,
     ParseFailed,
     UpstreamInvalid,
+    UpstreamLimited,
     UpstreamRefused,
     UpstreamUnavailable,
 )
@@ -391,9 +392,13 @@ async def whole(entry: Agent, speech: Speech, incoming: Incoming) -> bytes:
     body = await incoming.read()
     if status < 300 or (speech.binding == "JSONRPC" and _is_error(body)):
         return body
+    if status == 429:
+        raise UpstreamLimited(entry.name, incoming.header("retry-after"))
     fault = faults.read_http(status, discreet(entry, _unescaped(body))) if speech.binding == "HTTP+JSON" else None
     if fault is not None:
         raise AgentFault(entry.name, *fault)
+    if status == 429:
+        raise UpstreamLimited(entry.name, incoming.header("retry-after"))
     if status < 500:
         raise UpstreamRefused(entry.name, status)
     raise UpstreamUnavailable(entry.name, f"it answered with HTTP {status}")

@@ -201,10 +201,26 @@ def bridges() -> str:
         rows.append(f"| `{kind.name}` | {kind.proof} | {' | '.join(cells)} |")
     meanings = [f"* **{name}**: {meaning}" for name, meaning in PROPERTIES.items()]
     lacking = [f"* [{number}] {note}" for note, number in notes.items()]
+    orders: dict[str, list[str]] = {}
+    for kind in kinds.KINDS:
+        orders.setdefault(kind.odd.allows, []).append(f"`{kind.name}`")
+    allowed = [f"* {', '.join(names)}: {order}" for order, names in orders.items()]
     return (
         before
         + BRIDGES
-        + "\n".join([*rows, "", *meanings, "", *lacking])
+        + "\n".join(
+            [
+                *rows,
+                "",
+                *meanings,
+                "",
+                *lacking,
+                "",
+                "What comes in which order, as their references have it:",
+                "",
+                *allowed,
+            ]
+        )
         + "\n"
         + END_OF_BRIDGES
         + rest.partition(END_OF_BRIDGES)[2]

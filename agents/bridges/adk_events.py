@@ -6,6 +6,7 @@ Agent Engine writes members with underscores, the kit's own server in camel case
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from agents.bridges.answering import asked, said_to
@@ -23,10 +24,9 @@ class Heard:
 
     def __init__(self, way: Way) -> None:
         self._way = way
-        self._in_pieces = False
-        """The text came in pieces, and comes whole once more."""
+        self._in_pieces: dict[str, str] = {}
+        """By agent, the name of the text that came in pieces and comes whole once more: those of others may come between."""
         self._wholes = 0
-        """Events that were whole."""
         self.waiting: list[JsonObject] = []
         """Calls of long-running tools, which wait for a response."""
 
@@ -38,19 +38,25 @@ class Heard:
         if failure := event.get("error_message") or event.get("error_code") or _failure(event):
             raise UpstreamInvalid(self._way.name, str(failure))
         said = event.get("content")
-        parts = said.get("parts") if isinstance(said, dict) else None
-        is_partial, long_running = event.get("partial") is True, event.get("long_running_tool_ids") or ()
+        found = said.get("parts") if isinstance(said, dict) else None
+        parts = [part for part in found or () if isinstance(part, dict)]
+        is_partial, who = event.get("partial") is True, f"{event.get('author')}/{event.get('branch')}"
         steps: list[Step] = []
-        for part in parts or ():
-            if isinstance(part.get("text"), str):
-                if not part.get("thought") and (is_partial or not self._in_pieces):
-                    self._way.said.add(str(self._wholes), part["text"])
-                    steps.append(Text(part["text"]))
-            else:
-                steps += self._other(_spelled(part), long_running)
-        self._in_pieces = is_partial
-        self._wholes += not is_partial
+        for part in parts:
+            if not isinstance(part.get("text"), str):
+                steps += self._other(_spelled(part), event.get("long_running_tool_ids") or ())
+            elif not part.get("thought"):
+                steps += self._text(who, part["text"], is_partial=is_partial)
+        if not is_partial and any("text" in part and not part.get("thought") for part in parts):
+            self._in_pieces.pop(who, None)
+            self._wholes += 1
         return steps
+
+    def _text(self, who: str, text: str, *, is_partial: bool) -> Sequence[Step]:
+        """More of what an agent says; nothing of what it says once more."""
+        if is_partial:
+            self._way.said.add(self._in_pieces.setdefault(who, f"{self._wholes} {who}"), text)
+        return () if not is_partial and who in self._in_pieces else (Text(text),)
 
     def asks(self) -> Asks:
         """What the tools that wait ask."""

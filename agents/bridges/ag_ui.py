@@ -173,7 +173,8 @@ class _Thread:
         self._asked = asked
         self._calls: dict[str, list[str]] = {}
         """By the name of each message, in order."""
-        self._last = ""
+        self._last = self._last_call = ""
+        """What grows where an event of type CHUNK does not say it."""
 
     async def say(self, name: Any, text: str) -> None:
         """Let a message of the assistant grow."""
@@ -184,10 +185,11 @@ class _Thread:
 
     async def call(self, event: JsonObject) -> bool:
         """Let a call of a tool grow; whether it is a new one."""
-        name, delta = str(event.get("toolCallId")), event.get("delta")
+        name, delta = str(event.get("toolCallId") or self._last_call), event.get("delta")
         is_new = event.get("toolCallName") is not None and ("call", name) not in self._notes
         if is_new:
             call = {"id": name, "type": "function", "function": {"name": event["toolCallName"], "arguments": ""}}
+            self._last_call = name
             self._calls[await self._message(str(event.get("parentMessageId") or f"of-{name}"))].append(name)
             await self._notes.write(("call", name), encode(call).removesuffix(b'"}}'))
         if isinstance(delta, str) and ("call", name) in self._notes:

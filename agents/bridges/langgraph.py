@@ -30,7 +30,7 @@ from agents.bridges.bridge import (
     Working,
 )
 from agents.bridges.way import Event, Way
-from registry.errors import UpstreamError, UpstreamInvalid, UpstreamRefused, UpstreamRejected
+from registry.errors import UpstreamInvalid, UpstreamRefused, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
 from registry.judged import JsonObject, encode
 
 MODES = ("messages-tuple", "updates", "custom")
@@ -124,7 +124,7 @@ class LangGraph:
                             ref = {**ref, "run": reading.run, "last": event.id or ref.get("last", "")}
                             yield Running(ref)
                 break
-            except UpstreamError:
+            except (UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable):
                 if "run" not in ref or not tries_left or reading.has_failed:
                     raise
                 events = self._again(turn.way, ref)

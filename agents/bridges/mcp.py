@@ -109,8 +109,8 @@ class Mcp:
         sent = mcp_modern.ask(way, self._url, "tools/call", {**call, **answers}, progress=turn.task_id)
         async with aclosing(sent) as messages:
             async for message in messages:
-                if message.get("method") == "notifications/progress":
-                    yield progress(message.get("params"))
+                if (told := progress(message, turn.task_id)) is not None:
+                    yield told
         result = result_in(way, message)
         match result.get("resultType"):
             case "input_required":
@@ -133,8 +133,8 @@ class Mcp:
             aclosing(session.ask("tools/call", call, progress=turn.task_id)) as messages,
         ):
             async for message in messages:
-                if message.get("method") == "notifications/progress":
-                    yield progress(message.get("params"))
+                if (told := progress(message, turn.task_id)) is not None:
+                    yield told
                 elif message.get("method") == ELICIT:
                     waits = Waits(questions(way, {ELICIT: message}))
                     yield waits

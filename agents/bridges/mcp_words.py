@@ -40,9 +40,12 @@ def why(task: JsonObject) -> str:
     return str(said or f"its task is {task.get('status')}")[:500]
 
 
-def progress(params: Any) -> Working:
-    """What a progress notification tells."""
+def progress(message: JsonObject, token: str) -> Working | None:
+    """What a progress notification of the call with this token tells; None: it is none."""
+    params = message.get("params")
     told = params if isinstance(params, dict) else {}
+    if message.get("method") != "notifications/progress" or told.get("progressToken") != token:
+        return None
     text = told.get("message")
     shown = {name: told[name] for name in ("progress", "total", "message") if name in told}
     return Working(text if isinstance(text, str) else None, {PROGRESS: shown})

@@ -39,9 +39,6 @@ class Framer:
         events: list[bytes] = []
         start = 0
         for match in _BLANK_LINE.finditer(held, scan_from):
-            # a carriage return at the very end may be the first half of "\r\n": wait for the next chunk
-            if match.end() == len(held) and held.endswith(b"\r"):
-                break
             events.append(bytes(held[start : match.end()]))
             start = match.end()
         del held[:start]

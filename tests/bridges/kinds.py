@@ -46,7 +46,9 @@ PROPERTIES: dict[Property, str] = {
     "cancel": "cancelling a task ends it on the platform",
     "rejoin": "a hub that was killed and started again reads on what the platform still does",
     "isolation": "two callers share neither contexts nor sessions",
+    "odd": "answers are read however odd their reference lets them be: members, events and comments that nobody knows, events of things that nobody knows or that are over, cut anywhere",
+    "busy": "a platform that is busy is asked again, or its caller told when to",
     "renews": "a token that expires is renewed, once for all who wait",
+    "expires": "a token that expires in mid-stream is renewed once, and the task goes on, or it has failed and says so; nothing is done twice",
     "down": "a platform that is down is a failure that names the agent and no address",
-    "busy": "a platform that is busy is asked again",
 }

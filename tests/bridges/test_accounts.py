@@ -18,7 +18,10 @@ from registry.declared.config import ConfigInvalid, read
 from tests.bridges.test_bridges import state_of, text_of
 from tests.conftest import ADMIN_KEY, Hub, open_hub
 from tests.foreign.environments import WANTED
-from tests.peers.a2a_clients import SdkClient, message, open_client
+from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
+from tests.peers.platforms import odd_front
+from tests.peers.platforms import platform as platforms
+from tests.peers.platforms.a2a_agent import A2A
 from tests.peers.platforms.bedrock_agents import KEYS, checked_by_botocore
 from tests.peers.platforms.fronts import BASES, SESSION, Front, Platform, open_front
 
@@ -90,6 +93,37 @@ async def test_a_token_that_expires_in_mid_stream_is_renewed_once_for_all_who_wa
         assert [state_of(one) for one in others] == ["COMPLETED"] * 5
         await front.agent.release()
         assert state_of([event async for event in events][-1]) == "COMPLETED"
+    assert front.issued == 2
+
+
+@pytest.mark.parametrize("platform", ["google", "entra"])
+async def test_a_stream_that_breaks_as_its_token_expires_is_gone_on_with_by_a_new_one(
+    tmp_path: Path, platform: Platform
+) -> None:
+    async with open_front(platform) as front, asyncio.timeout(30):
+        there = platforms.Platform(front.entry, expire=front.good.clear)
+        async with (
+            odd_front.open_front(A2A, there) as between,
+            open_hub(tmp_path, f"agents:\n  there: {between.entry}\n") as hub,
+            open_client(
+                f"{hub.url}/a2a/there/",
+                SPEECHES[0],
+                headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
+            ) as client,
+        ):
+            events = client.follow("SendStreamingMessage", message("slow 2"))
+            task_id = (await anext(events))["task"]["id"]
+            await front.agent.release()
+            while "artifactUpdate" not in await anext(events):
+                pass
+            between.expire()
+            with pytest.raises(Refused, match="there: "):
+                await anext(events)
+            async with aclosing(client.follow("SubscribeToTask", {"id": task_id})) as events:
+                assert (await anext(events))["task"]["id"] == task_id
+                await front.agent.release()
+                assert state_of([event async for event in events][-1]) == "COMPLETED"
+            assert sum(b"slow 2" in body for body in between.taken) == 1
     assert front.issued == 2
 
 

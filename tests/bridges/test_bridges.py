@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,18 @@ from typing import Any
 import pytest
 
 from agents.speech import SPEECHES
+from registry.egress.http1 import Connection
 from tests.bridges.kinds import KINDS, PROPERTIES
 from tests.conftest import Hub, free_port, open_hub
 from tests.foreign.environments import GROUPS, WANTED, foreign
 from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform, Property
+from tests.peers.platforms.odd_front import Front, open_front
+from tests.peers.platforms.platform import NOBODYS, Kind, Platform, Property
 from tests.processes import hub_process, known_dead
+
+ODD = "Grüße aus Köln \N{GRINNING FACE} \N{PARTY POPPER}!"
+"""A text whose letters have more bytes than one."""
 
 
 @dataclass
@@ -46,6 +51,23 @@ async def bench(kind: Kind, directory: Path) -> AsyncIterator[Bench]:
         open_hub(directory, f"agents:\n  there: {platform.entry}\n") as hub,
     ):
         yield Bench(hub, platform)
+
+
+@dataclass
+class Fronted(Bench):
+    """A bench whose platform is behind a front."""
+
+    front: Front
+
+
+@asynccontextmanager
+async def fronted(kind: Kind, directory: Path, *, is_odd: bool = False) -> AsyncIterator[Fronted]:
+    async with (
+        kind.open(directory) as platform,
+        open_front(kind, platform, is_odd=is_odd) as front,
+        open_hub(directory, f"agents:\n  there: {front.entry}\n") as hub,
+    ):
+        yield Fronted(hub, platform, front)
 
 
 def having(wanted: Property) -> Any:
@@ -193,20 +215,75 @@ async def test_its_card_says_what_the_platform_says_of_it(tmp_path: Path, kind: 
     assert kind.card in card.text
 
 
+@having("odd")
+async def test_answers_are_read_however_odd_their_reference_lets_them_be(
+    tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = Connection.data_received
+
+    def byte_by_byte(connection: Connection, data: bytes) -> None:
+        for begin in range(len(data)):
+            receive(connection, data[begin : begin + 1])
+
+    monkeypatch.setattr(Connection, "data_received", byte_by_byte)
+    async with fronted(kind, tmp_path, is_odd=True) as b, b.client() as client:
+        events = await client.stream(ODD)
+        assert b.front.strange or not kind.odd.among
+        assert NOBODYS not in json.dumps(events)
+        task = await client.ask("GetTask", {"id": events[0]["task"]["id"]})
+        assert (state_of({"task": task}), text_of(task)) == ("COMPLETED", ODD)
+        if "asks" not in kind.lacks:
+            asked = (await client.send("ask", message_id="m-2"))["task"]
+            assert brain.QUESTION in json.dumps(asked["status"]["message"]["parts"])
+            ids = {"taskId": asked["id"], "contextId": asked["contextId"]}
+            done = (await client.send("blue", message_id="m-3", **ids))["task"]
+            assert (state_of({"task": done}), text_of(done)) == ("COMPLETED", brain.told("blue"))
+        if "failure" not in kind.lacks:
+            failed = (await client.send("fail", message_id="m-4"))["task"]
+            assert kind.reason in failed["status"]["message"]["parts"][0]["text"]
+
+
+@having("expires")
+async def test_a_token_that_expires_in_mid_stream_never_has_its_work_hang_or_done_twice(
+    tmp_path: Path, kind: Kind
+) -> None:
+    async with fronted(kind, tmp_path) as b, b.client() as client, asyncio.timeout(30):
+        async with aclosing(client.follow("SendStreamingMessage", message("hold"))) as events:
+            task_id, _ = await first_piece(events)
+            b.front.expire()
+            b.platform.release()
+            with suppress(Refused):  # the stream of an agent that needs no bridge has broken
+                async for _ in events:
+                    pass
+        state, said = await _come_of(client, task_id)
+        goes_on = b.platform.expire is not None and "rejoin" not in kind.lacks
+        assert state == "COMPLETED" if goes_on else state in {"COMPLETED", "FAILED", "REFUSED"}
+        assert said == "first last" if state == "COMPLETED" else "there: " in said
+        assert sum(b"hold" in body for body in b.front.taken) == 1, "it is done once"
+        assert len(set(b.front.refused)) == len(b.front.refused), "who has no other token does not ask again"
+        if b.platform.expire is not None:
+            assert text_of((await client.send("after", message_id="m-2"))["task"]) == "after"
+
+
 @having("renews")
 async def test_a_token_that_expires_is_renewed_once_for_all(tmp_path: Path, kind: Kind) -> None:
     async with bench(kind, tmp_path) as b, b.client() as client:
         assert text_of((await client.send("one"))["task"]) == "one"
+        assert b.platform.expire is not None
         b.platform.expire()
         answers = await asyncio.gather(*(client.send(f"n{n}") for n in range(5)))
         assert [text_of(one["task"]) for one in answers] == [f"n{n}" for n in range(5)]
 
 
 @having("busy")
-async def test_a_platform_that_is_busy_is_asked_again(tmp_path: Path, kind: Kind) -> None:
-    async with bench(kind, tmp_path) as b, b.client() as client:
-        b.platform.busy()
+async def test_a_platform_that_is_busy_is_asked_again_or_its_caller_told_when_to(tmp_path: Path, kind: Kind) -> None:
+    async with fronted(kind, tmp_path) as b, b.client() as client:
+        b.front.busy()
+        if kind.is_a2a:
+            with pytest.raises(Refused, match=r"rate limit is reached \(HTTP 429\)"):
+                await client.send("hello")
         assert text_of((await client.send("hello"))["task"]) == "hello"
+        assert [status for status, *_ in b.front.refused] == [status for status, _ in kind.odd.busy]
 
 
 @having("down")
@@ -251,3 +328,13 @@ async def _begun(client: SdkClient) -> str:
     """The id of a task that was seen at work, and left."""
     async with aclosing(client.follow("SendStreamingMessage", message("hold"))) as events:
         return (await first_piece(events))[0]
+
+
+async def _come_of(client: SdkClient, task_id: str) -> tuple[str, str]:
+    """The state of a task, and what it says: its answer, or why there is none. REFUSED: its agent cannot be asked."""
+    try:
+        task = await client.ask("GetTask", {"id": task_id})
+    except Refused as refused:
+        return "REFUSED", refused.message
+    state = state_of({"task": task})
+    return state, text_of(task) if state == "COMPLETED" else task["status"]["message"]["parts"][0]["text"]

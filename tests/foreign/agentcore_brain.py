@@ -3,8 +3,7 @@
 Arguments: the port, and the directory through which the test speaks to it; brain.py lies there.
 
 The data plane is a fake: InvokeAgentRuntime and StopRuntimeSession of the API reference 2024-02-28 (read 2026-11): their paths, the session's
-header (33 to 256 characters) and that it comes back, `clientToken`, ThrottlingException (429), RetryableConflictException (409) and
-AccessDeniedException (403) with `message`.
+header (33 to 256 characters) and that it comes back, `clientToken`, and AccessDeniedException (403) with `message`.
 It takes what botocore, by itself, signs in the same way. What answers behind it is the SDK's server.
 """
 
@@ -105,13 +104,6 @@ async def plane(scope: Any, receive: Any, send: Any) -> None:
         refused = JSONResponse({"message": "runtimeSessionId", "reason": "FieldValidationFailed"}, 400)
     elif path == f"{RUNTIME}stopruntimesession":
         refused = stop(session)
-    elif (HERE / "busy").exists():
-        (HERE / "busy").rename(HERE / "in-use")
-        refused = JSONResponse({"message": "Rate exceeded"}, 429, {"retry-after": "0"})
-    elif (HERE / "in-use").exists():
-        (HERE / "in-use").unlink()
-        conflict = {"x-amzn-errortype": "RetryableConflictException", "retry-after": "0"}
-        refused = JSONResponse({"message": "The session is in use"}, 409, conflict)
     else:
         assert path == f"{RUNTIME}invocations"
         said.setdefault(session, [])

@@ -35,7 +35,7 @@ def _data(event: list[str]) -> bytes:
     return "\n".join(line[5:].removeprefix(" ") for line in event if line.startswith("data:")).encode()
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_events_that_come_together_are_cut_apart(end: bytes) -> None:
     whole = [b"data: %d" % number + 2 * end for number in range(3)]
     framer = Framer()

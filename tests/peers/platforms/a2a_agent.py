@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from tests.conftest import free_socket, served
 from tests.peers.a2a_sdk_agents import agent_card
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import Kind, Odd, Platform
 
 
 class Executor(AgentExecutor):
@@ -83,12 +83,15 @@ async def _open(_directory: Path) -> AsyncIterator[Platform]:
         await handler.aclose()
 
 
+ODD = Odd("events come in the order in which they were made (A2A 1.0 §3.5.2)")
+"""Members that are not known are read over (§5.7)."""
+
 A2A = Kind(
     "a2a",
     _open,
     "an agent of the official a2a-sdk, which needs no bridge",
     {
         "renews": "its keys do not expire by themselves",
-        "busy": "that it is busy is its own answer",
     },
+    ODD,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.foreign.environments import HERE
 from tests.peers.platforms.elsewhere import elsewhere
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import Kind, Odd, Platform, event
 
 OPTIONS = {
     "runtime": "arn:aws:bedrock-agentcore:eu-west-1:123456789012:runtime/brain-a1",
@@ -31,7 +31,6 @@ def _command(python: Path, port: int, directory: Path) -> Sequence[str | Path]:
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
     platform = await elsewhere("agentcore", _command, ready="/ping")
     platform.entry = f'{{bridge: bedrock, url: "{platform.url}", options: {json.dumps(OPTIONS)}}}'
-    platform.busy = (platform.directory / "busy").touch
     yield platform
 
 
@@ -43,5 +42,11 @@ AGENTCORE = Kind(
         "rejoin": "an invocation has no name, and nothing that could be gone on with",
         "renews": "each request is signed by itself, with keys that do not expire by themselves",
     },
+    Odd(
+        "an agent's events are its own, in its own order",
+        (b"event: later\ndata:\n\n",),
+        end=event({"error": "the token has expired", "error_type": "ExpiredTokenException"}),
+        busy=((429, {}), (409, {"x-amzn-errortype": "RetryableConflictException"})),
+    ),
     group="llm",
 )

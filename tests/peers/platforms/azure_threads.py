@@ -23,8 +23,21 @@ from urllib.parse import parse_qs
 from tests.conftest import served
 from tests.peers.model_service import Received, read, unless_left
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event
 from tests.peers.platforms.responses_api import PROJECT, Endpoint
+
+AMONG: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("thread.created", {}),
+    ("thread.message.created", {"content": []}),
+    ("thread.message.in_progress", {"content": []}),
+    ("thread.message.delta", {"delta": {"content": []}}),
+    ("thread.message.delta", {"delta": {}}),
+    ("thread.message.incomplete", {"content": []}),
+    ("thread.run.step.created", {"status": "in_progress", "type": "message_creation"}),
+    ("thread.run.step.delta", {"delta": {"step_details": {"type": "tool_calls", "tool_calls": [{"id": NOBODYS}]}}}),
+    ("thread.run.step.cancelled", {"status": "cancelled"}),
+    ("thread.run.step.completed", {"status": "completed", "step_details": {"type": "message_creation"}}),
+)
 
 ASKED = {"id": "call_1", "type": "function", "function": {"name": "ask_user"}}
 APPROVAL = {"id": "call_2", "type": "mcp", "name": "buy", "server_label": "shop", "arguments": '{"what": "tea"}'}
@@ -35,8 +48,7 @@ class Project:
 
     def __init__(self) -> None:
         self.entra = Endpoint("", with_tokens=True)
-        self.platform = Platform(expire=lambda: self.entra.good.clear(), busy=lambda: self.refused.append(429))
-        self.refused: list[int] = []
+        self.platform = Platform(expire=lambda: self.entra.good.clear())
         self.threads: dict[str, list[str]] = {}
         self.runs = 0
         self.files: dict[str, bytes] = {}
@@ -67,8 +79,6 @@ class Project:
                 await reply(
                     200, {"id": "asst_1", "object": "assistant", "name": "Brain", "description": "Thinks.", "tools": []}
                 )
-            case _ if self.refused:
-                await reply(self.refused.pop(), {"error": {"code": "rate_limit_exceeded", "message": "quota"}})
             case ["threads"]:
                 name = f"thread_{len(self.threads) + 1}"
                 self.threads[name] = []
@@ -202,4 +212,9 @@ AZURE_THREADS = Kind(
     _open,
     "a fake of a Foundry project and of Entra, from their references",
     {"rejoin": "a stream of a run cannot be joined again"},
+    Odd(
+        "events of steps and of messages come between one another, each by its id; more kinds of events may be added (Streaming events)",
+        tuple(event({"id": f"{name} {NOBODYS}", **data}, name) for name, data in AMONG),
+        end=event({"code": "Unauthorized", "message": "the token has expired"}, "error"),
+    ),
 )

@@ -23,7 +23,7 @@ from tests.conftest import served
 from tests.foreign.environments import HERE, python_of
 from tests.peers.model_service import Received, read, unless_left
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform
 
 ALIAS = "arn:aws:bedrock:eu-west-1:123456789012:agent-alias/AGENT12345/ALIAS12345"
 KEYS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "secret/of+nobody", "session_token": "a-session-token"}
@@ -95,8 +95,7 @@ class Runtime:
     """The runtime. `script`: what the next invocation is answered, in place of what the brain says."""
 
     def __init__(self) -> None:
-        self.platform = Platform(busy=lambda: self.refused.append((429, "ThrottlingException")))
-        self.refused: list[tuple[int, str]] = []
+        self.platform = Platform()
         self.script: bytes | None = None
         self.said: dict[str, list[str]] = {}
         self.received: list[Received] = []
@@ -109,12 +108,9 @@ class Runtime:
         self.received.append(request)
         found = SIGNED.fullmatch(request.headers.get("authorization", ""))
         if found is None or not set(found[1].split(";")) >= MUST_BE_SIGNED:
-            self.refused = [(403, "AccessDeniedException")]
-        if self.refused:
-            status, kind = self.refused.pop()
-            headers = [(b"x-amzn-errortype", kind.encode()), (b"retry-after", b"0")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": json.dumps({"message": f"{kind}, it says"}).encode()})
+            headers = [(b"x-amzn-errortype", b"AccessDeniedException")]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"message": "it is not signed"}'})
             return
         session = INVOKE.fullmatch(request.path)
         assert session is not None
@@ -225,4 +221,19 @@ BEDROCK_AGENTS = Kind(
         "rejoin": "an invocation has no name, and nothing that could be gone on with",
         "renews": "each request is signed by itself, with keys that do not expire by themselves",
     },
+    Odd(
+        "traces come between chunks, files before or after them; a trace may come last (InvokeAgent, `ResponseStream`)",
+        (
+            event("initial-response", {}),
+            event("later", {"bytes": base64.b64encode(NOBODYS.encode()).decode()}),
+            chunk(""),
+            event("chunk", {}),
+            trace(guardrailTrace={"action": "NONE"}),
+            trace(orchestrationTrace={"modelInvocationInput": {"text": NOBODYS}}),
+            event("files", {"files": []}),
+        ),
+        (trace(orchestrationTrace={"observation": {"type": "FINISH", "finalResponse": {"text": NOBODYS}}}),),
+        end=failed("accessDeniedException", "the token has expired"),
+        busy=((429, {"x-amzn-errortype": "ThrottlingException"}),),
+    ),
 )

@@ -20,7 +20,7 @@ from tests.foreign.environments import UP_WITHIN_S, python_of
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Platform
 
-NOTES = ("released", "cancelled", "sessions", "busy")
+NOTES = ("released", "cancelled", "sessions")
 """Files through which a platform is spoken to; none is there when a test begins."""
 
 Command = Callable[[Path, int, Path], Sequence[str | Path]]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.foreign.environments import HERE
+from tests.peers.platforms.a2a_agent import ODD
 from tests.peers.platforms.elsewhere import elsewhere
 from tests.peers.platforms.platform import Kind, Platform
 
@@ -32,7 +33,7 @@ FASTA2A = Kind(
         "asks": "an agent of its own never asks",
         "cancel": "its agents ignore that a task is cancelled",
         "renews": "its keys do not expire by themselves",
-        "busy": "it is never busy",
     },
+    ODD,
     group="a2a",
 )

@@ -11,7 +11,7 @@ from typing import Any
 from tests.conftest import served
 from tests.peers.model_service import read, unless_left
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, line
 
 OPTIONS = {
     "request": '{"question": text, "parts": parts, "conversation": has(session.id) ? session.id : ""}',
@@ -25,8 +25,6 @@ OPTIONS = {
 @asynccontextmanager
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
     platform = Platform()
-    refused: list[int] = []
-    platform.busy = lambda: refused.append(503)
     conversations: dict[str, list[str]] = {}
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
@@ -35,18 +33,16 @@ async def _open(_directory: Path) -> AsyncIterator[Platform]:
         body = (await read(scope, receive)).body
         name = body["conversation"] or f"c{len(conversations) + 1}"
         platform.named.append(name)
-        status = refused.pop() if refused else 200
-        headers = [(b"content-type", b"application/x-ndjson"), (b"retry-after", b"0")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        headers = [(b"content-type", b"application/x-ndjson")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
 
         async def write(said: Any) -> None:
             data = json.dumps(said).encode() + b"\n"
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         async def answer() -> None:
-            if status == 200:
-                await write({"conversation": name, "unknown": [1]})
-                await _answer(platform, conversations.setdefault(name, []), body, write)
+            await write({"conversation": name, "unknown": [1]})
+            await _answer(platform, conversations.setdefault(name, []), body, write)
             await send({"type": "http.response.body", "body": b""})
 
         if not await unless_left(answer(), receive):
@@ -84,4 +80,11 @@ HTTP = Kind(
         "rejoin": "a request that was left is gone",
         "renews": "its headers do not expire by themselves",
     },
+    Odd(
+        "an agent's lines are its own, in its own order",
+        (line({"unknown": [NOBODYS]}),),
+        (line({"unknown": None}),),
+        end=line({"failed": "the token has expired"}),
+        busy=((503, {}), (429, {})),
+    ),
 )

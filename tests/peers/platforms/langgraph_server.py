@@ -12,8 +12,24 @@ from typing import Any
 import httpx
 
 from tests.foreign.environments import HERE
+from tests.peers.platforms.a2a_agent import ODD
 from tests.peers.platforms.elsewhere import Elsewhere, elsewhere
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event
+
+AMONG: tuple[tuple[str, Any], ...] = (
+    ("later", {"delta": NOBODYS}),
+    ("values|child:1", {"messages": [{"type": "ai", "id": "v", "content": NOBODYS}]}),
+    ("tasks", {"id": "t", "name": "agent", "interrupts": []}),
+    ("messages", [{"type": "tool", "id": "gone", "content": NOBODYS}, {"langgraph_node": "tools"}]),
+    ("messages", [{"type": "remove", "id": "__remove_all__", "content": ""}, {}]),
+    (
+        "messages|child:2",
+        [{"type": "AIMessageChunk", "id": "c", "content": "", "tool_call_chunks": [{"args": "{"}]}, {}],
+    ),
+    ("messages", [{"type": "AIMessageChunk", "id": "d", "content": [{"type": "reasoning", "reasoning": NOBODYS}]}, {}]),
+    ("updates", {"agent": None}),
+    ("updates|child:1", {"tools": {"messages": []}}),
+)
 
 QUIET = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
 
@@ -56,7 +72,12 @@ LANGGRAPH = Kind(
     "langgraph",
     _open,
     "`langgraph dev`, langgraph-api 0.16",
-    {"renews": "its keys do not expire by themselves", "busy": "`langgraph dev` is never busy"},
+    {"renews": "its keys do not expire by themselves"},
+    Odd(
+        "events of each stream mode come in their order, those of other modes, of other messages and of subgraphs between them (LangGraph, Streaming)",
+        tuple(event(data, name) for name, data in AMONG),
+        (event(None, "end"),),
+    ),
     reason="Fell: An internal error occurred",
     card="The assistant agent.",
     group="a2a",
@@ -70,8 +91,8 @@ LANGGRAPH_A2A = Kind(
         "streams": "what its agent says comes in its status, whole each time, and as an artifact at the end",
         "files": "it takes files only as A2A 0.3 wrote them, and says that it speaks 1.0",
         "renews": "its keys do not expire by themselves",
-        "busy": "`langgraph dev` is never busy",
     },
+    ODD,
     reason="Fell",
     group="a2a",
 )

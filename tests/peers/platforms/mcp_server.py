@@ -19,7 +19,19 @@ from tests.peers.mcp_asking import form
 from tests.peers.mcp_servers import Peer, dual_era, legacy_only
 from tests.peers.mcp_tasks import ANY, Made, TaskTools, text
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform, Property
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, Property, event
+
+AMONG: tuple[dict[str, Any], ...] = (
+    {"method": "notifications/later", "params": {}},
+    {"method": "notifications/message", "params": {"level": "info", "data": NOBODYS}},
+    {"method": "notifications/progress", "params": {"progressToken": NOBODYS, "progress": 1, "message": NOBODYS}},
+    {"id": NOBODYS, "result": {"resultType": "complete", "content": []}},
+    {"id": 77, "error": {"code": -32000, "message": NOBODYS}},
+)
+ODD = Odd(
+    "notifications come in any order before the answer, which is the last message (MCP, Streamable HTTP)",
+    tuple(event({"jsonrpc": "2.0", **one}) for one in AMONG),
+)
 
 
 def _server(_peer: Peer, *, platform: Platform, tasks: TaskTools) -> Server[Any]:
@@ -28,6 +40,7 @@ def _server(_peer: Peer, *, platform: Platform, tasks: TaskTools) -> Server[Any]
 
     async def call_tool(ctx: Any, params: t.CallToolRequestParams) -> Any:
         said = params.arguments or {}
+        await ctx.session.report_progress(1)  # so its answer is a stream
         if params.input_responses:
             (answer,) = params.input_responses.values()
             return {"resultType": "complete", **text(brain.told(answer.model_dump()["content"]["answer"]))}
@@ -116,7 +129,6 @@ _LACKS: dict[Property, str] = {
     "files": "a tool takes no files",
     "isolation": _NO_CONTEXTS,
     "renews": "its keys do not expire by themselves",
-    "busy": "the server is never busy",
 }
 
 MCP = Kind(
@@ -124,6 +136,7 @@ MCP = Kind(
     _open,
     "a server of the official SDK, of revision 2026-07-28, with the tasks extension",
     _LACKS,
+    ODD,
     card="Says what a brain says.",
 )
 
@@ -139,5 +152,6 @@ MCP_OLDER = Kind(
         "isolation": _NO_MEMORY,
         "rejoin": "a call ends with its session",
     },
+    ODD,
     card="Says what a brain says.",
 )

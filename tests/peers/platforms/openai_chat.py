@@ -11,21 +11,31 @@ from tests.conftest import served
 from tests.peers.model_service import read, unless_left
 from tests.peers.openai_upstream import chunk, sse
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event
+
+AMONG: tuple[dict[str, Any], ...] = (
+    {"choices": [], "usage": {"total_tokens": 2}},
+    {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]},
+    {
+        "choices": [{"index": 0, "delta": {"reasoning_content": NOBODYS, "later": 1}, "finish_reason": None}],
+        "usage": None,
+    },
+    {"choices": [{"index": 0, "delta": None, "finish_reason": None}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": NOBODYS}}]}}]},
+)
 
 
 @asynccontextmanager
 async def _open(_directory: Path) -> AsyncIterator[Platform]:
     platform = Platform()
-    refused: list[int] = []
-    platform.busy = lambda: refused.append(429)
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
         platform.named.append(request.body["user"])
-        if not await unless_left(_answer(platform, request.body, send, refused), receive):
+        if not await unless_left(_answer(platform, request.body, send), receive):
             platform.cancelled.set()
 
     async with served(serve) as url:
@@ -33,12 +43,7 @@ async def _open(_directory: Path) -> AsyncIterator[Platform]:
         yield platform
 
 
-async def _answer(platform: Platform, body: dict[str, Any], send: Any, refused: list[int]) -> None:
-    if refused:
-        status = refused.pop()
-        await send({"type": "http.response.start", "status": status, "headers": [(b"retry-after", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
-        return
+async def _answer(platform: Platform, body: dict[str, Any], send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
 
     async def write(data: bytes) -> None:
@@ -79,4 +84,9 @@ OPENAI_CHAT = Kind(
         "rejoin": _NO_RUNS,
         "renews": "its keys do not expire by themselves",
     },
+    Odd(
+        "chunks come in their order; one with no choices says the usage, also after the last (Chat Completions, Streaming)",
+        tuple(event({"id": "chatcmpl-1", "object": "chat.completion.chunk", **one}) for one in AMONG),
+        end=event({"error": {"message": "the token has expired", "type": "invalid_request_error", "code": "401"}}),
+    ),
 )

@@ -28,7 +28,7 @@ from tests.conftest import served
 from tests.peers.model_service import Received, read
 from tests.peers.openai_upstream import sse
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event
 
 PROJECT = "/api/projects/p"
 ASKED = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "ask_user", "status": "completed"}
@@ -65,10 +65,9 @@ class Endpoint:
 
     def __init__(self, base: str, *, with_tokens: bool, background: bool = True) -> None:
         self.base, self.with_tokens = base, with_tokens
-        self.platform = Platform(expire=lambda: self.good.clear(), busy=lambda: self.refused.append(429))
         self.good: set[str] = set()
+        self.platform = Platform(expire=self.good.clear if with_tokens else None)
         self.issued = 0
-        self.refused: list[int] = []
         self.conversations: dict[str, list[str]] = {}
         self.responses: dict[str, Response] = {}
         self.asked: list[dict[str, Any]] = []
@@ -101,8 +100,6 @@ class Endpoint:
                 "definition": {"kind": "prompt"},
             }
             await reply(200, {"object": "agent", "id": "brain", "name": "brain", "versions": {"latest": newest}})
-        elif self.refused:
-            await reply(self.refused.pop(), {"error": {"code": "rate_limit_exceeded", "message": "quota"}})
         elif path == "/conversations":
             name = f"conv_{len(self.conversations) + 1}"
             self.conversations[name] = []
@@ -258,11 +255,34 @@ async def open_endpoint(*, with_tokens: bool, background: bool = True) -> AsyncI
             response.work.cancel()
 
 
-AZURE = Kind("azure", open_azure, "a fake of a Foundry project and of Entra, from their references", {})
+AMONG: tuple[dict[str, Any], ...] = (
+    {"type": "response.later", "item_id": "msg_1", "delta": NOBODYS},
+    {"type": "response.output_item.added", "output_index": 7, "item": {"type": "reasoning", "id": "rs_gone"}},
+    {"type": "response.reasoning_summary_text.delta", "item_id": "rs_gone", "output_index": 7, "delta": NOBODYS},
+    {"type": "response.output_item.done", "output_index": 7, "item": {"type": "reasoning", "id": "rs_gone"}},
+    {"type": "response.output_text.annotation.added", "item_id": "msg_gone", "output_index": 8, "annotation": {}},
+    {"type": "response.function_call_arguments.delta", "item_id": "fc_gone", "output_index": 9, "delta": "{"},
+    {"type": "response.content_part.done", "item_id": "msg_gone", "part": {"type": "output_text", "text": NOBODYS}},
+)
+"""Of items that nobody knows, and of no number: they are the next one's neighbours."""
+
+ODD = Odd(
+    "events of items come between one another, each by its `item_id` and in the order of its `sequence_number`; one that was seen may come again where a stream is "
+    "read on (Responses, Streaming events)",
+    tuple(event(one, one["type"]) for one in AMONG),
+    (
+        event(
+            {"type": "response.output_text.delta", "item_id": "msg_1", "delta": NOBODYS}, "response.output_text.delta"
+        ),
+    ),
+)
+
+AZURE = Kind("azure", open_azure, "a fake of a Foundry project and of Entra, from their references", {}, ODD)
 
 OPENAI_RESPONSES = Kind(
     "openai, api: responses",
     open_openai,
     "a fake, from the API reference; `background: true`",
     {"renews": "its keys do not expire by themselves"},
+    ODD,
 )

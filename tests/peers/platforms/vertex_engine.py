@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.conftest import served
 from tests.peers.model_service import Received, read, unless_left
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import Kind, Platform
+from tests.peers.platforms.adk_server import ADK_AMONG, ADK_ORDER
+from tests.peers.platforms.platform import Kind, Odd, Platform, line
 
 ENGINE = "/v1/projects/p/locations/l/reasoningEngines/1"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -31,12 +32,11 @@ class Engine:
     """The engine and the token endpoint."""
 
     def __init__(self) -> None:
-        self.platform = Platform(expire=lambda: self.good.clear(), busy=lambda: self.refused.append(429))
+        self.good: set[str] = set()
+        self.platform = Platform(expire=self.good.clear)
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.url = ""
-        self.good: set[str] = set()
         self.issued = 0
-        self.refused: list[int] = []
         self.sessions: dict[str, tuple[str, list[str]]] = {}
         self.script: list[dict[str, Any]] = []
         """The events of the next query, in place of what the brain says."""
@@ -58,10 +58,6 @@ class Engine:
             await reply(401, {"error": {"code": 401, "message": "invalid credentials", "status": "UNAUTHENTICATED"}})
         elif request.path == ENGINE:
             await reply(200, {"name": ENGINE[4:], "displayName": "Brain", "description": "Thinks.", "etag": "x"})
-        elif self.refused:
-            await reply(
-                self.refused.pop(), {"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}
-            )
         elif request.path == f"{ENGINE}:query":
             await reply(200, {"output": self._session(request.body)})
         else:
@@ -169,4 +165,10 @@ VERTEX = Kind(
     _open,
     "a fake of Agent Engine and its token endpoint, from their references",
     {"rejoin": "a query of an engine has no name, and nothing that could be gone on with"},
+    Odd(
+        ADK_ORDER,
+        tuple(line(one) for one in ADK_AMONG),
+        tuple(line(one) for one in ADK_AMONG),
+        end=line({"error": {"code": 401, "message": "the token has expired", "status": "UNAUTHENTICATED"}}),
+    ),
 )
