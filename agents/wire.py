@@ -382,6 +382,14 @@ def forwarded_headers(version: Version, headers: Mapping[bytes, bytes], task: Ta
     return (*((name, value.decode("latin-1")) for name, value in picked), (HOPS_HEADER, str(hops(headers) + 1)))
 
 
+def hops_or_most(headers: Mapping[bytes, bytes]) -> int:
+    """How often a request has come through the hub, for rules: what cannot be read is as often as may be."""
+    try:
+        return hops(headers)
+    except (InvalidRequest, TooManyHops):
+        return MAX_HOPS
+
+
 def hops(headers: Mapping[bytes, bytes]) -> int:
     """How often a request has come through the hub by what its headers say; raises as `forwarded_headers`."""
     given = headers.get(HOPS_HEADER.encode(), b"0")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from agents import wire
 from hub.browsers import Browsers
 from hub.exchange import Header
 from hub.sources import DIRECT, Sources
@@ -17,6 +19,7 @@ from registry.spending.tasks import Tasks
 
 SESSION_HEADER = SESSION_HEADER_NAME.encode()
 TASK_HEADER = TASK_HEADER_NAME.encode()
+HOPS_HEADER = wire.HOPS_HEADER.encode()
 
 MAX_SECRET_BYTES = 16 * 1024
 """Longer credentials are none of ours; hashing them would be work for nothing."""
@@ -114,6 +117,8 @@ class Authenticator:
         self._keys.last_use.note(principal.id)
         if principal.session_limits and SESSION_HEADER in request.headers:
             principal = principal.in_session("named", request.headers[SESSION_HEADER].decode("latin-1"))
+        if HOPS_HEADER in request.headers:
+            principal = replace(principal, hops=wire.hops_or_most(request.headers))
         if self._tasks is not None and (principal.request_limits is not HUBS_LIMITS or TASK_HEADER in request.headers):
             return self._tasks.enter(principal, request.headers.get(TASK_HEADER))
         return principal

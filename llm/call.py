@@ -248,13 +248,9 @@ class Models:
         self.find = find
         self.deployments = deployments or Deployments(prices=prices)
 
-    def admit(
-        self, principal: Principal, model: Model, *, request_id: str, within: Permit | None = None, hops: int = 0
-    ) -> Permit:
-        """Let `principal` call `model`; `hops` as `Permit` has it. Raises as the gate."""
-        permit = self._gate.admit(principal, model, request_id=request_id, within=within)
-        permit.hops = permit.hops or hops
-        return permit
+    def admit(self, principal: Principal, model: Model, *, request_id: str, within: Permit | None = None) -> Permit:
+        """Let `principal` call `model`. Raises as the gate."""
+        return self._gate.admit(principal, model, request_id=request_id, within=within)
 
     def telling(self, principal: Principal, request_id: str) -> AbstractContextManager[None]:
         """As `Gate.telling`, for answers that nobody waits for."""

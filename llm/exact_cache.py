@@ -112,7 +112,7 @@ class ExactCache:
                 body = b"".join(recorder.parts)
                 self._keep(key, _Kept(200, body, recorder.is_stream, self._clock() + (model.cache_s or 0.0)))
             return
-        permit = self._models.admit(principal, model, request_id=caller.request_id, hops=caller.hops)
+        permit = self._models.admit(principal, model, request_id=caller.request_id)
         if permit.unjudged:
             await permit.judge(judged.unambiguous(body), rewrites=True)
         permit.usage = Usage(input_tokens=0, output_tokens=0, cost_usd=0.0)

@@ -94,7 +94,7 @@ class Messages:
             return ModelRequest(messages.passed_on(request, to), request.stream, "messages", headers)
 
         models = self._loop.models
-        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
+        with models.admit(caller.principal, model, request_id=caller.request_id) as permit:
             async with models.call(permit, model, make) as call:
                 for name, value in call.told:
                     caller.add_header(name, value)
@@ -113,7 +113,7 @@ class Messages:
         request = messages.read_request(body, public_url=self._public_url)
         model = self._loop.find(request.model)
         models = self._loop.models
-        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
+        with models.admit(caller.principal, model, request_id=caller.request_id) as permit:
             permit.usage = FREE
             if request.sources or request.has_hub_calls or not self._loop.speaks(model, "messages"):
                 if permit.unjudged:

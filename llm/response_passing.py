@@ -65,7 +65,7 @@ class Passing:
     async def _ask(self, loop: Loop, caller: Caller) -> None:
         model, stream = self._work.model, self._work.request.stream
         models = loop.models
-        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
+        with models.admit(caller.principal, model, request_id=caller.request_id) as permit:
             async with models.call(
                 permit, model, lambda to: ModelRequest(_body(self._work, to.model), stream, "responses")
             ) as call:

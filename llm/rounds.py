@@ -58,8 +58,6 @@ class Caller(NamedTuple):
 
     principal: Principal
     request_id: str
-    hops: int = 0
-    """How often the request has come through the hub."""
     within: Permit | None = None
     """The permit of the call of an own agent that this is; None: it is nobody's part."""
     is_fresh: bool = False
@@ -159,9 +157,7 @@ class Rounds:
 
     def _admit(self, caller: Caller) -> Permit:
         within = self._first or caller.within
-        return self._bench.models.admit(
-            caller.principal, self._model, request_id=caller.request_id, within=within, hops=caller.hops
-        )
+        return self._bench.models.admit(caller.principal, self._model, request_id=caller.request_id, within=within)
 
     async def _park(self, finished: Finished, principal: Principal) -> Finished:
         assert self._bench.parking is not None, "nothing is held without"

@@ -217,7 +217,7 @@ class Chat:
             return ModelRequest(body, request.stream)
 
         models = self._loop.models
-        with models.admit(caller.principal, model, request_id=caller.request_id, hops=caller.hops) as permit:
+        with models.admit(caller.principal, model, request_id=caller.request_id) as permit:
             async with models.call(permit, model, make) as call:
                 for name, value in call.told:
                     caller.add_header(name, value)

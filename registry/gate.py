@@ -29,7 +29,7 @@ from registry.errors import (
     UpstreamRefused,
     UpstreamRejected,
 )
-from registry.identity import HUB, Principal
+from registry.identity import HUB, Principal, Tree
 from registry.judged import JsonObject
 from registry.limits import NOTHING, Amounts, Limit, amounts
 from registry.paces import Paces
@@ -193,7 +193,7 @@ class Permit(Judged):
         self.request_id = request_id
         self.usage = NOTHING_KNOWN
         """Set by the call when it learns what it used."""
-        self.hops = 0
+        self.hops = principal.hops
         self.requests = 0
         """Upstream requests made under this permit."""
         self.end_user: str | None = None
@@ -210,6 +210,19 @@ class Permit(Judged):
         self.unsent = 0
         """Of `requests`: those that were not sent after all. Like the others only where there are limits."""
         self.due = True
+
+    def tree(self) -> Tree:
+        """Where the call stands. The rounds of a loop, all within the first, stand where that does."""
+        callers: list[str] = []
+        here, above = self, self._within
+        while above is not None:
+            if (above.kind, above.entry_name) != (here.kind, here.entry_name):
+                callers.append(f"{above.kind}:{above.entry_name}")
+            here, above = above, above._within  # noqa: SLF001  # another one of these
+        task = self.principal.task
+        deadline = task.deadline if task is not None else None
+        left = None if deadline is None else deadline - time.time()
+        return Tree(self.hops, (*self.principal.above, *reversed(callers)), left)
 
     def bound(self, limits: tuple[Limit, ...], usd: float | None) -> None:
         """Have further limits count the call, of which only the way out knows, and say what it costs."""
@@ -422,7 +435,7 @@ class Gate:
             raise error
         if within is not None:
             permit = self._permit(principal, entry, within.request_id, within)
-            permit.hops = within.hops
+            permit.hops = max(permit.hops, within.hops)
             return permit
         for pace in principal.paces:
             if self._paces.take(pace) and request_id in self.told:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
@@ -96,12 +99,24 @@ class Rules(Protocol):
         """Of all rules, as approvals are bound to them."""
 
 
+class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a call stands among those that it was made for, as far as the hub knows."""
+
+    hops: int = 0
+    """How often the request that it is part of has come through the hub."""
+    callers: tuple[str, ...] = ()
+    """What is called above it within this request, as `kind:name`, outermost first."""
+    seconds_left: float | None = None
+    """Until the time of its task is over; None: that has none."""
+
+
 class Circumstances(NamedTuple):
     """What the rules may know of one call."""
 
     arguments: JsonObject | None
     """None: it has none that can be judged."""
-    hops: int = 0
+    tree: Callable[[], Tree] = Tree
+    """Asked where a condition looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +162,10 @@ class Principal:
     """The share at which the hub warns of what bounds one request of the key; None: it does not."""
     is_warned: bool = False
     """Something that bounds it warns before it is used up."""
+    hops: int = 0
+    """How often its present request has come through the hub, as that says itself."""
+    above: tuple[str, ...] = ()
+    """As `Tree.callers`: what its present request is part of though the permits of these are settled."""
     task: Task | None = None
     """The task that its present request is part of; None: one without bounds."""
     is_admin: bool = False

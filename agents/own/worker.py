@@ -111,6 +111,7 @@ class OwnAgents:
                     message=None,
                     request_id=new_id("req"),
                     hops=about["hops"],
+                    above=tuple(about["above"]),
                 )
             )
         except HubError as error:  # the task was cancelled, or is gone
@@ -149,8 +150,10 @@ class OwnAgents:
     async def _speak(self, work: Work, messages: Sequence[JsonObject], parked: Parked | None = None) -> None:
         """Run the loop over what was said, and say what it came to."""
         live, name, own, caller = work.live, work.entry.name, _own(work), _caller(work)
-        hops = caller.within.hops if caller.within is not None else caller.hops
-        about = {"agent": name, "task": live.id, "messages": messages, "hops": hops}
+        hops, above = caller.principal.hops, caller.principal.above
+        if caller.within is not None:
+            hops, above = caller.within.hops, (*caller.within.tree().callers, f"{work.entry.kind}:{name}")
+        about = {"agent": name, "task": live.id, "messages": messages, "hops": hops, "above": above}
         if own.tools:
             await self._tools.prepare(caller.principal)
         has_tools = bool(own.tools) and bool(self._tools.offered(caller.principal, None))
@@ -200,4 +203,4 @@ def _caller(work: Work) -> Caller:
     principal = acting(work.principal, _own(work))
     if work.within is not None:
         return Caller(principal, work.request_id, within=work.within)
-    return Caller(principal, work.request_id, hops=work.hops)
+    return Caller(replace(principal, hops=work.hops, above=work.above), work.request_id)

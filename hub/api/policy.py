@@ -17,7 +17,7 @@ from registry.declared.config import rule_of
 from registry.declared.shapes import RuleShape
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import Principal
-from registry.rules.explaining import Answer, explain
+from registry.rules.explaining import ALONE, Answer, explain, tree_of
 from registry.rules.policies import NONE, Version
 from registry.rules.policy import MAX_RULES, Rule
 
@@ -94,6 +94,19 @@ class GuardLooking(BaseModel):
     action: str
     of: list[str]
     when: str | None
+
+
+class Asked(BaseModel):
+    """What is to be explained."""
+
+    kind: str
+    name: str
+    principal: str | None = None
+    """A key's name or id; null: the caller."""
+    arguments: str | None = None
+    """A JSON object: those of a call, which rules may look at."""
+    tree: str | None = None
+    """Another: where the call stands; null: nothing is above it."""
 
 
 class PublicExplanation(BaseModel):
@@ -178,20 +191,10 @@ async def roll_back(body: WantedVersion, caller: Caller, services: ServicesNow) 
 
 
 @router.get("/explain")
-async def explained(
-    request: Request,
-    services: ServicesNow,
-    kind: str,
-    name: str,
-    principal: str | None = None,
-    arguments: str | None = None,
-) -> PublicExplanation:
-    """Say what decides whether a principal, a key's name or id, may call something: the caller, or with `admin:policy` anybody.
-
-    `arguments` is a JSON object, those of a call that rules may look at.
-    """
+async def explained(request: Request, services: ServicesNow, asked: Annotated[Asked, Query()]) -> PublicExplanation:
+    """Say what decides whether a principal may call something: the caller, or with `admin:policy` anybody."""
     caller: Principal = request.scope["principal"]
-    found = caller
+    found, principal, kind, name = caller, asked.principal, asked.kind, asked.name
     if principal not in (None, caller.name, caller.id):
         assert principal is not None, "it is another's"
         if not caller.grants.allow("admin", "policy"):
@@ -199,8 +202,9 @@ async def explained(
         found = await services.keys.named(principal)
     if kind not in KINDS:
         raise InvalidRequest(f"kind must be one of {', '.join(sorted(KINDS))}", member="kind")
-    given = None if arguments is None else judged.unambiguous(arguments.encode())
-    said = explain(found, kind, name, given, services.registry.catalog.guards)
+    given = None if asked.arguments is None else judged.unambiguous(asked.arguments.encode())
+    tree = ALONE if asked.tree is None else tree_of(judged.unambiguous(asked.tree.encode()))
+    said = explain(found, kind, name, given, services.registry.catalog.guards, tree=tree)
     return PublicExplanation(
         principal=found.name,
         kind=kind,

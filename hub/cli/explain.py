@@ -14,10 +14,10 @@ from registry.access import KINDS, Grants
 from registry.callers.keys import Keys
 from registry.declared.config import Declared
 from registry.errors import CallerError
-from registry.identity import Principal
+from registry.identity import Principal, Tree
 from registry.judged import JsonObject
 from registry.registry import Registry
-from registry.rules.explaining import Explanation, explain
+from registry.rules.explaining import Explanation, explain, tree_of
 
 
 def _arguments(_context: click.Context, _option: click.Parameter, text: str | None) -> JsonObject | None:
@@ -27,7 +27,16 @@ def _arguments(_context: click.Context, _option: click.Parameter, text: str | No
         raise click.BadParameter(error.text) from None
 
 
-async def _explained(declared: Declared, key: str, kind: str, name: str, arguments: JsonObject | None) -> Explanation:
+def _tree(context: click.Context, option: click.Parameter, text: str | None) -> Tree:
+    try:
+        return tree_of(_arguments(context, option, text) or {})
+    except CallerError as error:
+        raise click.BadParameter(error.text) from None
+
+
+async def _explained(
+    declared: Declared, key: str, kind: str, name: str, arguments: JsonObject | None, *, tree: Tree
+) -> Explanation:
     async with database_of(declared) as database:
         keys = Keys(database)
         registry = Registry(database, sealer(declared), keys)
@@ -36,9 +45,9 @@ async def _explained(declared: Declared, key: str, kind: str, name: str, argumen
         if (
             of_file is None or of_file.allow is None or of_file.user or of_file.team
         ):  # others have a say, who are stored
-            return explain(await keys.named(key), kind, name, arguments, registry.catalog.guards)
+            return explain(await keys.named(key), kind, name, arguments, registry.catalog.guards, tree=tree)
         principal = Principal(id=key, name=key, grants=Grants.parse(of_file.allow))  # which no hub may have read yet
-        return explain(keys.under(principal), kind, name, arguments, registry.catalog.guards)
+        return explain(keys.under(principal), kind, name, arguments, registry.catalog.guards, tree=tree)
 
 
 @click.command("explain")
@@ -46,11 +55,14 @@ async def _explained(declared: Declared, key: str, kind: str, name: str, argumen
 @click.argument("kind", type=click.Choice(sorted(KINDS)))
 @click.argument("name")
 @click.option("--arguments", callback=_arguments, help="A JSON object: those of a call, which rules may look at.")
+@click.option("--tree", callback=_tree, help='Where the call stands, such as {"hops": 1, "callers": ["agent:a"]}.')
 @config_option
-def explain_command(key: str, kind: str, name: str, arguments: JsonObject | None, config: Path | None) -> None:
+def explain_command(
+    key: str, kind: str, name: str, arguments: JsonObject | None, tree: Tree, config: Path | None
+) -> None:
     """Say which grant or rule decides whether KEY (name or id) may call NAME, such as `tool github__list_issues`."""
     with told():
-        said = asyncio.run(_explained(declared_by(config), key, kind, name, arguments))
+        said = asyncio.run(_explained(declared_by(config), key, kind, name, arguments, tree=tree))
     click.echo(f"{said.answer.replace('_', ' ')}: {said.reason}.")
     click.echo("It is listed." if said.is_listed else "It is not listed.")
     for guard in said.guards:

@@ -39,10 +39,10 @@ class ChatDoor:
 def caller_of(exchange: Exchange) -> Caller:
     """Who asks for a model; raises `TooManyHops` and `InvalidRequest` as agents' doors do."""
     headers = exchange.headers
+    wire.hops(headers)
     return Caller(
         exchange.principal,
         exchange.request_id,
-        wire.hops(headers),
         is_fresh=b"no-cache" in headers.get(b"cache-control", b"").lower(),
         add_header=exchange.add_header,
     )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from registry.identity import Circumstances, Principal
+import msgspec
+
+from registry.errors import InvalidRequest
+from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
 from registry.rules.guards import Guards, GuardSpec
 from registry.rules.policy import Judge
 
 Answer = Literal["allowed", "denied", "needs_approval", "depends"]
+
+ALONE = Tree()
 
 _ANSWERS: dict[str, Answer] = {"allow": "allowed", "deny": "denied", "require_approval": "needs_approval"}
 
@@ -31,18 +36,32 @@ class Explanation(NamedTuple):
     """Those that look at such a call, or may: their conditions are asked at each call."""
 
 
+def tree_of(said: JsonObject) -> Tree:
+    """Where a call stands that is asked about; raises `InvalidRequest`."""
+    try:
+        return msgspec.convert(said, Tree)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"tree: {error}", member="tree") from None
+
+
 def explain(
-    principal: Principal, kind: str, name: str, arguments: JsonObject | None, guards: Guards | None
+    principal: Principal,
+    kind: str,
+    name: str,
+    arguments: JsonObject | None,
+    guards: Guards | None,
+    *,
+    tree: Tree = ALONE,
 ) -> Explanation:
-    """Say what decides; `arguments` are those of a call, None: of no certain one."""
-    found = _explained(principal, kind, name, arguments)
+    """Say what decides; `arguments` are those of a call, which stands at `tree`, None: of no certain one."""
+    call = Circumstances(arguments, lambda: tree)
+    found = _explained(principal, kind, name, call)
     looking = guards.about(kind, name) if guards is not None and found.grants else None
-    call = Circumstances(arguments)
     looks = (one.spec for one in looking or () if arguments is None or one.applies(principal, kind, name, call))
     return found._replace(guards=tuple(looks))
 
 
-def _explained(principal: Principal, kind: str, name: str, arguments: JsonObject | None) -> Explanation:
+def _explained(principal: Principal, kind: str, name: str, call: Circumstances) -> Explanation:
     grants = principal.grants.granting(kind, name)
     if not grants:
         return Explanation("denied", False, (), None, (), f"no grant of {principal.name} allows {kind}:{name}")
@@ -51,10 +70,10 @@ def _explained(principal: Principal, kind: str, name: str, arguments: JsonObject
         return Explanation("allowed", True, grants, None, (), f"granted by {grants[0]}, and no rule is against it")
     plan = judge.plan(kind, name)
     asked, is_listed = tuple(one.rule.name for one in plan.asked), not judge.hides(kind, name)
-    if asked and arguments is None:
+    if asked and call.arguments is None:
         text = f"the rule {asked[0]} is asked at each call: say with which arguments"
         return Explanation("depends", is_listed, grants, None, asked, text)
-    effect, rule, fault = judge.verdict(kind, name, Circumstances(arguments))
+    effect, rule, fault = judge.verdict(kind, name, call)
     if rule is None:
         text = f"granted by {grants[0]}, and no rule that is asked is against it"
         return Explanation("allowed", is_listed, grants, None, asked, text)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
-from registry.identity import Circumstances, Principal
+from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
 from registry.rules.guards import Guard, Seen, Side, foreign, is_clear, look, look_now, looks_at
 
@@ -111,10 +111,14 @@ class Judged:
         return await look(applying, "arguments", said, approved=approved)
 
     def _ruled(self, arguments: JsonObject | None, *, approved: bool = False) -> Circumstances:
-        call = Circumstances(arguments, self.hops)
+        call = Circumstances(arguments, self.tree)
         if self.principal.policy is not None:
             self.principal.policy.check(self.kind, self.entry_name, call, approved=approved)
         return call
+
+    def tree(self) -> Tree:
+        """Where the call stands."""
+        return Tree(self.hops)
 
     def check(self, arguments: JsonObject) -> None:
         """As `judge`, for what is no call: nobody can approve it, and nothing is sent that guards could look at."""

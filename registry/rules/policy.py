@@ -19,7 +19,7 @@ import msgspec
 from registry import judged
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.errors import ApprovalRequired, PolicyRefused
-from registry.identity import Circumstances, Principal
+from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
 from registry.sealed.secrets import digest
 
@@ -43,6 +43,7 @@ MEMO_SIZE = 4096
 
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,")
 _MEMBER = re.compile(r"\bprincipal\b(?:\s*\.\s*(\w+))?")
+_OF_TREE = re.compile(r"(?<![\w.])tree\s*\.\s*(\w+)")
 _KNOWN = re.compile(r"\b(?:principal|entry|tree|now)\s*\.\s*\w+")
 _TEXT = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1(\s*\]|\s+in\b)?""")
 _SELECTED = re.compile(r"\.\s*\??\s*([A-Za-z_]\w*)\b(?!\s*\()")
@@ -253,7 +254,7 @@ class Judge:
         if variable == "arguments":
             return None if call.arguments is None or _is_too_large(call.arguments) else call.arguments
         if variable == "tree":
-            return {"hops": call.hops}
+            return {name: value for name, value in msgspec.structs.asdict(call.tree()).items() if value is not None}
         if variable == "now":
             return datetime.now(UTC)
         return self.facts._asdict() if variable == "principal" else _entry(kind, name)
@@ -362,6 +363,8 @@ def _compile(rule: Rule) -> _Compiled:
     members = frozenset(_MEMBER.findall(rule.when)) if "principal" in variables else frozenset()
     if unknown := sorted(members - set(PRINCIPAL_MEMBERS)):
         raise RuleInvalid(f"when may look at principal.{', principal.'.join(PRINCIPAL_MEMBERS)}")
+    if "tree" in variables and not set(_OF_TREE.findall(_TEXT.sub("", rule.when))) <= set(Tree.__struct_fields__):
+        raise RuleInvalid(f"when may look at tree.{', tree.'.join(Tree.__struct_fields__)}")
     names = _names(rule.when) if "arguments" in variables else frozenset[str]()
     made = _Compiled(rule, grants, condition, variables, members, _arguments(rule.when), names=names)
     if made.arguments is None or variables != {"arguments"}:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry.access import Grants
 from registry.errors import ApprovalRequired, PolicyRefused
-from registry.identity import Circumstances, Principal
+from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
 from registry.rules.policy import MAX_ARGUMENT_BYTES, Facts, Judge, Policy, Rule, RuleInvalid, under
 
@@ -19,8 +19,13 @@ def judge(*rules: Rule, facts: Facts = RITA) -> Judge:
     return Policy(rules).judge(facts)
 
 
-def effect(judge: Judge, name: str = "github__delete", arguments: JsonObject | None = None, hops: int = 0) -> str:
-    return judge.verdict("tool", name, Circumstances({} if arguments is None else arguments, hops)).effect
+def effect(
+    judge: Judge,
+    name: str = "github__delete",
+    arguments: JsonObject | None = None,
+    tree: Tree = Tree(),  # noqa: B008
+) -> str:
+    return judge.verdict("tool", name, Circumstances({} if arguments is None else arguments, lambda: tree)).effect
 
 
 def test_without_a_rule_that_fits_the_grant_stands() -> None:
@@ -122,8 +127,26 @@ def test_rules_know_principal_entry_time_and_task_tree() -> None:
     assert effect(judge(Rule("r", "deny", when="principal.name == 'rita' && principal.user == null"))) == "deny"
     assert effect(judge(Rule("r", "deny", when="entry.server == 'github' && entry.kind == 'tool'"))) == "deny"
     assert effect(judge(Rule("r", "deny", when="now > timestamp('2020-01-01T00:00:00Z')"))) == "deny"
-    assert effect(judge(Rule("r", "deny", when="tree.hops > 2")), hops=3) == "deny"
-    assert effect(judge(Rule("r", "deny", when="tree.hops > 2")), hops=2) == "allow"
+    for when, holds, fails in (
+        ("tree.hops > 2", Tree(3), Tree(2)),
+        ("'agent:a' in tree.callers", Tree(callers=("model:m", "agent:a")), Tree(callers=("model:agent:a",))),
+        ("size(tree.callers) > 1", Tree(callers=("agent:a", "model:m")), Tree(callers=("model:m",))),
+        ("tree.callers.exists(one, one.startsWith('agent:'))", Tree(callers=("agent:a",)), Tree(callers=("model:m",))),
+        ("has(tree.seconds_left) && tree.seconds_left < 5", Tree(seconds_left=4.9), Tree()),
+        ("tree.seconds_left < 5", Tree(), Tree(seconds_left=5.1)),  # what is not known counts against the call
+        ("arguments.tree.depth == 'tree.depth'", Tree(), Tree(seconds_left=5.1)),
+    ):
+        one = judge(Rule("r", "deny", when=when))
+        said = {"tree": {"depth": "tree.depth"}} if fails.seconds_left is None else {"tree": {"depth": ""}}
+        assert (
+            effect(one, tree=holds, arguments={"tree": {"depth": "tree.depth"}}),
+            effect(one, tree=fails, arguments=said),
+        ) == ("deny", "allow"), when
+
+
+def test_a_condition_looks_at_no_member_of_the_tree_that_there_is_not() -> None:
+    with pytest.raises(RuleInvalid, match=r"tree\.hops, tree\.callers, tree\.seconds_left"):
+        judge(Rule("r", "deny", when="tree.depth > 2"))
 
 
 def test_what_no_call_can_pass_is_hidden_and_what_some_may_is_not() -> None:
