@@ -36,6 +36,7 @@ from registry.identity import KeySpec
 from registry.spending.counters import Counters
 from registry.store.db import open_engine
 from registry.store.schema import migrate
+from tests.hangs import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests.recording import RecordingGate
 from tests.serving import Embedded as Embedded
 from tests.serving import free_port as free_port
