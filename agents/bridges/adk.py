@@ -6,17 +6,17 @@ with its stream. `assistant`: the name of the app, which is that of the agent's 
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from agents.bridges.adk_events import MODES, Heard, content
-from agents.bridges.bridge import About, Bridge, Remember, Running, Skill, Steps, Turn
+from agents.bridges.adk_events import MODES, content, run_in_session
+from agents.bridges.bridge import About, Bridge, EndsWhenLeft, Skill, Steps, Turn
 from agents.bridges.way import Way
-from registry.errors import NotSupported, UpstreamInvalid, UpstreamRejected
-from registry.judged import JsonObject
+from registry.errors import UpstreamRejected
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -25,50 +25,35 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     assistant: str
 
 
-class Adk:
+class Adk(EndsWhenLeft):
     """One app of such a server."""
 
     credentials = None
-    rejoins = False
-    """A run that was left is gone."""
 
     def __init__(self, url: str, options: Options) -> None:
         self._url = url.rstrip("/")
         self._app = options.assistant
 
-    async def run(self, turn: Turn) -> Steps:
+    def run(self, turn: Turn) -> Steps:
         """Run the agent once (agents.bridges.bridge.Bridge)."""
-        session = turn.session.get("session")
-        if session is None:
-            url = f"{self._about}/users/{quote(turn.user, safe='')}/sessions"
-            made = await turn.way.json("POST", url, {})
-            session = made.get("id") if isinstance(made, dict) else None
-            if not isinstance(session, str):
-                raise UpstreamInvalid(turn.way.name, "it made a session without an id")
-            yield Remember({"session": session})
-        body: JsonObject = {
+        return run_in_session(self, turn)
+
+    async def made(self, turn: Turn) -> Any:
+        """A session (agents.bridges.adk_events.Sessions)."""
+        return await turn.way.json("POST", f"{self._about}/users/{quote(turn.user, safe='')}/sessions", {})
+
+    async def said(self, turn: Turn, session: str) -> AsyncGenerator[bytes]:
+        """The events of a run (agents.bridges.adk_events.Sessions)."""
+        body = {
             "app_name": self._app,
             "user_id": turn.user,
             "session_id": session,
             "new_message": content(turn),
             "streaming": True,
         }
-        yield Running({"session": session})
-        heard = Heard(turn.way)
         async with aclosing(turn.way.events("POST", f"{self._url}/run_sse", body)) as events:
             async for event in events:
-                for step in heard.steps(turn.way.read(event.data)):
-                    yield step
-        yield Remember({"session": session, "waiting": heard.waiting})
-        if heard.waiting:
-            yield heard.asks()
-
-    async def cancel(self, turn: Turn) -> None:
-        """Leaving the stream has ended the run: the server has no other way."""
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
+                yield event.data
 
     async def about(self, way: Way) -> About:
         """The app and the agents that it is made of, where its server tells them."""

@@ -6,17 +6,48 @@ Agent Engine writes members with underscores, the kit's own server in camel case
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
 
 from agents.bridges.answering import asked, said_to
-from agents.bridges.bridge import TOOL, Asks, Piece, Step, Text, Turn, Working
+from agents.bridges.bridge import TOOL, Asks, Piece, Remember, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.way import Way
 from registry.errors import UpstreamInvalid
 from registry.judged import JsonObject, encode
 
 MODES = ("text/plain", "application/json", "image/*", "audio/*", "video/*")
 """What such an agent may be sent."""
+
+
+class Sessions(Protocol):
+    """Where agents of the kit run: in sessions that are made there."""
+
+    async def made(self, turn: Turn) -> Any:
+        """A new session: an object with its `id`."""
+
+    def said(self, turn: Turn, session: str) -> AsyncGenerator[bytes]:
+        """What an agent says to a message in a session: the JSON of its events, as they come."""
+
+
+async def run_in_session(sessions: Sessions, turn: Turn) -> Steps:
+    """Run an agent once in the context's session; as `Bridge.run`."""
+    session = turn.session.get("session")
+    if session is None:
+        made = await sessions.made(turn)
+        session = made.get("id") if isinstance(made, dict) else None
+        if not isinstance(session, str):
+            raise UpstreamInvalid(turn.way.name, "it made a session without an id")
+        yield Remember({"session": session})
+    yield Running({"session": session})
+    heard = Heard(turn.way)
+    async with aclosing(sessions.said(turn, session)) as events:
+        async for event in events:
+            for step in heard.steps(turn.way.read(event)):
+                yield step
+    yield Remember({"session": session, "waiting": heard.waiting})
+    if heard.waiting:
+        yield heard.asks()
 
 
 class Heard:

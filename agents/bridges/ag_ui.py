@@ -19,6 +19,7 @@ from agents.bridges.bridge import (
     About,
     Asks,
     Bridge,
+    EndsWhenLeft,
     Piece,
     Remember,
     Running,
@@ -54,12 +55,10 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`forwardedProps` of every run."""
 
 
-class AgUi:
+class AgUi(EndsWhenLeft):
     """One such agent."""
 
     credentials = None
-    rejoins = False
-    """A run ends with its stream."""
 
     def __init__(self, url: str, options: Options) -> None:
         self._url = url
@@ -97,13 +96,6 @@ class AgUi:
         await history.tidy()
         if heard.interrupts:
             yield _asks(heard.interrupts)
-
-    async def cancel(self, turn: Turn) -> None:
-        """Leaving the stream has ended the run: the protocol has no other way."""
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
     async def about(self, _way: Way) -> About:
         """The protocol says nothing of an agent before it runs."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from agents.bridges.answering import asked, assent, output, said_to, text_of
-from agents.bridges.bridge import TOOL, About, Asks, Piece, Running, Step, Steps, Text, Turn, Working
+from agents.bridges.bridge import TOOL, About, Asks, EndsWhenLeft, Piece, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.eventstream import Message, messages_of
 from agents.bridges.sigv4 import Keys, SigV4
 from agents.bridges.way import MAX_REASON, Way
@@ -42,11 +42,8 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What files are for: to be talked about, or to compute with."""
 
 
-class Agents:
+class Agents(EndsWhenLeft):
     """One alias of an agent."""
-
-    rejoins = False
-    """An invocation that was left is gone."""
 
     def __init__(self, url: str, options: Options) -> None:
         arn = _ALIAS.fullmatch(options.alias)
@@ -81,13 +78,6 @@ class Agents:
             yield Asks([_question(number, member) for number, member in enumerate(heard.waiting)])
         elif heard.failure is not None and not heard.has_said:
             raise UpstreamInvalid(turn.way.name, heard.failure)
-
-    async def cancel(self, turn: Turn) -> None:
-        """Leaving the stream has ended the invocation: there is no other way that leaves its session."""
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
     async def about(self, _way: Way) -> About:
         """The runtime says nothing of an agent."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from agents.bridges.way import Credentials, Way
+from registry.errors import NotSupported
 from registry.judged import JsonObject
 
 TOOL = "urn:hubbub:tool"
@@ -166,6 +167,19 @@ class Bridge(Protocol):
 
     async def about(self, way: Way) -> About:
         """What the platform says of the agent; what it does not is nobody's to invent."""
+
+
+class EndsWhenLeft:
+    """What is the same of bridges whose platform ends what it does when its answer is left: there is no more to end, and nothing to read on."""
+
+    rejoins = False
+
+    async def cancel(self, turn: Turn) -> None:
+        """Nothing more to do (Bridge)."""
+
+    def rejoin(self, turn: Turn) -> Steps:
+        """Not asked for: `rejoins` says so (Bridge)."""
+        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
 
 class Make(Protocol):

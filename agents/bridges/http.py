@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.bridges.bridge import About, Asks, Bridge, Piece, Remember, Running, Steps, Text, Turn
+from agents.bridges.bridge import About, Asks, Bridge, EndsWhenLeft, Piece, Remember, Running, Steps, Text, Turn
 from agents.bridges.way import MAX_REASON, Credentials, Way
 from registry.entries import Headers
-from registry.errors import NotSupported, ParseFailed, UpstreamInvalid
+from registry.errors import ParseFailed, UpstreamInvalid
 from registry.judged import JsonObject, decode, encode
 
 MAX_CHARS = 4000
@@ -44,12 +44,10 @@ class Expression(Protocol):
         """Its value; raises whatever is wrong."""
 
 
-class Http:
+class Http(EndsWhenLeft):
     """One such agent."""
 
     credentials: Credentials | None = None
-    rejoins = False
-    """A request that was left is gone."""
 
     def __init__(self, url: str, options: Options) -> None:
         self._url = url
@@ -94,13 +92,6 @@ class Http:
                     return
                 for step in steps:
                     yield step
-
-    async def cancel(self, turn: Turn) -> None:
-        """Leaving the request has ended it, if anything can."""
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
     async def about(self, _way: Way) -> About:
         """Nothing is known of it but what it answers."""

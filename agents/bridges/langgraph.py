@@ -15,20 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from agents.bridges.bridge import (
-    About,
-    Asks,
-    Bridge,
-    Piece,
-    Remember,
-    Running,
-    Skill,
-    Step,
-    Steps,
-    Text,
-    Turn,
-    Working,
-)
+from agents.bridges.bridge import About, Asks, Bridge, Piece, Remember, Running, Skill, Step, Steps, Text, Turn, Working
 from agents.bridges.way import Event, Way
 from registry.errors import UpstreamInvalid, UpstreamRefused, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
 from registry.judged import JsonObject, encode

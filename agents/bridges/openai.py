@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from agents.bridges.bridge import About, Bridge, Remember, Running, Steps, Text, Turn
+from agents.bridges.bridge import About, Bridge, EndsWhenLeft, Remember, Running, Steps, Text, Turn
 from agents.bridges.history import History, Notes
 from agents.bridges.responses import INPUT_MODES, Responses
 from agents.bridges.way import Way
@@ -32,12 +32,10 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     background: bool = False
 
 
-class Chat:
+class Chat(EndsWhenLeft):
     """One such agent, by chat completions."""
 
     credentials = None
-    rejoins = False
-    """A stream that was left is gone."""
 
     def __init__(self, url: str, options: Options) -> None:
         self._url = f"{url.rstrip('/')}/chat/completions"
@@ -71,13 +69,6 @@ class Chat:
         await history.add(notes, [notes.parts(NOTE)])
         yield Remember(history.session)
         await history.tidy()
-
-    async def cancel(self, turn: Turn) -> None:
-        """Leaving the stream has ended it: the API has no other way."""
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
     async def about(self, _way: Way) -> About:
         """The endpoint says nothing of an agent."""

@@ -13,7 +13,21 @@ from typing import Any
 from urllib.parse import quote
 
 from agents.bridges.answering import asked, assent, output, said_to
-from agents.bridges.bridge import TOOL, About, Asks, Piece, Remember, Running, Skill, Step, Steps, Text, Turn, Working
+from agents.bridges.bridge import (
+    TOOL,
+    About,
+    Asks,
+    EndsWhenLeft,
+    Piece,
+    Remember,
+    Running,
+    Skill,
+    Step,
+    Steps,
+    Text,
+    Turn,
+    Working,
+)
 from agents.bridges.responses import INCOMPLETE
 from agents.bridges.way import Credentials, Event, Way
 from registry.errors import NotSupported, ParseFailed, UpstreamInvalid
@@ -22,10 +36,8 @@ from registry.judged import JsonObject, decode, encode
 VERSION = "api-version=2025-05-01"
 
 
-class Threads:
+class Threads(EndsWhenLeft):
     """One classic agent of a project."""
-
-    rejoins = False
 
     def __init__(self, project: str, agent: str, credentials: Credentials) -> None:
         self._project = project
@@ -57,10 +69,6 @@ class Threads:
         """Cancel a run (agents.bridges.bridge.Bridge)."""
         thread, run = (quote(str(turn.ref[name]), safe="") for name in ("thread", "run"))
         await turn.way.json("POST", self._at(f"threads/{thread}/runs/{run}/cancel"))
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
 
     async def about(self, way: Way) -> About:
         """What the project says of the agent (agents.bridges.bridge.Bridge)."""

@@ -9,17 +9,16 @@ of its key file; without it the token is that of the machine's service account.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
-from agents.bridges.adk_events import MODES, Heard, content
-from agents.bridges.bridge import About, Bridge, Remember, Running, Steps, Turn
+from agents.bridges.adk_events import MODES, content, run_in_session
+from agents.bridges.bridge import About, Bridge, EndsWhenLeft, Steps, Turn
 from agents.bridges.credentials import ServiceAccount, google
 from agents.bridges.way import Way
-from registry.errors import NotSupported, UpstreamInvalid
-from registry.judged import JsonObject
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -28,46 +27,33 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     service_account: ServiceAccount | None = None
 
 
-class Vertex:
+class Vertex(EndsWhenLeft):
     """One agent engine."""
-
-    rejoins = False
-    """A query that was left is gone."""
 
     def __init__(self, url: str, options: Options) -> None:
         self._url = url.rstrip("/")
         self.credentials = google(options.service_account)
 
-    async def run(self, turn: Turn) -> Steps:
+    def run(self, turn: Turn) -> Steps:
         """Query the engine (agents.bridges.bridge.Bridge)."""
-        session = turn.session.get("session")
-        if session is None:
-            made = await self._query(turn.way, "async_create_session", {"user_id": turn.user})
-            session = made.get("id") if isinstance(made, dict) else None
-            if not isinstance(session, str):
-                raise UpstreamInvalid(turn.way.name, "it made a session without an id")
-            yield Remember({"session": session})
+        return run_in_session(self, turn)
+
+    async def made(self, turn: Turn) -> Any:
+        """A session (agents.bridges.adk_events.Sessions)."""
+        body = {"class_method": "async_create_session", "input": {"user_id": turn.user}}
+        answer = await turn.way.json("POST", f"{self._url}:query", body)
+        return answer.get("output") if isinstance(answer, dict) else None
+
+    async def said(self, turn: Turn, session: str) -> AsyncGenerator[bytes]:
+        """The events of a query (agents.bridges.adk_events.Sessions)."""
         asked = {"user_id": turn.user, "session_id": session, "message": content(turn)}
-        yield Running({"session": session})
         body = {"class_method": "async_stream_query", "input": asked}
-        heard = Heard(turn.way)
         async with (
             turn.way.send("POST", f"{self._url}:streamQuery", body) as incoming,
             aclosing(turn.way.lines_of(incoming)) as lines,
         ):
             async for line in lines:
-                for step in heard.steps(turn.way.read(line)):
-                    yield step
-        yield Remember({"session": session, "waiting": heard.waiting})
-        if heard.waiting:
-            yield heard.asks()
-
-    async def cancel(self, turn: Turn) -> None:
-        """Leaving the stream has ended the query: the engine has no other way."""
-
-    def rejoin(self, turn: Turn) -> Steps:
-        """Not asked for: `rejoins` says so."""
-        raise NotSupported(f"{turn.way.name} cannot be read on.")
+                yield line
 
     async def about(self, way: Way) -> About:
         """What the engine says of itself (agents.bridges.bridge.Bridge)."""
@@ -75,10 +61,6 @@ class Vertex:
         said = found if isinstance(found, dict) else {}
         description = str(said.get("description") or said.get("displayName") or "")
         return About(description, (), MODES)
-
-    async def _query(self, way: Way, method: str, asked: JsonObject) -> Any:
-        answer = await way.json("POST", f"{self._url}:query", {"class_method": method, "input": asked})
-        return answer.get("output") if isinstance(answer, dict) else None
 
 
 def make(url: str, options: dict[str, Any]) -> Bridge:

@@ -37,6 +37,13 @@ async def read(scope: Any, receive: Any) -> Received:
     return Received(scope["path"], headers, raw)
 
 
+async def reply(send: Any, status: int, body: Any, kind: str = "application/json", **headers: str) -> None:
+    """Answer a request whole: bytes as they are, anything else as JSON."""
+    named = [(name.encode(), text.encode()) for name, text in {"content-type": kind, **headers}.items()]
+    await send({"type": "http.response.start", "status": status, "headers": named})
+    await send({"type": "http.response.body", "body": body if isinstance(body, bytes) else json.dumps(body).encode()})
+
+
 async def unless_left(answer: Coroutine[Any, Any, None], receive: Any) -> bool:
     """Answer a request that was read, as long as its client stays; returns whether it did."""
     answering, watching = asyncio.create_task(answer), asyncio.create_task(receive())

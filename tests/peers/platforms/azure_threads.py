@@ -16,14 +16,13 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from tests.conftest import served
-from tests.peers.model_service import Received, read, unless_left
+from tests.peers.model_service import Received, read, reply, unless_left
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event, opening
 from tests.peers.platforms.responses_api import PROJECT, Endpoint
 
 AMONG: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -59,37 +58,33 @@ class Project:
             return
         request = await read(scope, receive)
 
-        async def reply(status: int, body: Any, kind: bytes = b"application/json") -> None:
-            headers = [(b"content-type", kind), (b"retry-after", b"0")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            await send({"type": "http.response.body", "body": data})
-
         if request.path == "/tenant-1/oauth2/v2.0/token":
-            await reply(200, self.entra.token(request))
+            await reply(send, 200, self.entra.token(request))
         elif request.headers.get("authorization", "").removeprefix("Bearer ") not in self.entra.good:
-            await reply(401, {"error": {"code": "Unauthorized", "message": "the token is expired"}})
+            await reply(send, 401, {"error": {"code": "Unauthorized", "message": "the token is expired"}})
         else:
             assert parse_qs(scope["query_string"].decode()) == {"api-version": ["2025-05-01"]}
-            await self._asked(request, reply, receive, send)
+            await self._asked(request, receive, send)
 
-    async def _asked(self, request: Received, reply: Any, receive: Any, send: Any) -> None:
+    async def _asked(self, request: Received, receive: Any, send: Any) -> None:
         match request.path.removeprefix(f"{PROJECT}/").split("/"):
             case ["assistants", "asst_1"]:
                 await reply(
-                    200, {"id": "asst_1", "object": "assistant", "name": "Brain", "description": "Thinks.", "tools": []}
+                    send,
+                    200,
+                    {"id": "asst_1", "object": "assistant", "name": "Brain", "description": "Thinks.", "tools": []},
                 )
             case ["threads"]:
                 name = f"thread_{len(self.threads) + 1}"
                 self.threads[name] = []
                 await reply(
-                    200, {"id": name, "object": "thread", "created_at": 1, "metadata": request.body["metadata"]}
+                    send, 200, {"id": name, "object": "thread", "created_at": 1, "metadata": request.body["metadata"]}
                 )
             case ["files", name, "content"]:
-                await reply(200, self.files[name], b"image/png")
+                await reply(send, 200, self.files[name], "image/png")
             case ["threads", _, "runs", run, "cancel"]:
                 self.platform.cancelled.set()
-                await reply(200, {"id": run, "object": "thread.run", "status": "cancelling"})
+                await reply(send, 200, {"id": run, "object": "thread.run", "status": "cancelling"})
             case ["threads", thread, "runs", *rest]:
                 self.asked.append(request.body)
                 await unless_left(self._run(thread, rest, request.body, send), receive)
@@ -201,15 +196,9 @@ async def open_project() -> AsyncIterator[Project]:
         yield project
 
 
-@asynccontextmanager
-async def _open(_directory: Path) -> AsyncIterator[Platform]:
-    async with open_project() as project:
-        yield project.platform
-
-
 AZURE_THREADS = Kind(
     "azure, api: threads",
-    _open,
+    opening(open_project),
     "a fake of a Foundry project and of Entra, from their references",
     {"rejoin": "a stream of a run cannot be joined again"},
     Odd(

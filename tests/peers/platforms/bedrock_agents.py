@@ -15,7 +15,6 @@ import re
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from struct import pack
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.conftest import served
 from tests.foreign.environments import HERE, python_of
 from tests.peers.model_service import Received, read, unless_left
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, opening
 
 ALIAS = "arn:aws:bedrock:eu-west-1:123456789012:agent-alias/AGENT12345/ALIAS12345"
 KEYS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "secret/of+nobody", "session_token": "a-session-token"}
@@ -196,12 +195,6 @@ async def open_runtime() -> AsyncIterator[Runtime]:
         yield runtime
 
 
-@asynccontextmanager
-async def _open(_directory: Path) -> AsyncIterator[Platform]:
-    async with open_runtime() as runtime:
-        yield runtime.platform
-
-
 async def checked_by_botocore(asked: dict[str, Any]) -> dict[str, Any]:
     """What botocore says of requests and events, as tests/foreign/aws_check.py describes it."""
     pipe = asyncio.subprocess.PIPE
@@ -215,7 +208,7 @@ async def checked_by_botocore(asked: dict[str, Any]) -> dict[str, Any]:
 
 BEDROCK_AGENTS = Kind(
     "bedrock, alias",
-    _open,
+    opening(open_runtime),
     "a fake of InvokeAgent; botocore 1.44 reads what either side wrote, by its model of the service",
     {
         "rejoin": "an invocation has no name, and nothing that could be gone on with",

@@ -24,7 +24,7 @@ import httpx
 from agents.speech import Speech
 from tests.conftest import served
 from tests.peers.a2a_sdk_agents import PATHS, Agent, open_agent
-from tests.peers.model_service import Received, read
+from tests.peers.model_service import Received, read, reply
 from tests.peers.platforms.bedrock_agents import KEYS
 from tests.peers.platforms.responses_api import Endpoint
 from tests.peers.platforms.vertex_engine import Engine
@@ -77,19 +77,19 @@ class Front:
         if self.tokens is not None and "token" in path:
             self.issued += 1
             self.query = scope["query_string"].decode()
-            await _reply(send, 200, self.tokens(request))
+            await reply(send, 200, self.tokens(request))
         elif not self._opens(request):
             self.refused += 1
-            await _reply(send, 401, {"error": {"code": 401, "message": "the token is expired"}})
+            await reply(send, 401, {"error": {"code": 401, "message": "the token is expired"}})
         elif not path.startswith(base):
-            await _reply(send, 404, {"message": "there is nothing"})
+            await reply(send, 404, {"message": "there is nothing"})
         elif path == base + place:
             async with httpx.AsyncClient(trust_env=False) as http:
                 card = (await http.get(self.agent.card_url)).text
             self.requests.append((scope["method"], Received(path, request.headers, request.raw)))
-            await _reply(send, 200, json.loads(card.replace(self.agent.url + PATHS[speech.binding], self.url + base)))
+            await reply(send, 200, json.loads(card.replace(self.agent.url + PATHS[speech.binding], self.url + base)))
         elif "card" in path.lower():
-            await _reply(send, 404, {"message": "there is no card"})
+            await reply(send, 404, {"message": "there is no card"})
         else:
             if self.platform == "aws":
                 assert 33 <= len(request.headers[SESSION]) <= 256
@@ -131,11 +131,6 @@ class Front:
             async for piece in answer.aiter_raw():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-
-
-async def _reply(send: Any, status: int, body: Any) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from tests.peers.model_service import read
+from tests.peers.model_service import read, reply
 from tests.peers.platforms.platform import Kind, Platform
 from tests.serving import served
 
@@ -159,11 +159,8 @@ class Front:
 
 
 async def _refuse(send: Any, status: int, headers: Mapping[str, str] = MappingProxyType({})) -> None:
-    more = {"content-type": "application/json", "retry-after": "0", **headers}
-    named = [(name.encode(), text.encode()) for name, text in more.items()]
-    await send({"type": "http.response.start", "status": status, "headers": named})
     body = {"message": "the token has expired" if status == 401 else "not now"}
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+    await reply(send, status, body, **{"retry-after": "0", **headers})
 
 
 def _events(data: bytes) -> list[bytes]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from tests.peers.platforms import brain
 
@@ -61,6 +61,27 @@ class Platform:
 
 NOBODYS = "of nobody"
 """What an odd event says: the caller is told nothing of it."""
+
+
+class Fake(Protocol):
+    """A fake of a platform, which runs in this process."""
+
+    @property
+    def platform(self) -> Platform:
+        """What the suite knows of it."""
+
+
+def opening(
+    fake: Callable[[], AbstractAsyncContextManager[Fake]],
+) -> Callable[[Path], AbstractAsyncContextManager[Platform]]:
+    """What opens a fake, as `Kind.open`."""
+
+    @asynccontextmanager
+    async def opened(_directory: Path) -> AsyncIterator[Platform]:
+        async with fake() as one:
+            yield one.platform
+
+    return opened
 
 
 class Odd(NamedTuple):

@@ -20,15 +20,15 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 from tests.conftest import served
-from tests.peers.model_service import Received, read
+from tests.peers.model_service import Received, read, reply
 from tests.peers.openai_upstream import sse
 from tests.peers.platforms import brain
-from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event
+from tests.peers.platforms.platform import NOBODYS, Kind, Odd, Platform, event, opening
 
 PROJECT = "/api/projects/p"
 ASKED = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "ask_user", "status": "completed"}
@@ -80,17 +80,12 @@ class Endpoint:
         request = await read(scope, receive)
         query = parse_qs(scope["query_string"].decode())
 
-        async def reply(status: int, body: Any) -> None:
-            headers = [(b"content-type", b"application/json"), (b"retry-after", b"0")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": json.dumps(body).encode()})
-
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         path, method = request.path.removeprefix(self.base), scope["method"]
         if request.path == "/tenant-1/oauth2/v2.0/token":
-            await reply(200, self.token(request))
+            await reply(send, 200, self.token(request))
         elif self.with_tokens and token not in self.good:
-            await reply(401, {"error": {"code": "401", "message": "the token is expired"}})
+            await reply(send, 401, {"error": {"code": "401", "message": "the token is expired"}})
         elif request.path == f"{PROJECT}/agents/brain":
             assert query == {"api-version": ["v1"]}
             newest = {
@@ -99,11 +94,11 @@ class Endpoint:
                 "description": "Thinks.",
                 "definition": {"kind": "prompt"},
             }
-            await reply(200, {"object": "agent", "id": "brain", "name": "brain", "versions": {"latest": newest}})
+            await reply(send, 200, {"object": "agent", "id": "brain", "name": "brain", "versions": {"latest": newest}})
         elif path == "/conversations":
             name = f"conv_{len(self.conversations) + 1}"
             self.conversations[name] = []
-            await reply(200, {"id": name, "object": "conversation", "metadata": request.body["metadata"]})
+            await reply(send, 200, {"id": name, "object": "conversation", "metadata": request.body["metadata"]})
         elif path == "/responses":
             await self._stream(self._created(request.body), 0, send)
         else:
@@ -114,7 +109,7 @@ class Endpoint:
                 assert response.work is not None
                 response.work.cancel()
                 self.platform.cancelled.set()
-                await reply(200, {"id": name, "object": "response", "status": "cancelled"})
+                await reply(send, 200, {"id": name, "object": "response", "status": "cancelled"})
             else:
                 assert (method, verb, query["stream"]) == ("GET", "", ["true"])
                 await self._stream(response, int(query["starting_after"][0]) + 1, send)
@@ -223,20 +218,6 @@ async def _each(pieces: list[str]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def open_azure(_directory: Path) -> AsyncIterator[Platform]:
-    """A project with one agent."""
-    async with open_endpoint(with_tokens=True) as endpoint:
-        yield endpoint.platform
-
-
-@asynccontextmanager
-async def open_openai(_directory: Path) -> AsyncIterator[Platform]:
-    """An endpoint."""
-    async with open_endpoint(with_tokens=False) as endpoint:
-        yield endpoint.platform
-
-
-@asynccontextmanager
 async def open_endpoint(*, with_tokens: bool, background: bool = True) -> AsyncIterator[Endpoint]:
     """Either, with all that it was asked."""
     endpoint = Endpoint(
@@ -277,11 +258,17 @@ ODD = Odd(
     ),
 )
 
-AZURE = Kind("azure", open_azure, "a fake of a Foundry project and of Entra, from their references", {}, ODD)
+AZURE = Kind(
+    "azure",
+    opening(partial(open_endpoint, with_tokens=True)),
+    "a fake of a Foundry project and of Entra, from their references",
+    {},
+    ODD,
+)
 
 OPENAI_RESPONSES = Kind(
     "openai, api: responses",
-    open_openai,
+    opening(partial(open_endpoint, with_tokens=False)),
     "a fake, from the API reference; `background: true`",
     {"renews": "its keys do not expire by themselves"},
     ODD,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,10 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.conftest import served
-from tests.peers.model_service import Received, read, unless_left
+from tests.peers.model_service import Received, read, reply, unless_left
 from tests.peers.platforms import brain
 from tests.peers.platforms.adk_server import ADK_AMONG, ADK_ORDER
-from tests.peers.platforms.platform import Kind, Odd, Platform, line
+from tests.peers.platforms.platform import Kind, Odd, Platform, line, opening
 
 ENGINE = "/v1/projects/p/locations/l/reasoningEngines/1"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -47,19 +46,16 @@ class Engine:
             return
         request = await read(scope, receive)
 
-        async def reply(status: int, body: Any) -> None:
-            headers = [(b"content-type", b"application/json"), (b"retry-after", b"0")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": json.dumps(body).encode()})
-
         if request.path == "/token":
-            await reply(200, self.token(request))
+            await reply(send, 200, self.token(request))
         elif request.headers.get("authorization", "").removeprefix("Bearer ") not in self.good:
-            await reply(401, {"error": {"code": 401, "message": "invalid credentials", "status": "UNAUTHENTICATED"}})
+            await reply(
+                send, 401, {"error": {"code": 401, "message": "invalid credentials", "status": "UNAUTHENTICATED"}}
+            )
         elif request.path == ENGINE:
-            await reply(200, {"name": ENGINE[4:], "displayName": "Brain", "description": "Thinks.", "etag": "x"})
+            await reply(send, 200, {"name": ENGINE[4:], "displayName": "Brain", "description": "Thinks.", "etag": "x"})
         elif request.path == f"{ENGINE}:query":
-            await reply(200, {"output": self._session(request.body)})
+            await reply(send, 200, {"output": self._session(request.body)})
         else:
             assert request.path == f"{ENGINE}:streamQuery"
             if not await unless_left(self._stream(request.body, send), receive):
@@ -154,15 +150,9 @@ async def open_engine() -> AsyncIterator[Engine]:
         yield engine
 
 
-@asynccontextmanager
-async def _open(_directory: Path) -> AsyncIterator[Platform]:
-    async with open_engine() as engine:
-        yield engine.platform
-
-
 VERTEX = Kind(
     "vertex",
-    _open,
+    opening(open_engine),
     "a fake of Agent Engine and its token endpoint, from their references",
     {"rejoin": "a query of an engine has no name, and nothing that could be gone on with"},
     Odd(
