@@ -19,7 +19,7 @@ import pytest
 
 from tests.peers.mcp_servers import Peer, dual_era
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
-from tests.processes import HubProcess, hub_process
+from tests.processes import HubProcess, hub_process, known_dead
 
 ASK = Turn(calls=(("ask_user", '{"question": "Which one?"}'),))
 
@@ -68,6 +68,7 @@ async def test_a_task_that_was_at_work_has_failed_and_one_that_waits_goes_on(tmp
             task_id = await begun(http)
             hub.send(signal.SIGKILL)
             await hub.child.wait()
+        known_dead(tmp_path)
         async with hub_process(tmp_path, yaml) as hub, hub.http() as http:
             http.headers["authorization"] = secret
             going_on = (await asked(http, rpc("SendMessage", "the blue one", taskId=waiting["id"])))["task"]
@@ -132,6 +133,7 @@ async def test_a_task_that_waits_for_approval_goes_on_after_a_restart_when_it_wa
             assert task["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
             hub.send(signal.SIGKILL)
             await hub.child.wait()
+        known_dead(tmp_path)
         async with b.hub() as (_, http, inbox):
             assert await asked(http, rpc("GetTask", id=task["id"])) == task
             await decided(inbox, decision)
@@ -149,6 +151,7 @@ async def test_a_task_that_was_cut_off_after_its_approval_has_failed_and_calls_n
             await b.server.waiting.wait()
             hub.send(signal.SIGKILL)
             await hub.child.wait()
+        known_dead(tmp_path)
         async with b.hub() as (_, http, inbox):
             failed = await until(http, task["id"], "TASK_STATE_FAILED")
             assert "stopped" in failed["status"]["message"]["parts"][0]["text"]
