@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -31,7 +32,7 @@ from registry.errors import (
 )
 from registry.identity import HUB, Principal, Tree
 from registry.judged import JsonObject
-from registry.limits import NOTHING, Amounts, Limit, amounts
+from registry.limits import NOTHING, Amounts, Limit, billionths, expected, spent
 from registry.paces import Paces
 from registry.rules.guards import Guard, Guards, Seen, Side
 from registry.rules.judging import Judged
@@ -83,6 +84,12 @@ class Usage(NamedTuple):
 NOTHING_KNOWN = Usage()
 
 
+@lru_cache(maxsize=1024)
+def _costing(usd: float) -> Usage:
+    """Of a call of which only the price is known, which is the entry's."""
+    return Usage(cost_usd=usd)
+
+
 class Whose(NamedTuple):
     """Whose a call was, beside its key: ids of the team and user, and what the request called its end user."""
 
@@ -107,25 +114,24 @@ class Settled(NamedTuple):
     """None: nobody's but its key's."""
 
 
-class Held(Protocol):
-    """What is reserved for a call."""
-
-    @property
-    def amounts(self) -> Amounts:
-        """How much it is."""
-
-    def near(self, limits: Sequence[Limit]) -> list[Limit]:
-        """Those of its limits that warn, and are nearly used up."""
+Held = tuple[Any, Amounts]
+"""What is reserved for a call: where, as who counts knows it, and how much."""
 
 
 class Counting(Protocol):
     """What the gate asks of `registry.spending.counters.Counters`."""
 
-    async def reserve(self, limits: Sequence[Limit], amounts: Amounts, held: Any = None) -> Held:
+    def at_once(self, limits: tuple[Limit, ...], amounts: Amounts) -> Held | None:
+        """As `reserve`; None: somebody else has to be asked."""
+
+    async def reserve(self, limits: tuple[Limit, ...], amounts: Amounts, held: Any = None) -> Held:
         """Take what a call may use from all of `limits`, or raise."""
 
-    def settle(self, limits: Sequence[Limit], held: Any, used: Amounts) -> None:
+    def settle(self, held: Any, used: Amounts) -> None:
         """Replace it by what the call used."""
+
+    def near(self, held: Any) -> list[Limit]:
+        """Those of the limits that warn, and are nearly used up."""
 
 
 ANSWERED = (
@@ -148,6 +154,7 @@ class Permit(Judged):
 
     __slots__ = (
         "_cut",
+        "_expects",
         "_gate",
         "_held",
         "_limits",
@@ -157,7 +164,6 @@ class Permit(Judged):
         "charged_within",
         "due",
         "end_user",
-        "expected",
         "requests",
         "unsent",
         "usage",
@@ -205,8 +211,8 @@ class Permit(Judged):
 
     def _bind(self, usd: float | None) -> None:
         self._held: Held | None = None
-        self.expected = amounts(tokens=0, usd=usd)
-        """What one attempt at the call may use."""
+        self._expects = (0, usd)
+        """What one attempt at the call may use: tokens, and USD, None where that is not known."""
         self.unsent = 0
         """Of `requests`: those that were not sent after all. Like the others only where there are limits."""
         self.due = True
@@ -259,7 +265,7 @@ class Permit(Judged):
     def expect(self, *, tokens: int, usd: float | None) -> None:
         """Say what the next attempt at the call may use. None: its price is not known."""
         if self._limits:
-            self.expected = amounts(tokens=tokens, usd=usd)
+            self._expects = (tokens, usd)
             self.due = True
 
     @property
@@ -279,11 +285,23 @@ class Permit(Judged):
             PriceUnknown: a budget holds, and nobody knows what the call costs.
             Overloaded: nothing can be counted at the moment.
         """
-        self._held = held = await self._gate.reserve(self._limits, self.entry_name, self.expected, self._held)
+        counters, limits = self._gate.counters, self._limits
+        assert counters is not None, "a gate without counters lets nobody through who has limits"
+        tokens, usd = self._expects
+        if usd is None:
+            unpriced = [limit for limit in limits if limit.unit == "usd" and limit.per != "task"]
+            if unpriced:
+                raise PriceUnknown(self.entry_name, unpriced[0].whose)
+            usd = 0.0
+        wanted = expected(tokens, usd)
+        held = counters.at_once(limits, wanted) if self._held is None else None
+        if held is None:
+            held = await counters.reserve(limits, wanted, self._held)
+        self._held = held
         self.due = False
         told = self._gate.told.get(self.request_id)
         if told is not None:
-            for limit in held.near(self._limits):
+            for limit in counters.near(held):
                 # what is left for all callers of an entry is its operator's affair
                 if limit.per in ("session", "task") or limit in self.principal.limits:
                     told.add(limit.warning)
@@ -305,7 +323,8 @@ class Permit(Judged):
             raise RuntimeError(f"{self.entry_name} was answered before the hub's rules and guards were asked")
         self._settled = True
         if self._limits and self._held is not None:
-            self._gate.count(self._limits, self._held, self._used(self._held.amounts, outcome, error))
+            assert self._gate.counters is not None, "something was reserved"
+            self._gate.counters.settle(self._held, self._used(self._held[1], outcome, error))
         self._gate.record(self, outcome, (time.monotonic() - self._started) * 1000)
 
     def _used(self, reserved: Amounts, outcome: Outcome, error: BaseException | None) -> Amounts:
@@ -314,13 +333,12 @@ class Permit(Judged):
             return NOTHING
         used = self.usage
         is_known = outcome == "ok" or isinstance(error, ANSWERED)
-        tokens = 0 if is_known else reserved.tokens
+        _, tokens, nanos, _, _ = NOTHING if is_known else reserved
         if used.input_tokens is not None or used.output_tokens is not None:
             tokens = (used.input_tokens or 0) + (used.output_tokens or 0)
-        found = amounts(tokens=tokens, usd=used.cost_usd)
-        if found.usd is None:
-            found = found._replace(usd=0 if is_known else reserved.usd)
-        return found
+        if used.cost_usd is not None:
+            nanos = billionths(used.cost_usd)
+        return spent(tokens, nanos)
 
     def __enter__(self) -> Self:
         task = self.principal.task
@@ -347,7 +365,8 @@ class Permit(Judged):
     def charge(self, usd: float | None) -> None:
         """Add what something costs that was answered within this call; None: that is not known."""
         if usd is not None:
-            self.usage = self.usage._replace(cost_usd=(self.usage.cost_usd or 0.0) + usd)
+            used = self.usage
+            self.usage = _costing(usd) if used is NOTHING_KNOWN else Usage(*used[:-1], usd + (used.cost_usd or 0.0))
             if self._within is not None:
                 self._within.charged_within += usd
 
@@ -400,7 +419,7 @@ class Gate:
     ) -> None:
         """Without `counters` no call is made that a limit counts."""
         self._record = record
-        self._counters = counters
+        self.counters = counters
         self._paces = Paces(clock)
         self.refused: Refused = forget_refusal
         """Notes what the gate refused."""
@@ -460,21 +479,6 @@ class Gate:
         """What looks at what is posted of an entry; None: nobody does."""
         guards = self.guards.about(kind, name) if self.guards else None
         return Posted(self, kind, name, guards) if guards and any("results" in one.spec.of for one in guards) else None
-
-    async def reserve(self, limits: tuple[Limit, ...], entry: str, expected: Amounts, held: Held | None) -> Held:
-        """As `Permit.reserve`, which alone calls it."""
-        assert self._counters is not None, "a gate without counters admits nobody with limits"
-        if expected.usd is None:
-            unpriced = [limit for limit in limits if limit.unit == "usd" and limit.per != "task"]
-            if unpriced:
-                raise PriceUnknown(entry, unpriced[0].whose)
-            expected = expected._replace(usd=0)
-        return await self._counters.reserve(limits, expected, held)
-
-    def count(self, limits: tuple[Limit, ...], held: Held, used: Amounts) -> None:
-        """Have the limits hold what a call used in the place of what was reserved for it."""
-        assert self._counters is not None, "something was reserved"
-        self._counters.settle(limits, held, used)
 
     def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
         """Hand a settled call to usage; the hub's own calls leave no row."""

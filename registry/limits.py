@@ -29,31 +29,28 @@ WARN_AT = 0.8
 """The share of a budget at which the hub warns, unless it says another one. Of other limits it warns where they say so."""
 
 
-class Amounts(NamedTuple):
-    """What a call uses, or may use."""
+Amounts = tuple[int, int, int, int, int]
+"""What a call uses, or may use: calls, tokens, billionths of a USD, calls under way, and billionths of a USD once they are known.
 
-    calls: int = 1
-    tokens: int = 0
-    usd: int | None = 0
-    """In billionths; None: what it costs is not known."""
+A plain tuple: two are made for every call, and one with names takes as long as to count them.
+"""
 
-    def of(self, unit: Unit) -> int:
-        """The amount of one unit; what it costs must be known."""
-        found = self[_AT[unit]]
-        assert found is not None, "a call that counts against a budget has a price"
-        return found
+NOTHING: Amounts = (0, 0, 0, 0, 0)
 
 
-_AT: dict[Unit, int] = {"calls": 0, "concurrent": 0, "tokens": 1, "usd": 2}
+def expected(tokens: int = 0, usd: float = 0.0) -> Amounts:
+    """What a call may use, before it is sent."""
+    return 1, min(MOST, tokens), billionths(usd), 1, 0
 
 
-NOTHING = Amounts(calls=0)
+def spent(tokens: int = 0, nanos: int = 0) -> Amounts:
+    """What a call used that has ended."""
+    return 1, min(MOST, tokens), nanos, 0, nanos
 
 
-def amounts(*, tokens: int, usd: float | None) -> Amounts:
-    """What one call uses that takes so many tokens and costs so much."""
-    nanos = None if usd is None else round(usd * NANO) if usd < _MOST_USD else MOST
-    return Amounts(1, min(MOST, tokens), nanos)
+def billionths(usd: float) -> int:
+    """An amount of money as it is counted."""
+    return round(usd * NANO) if usd < _MOST_USD else MOST
 
 
 class Limit(NamedTuple):
@@ -91,9 +88,10 @@ class Limit(NamedTuple):
         """What a task costs counts as far as its price is known, when its calls have ended."""
         return self.per == "task" and self.unit == "usd"
 
-    def reserved(self, amounts: Amounts) -> int:
-        """What a call takes of it before it is sent."""
-        return 0 if self.per == "task" and self.is_paid_after else amounts.of(self.unit)
+    @property
+    def at(self) -> int:
+        """Which of a call's amounts it counts."""
+        return 4 if self.is_paid_after else _AT[self.unit]
 
     def needed(self, amount: int) -> int:
         """How much must be left for a call that takes an amount."""
@@ -131,6 +129,8 @@ class Pace(NamedTuple):
         """As `Limit.warning`."""
         return f"{self.whose} requests_per_minute of {self.per_minute} is nearly used up"
 
+
+_AT: dict[Unit, int] = {"calls": 0, "tokens": 1, "usd": 2, "concurrent": 3}
 
 Span = Literal["day", "week", "month", "year"]
 """Of a budget."""

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from sqlmodel import Session
@@ -43,18 +44,19 @@ PRUNE_S = 3600.0
 _Wish = tuple[Limit, Lease, int]
 
 
-class Held(NamedTuple):
-    """What is reserved for a call."""
+class _Plan(NamedTuple):
+    """Where the calls count that the same limits bound. Made anew when one of its leases is over."""
 
-    leases: tuple[Lease, ...]
-    """Of its limits, in their order."""
-    reserved: tuple[int, ...]
-    """For each."""
-    amounts: Amounts
+    counted: Sequence[tuple[Lease, int]]
+    """For each limit the lease, and which of a call's amounts it counts."""
+    ends: float
+    """When the first of their spans does."""
+    warns: Sequence[tuple[Limit, int]]
+    """Of the limits those that warn, and the numbers of their leases."""
 
-    def near(self, limits: Sequence[Limit]) -> list[Limit]:
-        """Those of its limits that warn, and are nearly used up."""
-        return [limit for limit, lease in zip(limits, self.leases, strict=True) if lease.left <= lease.near]
+
+Held = tuple[_Plan, Amounts]
+"""What is reserved for a call, and where."""
 
 
 class Counters:
@@ -68,13 +70,15 @@ class Counters:
         self._ends: dict[Per, int] = {}
         self._leases: dict[str, Lease] = {}
         """By the names of counters."""
+        self._plans: dict[tuple[Limit, ...], _Plan] = {}
+        """All leases of these are open."""
         self._record = Record(database.path, process)
         self._corrections: list[Correction] = []
         self._ended: list[tuple[Lease, int]] = []
         self._waits = asyncio.Event()
         """Something is leased, or to be written."""
 
-    async def reserve(self, limits: Sequence[Limit], amounts: Amounts, held: Held | None = None) -> Held:
+    async def reserve(self, limits: tuple[Limit, ...], amounts: Amounts, held: Held | None = None) -> Held:
         """Take `amounts` from all of `limits`, or from none; with `held` only what is more than that.
 
         Raises:
@@ -84,50 +88,65 @@ class Counters:
         now = self._clock()
         if held is not None:
             return await self._add(limits, amounts, held, now)
-        leases: list[Lease] = []
-        reserved: list[int] = []
-        lacks = False
-        for limit in limits:
-            lease = self._leases.get(limit.counter)
-            if lease is None or 0 < lease.ends <= now:
-                lease = self._open(limit, now)
-            amount = limit.reserved(amounts)
-            if lease.left < amount or (limit.until and lease.left < limit.needed(amount)):
-                lacks = True
-            leases.append(lease)
-            reserved.append(amount)
-        if lacks:
-            await self._take(list(zip(limits, leases, reserved, strict=True)), now)
-        else:
-            self._spend(leases, reserved, now)
-        return Held(tuple(leases), tuple(reserved), amounts)
+        plan = self._plan(limits, now)
+        counted = zip(limits, plan.counted, strict=True)
+        await self._take([(limit, lease, amounts[at]) for limit, (lease, at) in counted], now)
+        return plan, amounts
 
-    async def _add(self, limits: Sequence[Limit], amounts: Amounts, held: Held, now: float) -> Held:
-        most = _most(amounts, held.amounts)
-        leases, reserved, wishes = list(held.leases), list(held.reserved), []
-        for number, (limit, lease) in enumerate(zip(limits, held.leases, strict=True)):
-            more = limit.reserved(most) - reserved[number]
-            if more > 0 and not 0 < lease.ends <= now:  # nobody counts in a span that is over
-                leases[number] = self._leases.get(limit.counter) or self._open(limit, now)
-                reserved[number] += more
-                wishes.append((limit, leases[number], more))
+    def at_once(self, limits: tuple[Limit, ...], amounts: Amounts) -> Held | None:
+        """As `reserve`, of what this process holds; None: that is too little."""
+        plan = self._plans.get(limits)
+        if plan is None or plan.ends <= self._clock():
+            return None
+        counted = plan.counted
+        for lease, at in counted:
+            if lease.granted - lease.spent < amounts[at] + lease.least:
+                return None
+        cells = self._record.cells
+        for lease, at in counted:  # counts as spent from now on if the process dies
+            lease.spent = cells[lease.slot] = lease.spent + amounts[at]
+        return plan, amounts
+
+    async def _add(self, limits: tuple[Limit, ...], amounts: Amounts, held: Held, now: float) -> Held:
+        plan, before = held
+        most: Amounts = tuple(map(max, amounts, before))  # type: ignore[assignment]  # as many
+        counted, wishes, late = list(plan.counted), [], []
+        for number, (limit, (lease, at)) in enumerate(zip(limits, plan.counted, strict=True)):
+            more = most[at] - before[at]
+            if more > 0 and 0 < lease.ends <= now:  # nothing is refused in a span that is over
+                late.append((lease, more))
+            elif more > 0:
+                counted[number] = self._lease(limit, now), at
+                wishes.append((limit, counted[number][0], more))
         if wishes:
             await self._take(wishes, now)
-        return Held(tuple(leases), tuple(reserved), most)
+        for lease, more in late:
+            self._correct(lease, more, is_leased=False)
+        return plan._replace(counted=counted), most
 
-    def settle(self, limits: Sequence[Limit], held: Held, used: Amounts) -> None:
+    def settle(self, held: Held, used: Amounts) -> None:
         """Replace what was reserved by what a call used."""
+        plan, reserved = held
         cells = self._record.cells
-        for limit, lease, reserved in zip(limits, held.leases, held.reserved, strict=True):
-            more = -reserved if limit.unit == "concurrent" else used.of(limit.unit) - reserved
+        for lease, at in plan.counted:
+            more = used[at] - reserved[at]
             if more and lease.is_open:
                 lease.spent = cells[lease.slot] = lease.spent + more
-                lease.left -= more
-                if lease.left < 0:
-                    self._correct(lease, -lease.left, is_leased=True)
-                    lease.left = 0
+                over = lease.spent - lease.granted
+                if over > 0:
+                    self._correct(lease, over, is_leased=True)
+                    lease.granted = lease.spent
             elif more:
                 self._correct(lease, more, is_leased=False)
+
+    def near(self, held: Held) -> list[Limit]:
+        """Those of the limits that warn, and are nearly used up."""
+        found = []
+        for limit, number in held[0].warns:
+            lease, _ = held[0].counted[number]
+            if lease.granted - lease.spent <= lease.near:
+                found.append(limit)
+        return found
 
     async def used(self, limits: Sequence[Limit]) -> list[tuple[Limit, int, int]]:
         """What is used of each limit in its present span, and when that ends."""
@@ -189,30 +208,48 @@ class Counters:
         """Give back what others ask for, and what is used no more."""
         is_asked = self._record.cells[ASKED]
         self._record.cells[ASKED] = 0
-        idle = self._clock() - HOLD_S
+        now = self._clock()
         for lease in list(self._leases.values()):
             if lease.asking:
                 continue
-            if lease.used_at <= idle and (lease.ends or not lease.spent):  # calls under way end where they began
+            if lease.spent != lease.seen:
+                lease.seen, lease.seen_at = lease.spent, now
+            elif lease.seen_at <= now - HOLD_S and (
+                lease.ends or not lease.spent
+            ):  # calls under way end where they began
                 self._close(lease)
-            elif is_asked and lease.left:
+                continue
+            if is_asked and lease.left:
                 self._correct(lease, -lease.left, is_leased=True)
-                lease.left = 0
+                lease.granted = lease.spent
+
+    def _plan(self, limits: tuple[Limit, ...], now: float) -> _Plan:
+        leases = [self._lease(limit, now) for limit in limits]
+        ends = min([lease.ends for lease in leases if lease.ends], default=inf)
+        warns = [(limit, number) for number, limit in enumerate(limits) if limit.warn is not None]
+        plan = self._plans[limits] = _Plan([(lease, lease.at) for lease in leases], ends, warns)
+        return plan
+
+    def _lease(self, limit: Limit, now: float) -> Lease:
+        lease = self._leases.get(limit.counter)
+        return self._open(limit, now) if lease is None or 0 < lease.ends <= now else lease
 
     def _open(self, limit: Limit, now: float) -> Lease:
         before = self._leases.get(limit.counter)
         if before is not None:
             self._close(before)
-        lease = Lease(self._key(limit, now), self._process, self._record.slot())
+        lease = Lease(limit, self._key(limit, now), self._process, self._record.slot())
+        lease.seen_at = now
         self._leases[limit.counter] = lease
         self._waits.set()
         return lease
 
     def _close(self, lease: Lease) -> None:
         del self._leases[lease.key[0]]
+        self._plans.clear()
         lease.is_open = False
         self._correct(lease, -lease.left, is_leased=True)
-        lease.left = 0
+        lease.granted = lease.spent
         self._ended.append((lease, lease.slot))
         lease.slot = NOWHERE
 
@@ -229,14 +266,6 @@ class Counters:
         if ends <= now or ends - now > _LONGEST[limit.per]:  # the latter: the clock was put back
             ends = self._ends[limit.per] = end_of(limit.per, now)
         return limit.counter, ends, ""
-
-    def _spend(self, leases: Sequence[Lease], amounts: Sequence[int], now: float) -> None:
-        """Take what is there; from now on it counts as spent if the process dies."""
-        cells = self._record.cells
-        for lease, amount in zip(leases, amounts, strict=True):
-            lease.left -= amount
-            lease.spent = cells[lease.slot] = lease.spent + amount
-            lease.used_at = now
 
     async def _take(self, wishes: Sequence[_Wish], now: float) -> None:
         """Take all, with the database's help; what others hold and have not spent is asked for before it is refused."""
@@ -255,7 +284,7 @@ class Counters:
         for limit, lease, amount in wishes:
             needed = limit.needed(amount)
             here = min(lease.left, needed)
-            lease.left -= here  # nobody else's meanwhile
+            lease.granted -= here  # nobody else's meanwhile
             lease.asking += 1
             aside.append(here)
             if here < needed:
@@ -264,10 +293,12 @@ class Counters:
             refused = await self._ask(wanted, now) if wanted else None
         finally:
             for (_, lease, _), here in zip(wishes, aside, strict=True):
-                lease.left += here
+                lease.granted += here
                 lease.asking -= 1
         if refused is None:
-            self._spend([lease for _, lease, _ in wishes], [amount for *_, amount in wishes], now)
+            cells = self._record.cells
+            for _, lease, amount in wishes:
+                lease.spent = cells[lease.slot] = lease.spent + amount
         return refused
 
     async def _ask(self, wanted: Sequence[Wanted], now: float) -> Refused | None:
@@ -290,7 +321,7 @@ class Counters:
         if isinstance(answer, Refused):
             return answer
         for wanted, amount, near in zip(batch.wanted, answer.amounts, answer.near, strict=True):
-            wanted.lease.left += amount
+            wanted.lease.granted += amount
             wanted.lease.near = near
         for limit, used in answer.warned:
             shown = {"counter": limit.counter, "used": limit.shown(used), "of": limit.shown(limit.most)}
@@ -349,11 +380,6 @@ _LONGEST: dict[Per, float] = {
     "year": 366 * 86_400,
     "session": 31 * 86_400,
 }
-
-
-def _most(one: Amounts, other: Amounts) -> Amounts:
-    usd = None if one.usd is None or other.usd is None else max(one.usd, other.usd)
-    return Amounts(max(one.calls, other.calls), max(one.tokens, other.tokens), usd)
 
 
 def _refusal(limit: Limit, amount: int, now: float) -> LimitReached:

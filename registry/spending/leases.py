@@ -14,6 +14,8 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.limits import Limit
+
 SLOTS = 8192
 """Numbers of a record, so limits that are counted in memory at a time; those beyond them are counted in the database."""
 
@@ -32,24 +34,49 @@ Key = tuple[str, int, str]
 class Lease:
     """What this process holds of one limit."""
 
-    __slots__ = ("asking", "ends", "is_open", "key", "left", "near", "owner", "slot", "spent", "used_at")
+    __slots__ = (
+        "asking",
+        "at",
+        "ends",
+        "granted",
+        "is_open",
+        "key",
+        "least",
+        "near",
+        "owner",
+        "seen",
+        "seen_at",
+        "slot",
+        "spent",
+    )
 
-    def __init__(self, key: Key, owner: str, slot: int) -> None:
+    def __init__(self, limit: Limit, key: Key, owner: str, slot: int) -> None:
+        self.at = limit.at
+        self.least = limit.needed(0)
+        """What must be left beside what a call takes."""
         self.key = key
         self.ends = key[1]
+        """Of its span; 0: it counts calls under way."""
         self.owner = owner
         """The process."""
         self.slot = slot
-        self.left = 0
-        """What may still be spent of it."""
+        self.granted = 0
+        """What may be spent of it in all."""
         self.spent = 0
         """Less than nothing where calls before it gave something back."""
         self.asking = 0
         """Calls that ask the database for more of it."""
-        self.used_at = 0.0
+        self.seen = 0
+        """What was spent when somebody looked, and since when it was so much."""
+        self.seen_at = 0.0
         self.is_open = True
         self.near = -1
         """The limit is nearly used up while no more than this is left of the lease."""
+
+    @property
+    def left(self) -> int:
+        """What may still be spent of it."""
+        return self.granted - self.spent
 
     @property
     def is_recorded(self) -> bool:

@@ -12,7 +12,7 @@ from registry.errors import LimitReached, OverBudget, PriceUnknown, UpstreamRefu
 from registry.gate import Gate, Permit, Usage
 from registry.identity import HUB, Principal
 from registry.ledger.events import DEAD_S, Events
-from registry.limits import NOTHING, Amounts, Bounds, Limit, amounts
+from registry.limits import NOTHING, Bounds, Limit, expected, spent
 from registry.spending.counters import Counters
 from registry.store.db import Database, open_database
 
@@ -232,7 +232,7 @@ async def test_an_attempt_elsewhere_reserves_only_what_it_may_use_more(settling:
 
 async def test_a_caller_who_leaves_while_it_is_reserved_holds_nothing(counters: Counters) -> None:
     wanted = limits(calls_per_day=1)
-    reserving = asyncio.ensure_future(counters.reserve(wanted, Amounts()))
+    reserving = asyncio.ensure_future(counters.reserve(wanted, expected()))
     await asyncio.sleep(0)  # it waits for its commit now
     reserving.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -247,12 +247,12 @@ async def test_calls_under_way_are_counted_in_all_living_processes(database: Dat
     wanted = limits(concurrent_calls=2)
     for each in events:
         await each.begin()
-    held = await one.reserve(wanted, Amounts())
-    await other.reserve(wanted, Amounts())
+    held = await one.reserve(wanted, expected())
+    await other.reserve(wanted, expected())
     with pytest.raises(LimitReached, match="concurrent_calls of 2 are under way"):
-        await one.reserve(wanted, Amounts())
-    one.settle(wanted, held, Amounts())
-    await one.reserve(wanted, Amounts())
+        await one.reserve(wanted, expected())
+    one.settle(held, spent())
+    await one.reserve(wanted, expected())
     assert await used(one, wanted) == [2]
 
 
@@ -261,9 +261,9 @@ async def test_calls_under_way_of_a_process_that_died_count_no_more(database: Da
     wanted = limits(concurrent_calls=1, calls_per_day=5)
     for name in ("dead", "living"):
         await Events(database, name).begin()
-    await dead.reserve(wanted, Amounts())
+    await dead.reserve(wanted, expected())
     with pytest.raises(LimitReached):
-        await living.reserve(wanted, Amounts())
+        await living.reserve(wanted, expected())
 
     def silence(session: object) -> None:
         session.connection().exec_driver_sql(
@@ -271,7 +271,7 @@ async def test_calls_under_way_of_a_process_that_died_count_no_more(database: Da
         )  # type: ignore[attr-defined]
 
     await database.write(silence)
-    await living.reserve(wanted, Amounts())
+    await living.reserve(wanted, expected())
     assert await used(living, wanted) == [2, 1]  # what it sent counts as it was reserved
 
 
@@ -290,17 +290,20 @@ async def test_a_budget_warns_once_a_span(gate: Gate, clock: Clock, caplog: pyte
 
 async def test_what_comes_back_is_no_longer_warned_of(counters: Counters) -> None:
     wanted = limits(concurrent_calls=4, tokens_per_day=100, limits_warn_at=0.75)
-    held = [await counters.reserve(wanted, Amounts(tokens=25)) for _ in range(3)]
-    assert [[one.name for one in each.near(wanted)] for each in held][-1] == ["tokens_per_day", "concurrent_calls"]
+    held = [await counters.reserve(wanted, expected(tokens=25)) for _ in range(3)]
+    assert [[one.name for one in counters.near(each)] for each in held][-1] == [
+        "tokens_per_day",
+        "concurrent_calls",
+    ]
     for one in held[:2]:
-        counters.settle(wanted, one, Amounts(tokens=5))
-    assert (await counters.reserve(wanted, Amounts(tokens=5))).near(wanted) == []
+        counters.settle(one, spent(tokens=5))
+    assert counters.near(await counters.reserve(wanted, expected(tokens=5))) == []
 
 
 async def test_counters_of_spans_that_are_long_over_are_forgotten(
     counters: Counters, clock: Clock, database: Database
 ) -> None:
-    await counters.reserve(limits(calls_per_day=5, calls_per_minute=5), Amounts())
+    await counters.reserve(limits(calls_per_day=5, calls_per_minute=5), expected())
     clock.now += 2 * 86_400
     running = asyncio.create_task(counters.run())
     await database.committed()
@@ -314,6 +317,20 @@ async def test_counters_of_spans_that_are_long_over_are_forgotten(
 
 async def test_what_was_used_before_is_written_with_the_next_reservation(counters: Counters) -> None:
     wanted = limits(calls_per_day=1)
-    held = await counters.reserve(wanted, Amounts())
-    counters.settle(wanted, held, NOTHING)
-    await counters.reserve(wanted, amounts(tokens=0, usd=0.0))
+    held = await counters.reserve(wanted, expected())
+    counters.settle(held, NOTHING)
+    await counters.reserve(wanted, expected())
+
+
+async def test_a_call_that_asks_for_more_after_its_span_ended_counts_what_it_used_where_it_began(
+    counters: Counters, clock: Clock
+) -> None:
+    wanted = limits(tokens_per_minute=10)
+    held = await counters.reserve(wanted, expected(tokens=10))
+    clock.now += 60
+    held = await counters.reserve(wanted, expected(tokens=30), held)
+    assert await used(counters, wanted) == [0]
+    clock.now -= 60
+    assert await used(counters, wanted) == [30]
+    counters.settle(held, spent(tokens=4))
+    assert await used(counters, wanted) == [4]

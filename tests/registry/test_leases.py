@@ -12,7 +12,7 @@ import pytest
 
 from registry.errors import LimitReached, OverBudget
 from registry.ledger.events import Events
-from registry.limits import Amounts, Bounds, Limit
+from registry.limits import Amounts, Bounds, Limit, expected, spent
 from registry.spending.counters import Counters
 from registry.spending.leases import SLOTS, Record
 from registry.store.db import Database, open_database
@@ -48,7 +48,7 @@ async def passed(counters: Counters, wanted: tuple[Limit, ...], tries: int) -> i
     found = 0
     for _ in range(tries):
         with suppress(LimitReached):
-            await counters.reserve(wanted, Amounts())
+            await counters.reserve(wanted, expected())
             found += 1
     return found
 
@@ -73,8 +73,8 @@ async def test_far_from_a_limit_calls_cost_no_commit_of_their_own(database: Data
     database.append = counted  # type: ignore[method-assign, assignment]
     wanted = limits(calls_per_day=FAR, tokens_per_day=FAR, usd=FAR, concurrent_calls=FAR)
     for _ in range(500):
-        held = await counters.reserve(wanted, Amounts(1, 20, 1000))
-        counters.settle(wanted, held, Amounts(1, 5, 800))
+        held = await counters.reserve(wanted, (1, 20, 1000, 1, 0))
+        counters.settle(held, spent(tokens=5, nanos=800))
     assert commits == 1
     assert await used(counters, wanted) == [2500, 500, 0, 400_000]
 
@@ -92,9 +92,9 @@ async def test_calls_at_a_time_move_to_where_they_are_wanted(address: str) -> No
     wanted = limits(concurrent_calls=1)
     async with process(address, "a") as one, process(address, "b") as other:
         for counters in (one, other, one):
-            held = await counters.reserve(wanted, Amounts())
+            held = await counters.reserve(wanted, expected())
             assert await used(other, wanted) == [1]
-            counters.settle(wanted, held, Amounts())
+            counters.settle(held, spent())
             assert await used(other, wanted) == [0]
 
 
@@ -103,19 +103,19 @@ async def test_what_a_killed_process_had_not_spent_comes_back_and_what_it_spent_
     async with AsyncExitStack() as stack:
         dead = await stack.enter_async_context(process(address, "dead"))
         for _ in range(2):
-            await dead.reserve(wanted, Amounts())
+            await dead.reserve(wanted, expected())
         kill(dead)
         living = await stack.enter_async_context(process(address, "living"))
         assert (await used(living, wanted))[0] == 2
         assert await passed(living, wanted[:1], 400) == 318
-        await living.reserve(wanted[1:], Amounts())
+        await living.reserve(wanted[1:], expected())
         assert await used(living, wanted) == [320, 1]
 
 
 async def test_a_process_that_ends_leaves_nothing_behind(address: str, database: Database) -> None:
     wanted = limits(calls_per_day=320)
     async with process(address, "a") as one:
-        await one.reserve(wanted, Amounts())
+        await one.reserve(wanted, expected())
     assert await database.read(lambda session: session.connection().exec_driver_sql("SELECT * FROM leases").all()) == []
     assert [path.name for path in database.path.parent.glob("*-leases-*")] == []
     assert await used(Counters(database, "b"), wanted) == [1]
@@ -150,20 +150,20 @@ async def test_of_any_calls_in_any_order_just_what_they_used_is_counted(address:
 
         async def caller(counters: Counters) -> None:
             for _ in range(12):
-                expected = Amounts(1, chance.randrange(200), chance.randrange(300))
+                may: Amounts = (1, chance.randrange(200), chance.randrange(300), 1, 0)
                 try:
-                    held = await counters.reserve(wanted, expected)
+                    held = await counters.reserve(wanted, may)
                     if chance.random() < 0.3:
-                        expected = Amounts(1, chance.randrange(400), chance.randrange(300))
+                        may = (1, chance.randrange(400), chance.randrange(300), 1, 0)
                         with suppress(LimitReached, OverBudget):
-                            held = await counters.reserve(wanted, expected, held)
+                            held = await counters.reserve(wanted, may, held)
                 except (LimitReached, OverBudget):
                     continue
                 await asyncio.sleep(chance.random() * 0.01)
-                spent = Amounts(chance.randrange(2), chance.randrange(250), chance.randrange(300))
-                for number, amount in enumerate(spent):
-                    total[number] += amount or 0
-                counters.settle(wanted, held, spent)
+                used_up = chance.randrange(2), chance.randrange(250), chance.randrange(300)
+                for number, amount in enumerate(used_up):
+                    total[number] += amount
+                counters.settle(held, (*used_up, 0, 0))
 
         await asyncio.gather(*(caller(counters) for counters in (one, other) for _ in range(8)))
         calls, tokens, usd = total

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from registry.limits import MOST, NANO, UNBOUND, Bounds, amounts, end_of
+from registry.limits import MOST, NANO, UNBOUND, Bounds, billionths, end_of, expected, spent
 
 AT = datetime(2026, 12, 30, 23, 59, 30, tzinfo=UTC).timestamp()  # a Wednesday
 
@@ -56,6 +56,6 @@ def test_bounds_are_stored_and_read_again() -> None:
 
 
 def test_amounts_are_exact_and_bounded() -> None:
-    assert sum(amounts(tokens=0, usd=0.02).usd or 0 for _ in range(50)) == NANO
-    assert amounts(tokens=10**30, usd=1e30) == (1, MOST, MOST)
-    assert amounts(tokens=1, usd=None).usd is None
+    assert sum(billionths(0.02) for _ in range(50)) == NANO
+    assert expected(tokens=10**30, usd=1e30) == (1, MOST, MOST, 1, 0)
+    assert spent(tokens=10**30, nanos=7) == (1, MOST, 7, 0, 7)
