@@ -30,7 +30,7 @@ from agents.bridges.bridge import (
     Turn,
     Working,
 )
-from agents.bridges.history import History, Notes, Part, joined
+from agents.bridges.history import MAX_BYTES, History, Notes, Part, joined
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
@@ -43,6 +43,9 @@ CUSTOM, STEP = "urn:hubbub:ag-ui:custom", "urn:hubbub:ag-ui:step"
 
 INTERRUPTS = "urn:hubbub:ag-ui:interrupts"
 """Of a question's data part: the interrupts, with the schema of what resolves each."""
+
+MAX_EVENT_BYTES = 4 * MAX_BYTES
+"""Of one event, which is in memory whole. A snapshot has all messages of a thread: what is remembered of it, however it is escaped, and what a run adds."""
 
 KINDS = {"image": "image", "audio": "audio", "video": "video"}
 """Types of content parts, by the first half of a media type; any other is a `document`."""
@@ -85,7 +88,8 @@ class AgUi(EndsWhenLeft):
             body["resume"] = [_resume(one, turn) for one in waiting]
         yield Running({"run": run})
         heard = _Heard(turn, history, asked)
-        async with aclosing(turn.way.events("POST", self._url, history.asked(body, (), asked))) as events:
+        told = turn.way.events("POST", self._url, history.asked(body, (), asked), most=MAX_EVENT_BYTES)
+        async with aclosing(told) as events:
             async for event in events:
                 for step in await heard.steps(turn.way.read(event.data)):
                     yield step
@@ -127,6 +131,8 @@ class _Heard:
                 return [Working(metadata={TOOL: {"name": event.get("toolCallName")}})] if is_new else []
             case "STATE_SNAPSHOT":
                 self.state = event.get("snapshot")
+                if len(encode(self.state)) > MAX_BYTES:
+                    raise UpstreamInvalid(self._way.name, "its state is too large: 1 MiB of it can be remembered")
                 return [Piece({"data": self.state}, STATE)]
             case "CUSTOM":
                 return [Working(metadata={CUSTOM: {"name": event.get("name"), "value": event.get("value")}})]

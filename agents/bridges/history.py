@@ -65,7 +65,7 @@ class Notes:
             longest = max(self._held, key=lambda one: len(self._held[one]))
             part = bytes(self._held.pop(longest))
             self._held_bytes -= len(part)
-            self._kept.setdefault(longest, []).append(Kept(await self._shelf.put(part), len(part)))
+            self._kept.setdefault(longest, []).extend(await _put(self._shelf, part))
 
     async def say(self, name: Hashable, text: str) -> None:
         """Let a text grow that is within a string of JSON."""
@@ -153,8 +153,10 @@ class History:
         """The same, with none in the session but those that are as short as the names of others."""
         found: list[Part] = []
         for part in parts:
-            data = part.encode() if isinstance(part, str) and len(part) > SHORT else None
-            found.append(part if data is None else Kept(await self._shelf.put(data), len(data)))
+            if isinstance(part, str) and len(part) > SHORT:
+                found += await _put(self._shelf, part.encode())
+            else:
+                found.append(part)
         return found
 
 
@@ -203,6 +205,12 @@ def _merged(parts: Sequence[Part]) -> list[Part]:
         else:
             found.append(part)
     return found
+
+
+async def _put(shelf: Shelf, data: bytes) -> list[Kept]:
+    """Keep what is long in pieces that can be read one after the other."""
+    pieces = [data[begin : begin + HELD_BYTES] for begin in range(0, len(data), HELD_BYTES)]
+    return [Kept(await shelf.put(piece), len(piece)) for piece in pieces]
 
 
 async def _drop(shelf: Shelf, parts: Sequence[Part]) -> None:

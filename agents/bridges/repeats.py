@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from enum import Enum, auto
 
 LONG_BYTES = 32 * 1024
 """Shorter texts are never left out."""
@@ -39,19 +40,29 @@ class Said:
         return text[:KNOWN_CHARS] in self._began.values()
 
 
+class _Is(Enum):
+    """What becomes of a string."""
+
+    HELD = auto()
+    """It is too short to be judged."""
+    GIVEN = auto()
+    """It is given as it comes."""
+    LEFT_OUT = auto()
+
+
 class Repeats:
     """One stream of JSON, be it in events or in lines."""
 
     def __init__(self, said: Said) -> None:
         self._said = said
         self._text: bytearray | None = None
-        """Of the string that has begun; None: outside of strings."""
-        self._is_judged = self._is_left_out = False
+        """What is held of the string that has begun; None: outside of strings."""
+        self._is = _Is.HELD
         self._held = b""
         """Half an escape."""
 
     def feed(self, part: bytes) -> bytes:
-        """Take what comes next, and give what is to be read of it. A string is given when it is whole."""
+        """Take what comes next, and give what is to be read of it. A short string is given when it is whole."""
         part, self._held = self._held + part, b""
         given, at = bytearray(), 0
         while at < len(part):
@@ -60,31 +71,32 @@ class Repeats:
 
     def _outside(self, part: bytes, at: int, given: bytearray) -> int:
         end = part.find(b'"', at)
-        given += part[at:] if end < 0 else part[at:end]
+        given += part[at:] if end < 0 else part[at : end + 1]
         if end < 0:
             return len(part)
-        self._text, self._is_judged, self._is_left_out = bytearray(), False, False
+        self._text, self._is = bytearray(), _Is.HELD
         return end + 1
 
     def _inside(self, part: bytes, at: int, given: bytearray, text: bytearray) -> int:
         found = _TEXT.match(part, at)
         end = found.end() if found else at
-        if not self._is_left_out:
+        if self._is is not _Is.LEFT_OUT:
             text += part[at:end]
-            if len(text) > LONG_BYTES and not self._is_judged:
-                self._is_judged, self._is_left_out = True, self._said.has(_read(text))
-        if self._is_left_out:
-            text[:] = LEFT_OUT.encode()
-        if end == len(part):
-            return end
-        if part[end:] == b"\\":
+        if self._is is _Is.HELD and len(text) > LONG_BYTES:
+            self._is = _Is.GIVEN
+            if self._said.has(_read(text)):
+                self._is, text[:] = _Is.LEFT_OUT, LEFT_OUT.encode()
+        ends = end < len(part) and part[end:] != b"\\"
+        if ends or self._is is _Is.GIVEN:
+            given += text
+            text.clear()
+        if not ends:
             self._held = part[end:]
             return len(part)
         self._text = None
         if part[end : end + 1] != b'"':  # a line has ended within a string, which is no JSON
-            given += b'"' + text
             return end
-        given += b'"' + text + b'"'
+        given += b'"'
         return end + 1
 
 

@@ -137,17 +137,20 @@ class _Heard:
             inner = data["error"] if isinstance(data.get("error"), dict) else data
             raise UpstreamInvalid(self._way.name, str(inner.get("message") or "its stream ended with an error"))
         if event.name == "thread.message.delta":
-            self._said.add(str(data.get("id")))
-            return self._content((data.get("delta") or {}).get("content"), is_new=True)
+            self._said.add(name := str(data.get("id")))
+            steps = self._content((data.get("delta") or {}).get("content"), is_new=True)
+            for step in steps:
+                self._way.said.add(name, step.text)
+            return [*steps]
         if event.name == "thread.message.completed":
-            return self._content(data.get("content"), is_new=data.get("id") not in self._said)
+            return [*self._content(data.get("content"), is_new=data.get("id") not in self._said)]
         if event.name == "thread.run.step.completed":
             return _tools(data)
         is_run = event.name.startswith("thread.run.") and not event.name.startswith("thread.run.step.")
         return self._reached(data) if is_run else []
 
-    def _content(self, content: Any, *, is_new: bool) -> list[Step]:
-        steps: list[Step] = []
+    def _content(self, content: Any, *, is_new: bool) -> list[Text]:
+        steps: list[Text] = []
         for part in content or ():
             match part:
                 case {"type": "text", "text": {"value": str(text)}} if is_new:

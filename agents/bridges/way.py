@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from agents.bridges.repeats import Repeats, Said
 from registry.discreet import discreet
 from registry.egress.http import Egress, Incoming, Outgoing
-from registry.egress.sse import EventTooLarge, Framer, data_of, field_of
+from registry.egress.sse import MAX_EVENT_BYTES, EventTooLarge, Framer, data_of, field_of
 from registry.entries import Agent, Headers
 from registry.errors import (
     ParseFailed,
@@ -98,25 +98,27 @@ class Way:
         body: Body | None = None,
         *,
         headers: Headers = (),
+        most: int = MAX_EVENT_BYTES,
     ) -> AsyncGenerator[Event]:
-        """Ask for server-sent events, as they come; raises as `send`, also while they are read."""
+        """Ask for server-sent events of at most `most` bytes, as they come; raises as `send`, also while they are read."""
         accept = ("accept", "text/event-stream")
         async with (
             self.send(method, url, body, headers=(accept, *headers)) as incoming,
-            aclosing(self.events_of(incoming)) as events,
+            aclosing(self.events_of(incoming, most)) as events,
         ):
             async for event in events:
                 yield event
 
-    async def events_of(self, incoming: Incoming) -> AsyncGenerator[Event]:
+    async def events_of(self, incoming: Incoming, most: int = MAX_EVENT_BYTES) -> AsyncGenerator[Event]:
         """The server-sent events of an answer, as they come; raises `UpstreamError` while they are read."""
-        framer = Framer()
+        framer = Framer(most)
         async with aclosing(self._slices(incoming)) as slices:
             async for part in slices:
                 try:
                     found = framer.feed(part)
                 except EventTooLarge:
-                    raise UpstreamInvalid(self.name, "an event of its stream is too large") from None
+                    reason = f"an event of its stream has more than {most // 1024**2} MiB"
+                    raise UpstreamInvalid(self.name, reason) from None
                 found.reverse()
                 while found:  # what was told is not held any longer
                     event = found.pop()
@@ -135,8 +137,10 @@ class Way:
                         yield bytes(held)
                     held.clear()
                 held += rest
-                if len(held) > self._egress.max_answer_bytes:
-                    raise UpstreamInvalid(self.name, "a line of its stream is too large")
+                if len(held) > MAX_EVENT_BYTES:
+                    raise UpstreamInvalid(
+                        self.name, f"a line of its stream has more than {MAX_EVENT_BYTES // 1024**2} MiB"
+                    )
         if held.strip():
             yield bytes(held)
 

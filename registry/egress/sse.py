@@ -13,16 +13,18 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
 class EventTooLarge(ValueError):
-    """An event grew over `MAX_EVENT_BYTES` without ending."""
+    """An event grew over its bound without ending."""
 
 
 class Framer:
     """Cut a byte stream into whole events. The events, joined with `rest`, are the stream, byte for byte."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
+        """`most`: bytes of one event."""
         self._held = bytearray()
+        self._most = most
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take the next chunk and return the events it completes, each with its blank line.
@@ -42,7 +44,7 @@ class Framer:
             events.append(bytes(held[start : match.end()]))
             start = match.end()
         del held[:start]
-        if len(held) > MAX_EVENT_BYTES:
+        if len(held) > self._most:
             raise EventTooLarge
         return events
 

@@ -73,10 +73,10 @@ async def fronted(kind: Kind, directory: Path, *, is_odd: bool = False) -> Async
 def having(wanted: Property) -> Any:
     """The platforms that have a property."""
     assert wanted in PROPERTIES
-    return _of([one for one in KINDS if wanted not in one.lacks])
+    return of([one for one in KINDS if wanted not in one.lacks])
 
 
-def _of(kinds: Sequence[Kind]) -> Any:
+def of(kinds: Sequence[Kind]) -> Any:
     """Those of these platforms whose turn it is."""
     turn = {"", WANTED} if WANTED in GROUPS else {"", *GROUPS}
     kinds = [one for one in kinds if one.group in turn]
@@ -208,7 +208,7 @@ async def test_two_callers_share_nothing(tmp_path: Path, kind: Kind) -> None:
         assert len(set(b.platform.sessions())) == 2
 
 
-@_of([one for one in KINDS if one.card])
+@of([one for one in KINDS if one.card])
 async def test_its_card_says_what_the_platform_says_of_it(tmp_path: Path, kind: Kind) -> None:
     async with bench(kind, tmp_path) as b, b.hub.http(await b.hub.key("agent:there")) as client:
         card = await client.get("/a2a/there/.well-known/agent-card.json")

@@ -49,6 +49,13 @@ def test_what_was_not_said_comes_byte_for_byte() -> None:
             assert given == data + b"\n"
 
 
+def test_a_long_text_that_was_not_said_is_not_held_either() -> None:
+    data = json.dumps("z" * 10 * LONG_BYTES).encode()
+    given, most = read(data, Random(3), said())
+    assert given == data
+    assert most <= LONG_BYTES + 16384
+
+
 def test_nothing_is_left_out_before_something_was_said() -> None:
     data = json.dumps(SAID).encode()
     assert read(data, Random(2), Said())[0] == data

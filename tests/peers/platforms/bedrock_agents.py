@@ -125,9 +125,7 @@ class Runtime:
 
         async def write(data: bytes) -> None:
             self.written.append(data)
-            for begin in range(0, len(data), 61):  # wherever a network may cut
-                await send({"type": "http.response.body", "body": data[begin : begin + 61], "more_body": True})
-                await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": data, "more_body": True})
 
         if self.script is not None:
             data, self.script = self.script, None
