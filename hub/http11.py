@@ -17,6 +17,7 @@ import httptools
 
 from hub.exchange import Header
 from hub.http_exchange import HttpExchange, Limits
+from registry.corked import Cork, CorkedTransport
 
 Serve = Callable[[HttpExchange], Awaitable[None]]
 
@@ -43,6 +44,7 @@ class Front:
         """`limits` is asked at each new connection: they are known once the hub is open."""
         self.serve = serve
         self.limits = limits
+        self.cork = Cork()
         self._dated: object = None
         self._fixed = b""
 
@@ -72,7 +74,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, front: Front, server_state: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = front.limits()
-        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.transport: CorkedTransport = cast("CorkedTransport", None)
         self.peer: tuple[str, int] | None = None
         self._front = front
         self._state = server_state
@@ -98,7 +100,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for requests."""
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport = CorkedTransport(self._front.cork, transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[:2] if isinstance(peer, tuple) else None
         self._state.connections.add(self)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from hub.asgi import asgi_call
 from hub.exchange import KEEP_ALIVE, AsgiCall, ClientGone, Header
+from registry.corked import CorkedTransport
 from registry.deadline import Cancellation, Deadline
 from registry.errors import BodyStalled, HubError, MediaTypeRefused, TooLarge
 from registry.identity import NOBODY, Principal
@@ -54,7 +55,7 @@ class Line(Protocol):
 
     loop: asyncio.AbstractEventLoop
     limits: Limits
-    transport: asyncio.Transport
+    transport: CorkedTransport
     peer: tuple[str, int] | None
     room: asyncio.Future[None] | None
     """Done when the client has read enough; None: there is room."""

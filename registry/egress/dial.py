@@ -8,6 +8,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from registry.corked import Cork
 from registry.deadline import Deadline
 from registry.egress.http1 import Connection, Failed
 from registry.egress.request import Target, start_line
@@ -49,6 +50,7 @@ class Dialler:
         self._connect_s = connect_s
         self._idle_s = idle_s
         self._tls = tls
+        self._cork = Cork()
 
     async def dial(self, target: Target, *, address: str = "") -> Connection:
         """Connect to a target: to the checked `address` and nowhere else, or as the operator's network leads there.
@@ -112,7 +114,7 @@ class Dialler:
         return connection
 
     def _new(self) -> Connection:
-        return Connection(asyncio.get_running_loop(), idle_s=self._idle_s)
+        return Connection(asyncio.get_running_loop(), self._cork, idle_s=self._idle_s)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:  # made when first needed: reading the system's authorities takes milliseconds

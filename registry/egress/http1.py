@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from enum import Enum, auto
-from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from registry.corked import Cork, CorkedTransport
 
 MAX_HEAD_BYTES = 64 * 1024
 """A response's status line and headers; also what may come between two pieces of a body (chunk sizes, trailers)."""
@@ -64,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_barren",
         "_bodiless",
         "_chunks",
+        "_cork",
         "_due",
         "_failure",
         "_idle_s",
@@ -85,11 +87,12 @@ class Connection(asyncio.Protocol):
         "status",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, idle_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, cork: Cork, *, idle_s: float) -> None:
         self._loop = loop
+        self._cork = cork
         self._idle_s = idle_s
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
+        self._transport: CorkedTransport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._waits_for = _Wait.HEAD
         self._timer: asyncio.TimerHandle | None = None
@@ -229,9 +232,9 @@ class Connection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         assert transport is not None
         self._drop()
-        return transport
+        return transport.inner
 
-    async def _write(self, transport: asyncio.Transport, head: bytes, body: bytes, *, slice_s: float) -> bool:
+    async def _write(self, transport: CorkedTransport, head: bytes, body: bytes, *, slice_s: float) -> bool:
         """Write a large body as fast as the upstream takes it.
 
         False: it answered before it had all (such as 413), or is gone.
@@ -246,7 +249,7 @@ class Connection(asyncio.Protocol):
         return not rest
 
     async def _write_pieces(
-        self, transport: asyncio.Transport, head: bytes, body: AsyncIterator[bytes], *, slice_s: float
+        self, transport: CorkedTransport, head: bytes, body: AsyncIterator[bytes], *, slice_s: float
     ) -> bool:
         """Write a body chunked as it comes (RFC 9112 §7.1); False as in `_write`. Who makes it ends its own waits."""
         self._arm(slice_s)
@@ -278,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own are no subclasses
+        self._transport = CorkedTransport(self._cork, transport)
 
     def data_received(self, data: bytes) -> None:
         """Read what came (asyncio)."""

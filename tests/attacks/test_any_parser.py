@@ -39,6 +39,7 @@ from mcp_bridge.stdio import frames
 from registry import judged
 from registry.access import Grants
 from registry.callers import tokens
+from registry.corked import Cork
 from registry.declared import config
 from registry.declared.config import ConfigInvalid
 from registry.egress import http1, sse
@@ -131,7 +132,7 @@ def request(data: bytes) -> None:
 
 def answer(data: bytes) -> None:
     async def come() -> None:
-        connection = http1.Connection(asyncio.get_running_loop(), idle_s=60)
+        connection = http1.Connection(asyncio.get_running_loop(), Cork(), idle_s=60)
         connection.connection_made(Wire())
         sending = asyncio.create_task(connection.send(b"", b"", first_byte_s=60))
         await asyncio.sleep(0)

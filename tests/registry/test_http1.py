@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry.corked import Cork
 from registry.egress.http1 import MAX_UNREAD_BYTES, Connection, Failed, Failure
 
 BODIES = st.binary(max_size=200)
@@ -66,7 +67,7 @@ def pieces(raw: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 
 async def exchange(came: list[bytes], *, read_ahead: bool, ends: bool) -> bytes:
-    connection = Connection(asyncio.get_running_loop(), idle_s=60)
+    connection = Connection(asyncio.get_running_loop(), Cork(), idle_s=60)
     connection.connection_made(Wire())
     sending = asyncio.create_task(connection.send(b"", b"", first_byte_s=60, read_ahead=read_ahead))
     await asyncio.sleep(0)
@@ -128,7 +129,7 @@ def test_bytes_that_are_not_http_never_raise_anything_but_a_failure(raw: bytes) 
 
 
 async def answering(raw: bytes) -> tuple[Connection, Wire]:
-    connection, wire = Connection(asyncio.get_running_loop(), idle_s=60), Wire()
+    connection, wire = Connection(asyncio.get_running_loop(), Cork(), idle_s=60), Wire()
     connection.connection_made(wire)
     sending = asyncio.create_task(connection.send(b"", b"", first_byte_s=60))
     await asyncio.sleep(0)
