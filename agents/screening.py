@@ -48,7 +48,7 @@ def is_clear(permit: Permit, speech: Speech, data: bytes) -> bool:
         said = plain(data)
         if said is UNSET or any(_all_parts(said)):
             return False
-    return permit.clears(data)
+    return permit.clears(data, is_as_seen=False)
 
 
 async def whole(screen: Screen, result: JsonObject) -> JsonObject:

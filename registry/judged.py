@@ -210,10 +210,15 @@ def _without_escapes(data: bytes) -> bytes:
 
 
 def _check_depth(data: bytes) -> None:
-    """Refuse what is nested too deeply. A hostile body may be all brackets, so no byte is looked at in Python."""
-    steps = array("b", _STRING.sub(b"", _without_escapes(data).translate(None, _NOT_STRUCTURE)).translate(_STEPS))
-    if max(accumulate(steps), default=0) > MAX_DEPTH:
+    """Refuse what is nested too deeply."""
+    if nesting(data)[0] > MAX_DEPTH:
         raise ParseFailed(f"nested deeper than {MAX_DEPTH}")
+
+
+def nesting(data: bytes) -> tuple[int, int]:
+    """How deep objects and arrays stand in one another in JSON, and how many there are. It may be all brackets, so no byte is looked at in Python."""
+    steps = array("b", _STRING.sub(b"", _without_escapes(data).translate(None, _NOT_STRUCTURE)).translate(_STEPS))
+    return max(accumulate(steps), default=0), steps.count(1)
 
 
 def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from registry.access import matches
 from registry.members import PositiveInt, Shape, Text
+from registry.rules.first_look import Sizes
 from registry.rules.guards import NAME, Check, Finding, GuardInvalid, Own, rewritten
 
 GROUP = "hubbub.guards"
@@ -247,10 +248,18 @@ _PII: Mapping[str, tuple[str, Callable[[bytes], int]]] = {
 }
 
 
+_ANY_NUMBER = r"(?:^|[:,\[])\s*-?(?:[0-9]{19,}|[0-9]{8,}\.)"
+"""Large numbers of which not every spelling is the one that a pattern is asked about."""
+
+
 class _Patterns(TextCheck):
+    is_of_form = True
+
     def __init__(self, allow: Sequence[str], deny: Sequence[str]) -> None:
         self._allow = [_compile(pattern) for pattern in allow]
         self._deny = [_compile(pattern) for pattern in deny]
+        if deny and all(map(_is_of_any_part, deny)):
+            self.hint = _hint([*deny, _ANY_NUMBER])
 
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
         if not self._deny:
@@ -267,7 +276,24 @@ class _Patterns(TextCheck):
         return any(pattern.fullmatch(text) for pattern in self._allow)
 
 
+def _is_of_any_part(pattern: str) -> bool:
+    """Whether what it matches in a text it matches in JSON that has that text too: it has neither an end of texts or lines nor `\\Q`."""
+    for literal in ("\\\\", "\\[", "\\^", "\\$"):
+        pattern = pattern.replace(literal, ".")
+    bare = pattern.replace("[^", "[")
+    return not any(mark in bare for mark in ("^", "$", "\\A", "\\z", "\\Q"))
+
+
+def _hint(patterns: Sequence[str]) -> Any:
+    """What matches where one of them does; None: they are too large together, or name the same group."""
+    try:
+        return _any_of(patterns)
+    except GuardInvalid:
+        return None
+
+
 _URL = r"""(?i)\b(?:https?|wss?|ftp):[/\\]*[^\s<>"'`/\\][^\s<>"'`]*"""
+_SCHEME = r"(?i)(?:https?|wss?|ftp):"
 _AUTHORITY_END = "/?#"
 
 
@@ -276,6 +302,7 @@ class _Urls(TextCheck):
         self._allow = allow
         self._deny = deny
         self._url = _compile(_URL)
+        self.hint = _compile(_SCHEME)
 
     def spans(self, text: bytes, member: str | None) -> Iterator[Span]:
         for one in self._url.finditer(text):
@@ -309,7 +336,10 @@ def _host(url: str) -> str | None:
 
 
 class _Size(Own):
+    is_of_form = True
+
     def __init__(self, size: int | None, items: int | None, depth: int | None) -> None:
+        self.sizes = Sizes(size, items, depth)
         self._size = size
         self._items = items
         self._depth = depth

@@ -21,7 +21,7 @@ from registry.bench import BENCH
 from registry.errors import ApprovalRequired, GuardRefused, HubError, UpstreamInvalid
 from registry.identity import Circumstances, Principal
 from registry.judged import JsonObject, check_size, plain
-from registry.rules.first_look import FirstLook, look_for
+from registry.rules.first_look import FirstLook, Sizes, look_for
 from registry.rules.policy import Policy, Rule, facts_of
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,12 @@ class Own:
     hint: Any = None
     """A pattern that matches wherever there may be something, in what `lines` makes of a value, and in JSON that `FirstLook` searches:
     the check is asked only where it does. None: it is always asked."""
+
+    sizes: Sizes | None = None
+    """Of a check that finds what is larger, and nothing else."""
+
+    is_of_form: bool = False
+    """What it finds depends on how JSON is laid out, so that a first look at what is translated before it is looked at says nothing."""
 
 
 class GuardInvalid(ValueError):
@@ -145,16 +151,21 @@ def looks_at(guards: tuple[Guard, ...], side: Side) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def first_look(guards: tuple[Guard, ...], side: Side) -> FirstLook | None:
+def first_look(guards: tuple[Guard, ...], side: Side, *, is_as_seen: bool) -> FirstLook | None:
     """What may be found by those of the guards that look at a side; None: one of them has to look at everything."""
     looks = [one.look for one in guards if side in one.spec.of]
-    hints = tuple([one.hint.pattern for one in looks if isinstance(one, Own) and one.hint is not None])
-    return look_for(hints) if len(hints) == len(looks) else None
+    own = [one for one in looks if isinstance(one, Own) and (is_as_seen or not one.is_of_form)]
+    hints = tuple([one.hint.pattern for one in own if one.hint is not None])
+    sizes = tuple([one.sizes for one in own if one.sizes is not None])
+    return look_for(hints, sizes) if len(hints) + len(sizes) == len(looks) else None
 
 
-def is_clear(guards: Sequence[Guard], side: Side, data: bytes) -> bool:
-    """Whether guards surely find nothing in JSON as it is written, whoever reads it; False: they have to look at what it says."""
-    first = first_look(tuple(guards), side)
+def is_clear(guards: Sequence[Guard], side: Side, data: bytes, *, is_as_seen: bool = True) -> bool:
+    """Whether guards surely find nothing in JSON as it is written, whoever reads it; False: they have to look at what it says.
+
+    `is_as_seen`: it is laid out as what they would look at, and is not translated before.
+    """
+    first = first_look(tuple(guards), side, is_as_seen=is_as_seen)
     return first is not None and len(data) <= LARGE and first.clears(data)
 
 
@@ -174,7 +185,7 @@ async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: boo
         ApprovalRequired: one has a call approved that nobody has `approved`.
     """
     written = _written(value)
-    first = first_look(tuple(guards), side) if len(written) <= LARGE else None
+    first = first_look(tuple(guards), side, is_as_seen=True) if len(written) <= LARGE else None
     if first is not None and written and first.clears_own(written):
         return Seen(value, ())
     return await _done(guards, side, len(written), partial(look_now, guards, side, value, approved=approved))

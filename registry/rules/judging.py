@@ -126,9 +126,12 @@ class Judged:
             self._ruled(arguments)
             self.unjudged = False
 
-    def clears(self, data: bytes) -> bool:
-        """Whether guards surely find nothing in JSON that was answered, so that it may go on as it is. False: it is to be `screened`."""
-        if not is_clear(self._applying, "results", data):
+    def clears(self, data: bytes, *, is_as_seen: bool = True) -> bool:
+        """Whether guards surely find nothing in JSON that was answered, so that it may go on as it is. False: it is to be `screened`.
+
+        `is_as_seen` as `is_clear` has it.
+        """
+        if not is_clear(self._applying, "results", data, is_as_seen=is_as_seen):
             return False
         self._is_screened = True
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from registry.errors import ParseFailed
@@ -21,9 +21,12 @@ class Fields(Own):
     In any spelling that an SDK may take for it. Lists are looked through, and texts that are JSON, as MCP servers and models write it.
     """
 
+    is_of_form = True
+
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = {tuple(map(fold, path.split("."))): path for path in paths}
         self._most = max(map(len, self._paths))
+        self.hint = _hint({path[-1] for path in self._paths})
 
     def check(self, value: Any, mark: str) -> Finding | None:
         """As `Check.check`."""
@@ -57,6 +60,20 @@ class Fields(Own):
             return text
         left = self._left(said, above, mark, found)
         return text if left is said else encode(left).decode()
+
+
+def _hint(names: Collection[str]) -> Any:
+    """What matches wherever a member may be called so, in any spelling, as `Own.hint`; None: they are such that nothing does.
+
+    Names of other scripts may fold to ours, and texts that are JSON may have escapes: where there are such, it matches.
+    """
+    if not all(name.isascii() and name.isalnum() for name in names):
+        return None
+    import re2  # type: ignore[import-untyped]  # noqa: PLC0415  # as in guard_kinds
+
+    spelt = "|".join("[_-]*".join(name) for name in sorted(names))
+    named = rf"(?i)(?:^|[^0-9A-Za-z_-])[_-]*(?:{spelt})[_-]*\"\s*:"
+    return re2.compile(rf"(?:{named})|[^\x00-\x7f][^\"]*\"\s*:|\\")
 
 
 def with_rules(guards: Guards | None, rules: Sequence[Rule]) -> Guards | None:

@@ -152,9 +152,9 @@ def test_the_first_look_clears_ordinary_answers_also_those_with_line_ends_and_qu
     said = {"id": "c-1", "created": 1763890000, "usage": {"total_tokens": 12}, "text": 'He said:\n"Go/\tno"', "x": 0.25}
     assert is_clear(_GUARDS, "results", encode(said))
     assert is_clear(_GUARDS, "results", json.dumps(said, indent=1).encode())
-    patterns = Guard.of(GuardSpec("words", "block", of=("arguments",)), build("patterns", {"deny": ["Go"]}))
-    assert is_clear((*_GUARDS, patterns), "results", encode(said))
-    assert not is_clear((*_GUARDS, patterns), "arguments", encode(said))
+    words = Guard.of(GuardSpec("words", "block", of=("arguments",)), build("patterns", {"allow": ["Go"]}))
+    assert is_clear((*_GUARDS, words), "results", encode(said))
+    assert not is_clear((*_GUARDS, words), "arguments", encode(said))
 
 
 def test_counts_of_tokens_do_not_make_guards_look_closer() -> None:
