@@ -32,16 +32,17 @@ async def judged(permit: Permit, callee: Feature | Server, request: Request) -> 
         PolicyRefused, ApprovalRequired: as `Permit.judge`.
         InvalidRequest: a member stands twice in what they look at.
     """
-    if permit.guards is None:
-        await permit.judge(arguments_of(request))
-        return request
+    arguments, sent = arguments_of(request), None
     if request.method not in REWRITTEN:
-        await permit.judge(arguments_of(request), screening=True)
+        await permit.judge(arguments, screening=True)
         return request
-    sent = unambiguous(encode({name: request.params[name] for name in SENT if name in request.params}))
-    left = await permit.judge(sent.get("arguments") or {}, sent=sent, rewrites=True, screening=True)
-    if left is sent or left is None:
+    if "inputResponses" in request.params:
+        sent = unambiguous(encode({name: request.params[name] for name in SENT if name in request.params}))
+    left = await permit.judge(arguments, sent=sent, rewrites=True, screening=True)
+    if left is None or left is arguments or left is sent:
         return request
+    if sent is None:
+        left = {"arguments": left}
     headers = request.headers
     if isinstance(callee, Tool) and not isinstance(callee, AgentTool) and annotated(callee.description):
         headers = parameter_headers(decode(callee.description)["inputSchema"], left.get("arguments") or {})

@@ -400,10 +400,11 @@ class Posted(Judged):
             super()._note(error)
 
 
-Approve = Callable[[Permit, JsonObject, ApprovalRequired], Awaitable[None]]
+Approve = Callable[..., Awaitable[None]]
+"""As `registry.rules.judging.Judging.approve`."""
 
 
-async def _nobody(_permit: Permit, _arguments: JsonObject, needed: ApprovalRequired) -> None:
+async def _nobody(_permit: Permit, _said: JsonObject, needed: ApprovalRequired, **_: bool) -> None:
     raise needed
 
 

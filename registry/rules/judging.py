@@ -18,8 +18,8 @@ class Judging(Protocol):
     refused: Refused
     redacted: Redacted
 
-    def approve(self, permit: Any, arguments: JsonObject, needed: ApprovalRequired, /) -> Awaitable[None]:
-        """Let a call pass that is to be approved first, or raise `needed`."""
+    def approve(self, permit: Any, said: JsonObject, needed: ApprovalRequired, *, is_more: bool) -> Awaitable[None]:
+        """Let a call pass that is to be approved first, or raise `needed`. `said`: its arguments as they are sent, or all that is, where that `is_more`."""
 
 
 class Judged:
@@ -75,18 +75,20 @@ class Judged:
             PolicyRefused: a rule or a guard is against it.
             ApprovalRequired: somebody has to approve it, and nobody has yet.
         """
-        said = arguments if sent is None else sent
+        said, needed = arguments if sent is None else sent, None
         try:
             try:
                 made = await self._look(arguments, said, approved=approved)
-            except ApprovalRequired as needed:
-                await self._judging.approve(self, arguments or {}, needed)
-                made = await self._look(arguments, said, approved=True)
+            except ApprovalRequired as error:
+                # nobody is shown, or asked about, what guards keep back
+                needed, made = error, await self._look(arguments, said, approved=True)
             if made.found and not rewrites:
                 raise GuardRefused(made.found[0][0], "arguments", f"it found {made.found[0][1]}")
             if self.screens and not screening:
                 name = next(one.spec.name for one in self._applying if "results" in one.spec.of)
                 raise GuardRefused(name, "results", "it cannot look at them here")
+            if needed is not None:
+                await self._judging.approve(self, made.value or {}, needed, is_more=sent is not None)
         except (PolicyRefused, ApprovalRequired) as error:
             self._note(error)
             raise
