@@ -454,13 +454,13 @@ class Gate:
             self.refused(principal, error, request_id=within.request_id if within else request_id)
             raise error
         if within is not None:
-            permit = self._permit(principal, entry, within.request_id, within)
+            permit = Permit(self, principal, entry, within.request_id, within)
             permit.hops = max(permit.hops, within.hops)
             return permit
         for pace in principal.paces:
             if self._paces.take(pace) and request_id in self.told:
                 self.told[request_id].add(pace.warning)
-        return self._permit(principal, entry, request_id, None)
+        return Permit(self, principal, entry, request_id, None)
 
     def telling(
         self, principal: Principal, request_id: str, say: Callable[[str], None] | None = None
@@ -472,9 +472,6 @@ class Gate:
         """As `Permit.warnings`."""
         told = self.told.get(request_id)
         return told.texts if told is not None else ()
-
-    def _permit(self, principal: Principal, entry: Callee, request_id: str, within: Permit | None) -> Permit:
-        return Permit(self, principal, entry, request_id, within)
 
     def posted(self, kind: str, name: str) -> Posted | None:
         """What looks at what is posted of an entry; None: nobody does."""

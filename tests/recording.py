@@ -32,8 +32,8 @@ class RecordingGate(Gate):
         self.settled: list[Settled] = []
         self.outcomes: dict[int, list[Outcome]] = {}
 
-    def _permit(self, *args: Any) -> Permit:
-        permit = super()._permit(*args)
+    def admit(self, *args: Any, **kwargs: Any) -> Permit:
+        permit = super().admit(*args, **kwargs)
         self.permits.append(permit)
         return permit
 
