@@ -8,7 +8,7 @@ out has the permit reserve what the call may use right before it sends it; nobod
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from types import TracebackType
@@ -18,7 +18,6 @@ from registry.auditing.noting import Redacted, Refused, forget_redaction, forget
 from registry.deadline import CallerLeft, Deadline
 from registry.errors import (
     AgentFault,
-    ApprovalRequired,
     ConsentNeeded,
     GuardRefused,
     HubError,
@@ -31,11 +30,10 @@ from registry.errors import (
     UpstreamRejected,
 )
 from registry.identity import HUB, Principal, Tree
-from registry.judged import JsonObject
 from registry.limits import NOTHING, Amounts, Limit, billionths, expected, spent
 from registry.paces import Paces
 from registry.rules.guards import Guard, Guards, Seen, Side
-from registry.rules.judging import Judged
+from registry.rules.judging import Approve, Judged, nobody_approves
 from registry.warnings import Told, Warnings
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
@@ -400,14 +398,6 @@ class Posted(Judged):
             super()._note(error)
 
 
-Approve = Callable[..., Awaitable[None]]
-"""As `registry.rules.judging.Judging.approve`."""
-
-
-async def _nobody(_permit: Permit, _said: JsonObject, needed: ApprovalRequired, **_: bool) -> None:
-    raise needed
-
-
 class Gate:
     """Decides who may call what, and how often. One for a process."""
 
@@ -430,7 +420,7 @@ class Gate:
         """None: there are none."""
         self.told: Told = {}
         """What is said in answers to requests that are under way, by their ids."""
-        self.approve: Approve = _nobody
+        self.approve: Approve = nobody_approves
         """Lets a call pass that a rule has approved first, or raises `ApprovalRequired`."""
 
     def admit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from registry.auditing.noting import Redacted, Refused
@@ -20,6 +20,15 @@ class Judging(Protocol):
 
     def approve(self, permit: Any, said: JsonObject, needed: ApprovalRequired, *, is_more: bool) -> Awaitable[None]:
         """Let a call pass that is to be approved first, or raise `needed`. `said`: its arguments as they are sent, or all that is, where that `is_more`."""
+
+
+Approve = Callable[..., Awaitable[None]]
+"""As `Judging.approve`."""
+
+
+async def nobody_approves(_permit: Any, _said: JsonObject, needed: ApprovalRequired, **_: bool) -> None:
+    """Raise `needed`: there is no inbox."""
+    raise needed
 
 
 class Judged:
