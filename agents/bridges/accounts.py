@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
-from agents.bridges.way import Credentials, Way
+from agents.bridges.way import Credentials, Way, is_expired
 from agents.speech import Ask
 from registry.egress.http import Egress, Incoming, Outgoing
 from registry.entries import Agent, Headers
@@ -65,7 +65,7 @@ class Accounts:
                 signed = await account.credentials.headers(way, outgoing)
             asked = msgspec.structs.replace(outgoing, headers=(*outgoing.headers, *signed))
             async with self._egress.send(permit, asked) as incoming:
-                may_renew = account.credentials is not None and incoming.status == 401 and not is_last
+                may_renew = account.credentials is not None and is_expired(incoming) and not is_last
                 if not (may_renew and account.credentials is not None and account.credentials.refused(signed)):
                     yield incoming
                     return
@@ -89,20 +89,20 @@ class Account(msgspec.Struct, frozen=True):
 
 def account_of(entry: Agent) -> Account:
     """The account that an entry's `auth` describes; raises `AuthInvalid`."""
-    from agents.bridges.credentials import Auth, Aws, Google, entra, google  # noqa: PLC0415  # loads JWT, for those who need it
-    from agents.bridges.sigv4 import SigV4  # noqa: PLC0415
+    from agents.bridges.aws import Aws, signer  # noqa: PLC0415
+    from agents.bridges.credentials import Entra, Google, entra, google  # noqa: PLC0415  # loads JWT, for those who need it
 
     assert entry.auth is not None, "it has an account"
     try:
-        auth = msgspec.json.decode(entry.auth, type=Auth)
+        auth = msgspec.json.decode(entry.auth, type=Google | Entra | Aws)
     except msgspec.ValidationError as error:
         raise AuthInvalid(f"auth: {error}") from None
     signs_itself = any(name.lower() == "authorization" for name, _ in entry.headers)
     if signs_itself and not (isinstance(auth, Aws) and auth.keys is None):
         raise AuthInvalid("auth and a header authorization do not go together")
     if isinstance(auth, Google):
-        return Account(google(auth.service_account))
+        return Account(google(auth))
     if isinstance(auth, Aws):
-        signer = SigV4(auth.keys, region=auth.region, service=auth.service) if auth.keys is not None else None
-        return Account(signer, has_sessions=auth.service == AGENTCORE)
+        signs = signer(auth.keys, region=auth.region, service=auth.service) if auth.keys is not None else None
+        return Account(signs, has_sessions=auth.service == AGENTCORE)
     return Account(entra(auth, auth.scope))

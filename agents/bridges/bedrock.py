@@ -16,8 +16,8 @@ from urllib.parse import quote
 import msgspec
 
 from agents.bridges import bedrock_agents, http
+from agents.bridges.aws import Source, signer
 from agents.bridges.bridge import Bridge, Turn
-from agents.bridges.sigv4 import Keys, SigV4
 from registry.entries import Headers
 from registry.errors import UpstreamRejected
 
@@ -40,7 +40,7 @@ class Options(http.Options, forbid_unknown_fields=True, kw_only=True):
     """Its ARN."""
     qualifier: str | None = None
     """The runtime's endpoint; None: its default one."""
-    keys: Keys | None = None
+    keys: Source | None = None
     """None: the entry's own headers have a bearer token."""
     request: str = REQUEST
     answer: str = ANSWER
@@ -58,7 +58,7 @@ class AgentCore(http.Http):
         self._query = f"?qualifier={quote(options.qualifier, safe='')}" if options.qualifier else ""
         super().__init__(f"{self._runtime}/invocations{self._query}", options)
         if options.keys is not None:
-            self.credentials = SigV4(options.keys, region=arn[1], service=SERVICE)
+            self.credentials = signer(options.keys, region=arn[1], service=SERVICE)
 
     def headers(self, turn: Turn) -> Headers:
         """The context's session: the runtime makes it when it hears of it, and again when it has ended it."""

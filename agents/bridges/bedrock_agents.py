@@ -18,9 +18,9 @@ from typing import Any, Literal
 import msgspec
 
 from agents.bridges.answering import asked, assent, output, said_to, text_of
+from agents.bridges.aws import Source, signer
 from agents.bridges.bridge import TOOL, About, Asks, EndsWhenLeft, Piece, Running, Step, Steps, Text, Turn, Working
 from agents.bridges.eventstream import Message, messages_of
-from agents.bridges.sigv4 import Keys, SigV4
 from agents.bridges.way import MAX_REASON, Way
 from registry.errors import HubError, NotSupported, UpstreamInvalid, UpstreamLimited, UpstreamRefused
 from registry.judged import JsonObject, encode
@@ -37,7 +37,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     alias: str
     """The ARN of the agent's alias."""
-    keys: Keys
+    keys: Source
     files: Literal["CHAT", "CODE_INTERPRETER"] = "CHAT"
     """What files are for: to be talked about, or to compute with."""
 
@@ -51,7 +51,7 @@ class Agents(EndsWhenLeft):
             raise ValueError("alias is not the ARN of an alias of an agent of Bedrock")
         self._sessions = f"{url.rstrip('/')}/agents/{arn[2]}/agentAliases/{arn[3]}/sessions"
         self._files = options.files
-        self.credentials = SigV4(options.keys, region=arn[1], service=SERVICE)
+        self.credentials = signer(options.keys, region=arn[1], service=SERVICE)
 
     async def run(self, turn: Turn) -> Steps:
         """Invoke the agent (agents.bridges.bridge.Bridge)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import parse_qsl, quote
 
-import msgspec
-
+from agents.bridges.renewed import Renewed
 from agents.bridges.way import Way
 from registry.egress.http import Outgoing
 from registry.egress.request import parse
@@ -17,7 +17,7 @@ from registry.entries import Headers
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-class Keys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Keys(NamedTuple):
     """Access keys of AWS; temporary ones have a session token."""
 
     access_key_id: str
@@ -31,17 +31,22 @@ class Keys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class SigV4:
     """Signs each request by itself (agents.bridges.way.Credentials)."""
 
-    def __init__(self, keys: Keys, *, region: str, service: str) -> None:
+    def __init__(self, keys: Keys | Renewed[Keys], *, region: str, service: str) -> None:
         self._keys = keys
         self._scope = region, service
 
-    async def headers(self, _way: Way, outgoing: Outgoing) -> Headers:
-        """Those that sign a request: all of its other headers, its address and its body."""
-        return signed(self._keys, self._scope, outgoing, datetime.now(UTC))
+    async def headers(self, way: Way, outgoing: Outgoing) -> Headers:
+        """Those that sign a request: all of its other headers, its address and its body. Raises `UpstreamError` when there are no keys."""
+        keys = self._keys if isinstance(self._keys, Keys) else await self._keys.get(way)
+        return signed(keys, self._scope, outgoing, datetime.now(UTC))
 
-    def refused(self, _sent: Headers) -> bool:
-        """There are no other keys to be had."""
-        return False
+    def refused(self, sent: Headers) -> bool:
+        """Forget the keys that it was signed with, if others may be had."""
+        if isinstance(self._keys, Keys):
+            return False
+        token = dict(sent).get("x-amz-security-token")
+        self._keys.forget(lambda keys: keys.session_token == token)
+        return True
 
 
 def signed(keys: Keys, scope: tuple[str, str], outgoing: Outgoing, now: datetime) -> Headers:

@@ -4,7 +4,7 @@ A context is a session, made by the engine; a message a `streamQuery` of `async_
 long-running tool asks, and its response answers. There is no way to end a query but to leave it.
 
 `url`: `https://LOCATION-aiplatform.googleapis.com/v1/projects/P/locations/L/reasoningEngines/ID`. `options`: `service_account`, the members
-of its key file; without it the token is that of the machine's service account.
+of its key file; `adc_file`, a file with them or with an external account; without either the token is that of the machine's service account.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import msgspec
 
 from agents.bridges.adk_events import MODES, content, run_in_session
 from agents.bridges.bridge import About, Bridge, EndsWhenLeft, Steps, Turn
-from agents.bridges.credentials import ServiceAccount, google
+from agents.bridges.credentials import GoogleAccount, google
 from agents.bridges.way import Way
 
 
-class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Options(GoogleAccount, forbid_unknown_fields=True, kw_only=True):
     """What an entry's `options` may say."""
-
-    service_account: ServiceAccount | None = None
 
 
 class Vertex(EndsWhenLeft):
@@ -32,7 +30,7 @@ class Vertex(EndsWhenLeft):
 
     def __init__(self, url: str, options: Options) -> None:
         self._url = url.rstrip("/")
-        self.credentials = google(options.service_account)
+        self.credentials = google(options)
 
     def run(self, turn: Turn) -> Steps:
         """Query the engine (agents.bridges.bridge.Bridge)."""

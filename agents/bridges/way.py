@@ -65,7 +65,17 @@ class Credentials(Protocol):
 class Way:
     """To one agent, within one permit."""
 
-    def __init__(self, egress: Egress, permit: Permit, entry: Agent, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        permit: Permit,
+        entry: Agent,
+        credentials: Credentials | None = None,
+        *,
+        is_direct: bool = False,
+    ) -> None:
+        """`is_direct`: beside the operator's proxy."""
+        self._is_direct = is_direct
         self._egress = egress
         self._permit = permit
         self._entry = entry
@@ -161,7 +171,7 @@ class Way:
                     yield incoming
                     return
                 failure = await self._failure(incoming, signed)
-            if incoming.status == 401 and not is_renewed and self.credentials and self.credentials.refused(signed):
+            if is_expired(incoming) and not is_renewed and self.credentials and self.credentials.refused(signed):
                 is_renewed = True
                 continue
             if not _is_busy(incoming) or not tries_left:
@@ -184,6 +194,17 @@ class Way:
         """The same way without the agent's headers and credentials, to places that are not its platform."""
         return Way(self._egress, self._permit, replace_entry(self._entry, headers=()))
 
+    def of_machine(self) -> Way:
+        """To what only the machine can ask that the hub runs on, beside the operator's proxy, which could not reach it.
+
+        Raises:
+            UpstreamUnavailable: the operator did not write the agent, whose address would be sent the hub's own credentials.
+        """
+        if not self._entry.trusted:
+            reason = "the identity of the hub's machine is for agents in hub.yaml, or made with the admin key"
+            raise UpstreamUnavailable(self.name, f"it cannot be called as it is configured: {reason}")
+        return Way(self._egress, self._permit, replace_entry(self._entry, headers=()), is_direct=True)
+
     async def _outgoing(
         self, method: str, url: str, body: Body | bytes | None, headers: Headers
     ) -> tuple[Outgoing, Headers]:
@@ -196,6 +217,7 @@ class Way:
             headers=(*kind, *headers, *entry.headers),
             body=encode(body) if isinstance(body, dict) else body() if callable(body) else body,
             trusted=entry.trusted,
+            is_direct=self._is_direct,
             first_byte_s=self._egress.deadlines.agent_first_byte_s,
         )
         if self.credentials is None:
@@ -215,6 +237,12 @@ class Way:
         if status >= 500:
             return UpstreamUnavailable(self.name, said)
         return UpstreamRejected(self.name, status, {"message": said})
+
+
+def is_expired(incoming: Incoming) -> bool:
+    """Whether other credentials may be taken, where these have ended: AWS says so with another status than all others."""
+    is_aws = incoming.status == 403 and "ExpiredToken" in (incoming.header("x-amzn-errortype") or "")
+    return incoming.status == 401 or is_aws
 
 
 def _is_busy(incoming: Incoming) -> bool:

@@ -32,7 +32,8 @@ EXAMPLES: dict[EntryKind, JsonObject] = {
     "model": {"name": "gpt-4o", "provider": "openai", "api_key": "…"},
 }
 
-ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls", "auth", "deployments"})
+ADDRESSES = frozenset({"url", "base_url", "card_url", "grpc_url", "urls", "auth", "options", "deployments"})
+"""Members with addresses in them; `auth` and `options` may name files of the hub's machine too, and its identity."""
 
 DESTINATION = ADDRESSES | {"provider"}
 """Members that say where an entry is, and so where its credentials go."""

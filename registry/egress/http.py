@@ -90,6 +90,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """The operator wrote the origin; otherwise the address guard decides."""
     plain_inside_only: bool = False
     """Without TLS only into the networks that the operator opened; for what is not `trusted`."""
+    is_direct: bool = False
+    """Not by the operator's proxy; for what is `trusted`, which else decides by itself."""
     first_byte_s: float | None = None
     """None: the default deadline."""
     may_stream: bool = True
@@ -214,6 +216,9 @@ class Call:
         if not outgoing.trusted:
             address = await egress.checked(target, entry, plain_inside_only=outgoing.plain_inside_only)
             self._key = (*target.key[:3], address)
+        elif outgoing.is_direct:
+            address = target.host
+            self._key = (*target.key[:3], address)
         if permit.due:
             await permit.reserve()
         permit.use()
@@ -311,7 +316,7 @@ class Egress:
         if length is None and outgoing.method in {"POST", "PUT", "PATCH"}:
             length = 0  # RFC 9110 §8.6: these are expected to have a body
         start = b""
-        if self._proxy is not None and outgoing.trusted and target.scheme == "http":
+        if self._proxy is not None and outgoing.trusted and not outgoing.is_direct and target.scheme == "http":
             start = self._proxy.start(outgoing.method, target)
         return head(target, outgoing.method, headers=outgoing.headers, length=length, start=start)
 

@@ -28,6 +28,11 @@ from tests.peers.platforms.fronts import BASES, SESSION, Front, Platform, open_f
 FAULTS = {
     "{url: http://a, auth: {type: kerberos}}": "auth: Invalid value 'kerberos'",
     "{url: http://a, auth: {type: aws}}": "auth: Object missing required field `region`",
+    "{url: http://a, auth: {type: aws, region: r, keys: {}}}": "web_identity, container or instance: one of them",
+    "{url: http://a, auth: {type: aws, region: r, keys: {instance: true, access_key_id: a, secret_access_key: b}}}": "one of them",
+    "{url: http://a, auth: {type: aws, region: r, keys: {access_key_id: a}}}": "secret_access_key go together",
+    "{url: http://a, auth: {type: aws, region: r, keys: {container: {url: 'http://b/'}}}}": "neither https nor one of",
+    "{url: http://a, auth: {type: google, adc_file: f, service_account: {client_email: a, private_key: b}}}": "do not go together",
     "{url: http://a, auth: {type: entra, client_secret: s}}": "an application has tenant_id, client_id and client_secret",
     "{url: http://a, auth: {type: google}, headers: {Authorization: b}}": "auth and a header authorization",
     "{url: http://a, auth: {type: google}, grpc_url: 'a:1'}": "has auth and grpc_url",

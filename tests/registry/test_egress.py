@@ -612,6 +612,12 @@ async def test_plain_http_goes_to_the_proxy_in_absolute_form() -> None:
         assert proxy.accepted == 1
 
 
+async def test_what_is_direct_goes_beside_the_proxy() -> None:
+    async with listening(forward) as proxy, listening(forward) as peer, way_out(proxy=proxy.url) as egress:
+        assert await ask(egress, f"{peer.url}x", is_direct=True) == b"ok"
+        assert (proxy.requests, peer.requests[0].start) == ([], "POST /x HTTP/1.1")
+
+
 @pytest.mark.parametrize("raw", [b"HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n", b"garbage\r\n\r\n"])
 async def test_a_proxy_that_refuses_makes_the_upstream_unavailable(raw: bytes) -> None:
     async with listening(always(raw)) as proxy, way_out(proxy=proxy.url) as egress:

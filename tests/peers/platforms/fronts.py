@@ -32,7 +32,7 @@ from tests.peers.platforms.vertex_engine import Engine
 Platform = Literal["aws", "google", "entra"]
 SESSION = "x-amzn-bedrock-agentcore-runtime-session-id"
 SIGNED = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-west-1/bedrock-agentcore/aws4_request, SignedHeaders=(\S+), Signature=[0-9a-f]{64}"
+    r"AWS4-HMAC-SHA256 Credential=A[KS]I\w+/\d{8}/eu-west-1/bedrock-agentcore/aws4_request, SignedHeaders=(\S+), Signature=[0-9a-f]{64}"
 )
 BASES: dict[Platform, tuple[str, str, Speech]] = {
     "aws": (
@@ -53,7 +53,7 @@ class Front:
     platform: Platform
     agent: Agent
     good: set[str] = field(default_factory=set)
-    """Tokens that it takes."""
+    """Tokens that it takes; sessions of AWS, all where there are none."""
     tokens: Callable[[Received], dict[str, Any]] | None = None
     """Its cloud's token endpoint."""
     url: str = ""
@@ -80,7 +80,7 @@ class Front:
             await reply(send, 200, self.tokens(request))
         elif not self._opens(request):
             self.refused += 1
-            await reply(send, 401, {"error": {"code": 401, "message": "the token is expired"}})
+            await _refuse(send, self.platform)
         elif not path.startswith(base):
             await reply(send, 404, {"message": "there is nothing"})
         elif path == base + place:
@@ -115,7 +115,8 @@ class Front:
             return authorization.removeprefix("Bearer ") in self.good
         found = SIGNED.fullmatch(authorization)
         must = {"host", "x-amz-date", "x-amz-security-token", *({SESSION} & request.headers.keys())}
-        return found is not None and set(found[1].split(";")) >= must
+        session = request.headers.get("x-amz-security-token", "")
+        return found is not None and set(found[1].split(";")) >= must and session in (self.good or {session})
 
     async def _pass(self, method: str, path: str, request: Received, send: Any) -> None:
         """Pass a request to the agent, and its answer back as it comes."""
@@ -131,6 +132,16 @@ class Front:
             async for piece in answer.aiter_raw():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+
+async def _refuse(send: Any, platform: Platform) -> None:
+    """AWS says that keys have ended with 403 (common errors of the services: `ExpiredTokenException`)."""
+    if platform != "aws":
+        await reply(send, 401, {"error": {"code": 401, "message": "the token is expired"}})
+        return
+    headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"ExpiredTokenException")]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": b'{"message":"The security token has expired"}'})
 
 
 @asynccontextmanager
