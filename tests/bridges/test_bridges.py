@@ -70,16 +70,16 @@ async def fronted(kind: Kind, directory: Path, *, is_odd: bool = False) -> Async
         yield Fronted(hub, platform, front)
 
 
-def having(wanted: Property) -> Any:
-    """The platforms that have a property."""
+def having(wanted: Property, *, turn: str = "") -> Any:
+    """The platforms that have a property, as `of` has them."""
     assert wanted in PROPERTIES
-    return of([one for one in KINDS if wanted not in one.lacks])
+    return of([one for one in KINDS if wanted not in one.lacks], turn)
 
 
-def of(kinds: Sequence[Kind]) -> Any:
-    """Those of these platforms whose turn it is."""
-    turn = {"", WANTED} if WANTED in GROUPS else {"", *GROUPS}
-    kinds = [one for one in kinds if one.group in turn]
+def of(kinds: Sequence[Kind], turn: str = "") -> Any:
+    """Those of these platforms whose turn it is; without an environment of their own, that is always, or in `turn`."""
+    turns = {"", WANTED} if WANTED in GROUPS else {"", *GROUPS}
+    kinds = [one for one in kinds if (one.group or turn) in turns]
     marked = [pytest.param(one, id=one.name, marks=_marks(one)) for one in kinds]
     return pytest.mark.parametrize("kind", marked) if marked else lambda _: None  # it is nobody's turn
 
@@ -301,7 +301,7 @@ async def test_a_platform_that_is_down_is_a_failure_that_names_the_agent(tmp_pat
     assert "error" in answer or answer["result"]["task"]["status"]["state"] == "TASK_STATE_FAILED"
 
 
-@having("rejoin")
+@having("rejoin", turn="frameworks")  # which has the tests of whole processes
 async def test_a_hub_that_was_killed_reads_on_what_the_platform_still_does(tmp_path: Path, kind: Kind) -> None:
     async with kind.open(tmp_path) as platform, asyncio.timeout(90):
         yaml = f"agents:\n  there: {platform.entry}\n"

@@ -64,7 +64,7 @@ HOLDERS = ("/agents/bridge", "/agents/hosting/", "/registry/egress/", "/registry
 """Who has bytes of an answer in hand on its way."""
 
 
-@of([one for one in KINDS if "streams" not in one.lacks and not one.is_a2a and one not in (ADK, AZURE)])
+@of([one for one in KINDS if "streams" not in one.lacks and not one.is_a2a and one not in (ADK, AZURE)], "frameworks")
 async def test_no_bridge_has_more_of_a_long_answer_in_memory_than_some_windows(
     tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:

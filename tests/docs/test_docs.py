@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,13 @@ def test_the_make_commands_of_the_docs_exist(block: Block) -> None:
     assert used or block.text.startswith("curl "), "a bash block is make or curl; another is tested by nobody"
 
 
+async def run_python(text: str, **names: Any) -> Mapping[str, Any]:
+    """Run a program as it stands, beside the hub of this process: its libraries are loaded here. Returns its names."""
+    names["__name__"] = "__main__"
+    await asyncio.to_thread(exec, text, names)
+    return names
+
+
 async def run(*command: str) -> str:
     child = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -107,7 +115,7 @@ async def run(*command: str) -> str:
     return printed.decode()
 
 
-async def test_the_readmes_snippets_work_as_they_stand(hub: OpenHub) -> None:
+async def test_the_readmes_snippets_work_as_they_stand(hub: OpenHub, capsys: pytest.CaptureFixture[str]) -> None:
     """The Python and the curl of the README, with nothing but the address and the key changed."""
     [page] = [block for block in blocks("yaml") if block.page.name == "README.md"]
     [python] = blocks("python", page.page)
@@ -123,14 +131,17 @@ async def test_the_readmes_snippets_work_as_they_stand(hub: OpenHub) -> None:
             def adapted(text: str) -> str:
                 return text.replace("http://127.0.0.1:4000", running.url).replace("sk-…", key)
 
-            assert "What is new?" in await run(sys.executable, "-c", adapted(python.text))
+            await run_python(adapted(python.text))
+            assert "What is new?" in capsys.readouterr().out
             answer = json.loads(await run("curl", "-sS", *shlex.split(adapted(curl.text).replace("\\\n", " "))[1:]))
     [call] = answer["hub"]["tool_calls"]
     assert (call["server"], call["tool"]) == ("time", "get_current_time")
     assert "Europe/Berlin" in answer["choices"][0]["message"]["content"]
 
 
-async def test_the_a2a_pages_snippets_work_as_they_stand(hub: OpenHub, tmp_path: Path) -> None:
+async def test_the_a2a_pages_snippets_work_as_they_stand(
+    hub: OpenHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its curls and its Python, with nothing but addresses, the key and the task's id changed."""
     page = ROOT / "docs" / "a2a.md"
     declared = yaml.safe_load(blocks("yaml", page)[0].text)
@@ -154,12 +165,12 @@ async def test_the_a2a_pages_snippets_work_as_they_stand(hub: OpenHub, tmp_path:
             shown = (await curl(stream)).partition("id: 1\n")[2]
             [changed["TASK_ID"]] = set(re.findall(r'"task":{"id":"([^"]+)"', shown))
             assert await curl(replay) == shown.partition("\n\n")[2]
-            assert "TASK_STATE_COMPLETED" in await run(sys.executable, "-c", _with(changed, over_grpc))
+            await run_python(_with(changed, over_grpc))
+            assert "TASK_STATE_COMPLETED" in capsys.readouterr().out
             await curl(push)
             [notice, *_] = await receiver.wait(1)
             assert notice.headers["x-a2a-notification-token"] == "yours"
-            read: dict[str, Any] = {}
-            exec(_with(changed, verify), read)
+            read = await run_python(_with(changed, verify))
             signed = notice.headers["authorization"]
             assert await asyncio.to_thread(read["is_from_the_hub"], signed, notice.body)
             assert not await asyncio.to_thread(read["is_from_the_hub"], signed, notice.body + b" ")

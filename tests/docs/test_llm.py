@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import OpenHub
-from tests.docs.test_docs import Block, blocks, named, run
+from tests.docs.test_docs import Block, blocks, named, run_python
 from tests.peers.openai_endpoints import openai_endpoints
 
 PAGE = Path(__file__).parents[2] / "docs" / "llm.md"
@@ -26,9 +26,10 @@ def declared(url: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("block", blocks("python", PAGE), ids=named)
-async def test_snippet_works_as_it_stands(block: Block, hub: OpenHub) -> None:
+async def test_snippet_works_as_it_stands(block: Block, hub: OpenHub, capsys: pytest.CaptureFixture[str]) -> None:
     async with openai_endpoints() as fake, hub(yaml.safe_dump(declared(fake.url))) as running:
         await running.services.sync.refresh("time")
         key = await running.key("tool:*", "model:*", "agent:*")
         text = block.text.replace("http://127.0.0.1:4000", running.url).replace("sk-…", key)
-        assert await run(sys.executable, "-c", text)
+        await run_python(text)
+    assert capsys.readouterr().out
