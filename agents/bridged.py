@@ -27,6 +27,9 @@ from registry.judged import JsonObject, encode
 
 logger = logging.getLogger(__name__)
 
+_SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What a bridge stumbles over in JSON of another shape than its platform's reference has it."""
+
 WAITS_S = 600.0
 """How long a platform is kept waiting for an answer."""
 
@@ -98,7 +101,7 @@ class Bridges:
             turn = await self._turn(work, permit)
             if work.message is not None:
                 work.live.ref = {}
-            steps = bridge.run(turn) if work.message is not None else bridge.rejoin(turn)
+            steps = _readable(work.entry, bridge.run(turn) if work.message is not None else bridge.rejoin(turn))
             await stack.enter_async_context(aclosing(steps))
             return _Talk(work.entry, permit, steps, stack.pop_all())
 
@@ -193,6 +196,17 @@ class Bridges:
             if isinstance(step, Waits):
                 return step
         return None
+
+
+async def _readable(entry: Agent, steps: Steps) -> Steps:
+    """What a bridge says; that its platform's words are none that it can read is the platform's failure, or the bridge's, and no other's."""
+    try:
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
+    except _SHAPE:
+        logger.exception("a bridge cannot read its platform", extra={"agent": entry.name})
+        raise UpstreamInvalid(entry.name, "its bridge cannot read what its platform says") from None
 
 
 async def _say(live: Live, step: Step) -> None:

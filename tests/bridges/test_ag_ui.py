@@ -78,6 +78,16 @@ async def test_a_snapshot_is_what_the_next_run_is_told(tmp_path: Path) -> None:
     assert asked["content"] == [{"type": "text", "text": "again"}]
 
 
+async def test_what_no_bridge_can_read_is_a_failure_of_its_agent(tmp_path: Path) -> None:
+    endpoint = AgUi()
+    async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
+        endpoint.events = [*SAID, {"type": "RUN_FINISHED", "outcome": {"type": "interrupt", "interrupts": 5}}]
+        task = (await client.send("hello"))["task"]
+        assert (state_of({"task": task}), text_of(task)) == ("FAILED", "said")
+        said = task["status"]["message"]["parts"][0]["text"]
+        assert said == "there: its bridge cannot read what its platform says"
+
+
 TOO_LARGE = {
     "an event of its stream has more than 4 MiB": {
         "type": "MESSAGES_SNAPSHOT",
