@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agents.bridges.bridge import Asks, Bridge, Piece, Remember, Running, Step, Steps, Text, Turn, Waits, Working
-from agents.bridges.kinds import BridgeInvalid, make
+from agents.bridges.kinds import bridge_to
 from agents.bridges.repeats import LEFT_OUT
 from agents.bridges.way import Way
 from agents.hosting.host import Host
@@ -20,7 +20,7 @@ from agents.hosting.work import Work
 from agents.shown import is_over
 from registry.egress.http import Egress
 from registry.entries import Agent
-from registry.errors import NotSupported, Overloaded, UpstreamInvalid
+from registry.errors import Overloaded, UpstreamInvalid
 from registry.gate import Gate, Permit
 from registry.identity import HUB
 from registry.judged import JsonObject, encode
@@ -161,11 +161,7 @@ class Bridges:
         made = self._made.get(entry.name)
         if made is not None and made[0] == entry:
             return made[1]
-        assert entry.bridged is not None, "it is on a platform"
-        try:
-            bridge = make(entry.url, entry.bridged)
-        except BridgeInvalid as error:
-            raise NotSupported(f"{entry.name} cannot be called as it is configured: {error}") from None
+        bridge = bridge_to(entry)
         self._made[entry.name] = entry, bridge
         return bridge
 

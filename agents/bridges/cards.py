@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from agents.bridges.bridge import About, Skill
-from agents.bridges.kinds import BridgeInvalid, make
+from agents.bridges.kinds import bridge_to
 from agents.bridges.way import Way
 from agents.cards import TEXT_MODES, Card
 from registry.egress.http import Egress
 from registry.entries import Agent
-from registry.errors import NotSupported
 from registry.gate import Permit
 from registry.judged import JsonObject
 
 
 async def ask_for_card(egress: Egress, permit: Permit, entry: Agent) -> Card:
     """Ask the platform; raises `HubError`."""
-    assert entry.bridged is not None, "it is on a platform"
-    try:
-        bridge = make(entry.url, entry.bridged)
-    except BridgeInvalid as error:
-        raise NotSupported(f"{entry.name} cannot be called as it is configured: {error}") from None
+    bridge = bridge_to(entry)
     return card_of(entry.name, await bridge.about(Way(egress, permit, entry, bridge.credentials)))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from agents.bridges.answering import text_of
 from agents.bridges.bridge import About, Asks, Bridge, EndsWhenLeft, Piece, Remember, Running, Steps, Text, Turn
 from agents.bridges.way import MAX_REASON, Credentials, Way
 from registry.entries import Headers
@@ -64,7 +65,7 @@ class Http(EndsWhenLeft):
     async def run(self, turn: Turn) -> Steps:
         """Ask once (agents.bridges.bridge.Bridge)."""
         said: JsonObject = {
-            "text": "\n".join(part["text"] for part in turn.parts if isinstance(part.get("text"), str)),
+            "text": text_of(turn),
             "parts": turn.parts,
             "context_id": turn.context_id,
             "task_id": turn.task_id,
@@ -130,12 +131,14 @@ async def _answers(way: Way, url: str, body: JsonObject, headers: Headers) -> As
     accept = ("accept", "application/json, text/event-stream, application/x-ndjson")
     async with way.send("POST", url, body, headers=(accept, *headers)) as incoming:
         if incoming.media_type == "text/event-stream":
-            async for event in way.events_of(incoming):
-                if event.data != b"[DONE]":
-                    yield _json_or_text(event.data)
+            async with aclosing(way.events_of(incoming)) as events:
+                async for event in events:
+                    if event.data != b"[DONE]":
+                        yield _json_or_text(event.data)
         elif incoming.media_type in {"application/x-ndjson", "application/jsonl", "application/json-seq"}:
-            async for line in way.lines_of(incoming):
-                yield way.read(line)
+            async with aclosing(way.lines_of(incoming)) as lines:
+                async for line in lines:
+                    yield way.read(line)
         elif incoming.media_type.startswith("text/"):
             yield _json_or_text(await incoming.read())
         else:

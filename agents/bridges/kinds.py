@@ -12,6 +12,7 @@ from agents.bridges.accounts import AuthInvalid, account_of
 from agents.bridges.bridge import Bridge, Make
 from registry.declared.shapes import nearest
 from registry.entries import Agent, Bridged
+from registry.errors import NotSupported
 
 KINDS = ("adk", "ag_ui", "azure", "bedrock", "http", "langgraph", "mcp", "openai", "pydantic_ai", "vertex")
 """Each is a module of this package, which has a `make`."""
@@ -36,6 +37,15 @@ def make(url: str, bridged: Bridged) -> Bridge:
         return maker(url, options)
     except Exception as error:  # noqa: BLE001  # boundary: third parties' code, read with the file
         raise BridgeInvalid(f"bridge {bridged.kind}: {str(error)[:500] or type(error).__name__}") from None
+
+
+def bridge_to(entry: Agent) -> Bridge:
+    """Make the bridge to an agent on a platform; raises `NotSupported` if it cannot be made as it is configured."""
+    assert entry.bridged is not None, "it is on a platform"
+    try:
+        return make(entry.url, entry.bridged)
+    except BridgeInvalid as error:
+        raise NotSupported(f"{entry.name} cannot be called as it is configured: {error}") from None
 
 
 def fault(entry: Agent) -> str | None:

@@ -86,8 +86,12 @@ class Mcp:
         else:
             steps = self._called(turn, await self._call_in(turn), None)
         async with aclosing(steps):
-            async for step in steps:
-                yield step
+            try:
+                async for step in steps:
+                    yield step
+            except UpstreamRejected:
+                self._era = None  # it may be another server by now
+                raise
 
     async def _called(self, turn: Turn, call: JsonObject, asked: JsonObject | None) -> Steps:
         """Call a tool; `asked` is what an earlier call of it asked for, which is answered now."""

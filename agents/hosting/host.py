@@ -196,20 +196,32 @@ class Host:
         return live
 
     async def _cancel(self, permit: Permit, entry: Agent, task_id: str) -> JsonObject:
-        live = await self._look(entry, task_id)
-        if live.work is not None and not live.over.is_set():
+        live, key = await self._look(entry, task_id), (entry.name, task_id)
+        if self._live.get(key) is live:  # at work, about to be, or being cancelled
             live.is_cancelled = True
-            live.work.cancel()
+            if live.work is not None:
+                live.work.cancel()
             await live.over.wait()
             return await live.whole()
         if live.state in FINAL_STATES:
             raise AgentFault(entry.name, _NOT_CANCELABLE, "The task is finished.")
-        worker, live = self._worker_of(entry), await live.again()
+        live = await live.again()
+        if key in self._live:  # somebody answered it meanwhile
+            return await self._cancel(permit, entry, task_id)
+        self._live[key] = live  # nobody answers it any more
+        try:
+            await self._end_waiting(permit, entry, live)
+        finally:
+            self._leave(entry, live)
+        return await live.whole()
+
+    async def _end_waiting(self, permit: Permit, entry: Agent, live: Live) -> None:
+        """Cancel a task that waits for its caller."""
+        worker = self._worker_of(entry)
         assert worker is not None, "it runs here"
         work = Work(live=live, entry=entry, principal=permit.principal, message=None, request_id=permit.request_id)
         await self._stop(worker, work)
         await self._write(work)
-        return await live.whole()
 
     async def _run(self, work: Work) -> None:
         """Do a task's work, and say how it ended. A boundary: one task must not end the others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from mcp.server import Server
 from mcp.shared.exceptions import UrlElicitationRequiredError
 
 from agents import bridged
+from agents.bridges.mcp_older import Session
 from agents.bridges.mcp_words import PROGRESS
 from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of
 from tests.conftest import open_hub
-from tests.peers.a2a_clients import SdkClient, message, open_client
-from tests.peers.mcp_asking import asking_over_sse, asking_server, form, text
+from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
+from tests.peers.mcp_asking import asking, asking_over_sse, asking_server, form, text
 from tests.peers.mcp_servers import Peer, dual_era, legacy_only
 from tests.peers.mcp_tasks import making_tasks
-from tests.serving import served
+from tests.serving import free_socket, served
 
 SSE = [(b"content-type", b"text/event-stream")]
 
@@ -183,6 +184,18 @@ async def test_an_older_server_that_asks_waits_for_each_answer(tmp_path: Path, s
         assert peer.calls == [("ask_twice", {})]
 
 
+async def test_a_server_that_was_replaced_by_one_of_another_era_is_spoken_to_anew(tmp_path: Path) -> None:
+    sock = free_socket()
+    port = sock.getsockname()[1]
+    async with AsyncExitStack() as stack:
+        async with asking("modern", sock=sock) as peer:
+            client = await stack.enter_async_context(agent(tmp_path, peer))
+            assert state_of(await client.ask("SendMessage", call("echo", text="one"))) == "COMPLETED"
+        async with asking("legacy", sock=free_socket(port)):
+            assert state_of(await client.ask("SendMessage", call("echo", text="two"))) == "FAILED"
+            assert state_of(await client.ask("SendMessage", call("echo", text="three"))) == "COMPLETED"
+
+
 @older_revisions
 async def test_cancelling_ends_the_call_of_an_older_server(tmp_path: Path, serve: Any) -> None:
     async with serve() as peer, agent(tmp_path, peer) as client, asyncio.timeout(30):
@@ -207,6 +220,30 @@ async def test_cancelling_a_task_that_waits_ends_its_call(tmp_path: Path) -> Non
         task = (await client.ask("SendMessage", call("ask")))["task"]
         assert state_of({"task": await client.ask("CancelTask", {"id": task["id"]})}) == "CANCELED"
         await peer.cancelled.wait()
+
+
+async def test_who_answers_while_the_task_is_cancelled_does_not_bring_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_ending, may_end = asyncio.Event(), asyncio.Event()
+    end = Session.end
+
+    async def slowly(session: Session) -> None:
+        is_ending.set()
+        await may_end.wait()
+        await end(session)
+
+    async with legacy_only(asks_beside) as peer, agent(tmp_path, peer) as client, asyncio.timeout(30):
+        task = (await client.ask("SendMessage", call("ask")))["task"]
+        monkeypatch.setattr(Session, "end", slowly)
+        ids = {"taskId": task["id"], "contextId": task["contextId"]}
+        cancelling = [asyncio.create_task(client.ask("CancelTask", {"id": task["id"]})) for _ in range(2)]
+        await is_ending.wait()
+        with pytest.raises(Refused):
+            await client.send("Ada", message_id="m-2", **ids)
+        may_end.set()
+        assert [state_of({"task": await one}) for one in cancelling] == ["CANCELED", "CANCELED"]
+        assert state_of({"task": await client.ask("GetTask", {"id": task["id"]})}) == "CANCELED"
 
 
 async def test_a_hub_that_stops_ends_the_calls_that_wait(tmp_path: Path) -> None:
