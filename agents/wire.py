@@ -67,6 +67,8 @@ _DECIDING = (ENVELOPE | SEND_NAMES | MESSAGE_NAMES | _TASK_PARAMS) - {"jsonrpc"}
 """Refused when they stand twice. Parameters of ListTasks go nowhere: it is answered here."""
 _NO_ID = frozenset({b"{", b"[", b"t", b"f"})
 """How values begin that cannot be a request's id."""
+_BLANKS = b" \t\r\n"
+"""What may stand between tokens (RFC 8259 §2)."""
 
 HOPS_HEADER: Final = "hubbub-hops"
 """How often a call has come through the hub: an agent that calls the hub for a caller passes the one it was sent on."""
@@ -80,29 +82,43 @@ _FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", 
 EXTENSIONS_HEADER: Final[dict[Version, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
 
 
-class _PlainMessage(msgspec.Struct, rename="camel"):
-    """A message with nothing that must be taken out of it before it goes on."""
+class _PlainMessage(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
+    """A message with nothing that must be taken out of it before it goes on. As both versions call what may stand in it."""
 
+    message_id: msgspec.Raw = NULL
+    role: msgspec.Raw = NULL
+    parts: msgspec.Raw = NULL
+    kind: msgspec.Raw = NULL
+    metadata: msgspec.Raw = NULL
+    extensions: msgspec.Raw = NULL
     task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
     context_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | None = None
     reference_task_ids: None = None
 
 
-class _WithoutPush(msgspec.Struct, rename="camel"):
+class _WithoutPush(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     push_notification_config: None = None
     task_push_notification_config: None = None
     push_notification: None = None
 
 
-class _PlainParams(_WithoutPush, rename="camel", kw_only=True):
+class _PlainConfiguration(_WithoutPush, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+    accepted_output_modes: msgspec.Raw = NULL
+    history_length: msgspec.Raw = NULL
+    return_immediately: msgspec.Raw = NULL
+    blocking: msgspec.Raw = NULL
+
+
+class _PlainParams(_WithoutPush, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """The same of the parameters of SendMessage."""
 
     message: _PlainMessage
+    metadata: msgspec.Raw = NULL
     tenant: None = None
-    configuration: _WithoutPush | None = None
+    configuration: _PlainConfiguration | None = None
 
 
-class _PlainSend(msgspec.Struct, kw_only=True):
+class _PlainSend(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """The same of the whole request."""
 
     jsonrpc: Literal["2.0"]
@@ -111,7 +127,7 @@ class _PlainSend(msgspec.Struct, kw_only=True):
     params: _PlainParams
 
 
-_plain_send = msgspec.json.Decoder(_PlainSend)
+_decode_plain = msgspec.json.Decoder(_PlainSend).decode
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -125,7 +141,7 @@ class Envelope(msgspec.Struct, frozen=True):
     """None: neither version has the method."""
     params: msgspec.Raw | None
     plain: bytes | None = None
-    """A whole SendMessage as it came, if every reader sees what is read of it (`judged.is_plain`) and nothing must be taken out."""
+    """A whole SendMessage as it came, if every reader sees what is read of it and nothing must be taken out."""
     message: _PlainMessage | None = None
     """What a plain one names."""
 
@@ -168,16 +184,13 @@ def read_envelope(data: bytes) -> Envelope:
         ParseFailed: not JSON.
         InvalidRequest: not one JSON-RPC 2.0 request (a batch is none), or a deciding member stands twice.
     """
-    if judged.is_plain(data, _DECIDING):
-        judged.check_size(data)
-        sent = _read_plain(data)
-        if sent is not None:
-            version, operation = METHODS[sent.method]
-            return Envelope(sent.id, sent.method, version, operation, None, data, sent.params.message)
-        top = judged.read_object(data)
-    else:
-        top = judged.body(data, _DECIDING)
-        judged.check_spelling(top, ENVELOPE)
+    judged.check_size(data)
+    sent = _read_plain(data)
+    if sent is not None:
+        version, operation = METHODS[sent.method]
+        return Envelope(sent.id, sent.method, version, operation, None, data, sent.params.message)
+    top = judged.body(data, _DECIDING)
+    judged.check_spelling(top, ENVELOPE)
     if judged.read_string(top, "jsonrpc") != "2.0":
         raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
     request_id = top.get("id", NULL)
@@ -192,12 +205,19 @@ def read_envelope(data: bytes) -> Envelope:
 
 
 def _read_plain(data: bytes) -> _PlainSend | None:
-    """Read a SendMessage that can go on as it came; None: there is more to be said about it."""
+    """Read a SendMessage that can go on as it came; None: there is more to be said about it.
+
+    Blanks aside, no JSON is shorter than the hub's own. So what is as long when it is written anew holds nothing else: no
+    member twice or under another spelling. What holds members that the hub does not know is looked at more closely.
+    """
     try:
-        sent = _plain_send.decode(data)
+        sent = _decode_plain(data)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return None if bytes(sent.id)[:1] in _NO_ID else sent
+    anew = judged.encode(sent)
+    is_all = len(anew) == len(data) or len(anew.translate(None, _BLANKS)) == len(data.translate(None, _BLANKS))
+    is_plain = is_all or judged.is_plain(data, _DECIDING)
+    return sent if is_plain and bytes(sent.id)[:1] not in _NO_ID else None
 
 
 def check_version(version: Version, headers: Mapping[bytes, bytes], query: bytes) -> None:

@@ -187,8 +187,14 @@ def check_size(data: bytes) -> None:
             raise ParseFailed("not UTF-8") from None
     if len(data) > _LARGE:
         _check_values(data)
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+    if _openings(data) > MAX_DEPTH:
         _check_depth(data)
+
+
+def _openings(data: bytes) -> int:
+    """How many brackets open, at most one of each kind more than `MAX_DEPTH`. To leave bytes out takes a fraction of the time that counting them does."""
+    most = MAX_DEPTH + 1
+    return 2 * len(data) - len(data.replace(b"{", b"", most)) - len(data.replace(b"[", b"", most))
 
 
 def _check_values(data: bytes) -> None:

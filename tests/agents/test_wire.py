@@ -190,13 +190,33 @@ def test_an_unambiguous_message_goes_on_byte_for_byte(method: str) -> None:
     assert named == json.loads(body)
 
 
+@pytest.mark.parametrize("member", ['"taskId": "other"', '"task_id": "other"', '"text": "é \\" \\u0074"'])
+def test_what_stands_in_metadata_is_the_callers_own(member: str) -> None:
+    body = f'{{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{{"message":{{"taskId":"t","metadata":{{{member}}}}}}}}}'
+    request = wire.read_request(wire.read_envelope(body.encode()))
+    assert request.encode(None) == body.encode()
+    assert request.task_id == "t"
+
+
+HIDDEN = ("taskId", "task_id", "task\\u0049d", "message")
+
+
+@pytest.mark.parametrize("blanks", ["", "\n ", " " * 40])
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("owner", ["", '"params":', '"message":', '"configuration":'])
+def test_no_blanks_make_room_for_a_member_that_is_not_read(owner: str, name: str, blanks: str) -> None:
+    body = '{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"configuration":{"blocking":true},"message":{"taskId":"t"}}}'
+    assert wire.read_envelope(body.encode()).plain is not None
+    hiding = body.replace(owner + "{", f'{owner}{{{blanks}"{name}":{{}},', 1)
+    with contextlib.suppress(InvalidRequest, InvalidParams):
+        assert wire.read_envelope(hiding.encode()).plain is None
+
+
 @pytest.mark.parametrize(
     "member",
     [
-        '"metadata": {"taskId": "other"}',
-        '"metadata": {"task_id": "other"}',
-        '"metadata": {"text": "é"}',
         '"x": "\\u0074askId"',
+        '"contextId": "\\u0063"',
         '"contextId": ""',
         '"referenceTaskIds": []',
     ],
