@@ -19,7 +19,7 @@ class _Status(msgspec.Struct, gc=False):
     timestamp: Any = None
 
 
-class _Body(msgspec.Struct, rename="camel"):
+class _Body(msgspec.Struct, rename="camel", gc=False):
     """A Task, a Message or an update, as far as the ledger needs it."""
 
     id: _Id | None = None
@@ -29,7 +29,7 @@ class _Body(msgspec.Struct, rename="camel"):
     status: _Status | None = None
 
 
-class _Result(_Body, rename="camel"):
+class _Result(_Body, rename="camel", gc=False):
     """What either dialect answers: 1.0 wraps (`{"task": …}`), 0.3 says `kind`, some agents do neither."""
 
     task: _Body | None = None
@@ -40,7 +40,7 @@ class _Result(_Body, rename="camel"):
     artifact_update: _Body | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     id: msgspec.Raw = NULL
     result: _Result | None = None
     error: msgspec.Raw = NULL
@@ -72,10 +72,15 @@ class Sighting(msgspec.Struct, frozen=True, gc=False):
 
     def fits(self, speech: Speech, operation: Operation | None) -> bool:
         """Whether clients of this speech can read it as an answer to this operation."""
-        has_kind = speech == OLD_JSONRPC
         if operation not in {"SendMessage", "SendStreamingMessage", "SubscribeToTask"}:
+            has_kind = speech == OLD_JSONRPC
             return self.form == ("kind" if has_kind else "bare") or (self.form == "bare" and not self.state)
-        return self.form == ("kind" if has_kind else "wrapped")
+        return self.form == event_form(speech)
+
+
+def event_form(speech: Speech) -> str:
+    """The form in which clients of a speech read answers to messages, and events."""
+    return "kind" if speech == OLD_JSONRPC else "wrapped"
 
 
 class Answer(msgspec.Struct, frozen=True):

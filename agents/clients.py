@@ -24,6 +24,7 @@ class JsonRpcClient:
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
         self._speech = Speech("JSONRPC", envelope.version)
+        self._form = answers.event_form(self._speech)
 
     def result(self, heard: Heard) -> bytes:
         """Write a canonical result as the whole response."""
@@ -39,7 +40,7 @@ class JsonRpcClient:
             data, seen = shown.data, None
             if shown.speech == self._speech:
                 seen = shown.seen or answers.read_event(data, wrapped=True)
-            if seen is None or not seen.fits(self._speech, "SubscribeToTask"):
+            if seen is None or seen.form != self._form:
                 data = self._response(self._translated(entry, shown))  # some agents mix versions, too
             elif not echoes or seen.rpc_id != rpc_id:
                 data = self._response(judged.read_object(data)["result"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from itertools import count, repeat
 from typing import NamedTuple
 
 from agents import answers, screening, snapshot
@@ -22,13 +23,13 @@ from registry.entries import Agent
 from registry.errors import GuardRefused, UpstreamError, UpstreamInvalid
 from registry.gate import Posted
 from registry.judged import JsonObject
-from registry.ledger.events import Event, Events
+from registry.ledger.events import Batch, Events
 from registry.ledger.ownership import FINAL_STATES
 
 TRIES = 20
 """How often an event that an agent posted is tried to be kept: each time another one came in between."""
 
-Append = Callable[[str, str, list[Event]], Awaitable[bool]]
+Append = Callable[[str, str, Batch], Awaitable[bool]]
 
 
 class Kept(NamedTuple):
@@ -159,9 +160,8 @@ class Readings:
             if known is not None and answers.sighting_of(known).state in FINAL_STATES:
                 return
             found = snapshot.difference(known, event["task"]) if "task" in event else [event]
-            form = SPEECHES.index(CANONICAL)
-            events = [Event(last + n, form, judged.encode(one)) for n, one in enumerate(found, 1)]
-            if not events or await self.append(entry, task_id, events, self._events.append_unread):
+            batch = Batch(last + 1, SPEECHES.index(CANONICAL), [judged.encode(one) for one in found])
+            if not found or await self.append(entry, task_id, batch, self._events.append_unread):
                 for one in found:
                     await self._ledger.advance(entry.name, answers.sighting_of(one))
                 return
@@ -187,26 +187,26 @@ class Readings:
         if seen.form == "odd":
             self._upstream.look(entry, speech, data)
 
-    async def append(self, entry: Agent, task_id: str, events: list[Event], append: Append | None = None) -> bool:
+    def append(self, entry: Agent, task_id: str, batch: Batch, append: Append | None = None) -> Awaitable[bool]:
         """Keep events of a task, and send them to whom its owner wants them sent; False: they are not its next ones.
 
         `append` is how they are kept, if it is not this process that reads it.
         """
         append = append or self._events.append
         if not self._push.versions(entry.name, task_id):
-            return await append(entry.name, task_id, events)
+            return append(entry.name, task_id, batch)
         # finished also when its client leaves meanwhile: what is kept is told
-        telling = asyncio.ensure_future(self._keep_and_tell(entry, task_id, events, append))
+        telling = asyncio.ensure_future(self._keep_and_tell(entry, task_id, batch, append))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
-        return await asyncio.shield(telling)
+        return asyncio.shield(telling)
 
-    async def _keep_and_tell(self, entry: Agent, task_id: str, events: list[Event], append: Append) -> bool:
-        if not await append(entry.name, task_id, events):
+    async def _keep_and_tell(self, entry: Agent, task_id: str, batch: Batch, append: Append) -> bool:
+        if not await append(entry.name, task_id, batch):
             return False
         if versions := self._push.versions(entry.name, task_id):
             screen = self._push.guards(entry.name)
-            told = await self._told(screen, entry, task_id, events)
+            told = await self._told(screen, entry, task_id, batch)
             # 0.3 sends whole tasks: one for each state, not for each piece of an artifact
             task = None
             if "0.3" in versions and any(answers.sighting_of(event).state is not None for event in told):
@@ -219,17 +219,17 @@ class Readings:
                     await self._push.notify(entry.name, task_id, event, task=task)
         return True
 
-    async def _told(self, screen: Posted | None, entry: Agent, task_id: str, events: list[Event]) -> list[JsonObject]:
-        """What is posted of a task now that `events` are kept."""
+    async def _told(self, screen: Posted | None, entry: Agent, task_id: str, batch: Batch) -> list[JsonObject]:
+        """What is posted of a task now that a batch is kept."""
         told: list[JsonObject] = []
-        for one in events:
+        for data in batch.data:
             with suppress(UpstreamError):
-                told.append(event_of(entry, SPEECHES[one.form], one.data))
+                told.append(event_of(entry, SPEECHES[batch.form], data))
         if screen is None:
             return told
         if all(screening.is_piece(event) for event in told):
             return []
-        return await screening.posted(screen, entry, self.kept(entry, task_id, 0), events[0].seq)
+        return await screening.posted(screen, entry, self.kept(entry, task_id, 0), batch.seq)
 
 
 class Reading:
@@ -255,9 +255,8 @@ class Reading:
         """
         task_id, own = self.task_id, self._readings.context(self.entry, self.task_id)
         for data, seen in zip(batch, sightings, strict=True):
-            is_task = seen.task_id is None or seen.task_id == task_id
-            if not is_task or (seen.context_id is not None and seen.context_id != own):
-                await self._readings.check(self.entry, self.task_id, seen)
+            if seen.task_id != task_id or seen.context_id != own:
+                await self._readings.check(self.entry, task_id, seen)
             if seen.state is not None:
                 await self._readings.note(self.entry, speech, data, seen)
         # from here to the append nothing is awaited: another reader begins behind these numbers
@@ -266,15 +265,15 @@ class Reading:
             return None
         if not batch:
             return []
-        form, before = SPEECHES.index(speech), self.live.seq
-        events = [Event(before + n, form, data) for n, data in enumerate(batch, 1)]
+        first = self.live.seq + 1
         self.live.seq += len(batch)
-        self.is_lost = not await self._readings.append(self.entry, self.task_id, events)
+        events = Batch(first, SPEECHES.index(speech), batch)
+        self.is_lost = not await self._readings.append(self.entry, task_id, events)
         if self.is_lost:
             return None
-        self.kept = events[-1].seq
+        self.kept = first + len(batch) - 1
         self.live.change()
-        return [Shown(one.seq, speech, one.data, seen) for one, seen in zip(events, sightings, strict=True)]
+        return list(map(Shown, count(first), repeat(speech), batch, sightings))
 
     def end(self) -> None:
         """Read no more."""

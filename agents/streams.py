@@ -74,7 +74,8 @@ class Streams:
                 good = batch[: len(sightings)]
                 if reading is None:
                     reading = await self._begin(permit, entry, sightings, context_id, begun)
-                shown = await _kept(reading, events.speech, good, sightings)
+                speech = events.speech
+                shown = await reading.keep(speech, good, sightings) if reading is not None else _unkept(speech, good)
                 if shown is None:
                     break
                 if shown:
@@ -283,13 +284,9 @@ async def _news(changed: asyncio.Event | None) -> None:
     await (changed.wait() if changed is not None else asyncio.sleep(FOLLOW_S))
 
 
-async def _kept(
-    reading: Reading | None, speech: Speech, batch: list[bytes], sightings: list[Sighting]
-) -> list[Shown] | None:
-    """As `Reading.keep`; what belongs to no task is not kept."""
-    if reading is None:
-        return [Shown(0, speech, one) for one in batch]
-    return await reading.keep(speech, batch, sightings)
+def _unkept(speech: Speech, batch: list[bytes]) -> list[Shown]:
+    """Events of no task."""
+    return [Shown(0, speech, one) for one in batch]
 
 
 async def _say_failed(reading: Reading, kept: Kept, reason: str) -> None:

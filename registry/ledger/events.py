@@ -60,7 +60,7 @@ _TAKE = "UPDATE tasks SET reader = ? WHERE agent = ? AND task_id = ?"
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event of a task as it is kept. A Struct: made for every event."""
+    """One event of a task as it was kept. A Struct: made for every event."""
 
     seq: int
     form: int
@@ -79,14 +79,24 @@ class _Turn(NamedTuple):
     """Who must read it now, or ANYBODY; None: nobody who lives, but `reader`."""
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
+    """Events of a task that come together, one at least, in order."""
+
+    seq: int
+    """The number of the first."""
+    form: int
+    """As an event's."""
+    data: Sequence[bytes]
+
+
+class _Append(NamedTuple):
     """Events of one task to be kept."""
 
     agent: str
     task_id: str
     reader: str | None
     """Who must read the task; None: nobody who lives."""
-    events: Sequence[Event]
+    batch: Batch
 
 
 class Events:
@@ -107,16 +117,16 @@ class Events:
         """Say it once and wait until it is written."""
         await self._database.append(_beat, (self.process, time.time()))
 
-    def append(self, agent: str, task_id: str, events: Sequence[Event]) -> Awaitable[bool]:
+    def append(self, agent: str, task_id: str, batch: Batch) -> Awaitable[bool]:
         """Keep events of a task that this process reads; when this was awaited they survive the death of the process.
 
         False: it reads the task no more, or their numbers are taken; none is kept.
         """
-        return self._database.append(_append_all, _Batch(agent, task_id, self.process, events))
+        return self._database.append(_append_all, _Append(agent, task_id, self.process, batch))
 
-    def append_unread(self, agent: str, task_id: str, events: Sequence[Event]) -> Awaitable[bool]:
+    def append_unread(self, agent: str, task_id: str, batch: Batch) -> Awaitable[bool]:
         """Keep events of a task that nobody reads; False: somebody does, or their numbers are taken."""
-        return self._database.append(_append_all, _Batch(agent, task_id, None, events))
+        return self._database.append(_append_all, _Append(agent, task_id, None, batch))
 
     async def after(self, agent: str, task_id: str, seq: int) -> list[Event]:
         """The next events behind number `seq`, some PAGE_EVENTS or PAGE_BYTES; empty: there are none."""
@@ -211,34 +221,35 @@ def _beat(connection: sqlite3.Connection, beats: list[tuple[str, float]]) -> lis
     return [None] * len(beats)
 
 
-def _append_all(connection: sqlite3.Connection, batches: list[_Batch]) -> list[bool]:
+def _append_all(connection: sqlite3.Connection, appends: list[_Append]) -> list[bool]:
     """All batches whose reader is still the task's and whose numbers are free; the others not at all."""
     living = time.time() - DEAD_S
     kept = []
-    for agent, task_id, reader, events in batches:
+    execute = connection.cursor().execute  # one for all: the connection would make one for each statement
+    for agent, task_id, reader, batch in appends:
         condition, who = (_IS_UNREAD, living) if reader is None else (_READS, reader)
-        task = connection.execute(_IS_NEXT + condition, (agent, task_id, events[0].seq, who)).fetchone()
+        task = execute(_IS_NEXT + condition, (agent, task_id, batch.seq, who)).fetchone()
         if task is not None:
-            for row in _rows(events):
-                connection.execute(_APPEND, (*task, *row))
+            for row in _rows(*batch):
+                execute(_APPEND, (*task, *row))
         kept.append(task is not None)
     return kept
 
 
-def _rows(events: Sequence[Event]) -> list[tuple[int, int, bytes]]:
-    """Join events that are written alike, a line each. One that holds line feeds stands alone, behind one."""
-    together = b"\n".join([one.data for one in events])
-    if len(together) <= ROW_BYTES and together.count(b"\n") < len(events) and len({one.form for one in events}) == 1:
-        return [(events[-1].seq, events[-1].form, together)]
+def _rows(seq: int, form: int, data: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
+    """Join events, a line each. One that holds line feeds stands alone, behind one."""
+    together = b"\n".join(data)
+    if len(together) <= ROW_BYTES and _LF not in b"".join(data):
+        return [(seq + len(data) - 1, form, together)]
     rows: list[tuple[int, int, bytes]] = []
     begin = size = 0
-    for end, event in enumerate(events, 1):
-        size += len(event.data)
-        after = events[end] if end < len(events) else None
-        if _LF in event.data:
-            rows.append((event.seq, event.form, b"\n" + event.data))
-        elif after is None or after.form != event.form or size + len(after.data) > ROW_BYTES or _LF in after.data:
-            rows.append((event.seq, event.form, b"\n".join([one.data for one in events[begin:end]])))
+    for end, one in enumerate(data, 1):
+        size += len(one)
+        after = data[end] if end < len(data) else None
+        if _LF in one:
+            rows.append((seq + end - 1, form, b"\n" + one))
+        elif after is None or size + len(after) > ROW_BYTES or _LF in after:
+            rows.append((seq + end - 1, form, b"\n".join(data[begin:end])))
         else:
             continue
         begin, size = end, 0
