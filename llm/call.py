@@ -83,7 +83,10 @@ class ModelCall:
         return self
 
     async def _judge(self) -> None:
-        body = judged.unambiguous(self._make(self.model).body)
+        written = self._make(self.model).body
+        if self._permit.passes(written):
+            return
+        body = judged.unambiguous(written)
         left = await self._permit.judge(body, rewrites=True, screening=True)
         if left is body or left is None:
             return

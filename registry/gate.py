@@ -378,7 +378,7 @@ class Posted(Judged):
 
     __slots__ = ("is_told",)
 
-    def __init__(self, gate: Gate, kind: str, name: str, guards: Sequence[Guard]) -> None:
+    def __init__(self, gate: Gate, kind: str, name: str, guards: tuple[Guard, ...]) -> None:
         self.is_told = True
         """False: what is looked at was posted before, and its redactions are in the audit log."""
         self._judging = gate

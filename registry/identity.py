@@ -88,6 +88,9 @@ class Rules(Protocol):
     def check(self, kind: str, name: str, call: Circumstances, *, approved: bool = False) -> None:
         """Let a call pass, or raise."""
 
+    def passes(self, kind: str, name: str, written: bytes) -> bool:
+        """Whether a call surely passes whose arguments are this JSON; False: it is to be checked."""
+
     def wants_approval(self, kind: str, name: str, arguments: JsonObject | None) -> bool:
         """Whether a call with these arguments is to be approved first; None: whether some call is."""
 

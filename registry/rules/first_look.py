@@ -77,7 +77,9 @@ class FirstLook:
         if self._any is None:
             return True
         texts = _verbatim(data)
-        return texts is not None and self._any.search(texts) is None and all(one.fit(data) for one in self._sizes)
+        if texts is None or self._any.search(texts) is not None:
+            return False
+        return not self._sizes or all(one.fit(data) for one in self._sizes)
 
 
 @lru_cache(maxsize=64)

@@ -151,6 +151,12 @@ def looks_at(guards: tuple[Guard, ...], side: Side) -> bool:
 
 
 @lru_cache(maxsize=1024)
+def are_unconditional(guards: tuple[Guard, ...]) -> bool:
+    """Whether all of them look at each call that they are about."""
+    return all(one.spec.when is None for one in guards)
+
+
+@lru_cache(maxsize=1024)
 def first_look(guards: tuple[Guard, ...], side: Side, *, is_as_seen: bool) -> FirstLook | None:
     """What may be found by those of the guards that look at a side; None: one of them has to look at everything."""
     looks = [one.look for one in guards if side in one.spec.of]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
 from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
-from registry.rules.guards import Guard, Seen, Side, foreign, is_clear, look, look_now, looks_at
+from registry.rules.guards import Guard, Seen, Side, are_unconditional, foreign, is_clear, look, look_now, looks_at
 
 
 class Judging(Protocol):
@@ -49,7 +49,7 @@ class Judged:
     )
 
     _judging: Judging
-    _applying: Sequence[Guard]
+    _applying: tuple[Guard, ...]
     """Of `guards`: those whose condition holds."""
     _is_screened: bool
     principal: Principal
@@ -58,12 +58,28 @@ class Judged:
     request_id: str
     hops: int
     """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
-    guards: Sequence[Guard] | None
+    guards: tuple[Guard, ...] | None
     """Those of the entry; None: it has none."""
     unjudged: bool
     """`judge` is to be awaited before the upstream is asked anything."""
     screens: bool
     """What is answered is to pass `screened` before anybody gets it. Known once the call was judged."""
+
+    def passes(self, data: bytes) -> bool:
+        """Whether rules and guards surely have nothing against a call that sends this object as its caller wrote it. False: `judge` is to be asked.
+
+        Where `screens` says so, what is answered has to pass `screened`.
+        """
+        guards, policy = self.guards, self.principal.policy
+        if data[:1] != b"{" or (policy is not None and not policy.passes(self.kind, self.entry_name, data)):
+            return False
+        if guards is not None:
+            if not are_unconditional(guards) or not is_clear(guards, "arguments", data):
+                return False
+            self._applying = guards
+            self.screens = looks_at(guards, "results")
+        self.unjudged = False
+        return True
 
     async def judge(
         self,

@@ -228,6 +228,22 @@ class Judge:
                 return plan.otherwise
         return self._decided(plan, kind, name, call)
 
+    def passes(self, kind: str, name: str, written: bytes) -> bool:
+        """Whether a call surely passes whose arguments are JSON as its caller wrote it; also if members stand twice in it, since none is asked about."""
+        if kind not in KINDS:
+            return True
+        plan = self.plans.get((kind, name)) or self.plan(kind, name)
+        if not plan.asked:
+            return plan.verdict.effect == "allow"
+        return (
+            plan.finds is not None
+            and plan.otherwise.effect == "allow"
+            and len(written) <= MAX_ARGUMENT_BYTES
+            and written.isascii()
+            and b"\\u" not in written
+            and plan.finds.search(written) is None
+        )
+
     def _decided(self, plan: Plan, kind: str, name: str, call: Circumstances) -> Verdict:
         """What the conditions say, one after the other."""
         given: dict[str, object] = {}

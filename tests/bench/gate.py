@@ -19,7 +19,7 @@ import msgspec
 from registry.callers.keys import Keys
 from registry.entries import Agent
 from registry.gate import Gate
-from registry.judged import JsonObject, decode, encode
+from registry.judged import decode, encode
 from registry.limits import Bounds
 from registry.rules.guard_kinds import PiiShape, SecretsShape
 from registry.rules.guards import Guard, Guards, GuardSpec
@@ -68,7 +68,7 @@ class Variant(NamedTuple):
     teams: int = 1
     grants: int = 1
     has_budget: bool = False
-    arguments: JsonObject = ARGUMENTS
+    arguments: bytes = encode(ARGUMENTS)
     answer: bytes = encode(TOOL_RESULT)
 
 
@@ -85,7 +85,7 @@ VARIANTS = (
     Variant(
         "everything, over 4 KiB of text that is sent and as much that is answered",
         *(LIMITS, RULES, GUARDS),
-        arguments={"text": TEXT},
+        arguments=encode({"text": TEXT}),
         answer=encode(TOOL_RESULT | {"content": [{"type": "text", "text": TEXT}]}),
     ),
 )
@@ -105,8 +105,8 @@ class Hub(NamedTuple):
         principal = self.keys.cached(hashed) or await self.keys.find(hashed)
         assert principal is not None
         with self.gate.admit(principal, AGENT) as permit:
-            if permit.unjudged:
-                await permit.judge(self.variant.arguments, rewrites=True, screening=True)
+            if permit.unjudged and not permit.passes(self.variant.arguments):
+                await permit.judge(decode(self.variant.arguments), rewrites=True, screening=True)
             if permit.due:
                 await permit.reserve()
             permit.use()

@@ -15,7 +15,7 @@ from registry.errors import NotFound
 from registry.limits import Limit
 from registry.rules.policy import Rule
 from registry.sealed.secrets import digest
-from tests.bench.gate import ARGUMENTS, GUARDS, LIMITS, Hub, Variant, hub
+from tests.bench.gate import GUARDS, LIMITS, Hub, Variant, hub
 
 RULES = (
     Rule("others", "deny", ("tool:other__*",)),
@@ -80,7 +80,7 @@ async def call(one: Hub) -> None:
     principal = one.keys.cached(digest(one.secret.encode()))
     assert principal is not None
     with one.gate.admit(principal, last) as permit:
-        await permit.judge(ARGUMENTS, rewrites=True, screening=True)
+        assert permit.passes(one.variant.arguments)
         await permit.reserve()
         permit.use()
         assert permit.clears(one.variant.answer)

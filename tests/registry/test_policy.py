@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from registry.access import Grants
 from registry.errors import ApprovalRequired, PolicyRefused
 from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
-from registry.rules.policy import MAX_ARGUMENT_BYTES, Facts, Judge, Policy, Rule, RuleInvalid, under
+from registry.rules.policy import MAX_ARGUMENT_BYTES, Effect, Facts, Judge, Policy, Rule, RuleInvalid, under
 
 RITA = Facts("key_1", "rita", "team_1", None)
 
@@ -116,6 +118,19 @@ def test_a_call_without_the_members_that_a_condition_names_is_decided_as_if_it_w
     assert effect(judge(Rule("r", "allow", when=condition), Rule("no", "deny")), arguments=arguments) == effect(
         judge(Rule("r", "allow", when=always), Rule("no", "deny")), arguments=arguments
     )
+
+
+@pytest.mark.parametrize("effects", [("deny", "allow"), ("allow", "deny"), ("require_approval", "allow")])
+@pytest.mark.parametrize("condition", ["has(arguments.owner) && arguments.owner != 'acme'", "!has(arguments.user)"])
+@given(arguments=_arguments, ascii=st.booleans(), indent=st.sampled_from([None, 1]))
+def test_what_passes_as_its_caller_wrote_it_would_be_allowed(
+    effects: tuple[Effect, Effect], condition: str, arguments: JsonObject, ascii: bool, indent: int | None
+) -> None:
+    found = judge(Rule("asked", effects[0], when=condition), Rule("rest", effects[1]))
+    written = json.dumps(arguments, ensure_ascii=ascii, indent=indent).encode()
+    for data in (written, written.replace(b"w", b"\\u0077")):
+        if found.passes("tool", "github__delete", data):
+            assert effect(found, arguments=json.loads(data)) == "allow"
 
 
 def test_a_call_without_arguments_that_can_be_judged_is_refused_by_rules_about_arguments() -> None:
