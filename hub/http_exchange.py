@@ -350,9 +350,9 @@ class HttpExchange:
             self._end()
 
     def abort(self) -> None:
-        """Cut the connection: a half answer must not look whole."""
+        """Cut the connection: a half answer must not look whole. A whole one is left, and whatever comes behind it."""
         self.stop()
-        if not self.gone:
+        if not self.gone and not self.finished:
             self._line.transport.abort()
 
     def stop(self) -> None:
