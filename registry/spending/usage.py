@@ -83,6 +83,7 @@ class UsageLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rows: deque[Settled] = deque(maxlen=MAX_BUFFERED)
+        self._flushing = asyncio.Lock()
         self.dropped = 0
         """Rows lost because the database could not take them in time."""
 
@@ -103,17 +104,24 @@ class UsageLog:
 
     async def flush(self) -> None:
         """Write everything that is buffered now; what the database cannot take stays for the next time."""
-        due = len(self._rows)  # calls that end meanwhile wait, or each few of them would have a commit of their own
-        for begin in range(0, due, ROWS_AT_ONCE):
-            rows = [self._rows.popleft() for _ in range(min(due - begin, ROWS_AT_ONCE))]
-            try:
-                await self._database.append(_insert_all, rows)
-            except sqlite3.Error as error:
-                room = MAX_BUFFERED - len(self._rows)
-                self.dropped += max(0, len(rows) - room)
-                self._rows.extendleft(reversed(rows[-room:] if room else []))
-                logger.warning("usage cannot be written, trying again", extra={"reason": str(error), "rows": len(rows)})
-                return
+        async with self._flushing:  # who asks for usage is told of the rows that are being written, too
+            due = len(self._rows)  # calls that end meanwhile wait, or each few of them would have a commit of their own
+            for begin in range(0, due, ROWS_AT_ONCE):
+                rows = [self._rows.popleft() for _ in range(min(due - begin, ROWS_AT_ONCE))]
+                try:
+                    await self._database.append(_insert_all, rows)
+                except sqlite3.Error as error:
+                    self._keep(rows)
+                    logger.warning(
+                        "usage cannot be written, trying again", extra={"reason": str(error), "rows": len(rows)}
+                    )
+                    return
+
+    def _keep(self, rows: list[Settled]) -> None:
+        """Put rows back to where they were, as many as there is room for."""
+        room = MAX_BUFFERED - len(self._rows)
+        self.dropped += max(0, len(rows) - room)
+        self._rows.extendleft(reversed(rows[-room:] if room else []))
 
 
 def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:

@@ -85,6 +85,18 @@ async def test_a_database_that_cannot_be_written_costs_no_row_and_no_call(
     assert log.dropped == 0
 
 
+async def test_who_asks_while_rows_are_being_written_waits_for_them(database: Database) -> None:
+    log = UsageLog(database)
+    for _ in range(3 * usage_module.ROWS_AT_ONCE):
+        log.record(row())
+
+    async def asked() -> int:
+        await log.flush()
+        return int((await total(database))[0]["calls"])
+
+    assert await asyncio.gather(*(asked() for _ in range(3))) == [3 * usage_module.ROWS_AT_ONCE] * 3
+
+
 async def test_rows_beyond_the_bound_push_out_the_oldest_and_are_counted(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
