@@ -31,6 +31,7 @@ from agents.bridges.bridge import (
     Working,
 )
 from agents.bridges.history import MAX_BYTES, History, Notes, Part, joined
+from agents.bridges.json_patch import Patched, PatchInvalid
 from agents.bridges.way import Way
 from registry.errors import NotSupported, UpstreamInvalid
 from registry.judged import JsonObject, encode
@@ -96,7 +97,9 @@ class AgUi(EndsWhenLeft):
         if not heard.is_finished:
             raise UpstreamInvalid(turn.way.name, "its run was cut short")
         await heard.thread.remember(history)
-        yield Remember({**history.session, "state": heard.state, "interrupts": heard.interrupts})
+        if heard.has_changed_state:
+            yield Piece({"data": heard.state.value}, STATE)
+        yield Remember({**history.session, "state": heard.state.value, "interrupts": heard.interrupts})
         await history.tidy()
         if heard.interrupts:
             yield _asks(heard.interrupts)
@@ -113,7 +116,9 @@ class _Heard:
         self._way = turn.way
         self._shelf = turn.shelf
         self._history = history
-        self.state: Any = turn.session.get("state", {})
+        self.state = Patched(turn.session.get("state", {}), most=MAX_BYTES)
+        self.has_changed_state = False
+        """It was changed since it was told last."""
         self.thread = _Thread(turn.shelf, asked)
         self.interrupts: list[JsonObject] = []
         self.is_finished = False
@@ -130,10 +135,13 @@ class _Heard:
                 is_new = await self.thread.call(event)
                 return [Working(metadata={TOOL: {"name": event.get("toolCallName")}})] if is_new else []
             case "STATE_SNAPSHOT":
-                self.state = event.get("snapshot")
-                if len(encode(self.state)) > MAX_BYTES:
-                    raise UpstreamInvalid(self._way.name, "its state is too large: 1 MiB of it can be remembered")
-                return [Piece({"data": self.state}, STATE)]
+                self._patch([{"op": "add", "path": "", "value": event.get("snapshot")}])
+                self.has_changed_state = False
+                return [Piece({"data": event.get("snapshot")}, STATE)]  # not what deltas change, before it is written
+            case "STATE_DELTA":
+                self._patch(event.get("delta"))
+                self.has_changed_state = True
+                return []
             case "CUSTOM":
                 return [Working(metadata={CUSTOM: {"name": event.get("name"), "value": event.get("value")}})]
             case "STEP_STARTED":
@@ -142,6 +150,15 @@ class _Heard:
                 raise UpstreamInvalid(self._way.name, str(event.get("message") or "its run failed"))
         await self._note(event)
         return []
+
+    def _patch(self, operations: Any) -> None:
+        try:
+            self.state.apply(operations)
+        except PatchInvalid as problem:
+            reason = (
+                f"its state cannot be changed as it says, or is larger than the 1 MiB that can be remembered: {problem}"
+            )
+            raise UpstreamInvalid(self._way.name, reason) from None
 
     async def _note(self, event: JsonObject) -> None:
         """What is to be known later, and is not told."""

@@ -78,6 +78,26 @@ async def test_a_snapshot_is_what_the_next_run_is_told(tmp_path: Path) -> None:
     assert asked["content"] == [{"type": "text", "text": "again"}]
 
 
+async def test_the_next_run_is_told_the_state_as_the_last_one_changed_it(tmp_path: Path) -> None:
+    endpoint = AgUi()
+    async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
+        endpoint.events = [
+            {"type": "STATE_SNAPSHOT", "snapshot": {"steps": ["look"], "at": 1}},
+            {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/steps/-", "value": "go"}]},
+            *SAID,
+            {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "/at", "value": 2}]},
+        ]
+        task = (await client.send("hello"))["task"]
+        (told,) = (artifact["parts"] for artifact in task["artifacts"] if "data" in artifact["parts"][0])
+        changed = {"steps": ["look", "go"], "at": 2}
+        assert [part["data"] for part in told] == [{"steps": ["look"], "at": 1}, changed]
+        endpoint.events = [{"type": "STATE_DELTA", "delta": [{"op": "remove", "path": "/nowhere"}]}]
+        task = (await client.send("again", message_id="m-2", contextId=task["contextId"]))["task"]
+    assert endpoint.asked[1]["state"] == changed
+    assert state_of({"task": task}) == "FAILED"
+    assert task["status"]["message"]["parts"][0]["text"].endswith("a path leads nowhere")
+
+
 async def test_what_no_bridge_can_read_is_a_failure_of_its_agent(tmp_path: Path) -> None:
     endpoint = AgUi()
     async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
@@ -93,7 +113,7 @@ TOO_LARGE = {
         "type": "MESSAGES_SNAPSHOT",
         "messages": [{"id": "m", "role": "user", "content": "x" * 5 * 1024 * 1024}],
     },
-    "its state is too large: 1 MiB of it can be remembered": {"type": "STATE_SNAPSHOT", "snapshot": "x" * MAX_BYTES},
+    "1 MiB that can be remembered: it is too large": {"type": "STATE_SNAPSHOT", "snapshot": "x" * MAX_BYTES},
 }
 
 
