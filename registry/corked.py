@@ -1,8 +1,7 @@
-"""Transports whose writes go out together at the end of the event loop's turn. Knows no protocol.
+"""Transports whose writes go out together. Knows no protocol.
 
-A busy hub serves some ten requests a turn. Written one by one, each write puts the kernel's code in the place of the hub's in the
-processor's caches, and wakes a peer that has gone to sleep since the last: together they cost a fifth less of a whole request
-(docs/decisions/0038). A hub with one request under way writes when that has nothing more to do, so nobody waits for company.
+Written one by one, each write puts the kernel's code in the place of the hub's in the processor's caches, and wakes a peer that has
+gone to sleep since the last: together they cost a quarter less of a whole request (docs/decisions/0038).
 """
 
 from __future__ import annotations
@@ -11,20 +10,23 @@ import asyncio
 from collections.abc import Sequence
 from typing import cast
 
+from registry.company import Company
+
 MAX_HELD_BYTES = 16 * 1024
 """Of one transport; more goes out at once, and its peer's slowness is told at once."""
 
 
 class Cork:
-    """What holds the writes of many transports of one event loop back until its turn is over."""
+    """What holds the writes of many transports of one event loop back until they go out together."""
 
     def __init__(self) -> None:
         self._held: list[CorkedTransport] = []
+        self._company = Company(lambda: len(self._held), self._release)
 
     def hold(self, transport: CorkedTransport) -> None:
-        """Have `transport` flushed at the end of the turn."""
+        """Have `transport` flushed with the others."""
         if not self._held:
-            asyncio.get_running_loop().call_soon(self._release)
+            self._company.wait()
         self._held.append(transport)
 
     def _release(self) -> None:
@@ -60,7 +62,7 @@ class CorkedTransport:
         self.resume_reading = self.inner.resume_reading
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write `data` at the end of the turn, or at once where it is much."""
+        """Write `data` soon, or at once where it is much."""
         self._size += len(data)
         held = self._held
         if not held:

@@ -23,6 +23,8 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
+from registry.company import Company
+
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -122,8 +124,7 @@ class Database:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="hubbub-read")
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Pending] = []
-        self._handing_over: asyncio.Handle | None = None
-        """Set from the first pending write until it is handed over."""
+        self._company = Company(lambda: len(self._pending), self._hand_over)
         self._committing = False
         self._late = False
         """What is pending has waited long enough, and the writer is to have it as soon as it is free."""
@@ -201,12 +202,7 @@ class Database:
 
     def _add(self, pending: _Pending) -> None:
         self._pending.append(pending)
-        if self._handing_over is None:
-            self._handing_over = self._loop.call_soon(self._wait_a_turn)
-
-    def _wait_a_turn(self) -> None:
-        """Gather for one more turn of the loop: half as many commits under load, and nobody waits when there is none."""
-        self._handing_over = self._loop.call_soon(self._hand_over) if self._pending else None
+        self._company.wait()
 
     def _hand_over(self) -> None:
         """Give the writer what is pending, now or as soon as it is free."""
@@ -215,7 +211,6 @@ class Database:
         elif self._pending:
             self._committing = True
             self._late = False
-            self._handing_over = None
             batch, self._pending = self._pending, []
             if self._commits_here(batch):
                 self._finish(batch)
@@ -307,8 +302,7 @@ class Database:
 
     def dispose(self) -> None:
         """Close threads and connections; after `close`."""
-        if self._handing_over is not None:
-            self._handing_over.cancel()
+        self._company.cancel()
         self._batches.put(None)
         self._writer.join()
         self._reader.shutdown()

@@ -1,4 +1,4 @@
-"""Writes that wait for the end of the event loop's turn: all there, in their order, and not for longer."""
+"""Writes that wait for company: all there, in their order, and not for long."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from registry import company
+from registry.company import Company
 from registry.corked import MAX_HELD_BYTES, Cork, CorkedTransport
 
 
@@ -43,13 +45,13 @@ class Wire(asyncio.Transport):
     abort = close
 
 
-async def turn() -> None:
-    """Let the event loop's turn end."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+async def turn(*, turns: int = 3) -> None:
+    """Let the event loop's turn end, and one more in which nothing comes."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
 
 
-async def test_what_is_written_in_one_turn_goes_out_together_when_it_ends() -> None:
+async def test_what_is_written_in_one_turn_goes_out_together_after_it() -> None:
     cork, written = Cork(), list[bytes]()
     first, second = CorkedTransport(cork, Wire(written)), CorkedTransport(cork, Wire(written))
     for _ in range(2):
@@ -92,3 +94,60 @@ async def test_who_is_gone_does_not_keep_the_others_waiting() -> None:
     lost.closed = True
     await turn()
     assert (lost.written, alive.written) == ([], [b"answer"])
+
+
+class Pieces:
+    """Counts what waits, and notes how many were done together."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.done: list[int] = []
+        self.company = Company(lambda: self.waiting, self._do)
+
+    def _do(self) -> None:
+        self.done.append(self.waiting)
+        self.waiting = 0
+
+    def come(self, count: int = 1) -> None:
+        self.waiting += count
+        self.company.wait()
+
+
+async def test_pieces_wait_as_long_as_each_turn_brings_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "HELD_S", 3600.0)
+    pieces = Pieces()
+    for _ in range(5):
+        pieces.come()
+        await asyncio.sleep(0)
+    assert pieces.done == []
+    await turn()
+    assert pieces.done == [5]
+    pieces.come()
+    await turn()
+    assert pieces.done == [5, 1]
+
+
+async def test_many_pieces_wait_no_longer_whatever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "HELD_S", 3600.0)
+    pieces = Pieces()
+    for _ in range(10):
+        pieces.come(company.ENOUGH // 2)
+        await asyncio.sleep(0)
+    assert max(pieces.done) <= 2 * company.ENOUGH
+    assert len(pieces.done) >= 2
+
+
+async def test_pieces_wait_no_longer_than_their_time_whatever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "HELD_S", -1.0)
+    pieces = Pieces()
+    pieces.come()
+    await turn(turns=1)
+    assert pieces.done == [1]
+
+
+async def test_what_is_cancelled_is_not_done() -> None:
+    pieces = Pieces()
+    pieces.come()
+    pieces.company.cancel()
+    await turn()
+    assert pieces.done == []
