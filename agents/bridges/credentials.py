@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from math import isfinite
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -274,4 +275,4 @@ def _token(way: Way, answer: Any) -> Token:
         lasts = 0.0
     if not isinstance(value, str) or not value:
         raise UpstreamInvalid(way.name, "the token endpoint answered without a token")
-    return Ending(value, time.monotonic() + lasts)
+    return Ending(value, time.monotonic() + (lasts if isfinite(lasts) else 0.0))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
-from registry.judged import encode
+from registry.judged import MAX_DEPTH, decode, encode, nesting
 
 
 class PatchInvalid(ValueError):
-    """An operation that is none, that leads nowhere, or that makes the value too large; the text says which."""
+    """An operation that is none, that leads nowhere, or that makes the value too large or too deep; the text says which."""
 
 
 class Patched:
@@ -17,7 +16,7 @@ class Patched:
 
     def __init__(self, value: Any, *, most: int) -> None:
         """`most` bytes the value may have, written as JSON."""
-        self.value = deepcopy(value)
+        self.value = decode(encode(value))
         self._most = most
         self._size = 0
         """At least what was added since it was measured last."""
@@ -60,8 +59,7 @@ class Patched:
                 raise PatchInvalid("an operation is of no known kind")
 
     def _add(self, path: list[str], value: Any) -> None:
-        self._weigh(value)
-        value = deepcopy(value)
+        value = self._copied(value, len(path))
         if not path:
             self.value = value
             return
@@ -95,13 +93,17 @@ class Patched:
                 raise PatchInvalid("a path leads nowhere")
         return value
 
-    def _weigh(self, added: Any) -> None:
-        """See that the value stays within its bound; it is measured when it may not."""
-        self._size += len(encode(added))
+    def _copied(self, added: Any, depth: int) -> Any:
+        """A copy of what is added so deep in the value, which stays within its bounds; it is measured when it may not."""
+        data = encode(added)
+        if depth + nesting(data)[0] > MAX_DEPTH:
+            raise PatchInvalid("it is nested too deeply")
+        self._size += len(data)
         if self._size > self._most:
-            self._size = len(encode(self.value)) + len(encode(added))
+            self._size = len(encode(self.value)) + len(data)
             if self._size > self._most:
                 raise PatchInvalid("it is too large")
+        return decode(data)
 
 
 def _value(operation: dict[str, Any]) -> Any:

@@ -132,10 +132,11 @@ async def test_a_stream_that_breaks_as_its_token_expires_is_gone_on_with_by_a_ne
     assert front.issued == 2
 
 
-@pytest.mark.parametrize("platform", ["google", "entra"])
+@pytest.mark.parametrize(("platform", "unusual"), [("google", 30), ("entra", 30), ("entra", "nan")])
 async def test_a_machines_identity_is_asked_for_its_token_and_again_before_it_ends(
-    tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, platform: Platform, unusual: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`unusual`: less than a request may take, and what is no time at all."""
     address = "AZURE_METADATA" if platform == "entra" else "GOOGLE_METADATA"
     async with open_front(platform, of_machine=True) as front:
         monkeypatch.setattr(credentials, address, f"{front.url}/metadata/token")
@@ -148,7 +149,7 @@ async def test_a_machines_identity_is_asked_for_its_token_and_again_before_it_en
             ) as client,
         ):
             issued = front.issued
-            front.lasts_s = 30  # less than a request may take
+            front.lasts_s = unusual
             front.good.clear()
             assert state_of(await client.send("complete 1")) == "COMPLETED"
             assert (front.refused, front.issued) == (1, issued + 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from agents.bridges.json_patch import Patched, PatchInvalid
+from registry.judged import MAX_DEPTH, encode, nesting
 
 MOST = 1000
 
@@ -79,6 +81,16 @@ def test_copies_of_copies_stay_within_the_bound() -> None:
     patched = Patched({"a": "x" * 100}, most=MOST)
     with pytest.raises(PatchInvalid, match="too large"):
         patched.apply([op("copy", f"/{n}", source="") for n in range(40)])
+
+
+@pytest.mark.parametrize(
+    "grow", [lambda n: op("add", "/a" * (n + 1), {}), lambda n: op("copy", "/a" * (n + 1), source="")]
+)
+def test_a_value_is_not_nested_beyond_what_the_hub_reads(grow: Callable[[int], dict[str, Any]]) -> None:
+    patched = Patched({}, most=1 << 20)
+    with pytest.raises(PatchInvalid, match="deep"):
+        patched.apply([grow(n) for n in range(MAX_DEPTH + 1)])
+    assert nesting(encode(patched.value))[0] <= MAX_DEPTH
 
 
 def test_what_is_replaced_over_and_over_is_not_too_large() -> None:
