@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -141,7 +141,7 @@ class AgentCaller:
             again = lambda one: answered(self._passed(permit, one, request, forwarded))  # noqa: E731
             async with self._instances.lend(permit, entry, request, again) as heard:
                 return heard
-        route = (await self._find(entry)).choose(speech)
+        route = (self._discovery.remembered(entry) or await self._find(entry)).choose(speech)
         if route.speech != speech or operation in MADE_HERE or request.push is not None or permit.is_timed:
             return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         await self._ledger.check(entry.name, permit.principal, request)
@@ -454,10 +454,10 @@ class AgentCaller:
             may_stream=request.envelope.streams,
         )
 
-    async def _record(self, permit: Permit, entry: Agent, request: Request, seen: Sighting) -> None:
+    def _record(self, permit: Permit, entry: Agent, request: Request, seen: Sighting) -> Awaitable[bool]:
         if request.envelope.operation in wire.ABOUT_ONE_TASK and seen.task_id not in {None, request.task_id}:
             raise UpstreamInvalid(entry.name, "it answered with another task")
-        await self._ledger.record(
+        return self._ledger.record(
             entry.name, permit.principal, seen, context_id=request.context_id, instance=entry.instance
         )
 

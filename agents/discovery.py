@@ -170,10 +170,8 @@ class Discovery:
         Raises:
             UpstreamUnavailable, UpstreamTimeout: it was never known and cannot be asked now.
         """
-        found = self._found.get(entry.instance or entry.name)
-        if found is not None and (found.entry is entry or found.entry == entry):
-            if self._clock() >= found.expires:
-                self._fetch(entry, found)
+        found = self.remembered(entry)
+        if found is not None:
             return found
         if entry.is_several:
             return await self._find_any(entry)
@@ -181,6 +179,15 @@ class Discovery:
         if isinstance(outcome, HubError):
             raise outcome
         return outcome
+
+    def remembered(self, entry: Agent) -> Found | None:
+        """What is known of `entry`, renewed where it is old; None: `find` has to ask for it."""
+        found = self._found.get(entry.instance or entry.name)
+        if found is None or not (found.entry is entry or found.entry == entry):
+            return None
+        if self._clock() >= found.expires:
+            self._fetch(entry, found)
+        return found
 
     async def _find_any(self, entry: Agent) -> Found:
         """What is known of an agent by any of its instances: one that answered before, if there is one."""
@@ -200,10 +207,8 @@ class Discovery:
         if entry.is_several:
             all_known = [found for found in map(self.known, entry.instances()) if found is not None]
             return next((found for found in all_known if not found.is_quarantined), all_known[0] if all_known else None)
-        found = self._found.get(_key(entry))
-        if found is not None and found.entry == entry:
-            if self._clock() >= found.expires:
-                self._fetch(entry, found)
+        found = self.remembered(entry)
+        if found is not None:
             return found
         tried = self._failed.get(_key(entry))
         if tried is None or tried[0] != entry or self._clock() - tried[1] >= MIN_AGE_S:

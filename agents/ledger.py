@@ -8,7 +8,7 @@ their makers' teams is asked each time: it is a setting.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -163,7 +163,7 @@ class Ledger:
         team = self._is_shared(agent) and known.team
         return bool(team) and team == await self._ownership.team_of(principal_id)
 
-    async def record(
+    def record(
         self,
         agent: str,
         principal: Principal,
@@ -172,7 +172,7 @@ class Ledger:
         context_id: str | None = None,
         reader: str = "",
         instance: str = "",
-    ) -> bool:
+    ) -> Coroutine[None, None, bool]:
         """Note what an answer shows, before it is shown; return whether its task was surely never seen before.
 
         `context_id` is the request's, for answers that name none; `reader` the process that reads on; `instance` the one
@@ -182,25 +182,30 @@ class Ledger:
             UpstreamInvalid: the task or the context is someone else's; the answer must not be shown.
         """
         context_id = seen.context_id or context_id
-        held = None
         known = self._tasks.get((agent, seen.task_id)) if seen.task_id is not None else None
         if known is None and seen.task_id is not None:
-            held = await self._claim_task(agent, principal, seen, context_id, reader, instance)
-            fits = held is not None
-        elif known is not None and not (self._opens(agent, principal, known) and _is_one(known.instance, instance)):
-            fits = False
-        else:
-            team = self.team_of(agent, principal)
-            fits = (
-                context_id is None
-                or (known is not None and known.context_id == context_id)
-                or await self._claim_context(agent, _Holder(principal.id, team), context_id, instance)
-            )
+            return self._claim_task(agent, principal, seen, context_id, reader, instance)
+        return self._note(agent, principal, seen, known, context_id, instance)
+
+    async def _note(
+        self,
+        agent: str,
+        principal: Principal,
+        seen: Sighting,
+        known: _Known | None,
+        context_id: str | None,
+        instance: str,
+    ) -> bool:
+        """As `record` what shows a task that is known, or none."""
+        fits = known is None or (self._opens(agent, principal, known) and _is_one(known.instance, instance))
+        if fits and context_id is not None and (known is None or known.context_id != context_id):
+            claimer = _Holder(principal.id, self.team_of(agent, principal))
+            fits = await self._claim_context(agent, claimer, context_id, instance)
         if not fits:
-            raise UpstreamInvalid(agent, "it answered with a task of somebody else")
+            raise _of_somebody_else(agent)
         if known is not None and seen.task_id is not None and seen.state is not None:
             self._advance(agent, seen.task_id, known, seen.state, seen.at)
-        return held is not None and held.is_new
+        return False
 
     async def advance(self, agent: str, seen: Sighting) -> None:
         """Note the state that an event shows of a task that was recorded."""
@@ -287,8 +292,10 @@ class Ledger:
 
     async def _claim_task(
         self, agent: str, principal: Principal, seen: Sighting, context_id: str | None, reader: str, instance: str
-    ) -> Claim | None:
+    ) -> bool:
+        """As `record` what shows a task that is not remembered."""
         task_id = seen.task_id
+        assert task_id is not None
         state, at = seen.state or FIRST_STATE, seen.at or time.time()
         team = self.team_of(agent, principal)
         context = self._contexts.get((agent, context_id)) if context_id is not None else None
@@ -296,18 +303,23 @@ class Ledger:
         owns_context = context is not None and context.team == team and self._opens(agent, principal, context)
         claim = Claim(agent, principal.id, context_id, task_id, state, at, owns_context, reader, instance, team)
         held = await self._ownership.claim(claim)
-        if held is not None and task_id is not None:
-            known = _Known(held.owner, held.team, context_id or "", state, at, instance)
-            self._tasks.keep((agent, task_id), known)
-            if context_id and held is claim and not owns_context:
-                self._contexts.keep((agent, context_id), known)  # both are new, so whose the one is the other is
-        return held
+        if held is None:
+            raise _of_somebody_else(agent)
+        known = _Known(held.owner, held.team, context_id or "", state, at, instance)
+        self._tasks.keep((agent, task_id), known)
+        if context_id and held is claim and not owns_context:
+            self._contexts.keep((agent, context_id), known)  # both are new, so whose the one is the other is
+        return held.is_new
 
     def _advance(self, agent: str, task_id: str, known: _Known, state: str, at: float | None) -> None:
         if known.state in FINAL_STATES or (state == known.state and (at is None or at <= known.at)):
             return
         known.state, known.at = state, at or time.time()
         self._ownership.advance_later(Claim(agent, known.owner, known.context_id, task_id, state, known.at))
+
+
+def _of_somebody_else(agent: str) -> UpstreamInvalid:
+    return UpstreamInvalid(agent, "it answered with a task of somebody else")
 
 
 def _is_one(instance: str, another: str) -> bool:

@@ -146,10 +146,11 @@ class App:
         if door is not None and door.id_header is not None:
             exchange.extra.append((door.id_header, exchange.request_id.encode()))
         try:
-            if await _admit(house, exchange, door):
-                assert door is not None, "a path without a door is not admitted"
-                await _answer(house, exchange, door)
-                exchange.finish()
+            _check_origin(house, exchange)
+            if not _is_open(exchange, door):
+                exchange.principal = await house.authenticator.principal(exchange, door.name if door else None)
+            await _answer(house, exchange, door)
+            exchange.finish()
         except ClientGone:
             pass
         except HubError as error:
@@ -165,21 +166,29 @@ class App:
             else:
                 await _refuse(exchange, door, INTERNAL)
         finally:
+            exchange.close()
             if exchange.failure is not None:
-                house.audit.refused(
-                    None if exchange.principal is NOBODY else exchange.principal,
-                    exchange.failure,
-                    request_id=exchange.request_id,
-                    where=f"{exchange.method} {exchange.path}",
-                )
-            exchange.stop()
+                _note(house.audit, exchange, exchange.failure)
 
 
-async def _answer(house: House, exchange: HttpExchange, door: Door) -> None:
+def _note(audit: Audit, exchange: HttpExchange, failure: HubError) -> None:
+    """Note with what error a request was answered."""
+    principal = None if exchange.principal is NOBODY else exchange.principal
+    where = f"{exchange.method} {exchange.path}"
+    audit.refused(principal, failure, request_id=exchange.request_id, where=where)
+
+
+def _answer(house: House, exchange: HttpExchange, door: Door | None) -> Awaitable[None]:
+    """Have a door answer; raises `NotFound` where there is none."""
+    if _is_preflight(exchange):
+        return exchange.reply(204, b"", headers=_preflight(exchange))
+    if door is None:
+        raise NotFound("path", exchange.path)
+    return _warned(house, exchange, door) if exchange.principal.is_warned else door.handler(exchange)
+
+
+async def _warned(house: House, exchange: HttpExchange, door: Door) -> None:
     """Have a door answer, and the answer say of what little is left."""
-    if not exchange.principal.is_warned:
-        await door.handler(exchange)
-        return
     with house.gate.telling(exchange.principal, exchange.request_id, partial(_tell, exchange)):
         await door.handler(exchange)
 
@@ -189,8 +198,8 @@ def _tell(exchange: HttpExchange, warning: str) -> None:
     exchange.extra.append((HEADER.encode(), warning.encode("ascii", "replace")))
 
 
-async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> bool:
-    """Check Host, Origin and key. False: a browser's preflight was answered and nothing is left to do."""
+def _check_origin(house: House, exchange: HttpExchange) -> None:
+    """Check the size of the headers, Host and Origin."""
     limit = house.limits.header_bytes
     if exchange.head_bytes > limit and sum(len(name) + len(value) for name, value in exchange.raw_headers) > limit:
         raise HeadersTooLarge(limit)
@@ -201,14 +210,15 @@ async def _admit(house: House, exchange: HttpExchange, door: Door | None) -> boo
         if not house.hosts.allow(origin):
             raise OriginRefused
         exchange.extra += [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
-        if exchange.method == "OPTIONS":
-            await exchange.reply(204, b"", headers=_preflight(exchange))
-            return False
-    if door is None or not door.is_open(exchange):
-        exchange.principal = await house.authenticator.principal(exchange, door.name if door else None)
-    if door is None:
-        raise NotFound("path", exchange.path)
-    return True
+
+
+def _is_open(exchange: HttpExchange, door: Door | None) -> bool:
+    """Whether a request needs no key; browsers send none with the preflight, which reaches no door."""
+    return _is_preflight(exchange) or (door is not None and door.is_open(exchange))
+
+
+def _is_preflight(exchange: HttpExchange) -> bool:
+    return exchange.method == "OPTIONS" and b"origin" in exchange.headers
 
 
 def _preflight(exchange: HttpExchange) -> list[Header]:

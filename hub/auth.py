@@ -89,18 +89,18 @@ class Authenticator:
             session = self._browsers.secret(request.headers)
             if session is not None:
                 return self.check(await self._browsers.principal(request, session), door, request)
-        return self.check(await self._found(request.headers), door, request)
-
-    async def _found(self, headers: Mapping[bytes, bytes]) -> Principal:
-        secret = secret_of(headers)
+        secret = secret_of(request.headers)
         hashed = hash_of(secret)
-        found = self._keys.cached(hashed)
-        if found is None:
-            issuers = self._issuers
-            if issuers is not None and secret is not None and issuers.knows(secret):
-                found = await issuers.find(hashed, secret)
-            else:
-                found = await self._keys.find(hashed)
+        found = self._keys.cached(hashed) or await self._find(hashed, secret)
+        return self.check(found, door, request)
+
+    async def _find(self, hashed: str, secret: bytes | None) -> Principal:
+        """The principal of a secret that is not remembered."""
+        issuers = self._issuers
+        if issuers is not None and secret is not None and issuers.knows(secret):
+            found = await issuers.find(hashed, secret)
+        else:
+            found = await self._keys.find(hashed)
         if found is None:
             raise Unauthenticated
         return found
@@ -125,7 +125,9 @@ class Authenticator:
 
     async def before_peer(self, headers: Mapping[bytes, bytes], door: DoorName) -> Principal:
         """As `principal` where the peer is not known yet; `check` has to follow."""
-        found = await self._found(headers)
+        secret = secret_of(headers)
+        hashed = hash_of(secret)
+        found = self._keys.cached(hashed) or await self._find(hashed, secret)
         if found.doors is not None and door not in found.doors:
             raise Unauthenticated
         return found

@@ -72,6 +72,9 @@ class Line(Protocol):
     def answered(self, *, reusable: bool) -> None:
         """The answer is complete."""
 
+    def served(self) -> None:
+        """The task that made the answer ends."""
+
 
 class HttpExchange:
     """One request under way. Fits `hub.exchange.Exchange`."""
@@ -196,18 +199,21 @@ class HttpExchange:
                 media_type = media_type.partition(b";")[0].strip().lower()
                 if media_type != b"application/json" and not media_type.endswith(b"+json"):
                     raise MediaTypeRefused
-            self._body = await self.any_body()
+            self._body = self._whole() if self._complete else await self.any_body()
         return self._body
 
     async def any_body(self) -> bytes:
         """The whole body, of any media type; raises as `body`."""
-        limit = self._limit
         if not self._complete:
+            limit = self._limit
             if int(self.headers.get(b"content-length", b"0")) > limit:
                 raise TooLarge(limit)
             await self._arrive(limit)
-        if self._received > limit:
-            raise TooLarge(limit)
+        return self._whole()
+
+    def _whole(self) -> bytes:
+        if self._received > self._limit:
+            raise TooLarge(self._limit)
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     async def _arrive(self, limit: int) -> None:
@@ -354,6 +360,11 @@ class HttpExchange:
         self.stop()
         if not self.gone and not self.finished:
             self._line.transport.abort()
+
+    def close(self) -> None:
+        """Let go of it: the task that serves it is done. The application calls it last."""
+        self.stop()
+        self._line.served()
 
     def stop(self) -> None:
         """Stop the keep-alive comments."""

@@ -26,7 +26,7 @@ from agents.bridges.kinds import fault
 from hub.app import App, House
 from hub.exchange import Receive, Send
 from hub.http11 import Front, Serve
-from hub.http_exchange import Limits
+from hub.http_exchange import HttpExchange, Limits
 from hub.serve import open_house, server
 from hub.services import Services
 from llm.providers.table import NAMES
@@ -84,9 +84,15 @@ async def served_exchanges(serve: Serve) -> AsyncIterator[str]:
             await receive()
             await send({"type": f"lifespan.{step}.complete"})
 
+    async def serving(exchange: HttpExchange) -> None:
+        try:
+            await serve(exchange)
+        finally:
+            exchange.close()
+
     sock = free_socket()
     host, port = sock.getsockname()[:2]
-    protocol = Front(serve, Limits).connection
+    protocol = Front(serving, Limits).connection
     config = uvicorn.Config(lifespan, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=1)
     async with run(Embedded(config), sock):
         yield f"http://{host}:{port}"
@@ -104,7 +110,7 @@ async def open_hub(
     grpc: bool = False,
     setting: str = "",
 ) -> AsyncIterator[Hub]:
-    """Serve a real hub for this hub.yaml; at the end, every permit it gave must have been settled once.
+    """Serve a real hub for this hub.yaml; at the end, every permit it gave must have been settled once, and every exchange closed.
 
     `setting` is a line of the hub's own section.
     """
@@ -140,6 +146,7 @@ async def open_hub(
     async with run(embedded, sock):
         yield Hub(f"http://127.0.0.1:{port}", opened[0], gates[0], f"127.0.0.1:{grpc_port}" if grpc_port else None)
     gates[0].check()
+    assert not any(task.done() for task in embedded.server_state.tasks), "the server would wait for what was served"
 
 
 def with_hub_section(directory: Path, yaml: str, *, grpc_port: int | None = None, setting: str = "") -> str:

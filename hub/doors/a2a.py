@@ -6,6 +6,7 @@ event of a stream. What concerns the HTTP request itself, an unknown agent among
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import aclosing
 
 from agents import rest, wire
@@ -43,7 +44,7 @@ class A2ADoor:
         entry = self._registry.catalog.agents.get(name)
         return entry is not None and entry.public_card and _is_card(below)
 
-    async def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: Exchange) -> Awaitable[None]:
         """Answer one request.
 
         Raises:
@@ -53,15 +54,14 @@ class A2ADoor:
         name, _, below = exchange.path.removeprefix(PREFIX).partition("/")
         entry = self._find(exchange, name)
         if exchange.method == "GET" and _is_card(below):
-            await self._card(exchange, entry)
-        elif below in CARD_PATHS:
+            return self._card(exchange, entry)
+        if below in CARD_PATHS:
             raise HttpMethodRefused("GET")
-        elif below:
-            await self._rest(exchange, entry)
-        elif exchange.method != "POST":
+        if below:
+            return self._rest(exchange, entry)
+        if exchange.method != "POST":
             raise HttpMethodRefused("GET, POST")
-        else:
-            await self._rpc(exchange, entry)
+        return self._rpc(exchange, entry)
 
     def _find(self, exchange: Exchange, name: str) -> Agent:
         entry = self._registry.catalog.agents.get(name)
@@ -79,6 +79,7 @@ class A2ADoor:
             await exchange.reply(200, card.body, headers=headers)
 
     async def _rpc(self, exchange: Exchange, entry: Agent) -> None:
+        """Answer JSON-RPC; a unary call is finished and recorded also when the client has left."""
         envelope: Envelope | None = None
         try:
             envelope = wire.read_envelope(await exchange.body())
@@ -86,19 +87,15 @@ class A2ADoor:
             request = wire.read_request(envelope)
             if envelope.streams:
                 await self._stream(exchange, entry, request)
-            else:
-                await self._call(exchange, entry, request)
+                return
+            forwarded = wire.forwarded_headers(envelope.version, exchange.headers, exchange.principal.task)
+            principal = wire.in_context(exchange.principal, entry, request)
+            with self._gate.admit(principal, entry, request_id=exchange.request_id) as permit:
+                heard = await self._caller.call(permit, entry, request, forwarded)
+            body = heard.data if heard.data is not None else JsonRpcClient(envelope).result(heard)
+            await exchange.reply(200, body, headers=_extensions(envelope.version, heard.extensions))
         except HubError as error:
             await _refuse(exchange, envelope, error)
-
-    async def _call(self, exchange: Exchange, entry: Agent, request: Request) -> None:
-        """Make a unary call; it is finished and recorded also when the client has left."""
-        forwarded = wire.forwarded_headers(request.envelope.version, exchange.headers, exchange.principal.task)
-        principal = wire.in_context(exchange.principal, entry, request)
-        with self._gate.admit(principal, entry, request_id=exchange.request_id) as permit:
-            heard = await self._caller.call(permit, entry, request, forwarded)
-        body = heard.data if heard.data is not None else JsonRpcClient(request.envelope).result(heard)
-        await exchange.reply(200, body, headers=_extensions(request.envelope.version, heard.extensions))
 
     async def _stream(self, exchange: Exchange, entry: Agent, request: Request) -> None:
         """Pass a stream on until it ends or the client leaves."""

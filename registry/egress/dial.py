@@ -93,9 +93,6 @@ class Dialler:
             await outer.send(head, b"", first_byte_s=self._connect_s, bodiless=True)
         except Failed:
             raise OSError("the proxy failed") from None
-        except BaseException:
-            outer.abort()
-            raise
         if not 200 <= outer.status < 300:
             outer.abort()
             raise OSError("the proxy refused")

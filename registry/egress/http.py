@@ -7,7 +7,7 @@ A request cannot be made without an open permit of the gate.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -225,37 +225,41 @@ class Call:
         connection = egress.idle.take(self._key)
         if connection is not None:
             try:
-                return await self._exchange(connection, head)
+                await self._send(connection, head)
             except Failed as error:
                 # The server closed an idle connection while the request was under way. It may have read it all the
                 # same, so only what may be done twice is sent again (RFC 9110 §9.2.2): never a tool's call.
                 if error.failure is not Failure.LOST or not outgoing.is_repeatable:
                     raise _told(error, entry) from None
+                connection = None
+        if connection is None:
+            connection = await self._dial(target, address, head)
+        self._connection = connection
+        return Incoming(connection, entry, egress.max_answer_bytes)
+
+    async def _dial(self, target: Target, address: str, head: bytes) -> Connection:
+        """Send the request over a connection of its own."""
+        permit = self._permit
         try:
-            connection = await egress.dial(target, address, entry)
+            connection = await self._egress.dial(target, address, permit.entry_name)
         except UpstreamError:
             permit.missed()
             raise
         try:
-            return await self._exchange(connection, head)
+            await self._send(connection, head)
         except Failed as error:
-            raise _told(error, entry) from None
+            raise _told(error, permit.entry_name) from None
+        return connection
 
-    async def _exchange(self, connection: Connection, head: bytes) -> Incoming:
-        outgoing, egress = self._outgoing, self._egress
-        try:
-            await connection.send(
-                head,
-                outgoing.body or b"",
-                first_byte_s=outgoing.first_byte_s or egress.deadlines.first_byte_s,
-                read_ahead=not outgoing.may_stream,
-                bodiless=outgoing.method == "HEAD",
-            )
-        except BaseException:  # also when the caller left: the upstream sees it before its first byte
-            connection.abort()
-            raise
-        self._connection = connection
-        return Incoming(connection, self._permit.entry_name, egress.max_answer_bytes)
+    def _send(self, connection: Connection, head: bytes) -> Awaitable[None]:
+        outgoing = self._outgoing
+        return connection.send(
+            head,
+            outgoing.body or b"",
+            first_byte_s=outgoing.first_byte_s or self._egress.deadlines.first_byte_s,
+            read_ahead=not outgoing.may_stream,
+            bodiless=outgoing.method == "HEAD",
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

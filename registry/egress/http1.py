@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         instead of two. `bodiless` says that the response has no body whatever it states (to HEAD and CONNECT).
 
         Raises:
-            Failed: no response. If the caller is cancelled it must `abort`.
+            Failed: no response. The connection is closed then, as when the caller is cancelled.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -137,21 +137,26 @@ class Connection(asyncio.Protocol):
         self._chunks = []
         self.complete = self._sent = self._keeps_alive = False
         self._bodiless = bodiless
-        if not isinstance(body, bytes):
-            self._sent = await self._write_pieces(transport, head, body, slice_s=min(first_byte_s, self._idle_s))
-            self._arm(first_byte_s)
-        elif len(body) <= SLICE_BYTES:
-            self._arm(first_byte_s)
-            transport.write(head + body)
-            self._sent = True
-        else:
-            self._sent = await self._write(transport, head, body, slice_s=min(first_byte_s, self._idle_s))
-            self._arm(first_byte_s)
-        if not self.status and self._failure is None:
-            self._waits_for = _Wait.WHOLE if read_ahead else _Wait.HEAD
-            self._waiter = self._loop.create_future()
-            await self._waiter
+        try:
+            if not isinstance(body, bytes):
+                self._sent = await self._write_pieces(transport, head, body, slice_s=min(first_byte_s, self._idle_s))
+                self._arm(first_byte_s)
+            elif len(body) <= SLICE_BYTES:
+                self._arm(first_byte_s)
+                transport.write(head + body)
+                self._sent = True
+            else:
+                self._sent = await self._write(transport, head, body, slice_s=min(first_byte_s, self._idle_s))
+                self._arm(first_byte_s)
+            if not self.status and self._failure is None:
+                self._waits_for = _Wait.WHOLE if read_ahead else _Wait.HEAD
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        except BaseException:  # also when the caller left: the upstream sees it before its first byte
+            self.abort()
+            raise
         if not self.status:
+            self.abort()
             raise Failed(self._failure or Failure.LOST)
 
     def take(self) -> bytes:
