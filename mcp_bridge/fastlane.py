@@ -7,7 +7,7 @@ HTTP server: the door reads and answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 import msgspec
 
@@ -51,6 +51,8 @@ DECIDING = frozenset({"method", "params", "arguments", "_meta"})
 _NAME = frozenset({"name", "uri", "taskId"})
 _TOP = frozenset({"method", "params", "id"})
 _PARAMS = frozenset({"name", "uri", "ref", "taskId", "arguments", "_meta", "cursor", "inputResponses", "requestState"})
+_JSONRPC = msgspec.Raw(b'"2.0"')
+_MODERN = msgspec.Raw(encode(MODERN))
 _ROUTING = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
 
 
@@ -78,6 +80,13 @@ def read_body(data: bytes) -> Posted:
     except InvalidRequest as error:
         raise InvalidParams(error.text, member="params") from None
     judged.check_spelling(found, _PARAMS)
+    if "ref" in found or encode(found) != bytes(params):  # written anew it has nothing twice, and mostly is the same
+        _check_names(data, found)
+    return Posted(top, found)
+
+
+def _check_names(data: bytes, found: RawObject) -> None:
+    """Refuse what names the callee and stands twice; raises `InvalidRequest`."""
     names = data.count(b'"name"')
     for member in ("arguments", "_meta"):  # the callers' own names
         if names > 1 and member in found:
@@ -89,7 +98,6 @@ def read_body(data: bytes) -> Posted:
         or data.find(b"\\u") >= 0
     ):  # an escape may spell it too
         judged.body(data, DECIDING | _NAME)
-    return Posted(top, found)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -101,8 +109,8 @@ class Message(msgspec.Struct, frozen=True):
     meta: RawObject
 
 
-def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Message:
-    """Check a request's envelope and the headers that mirror it.
+def read_message(posted: Posted, said: Mapping[bytes, bytes], headers: Sequence[tuple[bytes, bytes]]) -> Message:
+    """Check a request's envelope and the headers that mirror it: `said` by name, of repeated ones one, and `headers` as they came.
 
     Raises:
         InvalidRequest, InvalidParams: no JSON-RPC request, or no envelope.
@@ -113,10 +121,12 @@ def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Mess
     params = posted.params.copy()
     try:
         meta = read_object(params.pop("_meta"), "params._meta")
-        version, _ = decode(meta[META_VERSION]), meta[META_CAPABILITIES]
+        raw, _ = meta[META_VERSION], meta[META_CAPABILITIES]
+        version = MODERN if raw == _MODERN else decode(raw)
     except (KeyError, InvalidRequest):
         raise InvalidParams(f"params._meta must hold {META_VERSION} and {META_CAPABILITIES}", member="_meta") from None
-    said = _once(headers)
+    if len(said) != len(headers):
+        _once(headers)
     _mirror(said, b"mcp-protocol-version", version)
     _mirror(said, b"mcp-method", method)
     if method in NAMES:
@@ -130,7 +140,7 @@ def read_message(posted: Posted, headers: Sequence[tuple[bytes, bytes]]) -> Mess
 
 def method_of(top: RawObject) -> str:
     """The method of a JSON-RPC request; raises `InvalidRequest`."""
-    if bytes(top.get("jsonrpc", b"")) != b'"2.0"':
+    if top.get("jsonrpc") != _JSONRPC:
         raise InvalidRequest('jsonrpc must be "2.0"', member="jsonrpc")
     method = judged.read_string(top, "method")
     if method is None:
@@ -138,20 +148,19 @@ def method_of(top: RawObject) -> str:
     return method
 
 
-def _once(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
-    """The headers by name, those that a proxy routes by standing once."""
-    said = dict(headers)
-    if len(said) != len(headers):
-        names = [name for name, _ in headers]
-        for name in _ROUTING:
-            if names.count(name) > 1:
-                raise HeaderMismatch(name.decode())
-    return said
+def _once(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse a header that a proxy routes by and that stands twice."""
+    names = [name for name, _ in headers]
+    for name in _ROUTING:
+        if names.count(name) > 1:
+            raise HeaderMismatch(name.decode())
 
 
 def _mirror(said: Mapping[bytes, bytes], header: bytes, value: object) -> None:
     raw = said.get(header)
-    text = None if raw is None else mirrored.decode_header(raw.decode("latin-1").strip(" \t"))
+    text = None if raw is None else raw.decode("latin-1")
+    if text is not None and (text != value or text[:2] == "=?"):
+        text = mirrored.decode_header(text.strip(" \t"))
     if text is None or text != value:
         raise HeaderMismatch(header.decode())
 
@@ -231,17 +240,20 @@ class FastLane:
         )
         return as_modern(answer.result) if answer.result is not None else answer
 
-    async def _answer(self, message: Message, caller: Caller) -> bytes | Answer:
+    def _answer(self, message: Message, caller: Caller) -> Awaitable[bytes | Answer]:
         if caller.searches and message.method == "tools/call":
-            found = await caller.view.search.answer(
-                message.params, self._dispatch.seeker(caller.principal, caller.request_id)
-            )
-            if isinstance(found, Chosen):  # its headers say call_tool's parameters, and it has none
-                chosen = msgspec.structs.replace(message, method=found.method, params=found.params)
-                return await self._relayed(chosen, caller, headers=None)
-            if found is not None:
-                return as_modern(found)
-        return await self._relayed(message, caller, headers=caller.headers)
+            return self._searched(message, caller)
+        return self._relayed(message, caller, headers=caller.headers)
+
+    async def _searched(self, message: Message, caller: Caller) -> bytes | Answer:
+        """Answer a call of one of the tools that stand for all, or of any other."""
+        found = await caller.view.search.answer(
+            message.params, self._dispatch.seeker(caller.principal, caller.request_id)
+        )
+        if isinstance(found, Chosen):  # its headers say call_tool's parameters, and it has none
+            chosen = msgspec.structs.replace(message, method=found.method, params=found.params)
+            return await self._relayed(chosen, caller, headers=None)
+        return as_modern(found) if found is not None else await self._relayed(message, caller, headers=caller.headers)
 
     async def _relayed(
         self, message: Message, caller: Caller, *, headers: Sequence[tuple[bytes, bytes]] | None

@@ -77,9 +77,12 @@ def check_arguments(raw: msgspec.Raw | None) -> msgspec.Raw | None:
     """
     if raw is None:
         return None
-    text = bytes(raw).lstrip()
+    text = bytes(raw)
+    if text[:1] == b"{":
+        return raw
+    text = text.lstrip()
     if text == b"null":
         return None
-    if not text.startswith(b"{"):
+    if text[:1] != b"{":
         raise InvalidParams("arguments must be an object", member="arguments")
     return raw

@@ -110,7 +110,12 @@ class Upstream:
         if not line.entered(principal_id):
             await line.wait(principal_id)
         try:
-            answer = await self._request(request, permit, listener)
+            if self._credential is not None and self._api is None:  # before a connection is opened in vain
+                await self._credential.tokens()
+            with _Stoppable(self._calls, permit.entry_name):
+                answer = await self._answer(request, permit, listener)
+                if asks(answer):
+                    answer = await self._more(answer, request, permit, listener)
         except (UpstreamUnavailable, UpstreamTimeout):
             line.failed()
             raise
@@ -123,17 +128,12 @@ class Upstream:
             line.leave(principal_id)
         return answer
 
-    async def _request(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
+    def _answer(self, request: Request, permit: Permit, listener: Listener | None) -> Awaitable[Answer]:
         if self._api is not None:
-            with _Stoppable(self._calls, permit.entry_name):
-                return await self._api.request(request, permit, self._egress)
-        if self._credential is not None:  # before a connection is opened in vain
-            await self._credential.tokens()
-        with _Stoppable(self._calls, permit.entry_name):
-            if not RETRY_MEMBERS.isdisjoint(request.params) and request.method != "tasks/update":
-                return await self._retried(request, permit, listener)
-            answer = await self._ask(request, permit, listener)
-            return answer if not asks(answer) else await self._more(answer, request, permit, listener)
+            return self._api.request(request, permit, self._egress)
+        if not RETRY_MEMBERS.isdisjoint(request.params) and request.method != "tasks/update":
+            return self._retried(request, permit, listener)
+        return self._ask(request, permit, listener)
 
     async def _retried(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
         retry = read_retry(request)
@@ -165,8 +165,9 @@ class Upstream:
         return input_required(found)
 
     async def _ask(self, request: Request, permit: Permit, listener: Listener | None) -> Answer:
+        front = listener.front if listener is not None else None
         for _ in range(2):
-            if not await self._mirrors_modern(listener.front if listener is not None else None):
+            if not ((self._is_modern and front is None) or await self._mirrors_modern(front)):
                 return await self._connected(request, permit, listener)
             try:
                 return await modern.post(self._egress, self.server, permit=permit, request=request, listener=listener)
@@ -231,7 +232,7 @@ class Upstream:
 
     async def _mirrors_modern(self, front: Front | None) -> bool:
         """Whether to ask in 2026-07-28, without a connection: the server speaks it, and its caller or it nothing else."""
-        if self.server.command is not None or not (self._is_modern or await self._speaks_modern()):
+        if self.server.command is not None or not await self._speaks_modern():
             return False
         if front is None:
             return True

@@ -39,7 +39,7 @@ def split_uri(exposed: str) -> tuple[str, str] | None:
 def exposed_result(server: str, result: RawObject) -> RawObject:
     """A result of `tools/call`, `prompts/get` or `resources/read` with the URIs that the aggregate shows."""
     for member, rewrite in _MEMBERS:
-        if member in result and _URI in bytes(result[member]):
+        if member in result and bytes(result[member]).find(_URI) >= 0:  # `in` takes half as long again
             result = {**result, member: _each(server, result[member], rewrite)}
     return exposed_meta_of(server, result)
 

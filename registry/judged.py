@@ -233,7 +233,7 @@ def _check_duplicates(data: bytes, deciding: frozenset[str]) -> None:
     A member can only stand twice if its quoted name occurs twice, or once escaped (`"mod\u0065l"`). Few bodies do
     either; only they are read again, by the slow parser that sees pairs.
     """
-    if b"\\u" not in data:
+    if data.find(b"\\") < 0 or data.find(b"\\u") < 0:  # a single byte is found ten times as fast
         for name in _quoted(deciding):
             if data.count(name) > 1:
                 break

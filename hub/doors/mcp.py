@@ -7,7 +7,7 @@ are `mcp_bridge`'s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,7 @@ class McpDoor:
             await _refuse(exchange, error, _NO_ID)
             return
         try:
-            message = read_message(posted, exchange.raw_headers)
+            message = read_message(posted, exchange.headers, exchange.raw_headers)
             caller = Caller(
                 principal=exchange.principal,
                 view=view,
@@ -224,13 +224,12 @@ class _Answering:
         """As `Listener.asked`: never called, it has no `front`."""
         raise Unanswered(NOT_ASKED, "a client of 2026-07-28 is asked by input_required")
 
-    async def give(self, result: bytes | Answer) -> None:
+    def give(self, result: bytes | Answer) -> Awaitable[None]:
         """Answer with a result, or with the upstream's own error."""
         if isinstance(result, Answer):
             assert result.error is not None, "the lane encodes results"
-            await self._end(HTTP_STATUS.get(result.error_code, 200), error_message(self._id, result.error))
-        else:
-            await self._end(200, result_message(self._id, result))
+            return self._end(HTTP_STATUS.get(result.error_code, 200), error_message(self._id, result.error))
+        return self._end(200, result_message(self._id, result))
 
     async def refuse(self, error: HubError) -> None:
         """Answer with an error of the hub's."""
@@ -240,11 +239,10 @@ class _Answering:
         else:
             await _refuse(self._exchange, error, self._id)
 
-    async def _end(self, status: int, message: bytes | tuple[bytes, ...]) -> None:
+    def _end(self, status: int, message: bytes | tuple[bytes, ...]) -> Awaitable[None]:
         if self._exchange.started:
-            await self._exchange.write(_event(b"".join(message) if isinstance(message, tuple) else message))
-        else:
-            await self._exchange.reply(status, message)
+            return self._exchange.write(_event(b"".join(message) if isinstance(message, tuple) else message))
+        return self._exchange.reply(status, message)
 
 
 class _InSession(_Answering):
@@ -284,13 +282,12 @@ class _InSession(_Answering):
         finally:
             timer.cancel()
 
-    async def give(self, result: bytes | Answer) -> None:
+    def give(self, result: bytes | Answer) -> Awaitable[None]:
         """Answer with a result, or with an error, of whatever kind."""
         if isinstance(result, Answer):
             assert result.error is not None, "results are encoded"
-            await self._end(200, error_message(self._id, result.error))
-        else:
-            await self._end(200, result_message(self._id, result))
+            return self._end(200, error_message(self._id, result.error))
+        return self._end(200, result_message(self._id, result))
 
     async def refuse(self, error: HubError) -> None:
         """Answer with an error of the hub's."""

@@ -120,7 +120,7 @@ DEFENCES: dict[str, Any] = {
     "hub.http_exchange:HttpExchange.body": _inflated,
     "hub.sources:Sources._is_trusted": lambda *_: True,
     "mcp_bridge.fastlane:_mirror": lambda *_: None,
-    "mcp_bridge.fastlane:_once": lambda headers: dict(headers),
+    "mcp_bridge.fastlane:_once": lambda *_: None,
     "mcp_bridge.naming:_HASHED": NEVER,
     "mcp_bridge.oauth.connect:_is_begun_by": lambda *_: True,
     "mcp_bridge.oauth.discovery:issuers_match": lambda *_: True,
