@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from llm import screening
 from llm.deployments import Deployments, Place, Prices, name_of
@@ -48,6 +48,8 @@ class ModelCall:
     attempts = 1
     """As of `llm.types.Reply`."""
     _place: Place | None = None
+    _priced: Usage | None = None
+    """What `usage` was when its cost was looked up."""
     _kept_back = 0
     """Tokens of a stream that guards look at, estimated."""
 
@@ -63,8 +65,7 @@ class ModelCall:
 
     def _send(self, request: ModelRequest) -> None:
         self._estimate = len(request.body) // BYTES_PER_TOKEN
-        if b'"user":' in request.body or b'"user_id":' in request.body:
-            self._permit.end_user = end_user(request.body)
+        self._permit.end_user = end_user(request.body)
         if self._permit.is_counted and self.model.kind == "model":
             self._models.expect(self._permit, self.model, given=self._estimate, made=largest_answer(request.body))
         self.format = request.format
@@ -146,13 +147,13 @@ class ModelCall:
         except TimeoutError:
             raise UpstreamTimeout(self.model.name, "it did not begin to answer by its deadline_s") from None
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> Coroutine[Any, Any, bool | None]:
         used = self._permit.usage = self.used
         if self._place is not None:
             self._leave(self._place, used, error)
-        await self._sending.__aexit__(kind, error, trace)
+        return self._sending.__aexit__(kind, error, trace)
 
     def _leave(self, place: Place, used: Usage, error: BaseException | None) -> None:
         now = self._models.deployments.clock()
@@ -180,7 +181,9 @@ class ModelCall:
         """The whole answer."""
         data = await self._answer.read()
         self.output_tokens = len(data) // BYTES_PER_TOKEN
-        return await screening.whole(self._permit, data) if self._permit.screens else data
+        if not self._permit.screens or screening.clears(self._permit, data):
+            return data
+        return await screening.whole(self._permit, data)
 
     def reported(self, error: object) -> HubError:
         """The error with which the provider ended its stream, in its own words but without the hub's secrets."""
@@ -202,8 +205,8 @@ class ModelCall:
                 self._models.prices(self.model),
                 Usage(self._estimate, self.output_tokens or self._kept_back, estimated=True),
             )
-        if usage.cost_usd is None:
-            self.usage = usage = priced(self._models.prices(self.model), usage)
+        if usage.cost_usd is None and usage is not self._priced:
+            self.usage = self._priced = usage = priced(self._models.prices(self.model), usage)
         return usage
 
     @property

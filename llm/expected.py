@@ -27,7 +27,9 @@ _DECODER = msgspec.json.Decoder(_Body)
 
 
 def largest_answer(body: bytes) -> int:
-    """The most tokens of output that a request lets its model make; a usual number where it sets no bound."""
+    """The most tokens of output that a request, as the hub wrote it, lets its model make; a usual number where it sets no bound."""
+    if body.find(b'_tokens":') < 0 and body.find(b'"n":') < 0:
+        return ANSWER_TOKENS
     try:
         said = _DECODER.decode(body)
     except msgspec.DecodeError:
@@ -48,7 +50,9 @@ MAX_END_USER = 256
 
 
 def end_user(body: bytes) -> str | None:
-    """Whom a request says that it is made for: `user`, or `metadata.user_id`; None: it does not. Cut where it is very long."""
+    """Whom a request, as the hub wrote it, says that it is made for: `user`, or `metadata.user_id`; None: it does not. Cut where it is very long."""
+    if body.find(b'"user":') < 0 and body.find(b'"user_id":') < 0:
+        return None
     try:
         said = _NAMED.decode(body)
     except msgspec.DecodeError:

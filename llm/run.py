@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from msgspec import structs
 
@@ -162,20 +163,14 @@ class Chat:
             await self._continuing.go_on(Request("chat", body, request.hub.answer), caller, sink)
             return
         model = self._loop.find(request.model)
-
-        async def answer(to: Sink) -> None:
-            await self._answer(request, body, model, caller, sink=to)
-
+        if not request.sources and self._loop.speaks(model, "chat"):
+            answer = partial(self._pass, request, model, caller)
+        else:
+            answer = partial(self._run, request, body, caller)
         if model.cache_s is None or request.sources:
             await answer(sink)
         else:
             await self._loop.cache.answer("chat", body, model=model, caller=caller, sink=sink, answer=answer)
-
-    async def _answer(self, request: ChatRequest, body: bytes, model: Model, caller: Caller, *, sink: Sink) -> None:
-        if not request.sources and self._loop.speaks(model, "chat"):
-            await self._pass(request, model, caller, sink)
-            return
-        await self._run(request, body, caller, sink)
 
     async def _run(
         self, request: ChatRequest, body: bytes, caller: Caller, sink: Sink, parked: Parked | None = None

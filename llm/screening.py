@@ -32,17 +32,18 @@ ABOUT = ("type", "index", "item_id", "output_index", "content_index", "summary_i
 Pieces = dict[tuple[Any, ...], list[tuple[JsonObject, str]]]
 
 
+def clears(permit: Permit, data: bytes) -> bool:
+    """Whether guards surely find nothing in a body: of what may be put together there are several, with numbers."""
+    return data.count(b'"index"') < 2 and permit.clears(data)
+
+
 async def whole(permit: Permit, data: bytes) -> bytes:
-    """What the caller may get of a body.
+    """What the caller may get of a body that was not cleared.
 
     Raises:
         GuardRefused: nothing.
         UpstreamInvalid: guards cannot look at it.
     """
-    if data.count(b'"index"') < 2 and permit.clears(
-        data
-    ):  # of what may be put together there are several, with numbers
-        return data
     value = read(data, permit.entry_name)
     made = await _screened(permit, [value])
     return data if made is None else encode(made[0])

@@ -40,12 +40,9 @@ def caller_of(exchange: Exchange) -> Caller:
     """Who asks for a model; raises `TooManyHops` and `InvalidRequest` as agents' doors do."""
     headers = exchange.headers
     wire.hops(headers)
-    return Caller(
-        exchange.principal,
-        exchange.request_id,
-        is_fresh=b"no-cache" in headers.get(b"cache-control", b"").lower(),
-        add_header=exchange.add_header,
-    )
+    caching = headers.get(b"cache-control")
+    is_fresh = caching is not None and b"no-cache" in caching.lower()
+    return Caller(exchange.principal, exchange.request_id, None, is_fresh, exchange.add_header)
 
 
 class ModelsDoor:

@@ -69,7 +69,7 @@ class PassThrough:
         def request(model: Model) -> Request:
             self._endpoints.check(model, endpoint)
             body = judged.encode({**members, "model": model.model})
-            permit.end_user = end_user(body) if b'"user":' in body else None
+            permit.end_user = end_user(body)
             if permit.is_counted and endpoint in COUNTED:
                 made = largest_answer(body) if endpoint == "completions" else 0
                 self._models.expect(permit, model, given=given, made=made)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from llm.ports import ModelAnswer, ModelRequest
 from llm.providers import failures
@@ -124,23 +124,23 @@ class Call:
     async def __aenter__(self) -> ModelAnswer:
         incoming = await self._sending.__aenter__()
         try:
-            await self._check(incoming)
+            expected = "text/event-stream" if self._stream else "application/json"
+            if incoming.status != 200 or incoming.media_type != expected:
+                await self._refuse(incoming, expected)
         except BaseException as error:
             await self._sending.__aexit__(type(error), error, error.__traceback__)
             raise
         return incoming if self._show is None else Shown(incoming, self._show)
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._sending.__aexit__(kind, error, trace)
+    ) -> Coroutine[Any, Any, bool | None]:
+        return self._sending.__aexit__(kind, error, trace)
 
-    async def _check(self, incoming: Incoming) -> None:
+    async def _refuse(self, incoming: Incoming, expected: str) -> NoReturn:
         if incoming.status != 200:
             raise await failure(self._model, incoming, secrets=self._destination.secrets)
-        expected = "text/event-stream" if self._stream else "application/json"
-        if incoming.media_type != expected:
-            raise UpstreamInvalid(self._model.name, f"its answer is not {expected}")
+        raise UpstreamInvalid(self._model.name, f"its answer is not {expected}")
 
 
 class Shown:
