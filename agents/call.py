@@ -174,7 +174,7 @@ class AgentCaller:
         if answer is None:
             return heard
         assert heard.data is not None
-        return heard._replace(data=_with_id(heard.data, answer, request))
+        return Heard(None, heard.extensions, _with_id(heard.data, answer, request), heard.seen)
 
     async def ask(self, permit: Permit, entry: Agent, ask: Ask) -> Heard:
         """Make a unary call within `permit`, in canonical form where client and agent differ; as `call`.

@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from agents.answers import Sighting
 from agents.wire import Naming
 from registry.errors import NotFound, UpstreamInvalid
@@ -32,18 +34,15 @@ class _Holder(NamedTuple):
     team: str | None
 
 
-class _Known:
+class _Known(msgspec.Struct, gc=False):
     """What is remembered of a task."""
 
-    __slots__ = ("at", "context_id", "instance", "owner", "state", "team")
-
-    def __init__(self, owner: str, team: str | None, context_id: str, state: str, at: float, instance: str) -> None:
-        self.owner = owner
-        self.team = team
-        self.context_id = context_id
-        self.state = state
-        self.at = at
-        self.instance = instance
+    owner: str
+    team: str | None
+    context_id: str
+    state: str
+    at: float
+    instance: str
 
 
 class Recent(Generic[T]):

@@ -59,7 +59,7 @@ LF, CR = b"\n\r"
 OLD_REST = Speech("HTTP+JSON", "0.3")
 
 
-class Heard(NamedTuple):
+class Heard(msgspec.Struct, frozen=True):
     """What a call was answered: a canonical result, or the whole answer as the agent wrote it for clients of its speech."""
 
     result: JsonObject | None
@@ -461,11 +461,11 @@ def _shown(entry: Agent, alias: Alias, route: Route, ask: Ask, heard: Heard) -> 
     if heard.data is None:
         assert heard.result is not None
         result = alias.shown(heard.result)
-        return heard._replace(result=result, seen=answers.sighting_of(result))
+        return msgspec.structs.replace(heard, result=result, seen=answers.sighting_of(result))
     data = _shown_data(alias, route.speech, ask.operation, heard.data)
     seen = seen_in(entry, route.speech, ask.operation, data)
     assert seen is not None
-    return heard._replace(data=data, seen=seen)
+    return msgspec.structs.replace(heard, data=data, seen=seen)
 
 
 async def _renamed(alias: Alias, events: Events, first: list[bytes]) -> AsyncIterator[list[bytes]]:

@@ -20,7 +20,7 @@ from registry.egress.dial import Dialler, Proxy
 from registry.egress.guard import Guard, HostRefused
 from registry.egress.http1 import Connection, Failed, Failure
 from registry.egress.pool import IdleConnections
-from registry.egress.request import CHUNKED, Target, head, parse
+from registry.egress.request import CHUNKED, Key, Target, head, parse
 from registry.entries import Headers
 from registry.errors import (
     AddressRefused,
@@ -103,17 +103,14 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
         return self.method in IDEMPOTENT and (self.body is None or isinstance(self.body, bytes))
 
 
-class Incoming:
+class Incoming(msgspec.Struct, eq=False):
     """An upstream's answer: status and headers are here, the body comes as it is read. It ends with its `Call`."""
 
-    __slots__ = ("_connection", "_entry", "_headers", "_max_bytes", "status")
-
-    def __init__(self, connection: Connection, entry: str, max_bytes: int) -> None:
-        self._connection = connection
-        self._entry = entry
-        self._max_bytes = max_bytes
-        self._headers = connection.headers
-        self.status = connection.status
+    _connection: Connection
+    _entry: str
+    _max_bytes: int
+    _headers: list[tuple[bytes, bytes]]
+    status: int
 
     def header(self, name: str) -> str | None:
         """The first value of a header, None when absent. `name` is written in lower case."""
@@ -192,16 +189,14 @@ class Incoming:
         return chunk
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One request under way: enter to send it, leave to close the connection or return it to the pool."""
 
-    __slots__ = ("_connection", "_egress", "_key", "_outgoing", "_permit")
-
-    def __init__(self, egress: Egress, permit: OpenPermit, outgoing: Outgoing) -> None:
-        self._egress = egress
-        self._permit = permit
-        self._outgoing = outgoing
-        self._connection: Connection | None = None
+    _egress: Egress
+    _permit: OpenPermit
+    _outgoing: Outgoing
+    _connection: Connection | None = None
+    _key: Key = ("", "", 0, "")
 
     async def __aenter__(self) -> Incoming:
         outgoing, egress, entry = self._outgoing, self._egress, self._permit.entry_name
@@ -235,7 +230,7 @@ class Call:
         if connection is None:
             connection = await self._dial(target, address, head)
         self._connection = connection
-        return Incoming(connection, entry, egress.max_answer_bytes)
+        return Incoming(connection, entry, egress.max_answer_bytes, connection.headers, connection.status)
 
     async def _dial(self, target: Target, address: str, head: bytes) -> Connection:
         """Send the request over a connection of its own."""

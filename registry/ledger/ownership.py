@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from sqlmodel import Session, col, func, or_, select
 
 from registry.callers.levels import by_ids, unexpired
@@ -38,8 +39,8 @@ _ADVANCE = (
 )
 
 
-class Claim(NamedTuple):
-    """A task, or only a context, that an agent showed to `owner`."""
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """A task, or only a context, that an agent showed to `owner`. A Struct: made for every task, at a third of a tuple's cost."""
 
     agent: str
     owner: str
@@ -141,9 +142,20 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> Sequence[
     if insert(connection, _CONTEXTS, contexts) < len(contexts):
         held = [_in_context(connection, one, one.context_id) if one.context_id else one for one in claims]
     tasks = [
-        (agent, task_id, owner, team, context_id or "", state, reader, instance, now, at)
-        for agent, owner, context_id, task_id, state, at, _, reader, instance, team, _ in filter(None, held)
-        if task_id is not None
+        (
+            one.agent,
+            one.task_id,
+            one.owner,
+            one.team,
+            one.context_id or "",
+            one.state,
+            one.reader,
+            one.instance,
+            now,
+            one.at,
+        )
+        for one in held
+        if one is not None and one.task_id is not None
     ]
     if insert(connection, _TASKS, tasks) < len(tasks):
         held = [
@@ -156,7 +168,7 @@ def _claim_all(connection: sqlite3.Connection, claims: list[Claim]) -> Sequence[
 def _in_context(connection: sqlite3.Connection, claim: Claim, context_id: str) -> Claim | None:
     """A claim as its context lets it stand: a new task in it is its maker's own, and shared as the context is."""
     held = _held(connection, _CONTEXT_OWNER, claim, (claim.agent, context_id))
-    return held if held is None or claim.task_id is None else claim._replace(team=held.team)
+    return held if held is None or claim.task_id is None else msgspec.structs.replace(claim, team=held.team)
 
 
 def _claimed_again(connection: sqlite3.Connection, claim: Claim, task_id: str) -> Claim | None:
@@ -172,7 +184,7 @@ def _held(connection: sqlite3.Connection, owner_of: str, claim: Claim, name: tup
     found: tuple[str, str | None] | None = connection.execute(owner_of, name).fetchone()
     if found is None or (found[0] != claim.owner and (claim.team is None or found[1] != claim.team)):
         return None
-    return claim._replace(owner=found[0], team=found[1], is_new=False)
+    return msgspec.structs.replace(claim, owner=found[0], team=found[1], is_new=False)
 
 
 def _place_all(connection: sqlite3.Connection, placings: list[Placing]) -> list[bool]:
