@@ -7,7 +7,7 @@ Knows no door. An error that the agent itself answered is an `AgentFault`; whate
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -379,26 +379,29 @@ def _fault(entry: Agent, read: tuple[int, str, list[JsonObject]] | None) -> Exce
     return AgentFault(entry.name, *read)
 
 
-async def whole(entry: Agent, speech: Speech, incoming: Incoming) -> bytes:
+def whole(entry: Agent, speech: Speech, incoming: Incoming) -> Coroutine[None, None, bytes]:
     """Read a whole body; an agent's own JSON-RPC error is an answer, with any HTTP status but 401 and 403.
 
     Raises:
         AgentFault: an error over HTTP+JSON.
         UpstreamError: it did not answer as A2A says.
     """
+    return incoming.read() if incoming.status < 300 else _error_of(entry, speech, incoming)
+
+
+async def _error_of(entry: Agent, speech: Speech, incoming: Incoming) -> bytes:
+    """As `whole`, of an answer that is not of success."""
     status = incoming.status
     if status in {401, 403}:  # the hub's own credential was refused: that is no matter between hub and caller
         raise UpstreamRefused(entry.name, status)
     body = await incoming.read()
-    if status < 300 or (speech.binding == "JSONRPC" and _is_error(body)):
+    if speech.binding == "JSONRPC" and _is_error(body):
         return body
     if status == 429:
         raise UpstreamLimited(entry.name, incoming.header("retry-after"))
     fault = faults.read_http(status, discreet(entry, _unescaped(body))) if speech.binding == "HTTP+JSON" else None
     if fault is not None:
         raise AgentFault(entry.name, *fault)
-    if status == 429:
-        raise UpstreamLimited(entry.name, incoming.header("retry-after"))
     if status < 500:
         raise UpstreamRefused(entry.name, status)
     raise UpstreamUnavailable(entry.name, f"it answered with HTTP {status}")
