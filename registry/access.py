@@ -136,13 +136,13 @@ class Grants:
 
     def allow(self, kind: str, name: str) -> bool:
         """Whether `name` (the whole original name, `{server}__{tool}` for a tool) may be used."""
-        asked = (kind, name)
-        known = self._memo.get(asked)
-        if known is None:
-            known = self._decide(kind, name)
+        try:
+            return self._memo[kind, name]
+        except KeyError:
+            found = self._decide(kind, name)
             if len(self._memo) < MEMO_SIZE and len(name) <= MEMO_CHARS:
-                self._memo[asked] = known
-        return known
+                self._memo[kind, name] = found
+            return found
 
     def _decide(self, kind: str, name: str) -> bool:
         if any(matches(glob, name) for glob in self._globs.get(kind, ())):

@@ -6,6 +6,7 @@ Spans are those of the calendar, in UTC. Amounts are whole numbers, so that sums
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple, cast
 
 import msgspec
@@ -40,12 +41,18 @@ NOTHING: Amounts = (0, 0, 0, 0, 0)
 
 def expected(tokens: int = 0, usd: float = 0.0) -> Amounts:
     """What a call may use, before it is sent."""
-    return 1, min(MOST, tokens), billionths(usd), 1, 0
+    return 1, min(MOST, tokens) if tokens else 0, billionths(usd), 1, 0
+
+
+@lru_cache(maxsize=1024)
+def priced(usd: float) -> Amounts:
+    """As `expected`, of a call that has a price of its entry and no tokens; made once for all of them."""
+    return expected(0, usd)
 
 
 def spent(tokens: int = 0, nanos: int = 0) -> Amounts:
     """What a call used that has ended."""
-    return 1, min(MOST, tokens), nanos, 0, nanos
+    return 1, min(MOST, tokens) if tokens else 0, nanos, 0, nanos
 
 
 def billionths(usd: float) -> int:

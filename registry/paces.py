@@ -26,19 +26,19 @@ class Paces:
         Raises:
             RateLimited: there is none left.
         """
-        now = self._clock()
+        now, of, all_free = self._clock(), pace.of, self._next_free
         interval = 60.0 / pace.per_minute
-        free_at = self._next_free.get(pace.of, now)
+        free_at = all_free.get(of, now)
         if free_at < now:
             free_at = now
         free_at += interval
         wait = free_at - now - 60.0
         if wait > 1e-6:
             raise RateLimited(wait)
-        self._next_free[pace.of] = free_at
-        self._next_free.move_to_end(pace.of)
-        if len(self._next_free) > MAX_PACED:
-            self._next_free.popitem(last=False)
+        all_free[of] = free_at
+        all_free.move_to_end(of)
+        if len(all_free) > MAX_PACED:
+            all_free.popitem(last=False)
         if pace.warn is None:
             return False
         left = int((60.0 - free_at + now) / interval + 1e-6)

@@ -26,7 +26,7 @@ from registry.access import SEPARATOR
 from registry.callers.kin import are_kin
 from registry.errors import ApprovalRefused, Conflict, LimitError, NotFound
 from registry.floors import Answerer
-from registry.gate import NOTHING_KNOWN, Settled
+from registry.gate import Settled
 from registry.identity import Principal
 from registry.judged import JsonObject
 from registry.sealed import places
@@ -349,7 +349,7 @@ class ToolApprovals:
     def _note(self, approval: Approval, by: Principal, *, is_refused: bool) -> None:
         name = f"{approval.server}{SEPARATOR}{approval.tool}"
         outcome: Literal["ok", "error"] = "error" if is_refused else "ok"
-        self._record(Settled(time.time(), by.id, by.name, "approval", name, outcome, 0.0, NOTHING_KNOWN, approval.id))
+        self._record(Settled(time.time(), by.id, by.name, "approval", name, outcome, 0.0, approval.id))
 
     def _resume(self, door: str, run: str, principal: str) -> None:
         resume = self._resumed.get(door)

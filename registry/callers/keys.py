@@ -80,7 +80,8 @@ class Keys:
             Overloaded: changes could not be read lately, so nothing cached is believed.
         """
         self._check_fresh()
-        return unexpired(self._cache.get(secret_digest))
+        found = self._cache.get(secret_digest)
+        return found if found is None or found.expires_at is None else unexpired(found)
 
     async def find(self, secret_digest: str) -> Principal | None:
         """The principal of a key's SHA-256, from the cache or the database; None: no valid key."""

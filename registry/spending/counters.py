@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import NamedTuple
 
 from sqlmodel import Session
 
@@ -44,15 +43,22 @@ PRUNE_S = 3600.0
 _Wish = tuple[Limit, Lease, int]
 
 
-class _Plan(NamedTuple):
+class _Plan:
     """Where the calls count that the same limits bound. Made anew when one of its leases is over."""
 
-    counted: Sequence[tuple[Lease, int]]
-    """For each limit the lease, and which of a call's amounts it counts."""
-    ends: float
-    """When the first of their spans does."""
-    warns: Sequence[tuple[Limit, int]]
-    """Of the limits those that warn, and the numbers of their leases."""
+    __slots__ = ("changes", "counted", "ends", "paid_after", "warns")
+
+    def __init__(self, limits: Sequence[Limit], leases: Sequence[Lease]) -> None:
+        self.counted = [(lease, lease.at) for lease in leases]
+        """For each limit the lease, and which of a call's amounts it counts."""
+        self.changes = any(limit.is_paid_after or limit.unit == "concurrent" for limit in limits)
+        """Whether what one of them counts changes whenever a call ends, also if it used what was reserved."""
+        self.paid_after = [lease for lease in leases if lease.least]
+        """Those of which something must be left, though a call takes nothing of them before it ends."""
+        self.ends = min([lease.ends for lease in leases if lease.ends], default=inf)
+        """When the first of their spans does."""
+        self.warns = [(limit, number) for number, limit in enumerate(limits) if limit.warn is not None]
+        """Of the limits those that warn, and the numbers of their leases."""
 
 
 Held = tuple[_Plan, Amounts]
@@ -75,6 +81,8 @@ class Counters:
         self._record = Record(database.path, process)
         self._corrections: list[Correction] = []
         self._ended: list[tuple[Lease, int]] = []
+        self.is_near = False
+        """Whether any limit that warns may be nearly used up."""
         self._waits = asyncio.Event()
         """Something is leased, or to be written."""
 
@@ -98,35 +106,52 @@ class Counters:
         plan = self._plans.get(limits)
         if plan is None or plan.ends <= self._clock():
             return None
-        counted = plan.counted
-        for lease, at in counted:
-            if lease.granted - lease.spent < amounts[at] + lease.least:
+        for lease in plan.paid_after:
+            if lease.spent >= lease.granted:
                 return None
         cells = self._record.cells
-        for lease, at in counted:  # counts as spent from now on if the process dies
-            lease.spent = cells[lease.slot] = lease.spent + amounts[at]
+        for counted in plan.counted:
+            lease, at = counted
+            amount = amounts[at]
+            if amount:
+                spent = lease.spent + amount
+                if spent > lease.granted:
+                    self._undo(plan, counted, amounts)
+                    return None
+                lease.spent = cells[lease.slot] = spent  # counts as spent from now on if the process dies
         return plan, amounts
+
+    def _undo(self, plan: _Plan, short: tuple[Lease, int], amounts: Amounts) -> None:
+        """Put back what was taken of the leases before the one that is too short."""
+        for counted in plan.counted:
+            if counted is short:
+                return
+            lease, at = counted
+            lease.spent = self._record.cells[lease.slot] = lease.spent - amounts[at]
 
     async def _add(self, limits: tuple[Limit, ...], amounts: Amounts, held: Held, now: float) -> Held:
         plan, before = held
         most: Amounts = tuple(map(max, amounts, before))  # type: ignore[assignment]  # as many
-        counted, wishes, late = list(plan.counted), [], []
+        leases = [lease for lease, _ in plan.counted]
+        wishes, late = [], []
         for number, (limit, (lease, at)) in enumerate(zip(limits, plan.counted, strict=True)):
             more = most[at] - before[at]
             if more > 0 and 0 < lease.ends <= now:  # nothing is refused in a span that is over
                 late.append((lease, more))
             elif more > 0:
-                counted[number] = self._lease(limit, now), at
-                wishes.append((limit, counted[number][0], more))
+                leases[number] = self._lease(limit, now)
+                wishes.append((limit, leases[number], more))
         if wishes:
             await self._take(wishes, now)
         for lease, more in late:
             self._correct(lease, more, is_leased=False)
-        return plan._replace(counted=counted), most
+        return _Plan(limits, leases), most
 
     def settle(self, held: Held, used: Amounts) -> None:
         """Replace what was reserved by what a call used."""
         plan, reserved = held
+        if not plan.changes and used[0] == reserved[0] and used[1] == reserved[1] and used[2] == reserved[2]:
+            return
         cells = self._record.cells
         for lease, at in plan.counted:
             more = used[at] - reserved[at]
@@ -208,6 +233,7 @@ class Counters:
         """Give back what others ask for, and what is used no more."""
         is_asked = self._record.cells[ASKED]
         self._record.cells[ASKED] = 0
+        self.is_near = any(lease.near >= 0 for lease in self._leases.values())
         now = self._clock()
         for lease in list(self._leases.values()):
             if lease.asking:
@@ -224,10 +250,7 @@ class Counters:
                 lease.granted = lease.spent
 
     def _plan(self, limits: tuple[Limit, ...], now: float) -> _Plan:
-        leases = [self._lease(limit, now) for limit in limits]
-        ends = min([lease.ends for lease in leases if lease.ends], default=inf)
-        warns = [(limit, number) for number, limit in enumerate(limits) if limit.warn is not None]
-        plan = self._plans[limits] = _Plan([(lease, lease.at) for lease in leases], ends, warns)
+        plan = self._plans[limits] = _Plan(limits, [self._lease(limit, now) for limit in limits])
         return plan
 
     def _lease(self, limit: Limit, now: float) -> Lease:
@@ -323,6 +346,7 @@ class Counters:
         for wanted, amount, near in zip(batch.wanted, answer.amounts, answer.near, strict=True):
             wanted.lease.granted += amount
             wanted.lease.near = near
+            self.is_near = self.is_near or near >= 0
         for limit, used in answer.warned:
             shown = {"counter": limit.counter, "used": limit.shown(used), "of": limit.shown(limit.most)}
             logger.warning("a limit is nearly used up", extra=shown)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import astuple
 from sqlmodel import Session, case, col, func, select
 
 from registry.errors import InvalidRequest
@@ -64,17 +65,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """With what spreadsheets begin formulas: names of end users are whatever callers say."""
 
 _CALL = "at, principal, key_name, kind, name, outcome, duration_ms, request_id"
-"""In the order of `Settled` without its usage."""
-
-_USED = (
-    "input_tokens, output_tokens, estimated, cached_tokens, cache_written_tokens, reasoning_tokens,"
-    " audio_input_tokens, audio_output_tokens, cost_usd"
-)
-"""In the order of `Usage`."""
-
-
-_WHOSE = ", team_id, user_id, end_user"
-"""In the order of `Whose`."""
+_WHOSE = "team_id, user_id, end_user"
+"""In the order of `Settled`, as `_CALL` before them."""
+_NOBODYS = (None, None, None)
+_TOKENS = "input_tokens, output_tokens, estimated"
+_DETAILS = "cached_tokens, cache_written_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens"
+"""In the order of `Usage`, as `_TOKENS` before them and the cost behind them."""
+_COUNTED = f"{_TOKENS}, cost_usd"
+_DETAILED = f"{_TOKENS}, {_DETAILS}, cost_usd"
 
 
 class UsageLog:
@@ -127,14 +125,22 @@ class UsageLog:
 def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:
     for batch in batches:
         # what is bound costs more than what is written: each call binds only what is known of it
-        forms: dict[tuple[bool, bool], list[tuple[object, ...]]] = {}
+        forms: dict[tuple[str, bool], list[tuple[object, ...]]] = {}
         for row in batch:
-            is_known, whose = row.usage is not NOTHING_KNOWN, row.whose
-            bound = (*row[:7], row.request_id, *(row.usage if is_known else (0,)), *(whose or ()))
-            forms.setdefault((is_known, whose is not None), []).append(bound)
-        for (is_known, is_whose), rows in forms.items():
-            columns = f"{_CALL}, {_USED if is_known else 'estimated'}{_WHOSE if is_whose else ''}"
-            insert(connection, f"usage ({columns})", rows)
+            values = astuple(row)
+            usage, is_whose = values[-1], values[8:11] != _NOBODYS
+            call = values[:11] if is_whose else values[:8]
+            if usage is NOTHING_KNOWN:
+                used, bound = "estimated", (*call, 0)
+            elif usage[:-1] == NOTHING_KNOWN[:-1]:
+                used, bound = "estimated, cost_usd", (*call, 0, usage[-1])
+            elif usage[3:-1] == NOTHING_KNOWN[3:-1]:
+                used, bound = _COUNTED, (*call, *usage[:2], int(usage[2]), usage[-1])
+            else:
+                used, bound = _DETAILED, call + usage
+            forms.setdefault((used, is_whose), []).append(bound)
+        for (used, is_whose), rows in forms.items():
+            insert(connection, f"usage ({_CALL}, {f'{_WHOSE}, ' if is_whose else ''}{used})", rows)
     return [None] * len(batches)
 
 

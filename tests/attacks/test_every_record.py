@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from registry.gate import NOTHING_KNOWN, Settled, Whose
+from registry.gate import Settled
 from registry.identity import ROLES
 from registry.spending.usage import DIMENSIONS, KINDS
 from tests.attacks.every_object import _asked as asked
@@ -47,8 +47,7 @@ async def test_what_somebody_used_and_could_not_be_told_changes_no_answer_to_oth
 
         before = await tried()
         red = (await operator.get("/api/teams/red")).json()["id"]
-        whose = Whose(red, "user_1", "somebody")
-        used = Settled(1.0, "key_1", "hidden", "model", "hidden", "ok", 1.0, NOTHING_KNOWN, "", whose)
+        used = Settled(1.0, "key_1", "hidden", "model", "hidden", "ok", 1.0, "", red, "user_1", "somebody")
         running.services.usage.record(used)
         async with pushing(tmp_path, name="hubbub.db") as parts:
             rita = await parts.principal("rita")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from registry.access import ADMIN_NAMES
-from registry.gate import NOTHING_KNOWN, Settled, Whose
+from registry.gate import Settled
 from registry.identity import ROLES, KeySpec, Role
 from tests.conftest import ADMIN_KEY, Hub, OpenHub
 
@@ -166,20 +166,7 @@ async def test_a_role_sees_its_own_team_only(scene: Scene) -> None:
 async def test_a_viewer_reads_the_usage_of_its_team_only(scene: Scene) -> None:
     services = scene.hub.services
     for key in await services.keys.all_live():
-        services.usage.record(
-            Settled(
-                1.0,
-                key.id,
-                key.name,
-                "model",
-                "small",
-                "ok",
-                1.0,
-                NOTHING_KNOWN,
-                "",
-                Whose(key.team_id, key.user_id, None),
-            )
-        )
+        services.usage.record(Settled(1.0, key.id, key.name, "model", "small", "ok", 1.0, "", key.team_id, key.user_id))
     everything = (await scene.ask("operator", "GET", "/api/usage?by=key")).json()["items"]
     for role in ROLES:
         found = (await scene.ask(f"red-{role}", "GET", "/api/usage?by=key")).json()["items"]

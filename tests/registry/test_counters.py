@@ -89,6 +89,12 @@ async def test_what_one_limit_refuses_is_taken_from_none(gate: Gate, counters: C
     assert await used(counters, principal.limits) == [1, 0.02]
 
 
+async def test_what_one_lease_is_too_short_for_is_taken_from_no_other(gate: Gate, counters: Counters) -> None:
+    rita = holder(calls_per_day=1000, usd=1.0, per="day")
+    assert sum([await passed(gate, rita, 1) for _ in range(60)]) == 50
+    assert await used(counters, rita.limits) == [50, 1.0]
+
+
 async def test_a_span_ends_and_a_refusal_says_when(gate: Gate, clock: Clock) -> None:
     principal = holder(calls_per_minute=1)
     clock.now = NOON + 45
