@@ -93,7 +93,6 @@ class HttpExchange:
         "_received",
         "_ticker",
         "_waiter",
-        "_watcher",
         "_written_at",
         "extra",
         "failure",
@@ -109,6 +108,7 @@ class HttpExchange:
         "request_id",
         "started",
         "target",
+        "watcher",
     )
 
     def __init__(
@@ -125,7 +125,8 @@ class HttpExchange:
         """The body is taken while it comes: no more of it is read at a time than one wake-up brings."""
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
-        self._watcher: UntilGone | None = None
+        self.watcher: UntilGone | None = None
+        """Who is asked when the client leaves."""
         self._ticker: asyncio.TimerHandle | None = None
         self._last_chunk = b"\n\n"
         self._written_at = 0.0
@@ -173,8 +174,8 @@ class HttpExchange:
         self.gone = True
         self.stop()
         self._wake()
-        if self._watcher is not None:
-            self._watcher.ask()
+        if self.watcher is not None:
+            self.watcher.ask()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -268,10 +269,6 @@ class HttpExchange:
     def until_gone(self) -> UntilGone:
         """As `Exchange.until_gone`."""
         return UntilGone(self)
-
-    def watch(self, watcher: UntilGone | None) -> None:
-        """Ask `watcher` when the client leaves; None: nobody any more."""
-        self._watcher = watcher
 
     @property
     def peer(self) -> str | None:
@@ -416,20 +413,16 @@ class HttpExchange:
 class UntilGone(Cancellation):
     """Cancels the task that made it when the client leaves; what it is entered around then ends with `ClientGone`."""
 
-    __slots__ = ("_exchange",)
-
-    def __init__(self, exchange: HttpExchange) -> None:
-        super().__init__()
-        self._exchange = exchange
+    _exchange: HttpExchange
 
     def __enter__(self) -> None:
         if self._exchange.gone:
             raise ClientGone
-        self._exchange.watch(self)
+        self._exchange.watcher = self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._exchange.watch(None)
+        self._exchange.watcher = None
         if self.taken_back(kind):
             raise ClientGone from error

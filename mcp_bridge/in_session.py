@@ -120,12 +120,8 @@ class Session:
 class _Call(Cancellation):
     """One call under way."""
 
-    __slots__ = ("_calls", "_id")
-
-    def __init__(self, calls: dict[bytes, _Call], request_id: bytes) -> None:
-        super().__init__()
-        self._calls = calls
-        self._id = request_id
+    _calls: dict[bytes, _Call]
+    _id: bytes
 
     def __enter__(self) -> None:
         self._calls[self._id] = self

@@ -319,12 +319,8 @@ class Upstream:
 class _Stoppable(Cancellation):
     """`with`: a call that `stop` ends at once, as one whose server was switched off. Use inside a task."""
 
-    __slots__ = ("_calls", "_entry")
-
-    def __init__(self, calls: set[_Stoppable], entry: str) -> None:
-        super().__init__()
-        self._calls = calls
-        self._entry = entry
+    _calls: set[_Stoppable]
+    _entry: str
 
     def __enter__(self) -> None:
         self._calls.add(self)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any
+
+import msgspec
 
 
 class CallerLeft(Exception):
     """Nobody reads an answer any more: a call that ends with this was cancelled and has not failed."""
 
 
-class Cancellation:
-    """What may end a block of the task that makes this. Its heirs are entered around the block, and say what it then ends with."""
+class Cancellation(msgspec.Struct, eq=False, kw_only=True):
+    """What may end a block of the task that makes this. Its heirs are entered around the block, and say what it then ends with.
 
-    __slots__ = ("_task", "asked")
+    A Struct: a chat makes one, and a tool's call two.
+    """
 
-    def __init__(self) -> None:
-        self._task = asyncio.current_task()
-        self.asked = False
+    _task: asyncio.Task[Any] | None = msgspec.field(default_factory=asyncio.current_task)
+    asked: bool = False
 
     def ask(self) -> None:
         """Cancel the task, once."""
@@ -36,26 +39,27 @@ class Deadline(Cancellation):
     At a quarter of the cost of `asyncio.timeout`: two stand on the path of every request.
     """
 
-    __slots__ = ("_handle", "_loop", "_seconds")
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
+    _seconds: float
+    _loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
+    _handle: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Deadline:
-        self._loop = asyncio.get_running_loop()
         self._handle = self._loop.call_later(self._seconds, self.ask)
         return self
 
     def extend(self) -> None:
         """Begin the wait anew: something came."""
-        self._handle.cancel()
+        self._stop()
         if not self.asked:
             self._handle = self._loop.call_later(self._seconds, self.ask)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.cancel()
+        self._stop()
         if self.taken_back(kind):
             raise TimeoutError from error
+
+    def _stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
