@@ -102,6 +102,10 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it may be sent twice."""
         return self.method in IDEMPOTENT and (self.body is None or isinstance(self.body, bytes))
 
+    def __repr__(self) -> str:
+        """Without what may hold credentials."""
+        return f"Outgoing({self.method})"
+
 
 class Incoming(msgspec.Struct, eq=False):
     """An upstream's answer: status and headers are here, the body comes as it is read. It ends with its `Call`."""
@@ -111,6 +115,10 @@ class Incoming(msgspec.Struct, eq=False):
     _max_bytes: int
     _headers: list[tuple[bytes, bytes]]
     status: int
+
+    def __repr__(self) -> str:
+        """Without what may hold credentials."""
+        return f"Incoming({self.status})"
 
     def header(self, name: str) -> str | None:
         """The first value of a header, None when absent. `name` is written in lower case."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from registry.declared.config import Declared, HubSettings
+from registry.egress.http import Incoming, Outgoing
+from registry.egress.http1 import Connection
 from registry.entries import Agent, Model, Server
 from registry.identity import KeySpec
 
@@ -20,6 +24,8 @@ HEADERS = (("authorization", CANARY),)
         Server(name="s", command="x", args=(f"--token={CANARY}",), env=(("TOKEN", CANARY),)),
         Model(name="m", provider="openai", api_key=CANARY, model="m", headers=HEADERS),
         KeySpec(name="k", allow=(), secret=CANARY),
+        Outgoing(url=f"http://x/?key={CANARY}", headers=HEADERS, body=CANARY.encode()),
+        Incoming(cast("Connection", None), "a", 0, [(b"set-cookie", CANARY.encode())], 200),
         HubSettings(admin_key=CANARY, secret_keys=(CANARY,), egress_proxy=f"http://u:{CANARY}@proxy"),
     ],
     ids=lambda value: type(value).__name__,
