@@ -164,7 +164,7 @@ class AgentCaller:
             assert seen.task_id is not None
             return Heard({"task": await self._settled(permit, entry, route, seen.task_id, params)}, extensions)
         if seen.fits(speech, operation):
-            return Heard(None, extensions, body)
+            return Heard(None, extensions, body, is_json=True)
         assert operation is not None
         return Heard(self._upstream.result_of(entry, speech, operation, body), extensions)
 
@@ -208,7 +208,7 @@ class AgentCaller:
             if result is None:
                 assert speech is not None, "bytes are for a client of the agent's speech"
                 assert heard.data is not None, "an answer is one of both"
-                if screening.is_clear(permit, speech, heard.data):
+                if screening.is_clear(permit, speech, heard.data, is_json=heard.is_json):
                     return heard
                 result = self._upstream.result_of(entry, speech, operation, heard.data)
         except UpstreamError as error:

@@ -29,14 +29,14 @@ async def rewritten(permit: Permit, request: Request, forwarded: Headers) -> Ask
 async def left_of(permit: Permit, request: Request, forwarded: Headers) -> Ask | None:
     """Likewise; None: it is to be sent as it came, whoever looks at its answer."""
     plain = request.envelope.plain
+    if plain is not None and request.envelope.version != "0.3" and permit.passes(plain):
+        return None
     said = {} if plain is None else judged.read_object(plain)
     is_all = permit.guards is None or wire.ENVELOPE.issuperset(said)  # a plain one takes along what stands beside those
     if plain is None or request.envelope.version == "0.3":
         ask = wire.canonical(request, forwarded)
         left = await judged_ask(permit, ask)
         return None if left is ask and is_all else left
-    if is_all and permit.passes(bytes(said["params"])):
-        return None
     params = judged.unambiguous(said["params"])
     check_names(params, _PLAIN)
     made = await permit.judge(params, rewrites=True, screening=True)

@@ -40,15 +40,18 @@ class Screen(Protocol):
         """Raises `GuardRefused`: nothing."""
 
 
-def is_clear(permit: Permit, speech: Speech, data: bytes) -> bool:
-    """Whether guards surely find nothing in an answer, so that it goes on as it came; False: they have to look at it."""
+def is_clear(permit: Permit, speech: Speech, data: bytes, *, is_json: bool) -> bool:
+    """Whether guards surely find nothing in an answer, so that it goes on as it came; False: they have to look at it.
+
+    `is_json`: all of it was read as JSON before.
+    """
     if speech.binding == "GRPC":
         return False
-    if len(_TEXT.findall(data)) > 1:  # some may be put together
+    if data.count(b'"text"') > 1 and len(_TEXT.findall(data)) > 1:  # some may be put together
         said = plain(data)
         if said is UNSET or any(_all_parts(said)):
             return False
-    return permit.clears(data, is_as_seen=False)
+    return permit.clears(data, is_as_seen=False, is_json=is_json)
 
 
 async def whole(screen: Screen, result: JsonObject) -> JsonObject:

@@ -68,6 +68,8 @@ class Heard(msgspec.Struct, frozen=True):
     data: bytes | None = None
     """In the place of `result`. JSON-RPC: bears the id that the request bore."""
     seen: Sighting = Sighting()
+    is_json: bool = False
+    """All of `data` was read as JSON."""
 
 
 class Events(NamedTuple):

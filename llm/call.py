@@ -50,6 +50,8 @@ class ModelCall:
     _place: Place | None = None
     _priced: Usage | None = None
     """What `usage` was when its cost was looked up."""
+    _made: ModelRequest | None = None
+    """What was made last for a provider."""
     _kept_back = 0
     """Tokens of a stream that guards look at, estimated."""
 
@@ -64,6 +66,7 @@ class ModelCall:
             self._send(make(model))
 
     def _send(self, request: ModelRequest) -> None:
+        self._made = request
         self._estimate = len(request.body) // BYTES_PER_TOKEN
         self._permit.end_user = end_user(request.body)
         if self._permit.is_counted and self.model.kind == "model":
@@ -84,10 +87,10 @@ class ModelCall:
         return self
 
     async def _judge(self) -> None:
-        written = self._make(self.model).body
-        if self._permit.passes(written):
+        request = self._made or self._make(self.model)
+        if self._permit.passes(request.body):
             return
-        body = judged.unambiguous(written)
+        body = judged.unambiguous(request.body)
         left = await self._permit.judge(body, rewrites=True, screening=True)
         if left is body or left is None:
             return
@@ -269,7 +272,7 @@ class Models:
     def screens(self, model: Model) -> bool:
         """Whether guards look at what a model answers."""
         guards = self._gate.guards.about(model.kind, model.grant_name) if self._gate.guards else None
-        return any("results" in one.spec.of for one in guards or ())
+        return guards is not None and "results" in guards.sides
 
     def call(self, permit: Permit, model: Model, make: Make) -> ModelCall:
         """Send one request under an admitted permit; enter the call for the length of its answer.

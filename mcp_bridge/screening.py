@@ -62,7 +62,7 @@ async def screened(permit: Permit, answer: Answer) -> Answer:
         UpstreamInvalid: guards cannot look at it.
     """
     error, result = answer.error, answer.result
-    if permit.clears(encode(result if error is None else error)):
+    if permit.clears(encode(result if error is None else error), is_json=True):
         return answer
     if error is not None:
         error = msgspec.Raw(encode(await permit.screened(read(bytes(error), permit.entry_name))))

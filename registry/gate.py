@@ -34,7 +34,7 @@ from registry.errors import (
 from registry.identity import HUB, Principal, Tree
 from registry.limits import NOTHING, Amounts, Limit, billionths, expected, priced, spent
 from registry.paces import Paces
-from registry.rules.guards import Guard, Guards, Seen, Side
+from registry.rules.guards import NO_GUARDS, Guards, Pipeline, Seen, Side
 from registry.rules.judging import Approve, Judged, nobody_approves
 from registry.warnings import Told, Warnings
 
@@ -192,7 +192,7 @@ class Permit(Judged):
         guards, policy = gate.guards, principal.policy
         self.guards = guards.about(kind, name) if guards is not None and principal is not HUB else None
         self.screens = self._is_screened = False
-        self._applying = ()
+        self._applying = NO_GUARDS
         self.unjudged = self.guards is not None or (policy is not None and policy.asks(kind, name))
         self.request_id = request_id
         self.usage = NOTHING_KNOWN
@@ -380,7 +380,7 @@ class Posted(Judged):
 
     __slots__ = ("is_told",)
 
-    def __init__(self, gate: Gate, kind: str, name: str, guards: tuple[Guard, ...]) -> None:
+    def __init__(self, gate: Gate, kind: str, name: str, guards: Pipeline) -> None:
         self.is_told = True
         """False: what is looked at was posted before, and its redactions are in the audit log."""
         self._judging = gate
@@ -469,7 +469,7 @@ class Gate:
     def posted(self, kind: str, name: str) -> Posted | None:
         """What looks at what is posted of an entry; None: nobody does."""
         guards = self.guards.about(kind, name) if self.guards else None
-        return Posted(self, kind, name, guards) if guards and any("results" in one.spec.of for one in guards) else None
+        return Posted(self, kind, name, guards) if guards is not None and "results" in guards.sides else None
 
     def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
         """Hand a settled call to usage; the hub's own calls leave no row."""

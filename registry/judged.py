@@ -37,6 +37,8 @@ _LARGE = 256 * 1024
 _object = msgspec.json.Decoder(RawObject)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 encode = msgspec.json.encode
+BACKSLASH = ord("\\")
+"""A byte by its number is found in a tenth of the time that finding a text takes."""
 _SHORT = 40
 """Names up to this length are remembered; longer ones come from nobody but attackers, and would fill the memory."""
 _STRING = re.compile(rb'"[^"]*"?')
@@ -258,7 +260,7 @@ def is_plain(data: bytes, deciding: frozenset[str]) -> bool:
 
     Each stands at most once in it, at any depth, under no other spelling and without an escape.
     """
-    if b"\\" in data and b"\\u" in data:  # a single byte is found ten times as fast
+    if BACKSLASH in data and b"\\u" in data:
         return False
     if not data.isascii():  # other scripts have letters that fold to ours
         return False

@@ -57,7 +57,8 @@ def explain(
     call = Circumstances(arguments, lambda: tree)
     found = _explained(principal, kind, name, call)
     looking = guards.about(kind, name) if guards is not None and found.grants else None
-    looks = (one.spec for one in looking or () if arguments is None or one.applies(principal, kind, name, call))
+    some = looking.guards if looking is not None else ()
+    looks = (one.spec for one in some if arguments is None or one.applies(principal, kind, name, call))
     return found._replace(guards=tuple(looks))
 
 

@@ -40,6 +40,8 @@ LARGE = 256 * 1024
 PATIENCE_S = 10.0
 """How long guards of others may take."""
 
+_any_json = msgspec.json.Decoder(msgspec.Raw)
+
 LEAST_NUMBER = 10**7
 """Smaller numbers are no card, phone number or other thing that guards look for."""
 
@@ -126,53 +128,77 @@ def foreign(guards: Sequence[Guard], side: Side) -> str | None:
     return next((one.spec.name for one in guards if side in one.spec.of and not isinstance(one.look, Own)), None)
 
 
+class Pipeline:
+    """Guards in their order, and what is known of them before there is a call."""
+
+    __slots__ = ("first", "guards", "is_unconditional", "sides")
+
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.guards = tuple(guards)
+        self.is_unconditional = all(one.spec.when is None for one in guards)
+        """All of them look at each call that they are about."""
+        self.sides = frozenset(side for one in guards for side in one.spec.of)
+        """What any of them is about."""
+        self.first: dict[tuple[Side, bool], FirstLook | None] = {}
+        """As `first_look`, where it was asked for."""
+
+    def first_look(self, side: Side, *, is_as_seen: bool = True) -> FirstLook | None:
+        """What may be found by those that look at a side; None: one of them has to look at everything."""
+        looks = [one.look for one in self.guards if side in one.spec.of]
+        own = [one for one in looks if isinstance(one, Own) and (is_as_seen or not one.is_of_form)]
+        hints = tuple([one.hint.pattern for one in own if one.hint is not None])
+        sizes = tuple([one.sizes for one in own if one.sizes is not None])
+        found = look_for(hints, sizes) if len(hints) + len(sizes) == len(looks) else None
+        self.first[side, is_as_seen] = found
+        return found
+
+
+NO_GUARDS = Pipeline(())
+
+
+@lru_cache(maxsize=1024)
+def pipeline(guards: tuple[Guard, ...]) -> Pipeline:
+    """Some guards, those that look at a call, as a pipeline."""
+    return Pipeline(guards)
+
+
 class Guards:
     """All guards, in their order."""
 
     def __init__(self, guards: Sequence[Guard]) -> None:
         self.guards = tuple(guards)
-        self._memo: dict[tuple[str, str], tuple[Guard, ...] | None] = {}
+        self._memo: dict[tuple[str, str], Pipeline | None] = {}
 
-    def about(self, kind: str, name: str) -> tuple[Guard, ...] | None:
+    def about(self, kind: str, name: str) -> Pipeline | None:
         """The guards of an entry; None: it has none."""
         try:
             return self._memo[kind, name]
         except KeyError:
-            found = tuple(one for one in self.guards if one.about is None or one.about.allow(kind, name)) or None
+            some = tuple([one for one in self.guards if one.about is None or one.about.allow(kind, name)])
+            found = pipeline(some) if some else None
             if len(self._memo) < MEMO_SIZE:
                 self._memo[kind, name] = found
             return found
 
 
-@lru_cache(maxsize=1024)
-def looks_at(guards: tuple[Guard, ...], side: Side) -> bool:
-    """Whether any of the guards is about a side."""
-    return any(side in one.spec.of for one in guards)
-
-
-@lru_cache(maxsize=1024)
-def are_unconditional(guards: tuple[Guard, ...]) -> bool:
-    """Whether all of them look at each call that they are about."""
-    return all(one.spec.when is None for one in guards)
-
-
-@lru_cache(maxsize=1024)
-def first_look(guards: tuple[Guard, ...], side: Side, *, is_as_seen: bool) -> FirstLook | None:
-    """What may be found by those of the guards that look at a side; None: one of them has to look at everything."""
-    looks = [one.look for one in guards if side in one.spec.of]
-    own = [one for one in looks if isinstance(one, Own) and (is_as_seen or not one.is_of_form)]
-    hints = tuple([one.hint.pattern for one in own if one.hint is not None])
-    sizes = tuple([one.sizes for one in own if one.sizes is not None])
-    return look_for(hints, sizes) if len(hints) + len(sizes) == len(looks) else None
-
-
-def is_clear(guards: Sequence[Guard], side: Side, data: bytes, *, is_as_seen: bool = True) -> bool:
+def is_clear(guards: Pipeline, side: Side, data: bytes, *, is_as_seen: bool = True, is_json: bool = False) -> bool:
     """Whether guards surely find nothing in JSON as it is written, whoever reads it; False: they have to look at what it says.
 
-    `is_as_seen`: it is laid out as what they would look at, and is not translated before.
+    `is_as_seen`: it is laid out as what they would look at, and is not translated before. `is_json`: a reader of the hub has read all of it.
     """
-    first = first_look(tuple(guards), side, is_as_seen=is_as_seen)
-    return first is not None and len(data) <= LARGE and first.clears(data)
+    try:
+        first = guards.first[side, is_as_seen]
+    except KeyError:
+        first = guards.first_look(side, is_as_seen=is_as_seen)
+    return first is not None and len(data) <= LARGE and (is_json or _is_json(data)) and first.clears(data)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _any_json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 class Seen(NamedTuple):
@@ -183,7 +209,7 @@ class Seen(NamedTuple):
     """Name of the guard and what it found, of those that redacted; empty: the value is what it was."""
 
 
-async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: bool = False) -> Seen:
+async def look(guards: Pipeline, side: Side, value: Any, *, approved: bool = False) -> Seen:
     """Have guards look at what is sent, or at what came back; at much of it in a thread, as those of others always do.
 
     Raises:
@@ -191,10 +217,11 @@ async def look(guards: Sequence[Guard], side: Side, value: Any, *, approved: boo
         ApprovalRequired: one has a call approved that nobody has `approved`.
     """
     written = _written(value)
-    first = first_look(tuple(guards), side, is_as_seen=True) if len(written) <= LARGE else None
-    if first is not None and written and first.clears_own(written):
+    first = guards.first_look(side) if len(written) <= LARGE else None
+    if first is not None and written and first.clears(written):
         return Seen(value, ())
-    return await _done(guards, side, len(written), partial(look_now, guards, side, value, approved=approved))
+    some = guards.guards
+    return await _done(some, side, len(written), partial(look_now, some, side, value, approved=approved))
 
 
 async def tried(guard: Guard, side: Side, value: Any) -> Finding | None:

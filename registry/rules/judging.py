@@ -9,7 +9,7 @@ from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
 from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
-from registry.rules.guards import Guard, Seen, Side, are_unconditional, foreign, is_clear, look, look_now, looks_at
+from registry.rules.guards import Pipeline, Seen, Side, foreign, is_clear, look, look_now, pipeline
 
 
 class Judging(Protocol):
@@ -49,7 +49,7 @@ class Judged:
     )
 
     _judging: Judging
-    _applying: tuple[Guard, ...]
+    _applying: Pipeline
     """Of `guards`: those whose condition holds."""
     _is_screened: bool
     principal: Principal
@@ -58,7 +58,7 @@ class Judged:
     request_id: str
     hops: int
     """How often the request that this call is part of has come through the hub (docs/decisions/0012-hops.md)."""
-    guards: tuple[Guard, ...] | None
+    guards: Pipeline | None
     """Those of the entry; None: it has none."""
     unjudged: bool
     """`judge` is to be awaited before the upstream is asked anything."""
@@ -68,16 +68,16 @@ class Judged:
     def passes(self, data: bytes) -> bool:
         """Whether rules and guards surely have nothing against a call that sends this object as its caller wrote it. False: `judge` is to be asked.
 
-        Where `screens` says so, what is answered has to pass `screened`.
+        A reader of the hub has read all of it; it may hold more than what they would look at. Where `screens` says so, what is answered has to pass `screened`.
         """
         guards, policy = self.guards, self.principal.policy
         if data[:1] != b"{" or (policy is not None and not policy.passes(self.kind, self.entry_name, data)):
             return False
         if guards is not None:
-            if not are_unconditional(guards) or not is_clear(guards, "arguments", data):
+            if not guards.is_unconditional or not is_clear(guards, "arguments", data, is_json=True):
                 return False
             self._applying = guards
-            self.screens = looks_at(guards, "results")
+            self.screens = "results" in guards.sides
         self.unjudged = False
         return True
 
@@ -110,7 +110,7 @@ class Judged:
             if made.found and not rewrites:
                 raise GuardRefused(made.found[0][0], "arguments", f"it found {made.found[0][1]}")
             if self.screens and not screening:
-                name = next(one.spec.name for one in self._applying if "results" in one.spec.of)
+                name = next(one.spec.name for one in self._applying.guards if "results" in one.spec.of)
                 raise GuardRefused(name, "results", "it cannot look at them here")
             if needed is not None:
                 await self._judging.approve(self, made.value or {}, needed, is_more=sent is not None)
@@ -127,13 +127,14 @@ class Judged:
         call = self._ruled(arguments, approved=approved)
         if self.guards is None:
             return Seen(said, ())
-        applying = tuple([one for one in self.guards if one.applies(self.principal, self.kind, self.entry_name, call)])
+        who, kind, name = self.principal, self.kind, self.entry_name
+        applying = pipeline(tuple([one for one in self.guards.guards if one.applies(who, kind, name, call)]))
         self._applying = applying
-        self.screens = looks_at(applying, "results")
-        if not looks_at(applying, "arguments"):
+        self.screens = "results" in applying.sides
+        if "arguments" not in applying.sides:
             return Seen(said, ())
         if said is None:
-            blind = next(one for one in applying if "arguments" in one.spec.of)
+            blind = next(one for one in applying.guards if "arguments" in one.spec.of)
             raise GuardRefused(blind.spec.name, "arguments", "it cannot look at them")
         return await look(applying, "arguments", said, approved=approved)
 
@@ -153,12 +154,12 @@ class Judged:
             self._ruled(arguments)
             self.unjudged = False
 
-    def clears(self, data: bytes, *, is_as_seen: bool = True) -> bool:
+    def clears(self, data: bytes, *, is_as_seen: bool = True, is_json: bool = False) -> bool:
         """Whether guards surely find nothing in JSON that was answered, so that it may go on as it is. False: it is to be `screened`.
 
-        `is_as_seen` as `is_clear` has it.
+        `is_as_seen` and `is_json` as `is_clear` has them.
         """
-        if not is_clear(self._applying, "results", data, is_as_seen=is_as_seen):
+        if not is_clear(self._applying, "results", data, is_as_seen=is_as_seen, is_json=is_json):
             return False
         self._is_screened = True
         return True
@@ -188,10 +189,10 @@ class Judged:
         Raises:
             GuardRefused: one is against it, or is of others and would have to be waited for.
         """
-        name = foreign(self._applying, "arguments")
+        name = foreign(self._applying.guards, "arguments")
         if name is not None:
             raise GuardRefused(name, "arguments", "it has not looked at them as another provider is sent them")
-        return look_now(self._applying, "arguments", value, approved=True).value
+        return look_now(self._applying.guards, "arguments", value, approved=True).value
 
     async def sending(self, value: Any) -> Any:
         """What may be sent of what a client said during the call.

@@ -20,7 +20,7 @@ from registry import judged
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
 from registry.errors import ApprovalRequired, PolicyRefused
 from registry.identity import Circumstances, Principal, Tree
-from registry.judged import JsonObject
+from registry.judged import BACKSLASH, JsonObject
 from registry.sealed.secrets import digest
 
 Effect = Literal["allow", "deny", "require_approval", "redact"]
@@ -230,18 +230,21 @@ class Judge:
 
     def passes(self, kind: str, name: str, written: bytes) -> bool:
         """Whether a call surely passes whose arguments are JSON as its caller wrote it; also if members stand twice in it, since none is asked about."""
-        if kind not in KINDS:
-            return True
-        plan = self.plans.get((kind, name)) or self.plan(kind, name)
+        plan = self.plans.get((kind, name))
+        if plan is None:
+            if kind not in KINDS:
+                return True
+            plan = self.plan(kind, name)
         if not plan.asked:
             return plan.verdict.effect == "allow"
+        finds = plan.finds
         return (
-            plan.finds is not None
+            finds is not None
             and plan.otherwise.effect == "allow"
             and len(written) <= MAX_ARGUMENT_BYTES
             and written.isascii()
-            and b"\\u" not in written
-            and plan.finds.search(written) is None
+            and (BACKSLASH not in written or b"\\u" not in written)
+            and finds.search(written) is None
         )
 
     def _decided(self, plan: Plan, kind: str, name: str, call: Circumstances) -> Verdict:

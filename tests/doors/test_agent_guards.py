@@ -179,6 +179,30 @@ async def test_everything_of_an_answer_is_looked_at(hub: OpenHub) -> None:
         assert SPLIT not in json.dumps(task)
 
 
+@pytest.mark.attack("2.1/12")
+@pytest.mark.parametrize("members", [{"note": "jo@example.org"}, {"id": "jo@example.org"}, {"note": "x"}])
+async def test_what_stands_beside_the_params_of_a_message_goes_on_where_guards_find_nothing_in_it(
+    hub: OpenHub, members: dict[str, str]
+) -> None:
+    sent: list[Any] = []
+
+    async def answer(seen: Seen, send: Any) -> None:
+        sent.append(seen.json)
+        await reply(
+            send, {"jsonrpc": "2.0", "id": seen.json["id"], "result": task_of(status={"state": "TASK_STATE_COMPLETED"})}
+        )
+
+    pii = 'guards: {pii: {type: pii, action: redact, of: ["arguments"]}}'
+    async with (
+        rough_agent(answer, simple_card()) as agent,
+        hub(f"agents: {{echo: {{url: {agent.url}}}}}\n{pii}") as running,
+        running.http(await running.key("agent:*")) as http,
+    ):
+        await http.post("/a2a/echo", json={**rpc("SendMessage", said("hello")), **members})
+    assert [one["params"]["message"]["parts"] for one in sent] == [[{"text": "hello"}]]
+    assert sent[0].get("note") == (None if members.get("note") == "jo@example.org" else members.get("note"))
+
+
 @pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
 async def test_an_agents_error_passes_the_guards(hub: OpenHub, method: str) -> None:
     async def answer(seen: Seen, send: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from registry.judged import encode
 from registry.rules import guards
 from registry.rules.guard_kinds import build
-from registry.rules.guards import Check, Guard, GuardSpec, is_clear, lines, read
+from registry.rules.guards import Check, Guard, GuardSpec, Pipeline, is_clear, lines, read
 from registry.rules.redacting import Fields
 
 PIECES = [
@@ -92,7 +92,7 @@ def checks(draw: Any) -> Check:
 def test_what_the_first_look_clears_no_closer_look_finds(
     value: Any, looks: list[Check], ascii: bool, indent: int | None
 ) -> None:
-    asked = tuple(Guard.of(GuardSpec(str(number), "block"), look) for number, look in enumerate(looks))
+    asked = Pipeline([Guard.of(GuardSpec(str(number), "block"), look) for number, look in enumerate(looks)])
     written = json.dumps(value, ensure_ascii=ascii, indent=indent).encode()
     for data in (
         written,
@@ -144,7 +144,9 @@ SAID = {
 )
 def test_ordinary_answers_are_cleared_where_each_kind_finds_nothing(look: Check) -> None:
     said = {name: value for name, value in SAID.items() if name != "é"} if isinstance(look, Fields) else SAID
-    asked = (Guard.of(GuardSpec("one", "block"), look), Guard.of(GuardSpec("two", "redact"), build("secrets", {})))
+    asked = Pipeline(
+        [Guard.of(GuardSpec("one", "block"), look), Guard.of(GuardSpec("two", "redact"), build("secrets", {}))]
+    )
     for data in (encode(said), json.dumps(said, ensure_ascii=False, indent=1).encode()):
         assert is_clear(asked, "results", data)
 
@@ -152,10 +154,10 @@ def test_ordinary_answers_are_cleared_where_each_kind_finds_nothing(look: Check)
 def test_what_is_translated_is_cleared_of_what_no_translation_changes_alone() -> None:
     of_form = [build("patterns", {"deny": ["ROLE_USER"]}), build("size", {"items": 9}), Fields(["contextId"])]
     for look in of_form:
-        assert not is_clear([Guard.of(GuardSpec("one", "block"), look)], "results", b"{}", is_as_seen=False)
+        assert not is_clear(Pipeline([Guard.of(GuardSpec("one", "block"), look)]), "results", b"{}", is_as_seen=False)
     of_texts = [Guard.of(GuardSpec(kind, "block"), build(kind, {})) for kind in ("secrets", "pii")]
     of_texts.append(Guard.of(GuardSpec("urls", "block"), build("urls", {"deny": ["*"]})))
-    assert is_clear(of_texts, "results", b"{}", is_as_seen=False)
+    assert is_clear(Pipeline(of_texts), "results", b"{}", is_as_seen=False)
 
 
 def test_patterns_that_are_too_large_together_are_looked_for_one_by_one() -> None:
@@ -164,5 +166,5 @@ def test_patterns_that_are_too_large_together_are_looked_for_one_by_one() -> Non
         each = [Guard.of(GuardSpec(one, "block"), build("patterns", {"deny": [one]})) for one in patterns]
         together = Guard.of(GuardSpec("all", "block"), build("patterns", {"deny": patterns}))
         for asked in (each * 10, [together]):
-            assert not is_clear(asked, "results", b'{"text":"x"}')
-        assert is_clear(each[:1], "results", b'{"text":"x"}')
+            assert not is_clear(Pipeline(asked), "results", b'{"text":"x"}')
+        assert is_clear(Pipeline(each[:1]), "results", b'{"text":"x"}')

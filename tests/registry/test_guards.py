@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import random
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from registry.errors import ApprovalRequired, GuardRefused, UpstreamInvalid
 from registry.judged import encode
 from registry.rules import first_look, guard_kinds, guards, redacting
 from registry.rules.guard_kinds import build
-from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Seen, is_clear, lines, look
+from registry.rules.guards import Finding, Guard, GuardInvalid, Guards, GuardSpec, Pipeline, Seen, is_clear, lines, look
 from registry.rules.guards import read as read_answer
 
 SK = "sk-abcdefghijklmnopqrstuvwx"
@@ -93,11 +94,11 @@ def test_a_guard_with_a_hint_finds_nothing_where_the_hint_does_not_match(kind: s
     assert look.check(value, "#") is None or look.hint.search(lines(value).encode()) is not None
 
 
-_GUARDS = tuple(Guard.of(GuardSpec(kind, "redact"), build(kind, {})) for kind in ("secrets", "pii"))
+_GUARDS = Pipeline([Guard.of(GuardSpec(kind, "redact"), build(kind, {})) for kind in ("secrets", "pii")])
 
 
 def _found(value: Any) -> bool:
-    return any(one.look.check(value, "#") is not None for one in _GUARDS)
+    return any(one.look.check(value, "#") is not None for one in _GUARDS.guards)
 
 
 @given(
@@ -111,7 +112,9 @@ def test_what_the_first_look_clears_holds_nothing_however_it_is_written(
 ) -> None:
     written = json.dumps(value, ensure_ascii=ascii, indent=indent, separators=separators).encode()
     for data in (written, written.replace(b"/", b"\\/"), encode(value)):
-        assert not (is_clear(_GUARDS, "results", data) and _found(value))
+        is_found = _found(value)
+        for is_json in (True, False):
+            assert not (is_clear(_GUARDS, "results", data, is_json=is_json) and is_found)
 
 
 @given(text=st.text("0123456789.eE+-", min_size=8, max_size=24))
@@ -148,13 +151,31 @@ def test_what_readers_may_read_otherwise_is_not_cleared(data: bytes) -> None:
     assert not guards.is_clear(_GUARDS, "results", data)
 
 
+@pytest.mark.attack("2.1/12")
+@pytest.mark.parametrize("data", [b'{"a":"\xff"}', json.dumps({"a": "b"}).encode("utf-16"), b'{"a":"\\u0062"}'])
+def test_what_was_read_before_is_not_cleared_where_other_readers_may_see_other_characters(data: bytes) -> None:
+    assert not is_clear(_GUARDS, "results", data, is_json=True)
+
+
+@pytest.mark.attack("2.1/12")
+@pytest.mark.parametrize(
+    "letters", ["1- ", "ab.-_", "kxoghp_- ", "eyJ.x-", "secrtpawdokn_ ", "\u00e9\u4e2d@ ", "AKIZ/ "]
+)
+def test_what_stands_behind_much_that_nearly_matches_is_not_cleared(letters: str) -> None:
+    """In texts of which RE2 cannot remember all that it has seen."""
+    text = "".join(random.Random(1).choices(letters, k=80_000))
+    assert is_clear(_GUARDS, "results", encode([text]))
+    assert not is_clear(_GUARDS, "results", encode([text, "jo@example.org"]))
+
+
 def test_the_first_look_clears_ordinary_answers_also_those_with_line_ends_and_quotes() -> None:
     said = {"id": "c-1", "created": 1763890000, "usage": {"total_tokens": 12}, "text": 'He said:\n"Go/\tno"', "x": 0.25}
     assert is_clear(_GUARDS, "results", encode(said))
     assert is_clear(_GUARDS, "results", json.dumps(said, indent=1).encode())
     words = Guard.of(GuardSpec("words", "block", of=("arguments",)), build("patterns", {"allow": ["Go"]}))
-    assert is_clear((*_GUARDS, words), "results", encode(said))
-    assert not is_clear((*_GUARDS, words), "arguments", encode(said))
+    with_words = Pipeline([*_GUARDS.guards, words])
+    assert is_clear(with_words, "results", encode(said))
+    assert not is_clear(with_words, "arguments", encode(said))
 
 
 def test_counts_of_tokens_do_not_make_guards_look_closer() -> None:
@@ -252,21 +273,21 @@ def test_sizes_are_bytes_items_and_levels() -> None:
 async def test_the_pipeline_goes_in_order_and_each_sees_what_is_left() -> None:
     mail = Guard.of(GuardSpec("mail", "redact"), build("pii", {"kinds": ["email"]}))
     rest = Guard.of(GuardSpec("rest", "block"), build("patterns", {"deny": ["example"]}))
-    assert await look([mail, rest], "arguments", {"to": "jo@example.org"}) == Seen(
+    assert await look(Pipeline([mail, rest]), "arguments", {"to": "jo@example.org"}) == Seen(
         {"to": "[redacted: mail]"}, (("mail", "email"),)
     )
     with pytest.raises(GuardRefused, match="'rest' keeps back the results of this call: it found pattern 1") as refused:
-        await look([mail, rest], "results", {"to": "example.net"})
+        await look(Pipeline([mail, rest]), "results", {"to": "example.net"})
     assert "example.net" not in str(refused.value)
 
 
 async def test_what_has_to_be_approved_is_approved_before_it_is_sent_and_kept_back_after() -> None:
     guard = Guard.of(GuardSpec("mail", "require_approval"), build("pii", {}))
     with pytest.raises(ApprovalRequired, match="mail"):
-        await look([guard], "arguments", "jo@example.org")
-    assert (await look([guard], "arguments", "jo@example.org", approved=True)).value == "jo@example.org"
+        await look(Pipeline([guard]), "arguments", "jo@example.org")
+    assert (await look(Pipeline([guard]), "arguments", "jo@example.org", approved=True)).value == "jo@example.org"
     with pytest.raises(GuardRefused):
-        await look([guard], "results", "jo@example.org", approved=True)
+        await look(Pipeline([guard]), "results", "jo@example.org", approved=True)
 
 
 @pytest.mark.attack("2.1/37")
@@ -276,16 +297,16 @@ async def test_a_guard_that_fails_lets_nothing_pass_and_says_nothing_of_it(caplo
             raise ValueError(value)
 
     with pytest.raises(GuardRefused, match="it failed") as refused:
-        await look([Guard.of(GuardSpec("own", "redact"), Broken())], "results", "the secret")
+        await look(Pipeline([Guard.of(GuardSpec("own", "redact"), Broken())]), "results", "the secret")
     with pytest.raises(GuardRefused, match="not Unicode"):
-        await look([Guard.of(GuardSpec("s", "redact"), build("secrets", {}))], "results", "\ud800")
+        await look(Pipeline([Guard.of(GuardSpec("s", "redact"), build("secrets", {}))]), "results", "\ud800")
     assert "the secret" not in str(refused.value) + caplog.text
     assert refused.value.__cause__ is None
 
 
 async def test_a_size_that_is_too_large_cannot_be_redacted_so_it_is_blocked() -> None:
     with pytest.raises(GuardRefused):
-        await look([Guard.of(GuardSpec("s", "redact"), build("size", {"bytes": 1}))], "results", "long")
+        await look(Pipeline([Guard.of(GuardSpec("s", "redact"), build("size", {"bytes": 1}))]), "results", "long")
 
 
 @pytest.mark.parametrize("data", [b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b"[" * 200 + b"]" * 200, b'{"a":\xff}'])
@@ -390,10 +411,12 @@ async def test_a_guard_of_others_that_hangs_is_not_waited_for(monkeypatch: pytes
     slow = Guard.of(GuardSpec("slow", "block"), hanging)
     try:
         with pytest.raises(GuardRefused, match=r"'slow' keeps back the results of this call: it has not looked"):
-            await look([slow], "results", {"a": 1})
+            await look(Pipeline([slow]), "results", {"a": 1})
         with pytest.raises(GuardRefused):
             await guards.tried(slow, "results", 1)
-        assert (await look([Guard.of(GuardSpec("s", "block"), build("secrets", {}))], "results", "x")).value == "x"
+        assert (
+            await look(Pipeline([Guard.of(GuardSpec("s", "block"), build("secrets", {}))]), "results", "x")
+        ).value == "x"
     finally:
         hanging.free.set()
 
@@ -401,7 +424,9 @@ async def test_a_guard_of_others_that_hangs_is_not_waited_for(monkeypatch: pytes
 def test_entries_without_guards_have_none_at_all() -> None:
     guards = Guards([Guard.of(GuardSpec("s", "block", ("server:github",)), build("secrets", {}))])
     assert guards.about("tool", "other__x") is None
-    assert guards.about("tool", "github__x") == guards.guards
+    found = guards.about("tool", "github__x")
+    assert found is not None
+    assert found.guards == guards.guards
 
 
 @pytest.mark.parametrize(

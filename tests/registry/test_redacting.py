@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from registry.rules.guards import look
+from registry.rules.guards import Pipeline, look
 from registry.rules.policy import Policy, Rule, RuleInvalid
 from registry.rules.redacting import Fields, with_rules
 
@@ -48,7 +48,9 @@ async def test_a_rule_looks_for_all_that_it_names() -> None:
     rule = Rule("hide", "redact", redact=("email", "secrets"), fields=("ssn",))
     guards = with_rules(None, [Rule("no", "deny"), rule])
     assert guards is not None
-    seen = await look(guards.guards, "results", {"ssn": 1, "a": "jo@example.org", "b": "sk-abcdefghijklmnopqrstuvwx"})
+    seen = await look(
+        Pipeline(guards.guards), "results", {"ssn": 1, "a": "jo@example.org", "b": "sk-abcdefghijklmnopqrstuvwx"}
+    )
     mark = "[redacted: hide]"
     assert seen.value == {"ssn": mark, "a": mark, "b": mark}
     assert with_rules(None, [Rule("no", "deny")]) is None
