@@ -77,6 +77,7 @@ MAX_HOPS = 16
 """Agents that call one another through the hub. Chains that somebody meant have a handful."""
 
 MAX_HOP_DIGITS = 3
+_HOPS: Final = HOPS_HEADER.encode()
 _FIRST_HOP: Final = ((HOPS_HEADER, "1"),)
 _FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", b"tracestate", HOPS_HEADER.encode()})
 EXTENSIONS_HEADER: Final[dict[Version, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
@@ -412,7 +413,9 @@ def hops_or_most(headers: Mapping[bytes, bytes]) -> int:
 
 def hops(headers: Mapping[bytes, bytes]) -> int:
     """How often a request has come through the hub by what its headers say; raises as `forwarded_headers`."""
-    given = headers.get(HOPS_HEADER.encode(), b"0")
+    given = headers.get(_HOPS)
+    if given is None:
+        return 0
     if not given.isdigit():
         raise InvalidRequest(f"{HOPS_HEADER} must be the number that the hub sent", member=HOPS_HEADER)
     if len(given) > MAX_HOP_DIGITS or int(given) >= MAX_HOPS:

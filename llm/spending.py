@@ -51,4 +51,4 @@ def with_hub(answer: bytes, usd: float | None, warnings: Sequence[str]) -> bytes
         return answer
     end = answer.rindex(b"}")
     hub = hub_of(None if usd is None else {"cost_usd": usd}, warnings)
-    return answer[:end] + b',"hub":' + encode(hub) + answer[end:]
+    return b"".join((answer[:end], b',"hub":', encode(hub), answer[end:]))

@@ -49,7 +49,7 @@ DECIDING = frozenset({"method", "params", "arguments", "_meta"})
 """Members that must stand once wherever they stand. `name` is looked at apart: it may well occur in several objects."""
 
 _NAME = frozenset({"name", "uri", "taskId"})
-_TOP = frozenset({"method", "params", "id"})
+_TOP = frozenset({"jsonrpc", "method", "params", "id"})
 _PARAMS = frozenset({"name", "uri", "ref", "taskId", "arguments", "_meta", "cursor", "inputResponses", "requestState"})
 _JSONRPC = msgspec.Raw(b'"2.0"')
 _MODERN = msgspec.Raw(encode(MODERN))

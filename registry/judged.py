@@ -293,6 +293,8 @@ def check_spelling(found: RawObject, deciding: frozenset[str]) -> None:
     Raises:
         InvalidRequest: names the member and the spelling to use.
     """
+    if deciding.issuperset(found):
+        return
     for name in found:
         if name not in deciding:
             meant = _meant(name, deciding) if len(name) <= _SHORT else _folded(deciding).get(_fold(name))

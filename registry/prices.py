@@ -31,7 +31,7 @@ class Price:
 
     def cost(self, used: Usage) -> float | None:
         """What a call costs in USD; None: its tokens are not known."""
-        given, made = used.input_tokens, used.output_tokens
+        given, made, _, cached, cache_written, reasoning, audio_input, audio_output, _ = used
         if given is None and made is None:
             return None
         given, made, rate = given or 0, made or 0, self
@@ -39,22 +39,22 @@ class Price:
             if given > least:
                 rate = higher
         usd = given * rate.input + made * rate.output
-        if used.cached_tokens and rate.cached is not None:
-            usd += used.cached_tokens * (rate.cached - rate.input)
-        if used.cache_written_tokens and rate.cache_write is not None:
-            usd += used.cache_written_tokens * (rate.cache_write - rate.input)
-        if used.reasoning_tokens and rate.reasoning is not None:
-            usd += used.reasoning_tokens * (rate.reasoning - rate.output)
-        if used.audio_input_tokens and rate.audio_input is not None:
-            usd += used.audio_input_tokens * (rate.audio_input - rate.input)
-        if used.audio_output_tokens and rate.audio_output is not None:
-            usd += used.audio_output_tokens * (rate.audio_output - rate.output)
+        if cached and rate.cached is not None:
+            usd += cached * (rate.cached - rate.input)
+        if cache_written and rate.cache_write is not None:
+            usd += cache_written * (rate.cache_write - rate.input)
+        if reasoning and rate.reasoning is not None:
+            usd += reasoning * (rate.reasoning - rate.output)
+        if audio_input and rate.audio_input is not None:
+            usd += audio_input * (rate.audio_input - rate.input)
+        if audio_output and rate.audio_output is not None:
+            usd += audio_output * (rate.audio_output - rate.output)
         return max(usd, 0.0) / _MILLION + rate.call
 
 
 def priced(price: Price | None, used: Usage) -> Usage:
     """The usage with what it cost; None: the price is not known, and neither is the cost."""
-    return used if price is None else Usage(*used[:-1], price.cost(used))
+    return used if price is None else Usage._make((*used[:-1], price.cost(used)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
