@@ -148,7 +148,9 @@ class App:
         try:
             _check_origin(house, exchange)
             if not _is_open(exchange, door):
-                exchange.principal = await house.authenticator.principal(exchange, door.name if door else None)
+                name, authenticator = door.name if door else None, house.authenticator
+                known = authenticator.known(exchange, name, exchange.line)
+                exchange.principal = known or await authenticator.principal(exchange, name)
             await _answer(house, exchange, door)
             exchange.finish()
         except ClientGone:

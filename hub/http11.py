@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from hub.auth import Shown
 from hub.exchange import Header
 from hub.http_exchange import HttpExchange, Limits
 from registry.corked import Cork, CorkedTransport
@@ -92,6 +93,7 @@ class Connection(asyncio.Protocol):
         """When the connection began to be idle, or its unfinished head began."""
         self._timer: asyncio.TimerHandle | None = None
         self.room: asyncio.Future[None] | None = None
+        self.shown: Shown | None = None
         self._held = False
         self._closing = False
         self._unread = 0
@@ -185,18 +187,23 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if parser.should_upgrade():
             return  # comes again, see _decline
-        exchange = HttpExchange(
+        path, _, query = self._target.partition(b"?")
+        text, headers = path.decode("ascii", "replace"), self._headers
+        takes_chunks = parser.get_http_version() != "1.0"
+        self._reading = exchange = HttpExchange(
             self,
+            self.limits.body_bytes,
+            takes_chunks and parser.should_keep_alive(),
+            takes_chunks,
             parser.get_method().decode("ascii"),
             self._target,
-            self._headers,
-            keep_alive=parser.should_keep_alive(),
-            takes_chunks=parser.get_http_version() != "1.0",
+            unquote(text) if "%" in text else text,
+            query,
+            headers,
+            dict(headers[::-1]),  # of a header that stands twice, the first
+            self._head_bytes,
         )
-        path, _, exchange.query = self._target.partition(b"?")
-        exchange.path = unquote(path.decode("ascii", "replace")) if b"%" in path else path.decode("ascii", "replace")
-        exchange.head_bytes, self._head_bytes = self._head_bytes, 0
-        self._reading = exchange
+        self._head_bytes = 0
         if self._current is None and self.room is None:
             self._begin(exchange)
         elif len(self._waiting) < MAX_PIPELINED:

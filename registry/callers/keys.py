@@ -83,6 +83,11 @@ class Keys:
         found = self._cache.get(secret_digest)
         return found if found is None or found.expires_at is None else unexpired(found)
 
+    def version(self) -> int:
+        """A number that is another one once a key may have changed; raises as `cached`."""
+        self._check_fresh()
+        return self._version
+
     async def find(self, secret_digest: str) -> Principal | None:
         """The principal of a key's SHA-256, from the cache or the database; None: no valid key."""
         return await self.look_up(

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar, cast
 
+import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
@@ -67,19 +68,16 @@ class DatabaseUnsupported(ValueError):
     """The address names a database that this version does not speak."""
 
 
-class _Pending:
-    """One value on its way into the database. A plain class: made for every write."""
+class _Pending(msgspec.Struct, eq=False):
+    """One value on its way into the database. A Struct: made for every write."""
 
-    __slots__ = ("atomic", "change", "done", "error", "outcome", "value")
-
-    def __init__(self, change: Any, value: Any, *, done: asyncio.Future[Any] | None, atomic: bool = False) -> None:
-        self.change = change
-        self.value = value
-        self.done = done
-        self.atomic = atomic
-        """A change of `write`, which is a transaction by itself."""
-        self.outcome: Any = None
-        self.error: Exception | None = None
+    change: Any
+    value: Any
+    done: asyncio.Future[Any] | None
+    atomic: bool = False
+    """A change of `write`, which is a transaction by itself."""
+    outcome: Any = None
+    error: Exception | None = None
 
 
 def open_engine(address: str) -> Engine:
@@ -165,7 +163,7 @@ class Database:
     async def write(self, change: Callable[[Session], T]) -> T:
         """Run `change` as one transaction; return its answer when it is committed."""
         done: asyncio.Future[T] = self._loop.create_future()
-        return await self._submit(_Pending(change, None, done=done, atomic=True), done)
+        return await self._submit(_Pending(change, None, done, atomic=True), done)
 
     def append(self, change: Change[V, T], value: V) -> Awaitable[T]:
         """Have `change` write `value` in the next commit; await its answer, which is there when it is committed.
@@ -173,14 +171,14 @@ class Database:
         Cheaper than `write`. A plain function: each coroutine on the way costs every call a microsecond.
         """
         done: asyncio.Future[T] = self._loop.create_future()
-        return self._submit(_Pending(change, value, done=done), done)
+        return self._submit(_Pending(change, value, done), done)
 
     def append_later(self, change: Change[V, object], value: V) -> None:
         """Have `change` write `value` in some next commit. Never waits: when the writer cannot keep up, it is dropped."""
         if len(self._pending) >= MAX_PENDING:
             self.dropped += 1
             return
-        self._add(_Pending(change, value, done=None))
+        self._add(_Pending(change, value, None))
 
     async def committed(self) -> None:
         """Wait until everything that was appended before is committed."""
