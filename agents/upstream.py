@@ -58,6 +58,8 @@ LF, CR = b"\n\r"
 
 OLD_REST = Speech("HTTP+JSON", "0.3")
 
+_EXTENSIONS = frozenset(name.encode() for name in wire.EXTENSIONS_HEADER.values())
+
 
 class Heard(msgspec.Struct, frozen=True):
     """What a call was answered: a canonical result, or the whole answer as the agent wrote it for clients of its speech."""
@@ -497,4 +499,4 @@ def _shown_data(alias: Alias, speech: Speech, operation: Operation, data: bytes)
 
 def extensions_of(incoming: Incoming) -> str | None:
     """The extensions that the agent says it used."""
-    return incoming.header("a2a-extensions") or incoming.header("x-a2a-extensions")
+    return incoming.any_header(_EXTENSIONS)

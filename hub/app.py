@@ -205,7 +205,7 @@ def _check_origin(house: House, exchange: HttpExchange) -> None:
     limit = house.limits.header_bytes
     if exchange.head_bytes > limit and sum(len(name) + len(value) for name, value in exchange.raw_headers) > limit:
         raise HeadersTooLarge(limit)
-    if not house.hosts.serve(exchange.raw_headers):
+    if not house.hosts.serve(exchange.headers, exchange.raw_headers):
         raise HostRefused
     origin = exchange.headers.get(b"origin")
     if origin is not None:

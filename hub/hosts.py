@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from hub.exchange import Header
@@ -27,15 +27,12 @@ class Hosts:
             {f"{parts.scheme}://{parts.netloc}".encode(), *(origin.encode() for origin in allowed_origins)}
         )
 
-    def serve(self, headers: Sequence[Header]) -> bool:
-        """Whether the request's one Host header names this hub."""
-        host: bytes | None = None
-        for name, value in headers:
-            if name == b"host":
-                if host is not None:
-                    return False
-                host = value
-        return host is not None and (host in self._seen or self._is_own(host))
+    def serve(self, headers: Mapping[bytes, bytes], raw_headers: Sequence[Header]) -> bool:
+        """Whether the request's one Host header names this hub. `headers` are the raw ones by their names."""
+        host = headers.get(b"host")
+        if host is None or (len(headers) < len(raw_headers) and [name for name, _ in raw_headers].count(b"host") > 1):
+            return False
+        return host in self._seen or self._is_own(host)
 
     def _is_own(self, host: bytes) -> bool:
         authority = _AUTHORITY.fullmatch(host)

@@ -128,6 +128,13 @@ class Incoming(msgspec.Struct, eq=False):
                 return value.decode("latin-1")
         return None
 
+    def any_header(self, names: frozenset[bytes]) -> str | None:
+        """The first value of any of some headers, None when all are absent. Their names are written in lower case."""
+        for found, value in self._headers:
+            if found in names:
+                return value.decode("latin-1")
+        return None
+
     @property
     def headers(self) -> list[tuple[str, str]]:
         """All headers, in the order they came, with names in lower case."""

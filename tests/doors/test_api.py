@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -53,6 +55,43 @@ async def test_a_revoked_key_is_refused_at_the_next_request(running: Hub, admin:
         refused = await rita.get("/api/usage")
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("door", ["/a2a/", "/mcp", "/v1/models"])
+async def test_each_request_on_a_connection_is_its_own_keys(running: Hub, admin: httpx.AsyncClient, door: str) -> None:
+    """What was shown before is remembered of a connection: for nobody else, and no longer than the key is good."""
+    rita = (await admin.post("/api/keys", json={"name": "rita", "allow": []})).json()["key"]
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+    async with running.http() as client:
+
+        async def told(secret: str) -> int:
+            response = await client.post(door, json=body, headers={"authorization": f"Bearer {secret}"})
+            return response.status_code
+
+        known = await told(rita)
+        assert known != 401
+        assert [await told(one) for one in (rita, rita[:-1], rita, "x", f"{rita}x", rita)] == [
+            known,
+            401,
+            known,
+            401,
+            401,
+            known,
+        ]
+        assert (await client.post(door, json=body)).status_code == 401
+        assert (await admin.delete("/api/keys/rita")).status_code == 204
+        assert await told(rita) == 401
+
+
+async def test_a_key_that_is_over_is_refused_on_the_connection_that_knows_it(
+    running: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = time.time() + 3600
+    async with running.http(await running.key(expires_at=over)) as client:
+        assert [(await client.get("/v1/models")).status_code for _ in range(2)] == [200, 200]
+        monkeypatch.setattr("registry.callers.levels.time", SimpleNamespace(time=lambda: over))
+        assert (await client.get("/v1/models")).status_code == 401
 
 
 async def test_a_key_made_anew_under_an_old_name_is_another_principal(admin: httpx.AsyncClient) -> None:

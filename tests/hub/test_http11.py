@@ -392,7 +392,7 @@ async def test_answers_do_not_pile_up_for_a_client_that_does_not_read_them() -> 
     unread: list[int] = []
 
     async def serve(exchange: HttpExchange) -> None:
-        unread.append(exchange._line.transport.get_write_buffer_size())
+        unread.append(exchange.line.transport.get_write_buffer_size())
         await exchange.reply(200, b"x" * size)
 
     async with talk(serve) as (reader, writer):
