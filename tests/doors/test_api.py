@@ -57,21 +57,23 @@ async def test_a_revoked_key_is_refused_at_the_next_request(running: Hub, admin:
     assert refused.headers["www-authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("door", ["/a2a/", "/mcp", "/v1/models"])
-async def test_each_request_on_a_connection_is_its_own_keys(running: Hub, admin: httpx.AsyncClient, door: str) -> None:
+@pytest.mark.parametrize(("method", "door"), [("GET", "/a2a/research"), ("POST", "/mcp"), ("GET", "/v1/models")])
+async def test_each_request_on_a_connection_is_its_own_keys(
+    running: Hub, admin: httpx.AsyncClient, method: str, door: str
+) -> None:
     """What was shown before is remembered of a connection: for nobody else, and no longer than the key is good."""
     rita = (await admin.post("/api/keys", json={"name": "rita", "allow": []})).json()["key"]
-    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"} if method == "POST" else None
 
     async with running.http() as client:
 
         async def told(secret: str) -> int:
-            response = await client.post(door, json=body, headers={"authorization": f"Bearer {secret}"})
-            return response.status_code
+            headers = {"authorization": f"Bearer {secret}"} if secret else {}
+            return (await client.request(method, door, json=body, headers=headers)).status_code
 
         known = await told(rita)
         assert known != 401
-        assert [await told(one) for one in (rita, rita[:-1], rita, "x", f"{rita}x", rita)] == [
+        assert [await told(one) for one in (rita, rita[:-1], rita, "", f"{rita}x", rita)] == [
             known,
             401,
             known,
@@ -79,7 +81,6 @@ async def test_each_request_on_a_connection_is_its_own_keys(running: Hub, admin:
             401,
             known,
         ]
-        assert (await client.post(door, json=body)).status_code == 401
         assert (await admin.delete("/api/keys/rita")).status_code == 204
         assert await told(rita) == 401
 
