@@ -58,8 +58,6 @@ LF, CR = b"\n\r"
 
 OLD_REST = Speech("HTTP+JSON", "0.3")
 
-_EXTENSIONS = frozenset(name.encode() for name in wire.EXTENSIONS_HEADER.values())
-
 
 class Heard(msgspec.Struct, frozen=True):
     """What a call was answered: a canonical result, or the whole answer as the agent wrote it for clients of its speech."""
@@ -499,4 +497,4 @@ def _shown_data(alias: Alias, speech: Speech, operation: Operation, data: bytes)
 
 def extensions_of(incoming: Incoming) -> str | None:
     """The extensions that the agent says it used."""
-    return incoming.any_header(_EXTENSIONS)
+    return incoming.any_header(wire.EXTENSIONS_HEADERS)
