@@ -178,17 +178,22 @@ class Counters:
         await self.flush()
         now = self._clock()
 
-        def query(session: Session) -> list[tuple[Limit, int, int]]:
+        def query(session: Session) -> tuple[list[tuple[Limit, int, int]], bool]:
             run = session.connection().exec_driver_sql
-            found = []
+            found, is_whole = [], True
             for limit in limits:
                 ends = limit.end(now)
                 used = run(*book.sum_of(limit.counter, ends)).scalar()
-                unspent = sum(self._unspent(Leased(*row)) for row in run(book.LEASED, (limit.counter, ends)))
-                found.append((limit, max(0, (used or 0) - unspent), ends))
-            return found
+                unspent = [self._unspent(Leased(*row)) for row in run(book.LEASED, (limit.counter, ends))]
+                found.append((limit, max(0, (used or 0) - sum(one or 0 for one in unspent)), ends))
+                is_whole = is_whole and None not in unspent
+            return found, is_whole
 
-        return await self._database.read(query)
+        for _ in range(TRIES):  # the record of a dead process goes when what is read here was given back already
+            found, is_whole = await self._database.read(query)
+            if is_whole:
+                break
+        return found
 
     async def run(self) -> None:
         """Write what calls used until cancelled, then the rest; forget what is long over, and settle for those who died."""
@@ -377,9 +382,10 @@ class Counters:
             await self._database.append(book.settle, Dead(self._database.path, process))
             bury(self._database.path, process)
 
-    def _unspent(self, one: Leased) -> int:
+    def _unspent(self, one: Leased) -> int | None:
+        """What is left of a lease; None: nobody knows."""
         spent = spent_of(self._database.path, one.process, one.slot)
-        return 0 if spent is None else one.granted - spent
+        return None if spent is None else one.granted - spent
 
     def _batch(self, wanted: Sequence[Wanted]) -> Batch:
         batch = Batch(wanted, self._corrections, self._ended)

@@ -13,8 +13,9 @@ import pytest
 from registry.errors import LimitReached, OverBudget
 from registry.ledger.events import Events
 from registry.limits import Amounts, Bounds, Limit, expected, spent
+from registry.spending import counters as counting
 from registry.spending.counters import Counters
-from registry.spending.leases import SLOTS, Record
+from registry.spending.leases import SLOTS, Record, spent_of
 from registry.store.db import Database, open_database
 
 FAR = 1_000_000
@@ -110,6 +111,18 @@ async def test_what_a_killed_process_had_not_spent_comes_back_and_what_it_spent_
         assert await passed(living, wanted[:1], 400) == 318
         await living.reserve(wanted[1:], expected())
         assert await used(living, wanted) == [320, 1]
+
+
+async def test_a_record_that_goes_while_usage_is_read_is_not_taken_for_everything_spent(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = limits(calls_per_day=320)
+    gone = [True]  # the first look comes between the end of a dead process's record and what was written before it
+    monkeypatch.setattr(counting, "spent_of", lambda *place: None if gone and gone.pop() else spent_of(*place))
+    async with process(address, "a") as one:
+        await one.reserve(wanted, expected())
+        assert await used(one, wanted) == [1]
+        assert not gone
 
 
 async def test_a_process_that_ends_leaves_nothing_behind(address: str, database: Database) -> None:
