@@ -150,7 +150,7 @@ class App:
             if not _is_open(exchange, door):
                 name, authenticator = door.name if door else None, house.authenticator
                 known = authenticator.known(exchange, name, exchange.line)
-                exchange.principal = known or await authenticator.principal(exchange, name)
+                exchange.principal = known or await authenticator.principal(exchange, name, exchange.line)
             await _answer(house, exchange, door)
             exchange.finish()
         except ClientGone:

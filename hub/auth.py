@@ -98,26 +98,22 @@ class Authenticator:
         self._sources = sources
         self._tasks = tasks
 
-    def known(self, request: Asking, door: DoorName | None, line: Line) -> Principal | None:
-        """As `principal`, of who is remembered; None: `principal` is to look.
+    def known(self, request: Request, door: DoorName | None, line: Line) -> Principal | None:
+        """As `principal`, of who shows on a connection what was shown on it before; None: `principal` is to look.
 
-        Who shows on a connection what was shown on it before is who it was then: their secret is compared, which takes a third of
-        what its digest takes.
+        Their secret is compared, which takes a third of what its digest takes.
         """
-        secret = secret_of(request.headers)
-        if not secret or door == "api":
-            return None  # nobody is refused here, and a browser's session may say who it is
-        version, shown = self._keys.version(), line.shown
-        if shown is not None and shown.version == version and compare_digest(shown.secret, secret):
-            found = unexpired(shown.principal)
-        else:
-            found = self._keys.cached(hash_of(secret))
-            if found is not None:
-                line.shown = Shown(secret, found, version)
+        secret, shown, keys = secret_of(request.headers), line.shown, self._keys
+        if shown is None or not secret:
+            return None
+        keys.check_fresh()
+        if shown.version != keys.version or not compare_digest(shown.secret, secret):
+            return None
+        found = unexpired(shown.principal)
         return found and self.check(found, door, request)
 
-    async def principal(self, request: Asking, door: DoorName | None) -> Principal:
-        """The request's principal, at a door; None: there is none at its path.
+    async def principal(self, request: Asking, door: DoorName | None, line: Line | None = None) -> Principal:
+        """The request's principal, at a door; None: there is none at its path. What is found is remembered of its `line`.
 
         Raises:
             Unauthenticated: no key or token, or one that is unknown, revoked, expired, or not for this door or from here.
@@ -125,21 +121,24 @@ class Authenticator:
             CrossSiteRefused: it comes with the session of a browser, and may be another site's doing.
             Overloaded: the hub cannot tell at the moment.
         """
-        if door == "api" and self._browsers is not None and secret_of(request.headers) is None:
+        secret = secret_of(request.headers)
+        if door == "api" and self._browsers is not None and secret is None:
             session = self._browsers.secret(request.headers)
             if session is not None:
                 return self.check(await self._browsers.principal(request, session), door, request)
-        secret = secret_of(request.headers)
-        hashed = hash_of(secret)
-        found = self._keys.cached(hashed) or await self._find(hashed, secret)
+        version = self._keys.version
+        found = await self._find(secret)
+        if line is not None and secret is not None:
+            line.shown = Shown(secret, found, version)
         return self.check(found, door, request)
 
-    async def _find(self, hashed: str, secret: bytes | None) -> Principal:
-        """The principal of a secret that is not remembered."""
-        issuers = self._issuers
-        if issuers is not None and secret is not None and issuers.knows(secret):
+    async def _find(self, secret: bytes | None) -> Principal:
+        """Whose a secret is; raises as `principal`."""
+        hashed, issuers = hash_of(secret), self._issuers
+        found = self._keys.cached(hashed)
+        if found is None and issuers is not None and secret is not None and issuers.knows(secret):
             found = await issuers.find(hashed, secret)
-        else:
+        elif found is None:
             found = await self._keys.find(hashed)
         if found is None:
             raise Unauthenticated
@@ -165,9 +164,7 @@ class Authenticator:
 
     async def before_peer(self, headers: Mapping[bytes, bytes], door: DoorName) -> Principal:
         """As `principal` where the peer is not known yet; `check` has to follow."""
-        secret = secret_of(headers)
-        hashed = hash_of(secret)
-        found = self._keys.cached(hashed) or await self._find(hashed, secret)
+        found = await self._find(secret_of(headers))
         if found.doors is not None and door not in found.doors:
             raise Unauthenticated
         return found

@@ -154,7 +154,7 @@ class ConnectDoor:
     async def _log_in(self, exchange: Exchange, key: str, link: Link | None) -> bytes:
         """The cookie for who has this key; only its owner may open a link."""
         hashed = hash_of(key.strip().encode())
-        principal = self._keys.cached(hashed) or await self._keys.find(hashed)
+        principal = await self._keys.find(hashed)
         if principal is None:
             raise Unauthenticated
         self._authenticator.check(principal, "mcp", exchange)
@@ -173,7 +173,7 @@ class ConnectDoor:
             return None
         if login.expires_at < time.time():
             return None
-        principal = self._keys.cached(login.key_digest) or await self._keys.find(login.key_digest)
+        principal = await self._keys.find(login.key_digest)
         try:
             return None if principal is None else Visitor(self._authenticator.check(principal, "mcp", exchange), value)
         except Unauthenticated:  # not from here any more: as without a key

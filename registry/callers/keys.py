@@ -63,7 +63,8 @@ class Keys:
         self._database = database
         self._clock = clock
         self._cache: OrderedDict[str, Principal | None] = OrderedDict()
-        self._version = 0
+        self.version = 0
+        """Another one once a key may have changed. What was found under one is true as long as changes are read (`check_fresh`)."""
         self._fresh_at = clock()
         self._listeners: list[Callable[[], None]] = []
         self.under: Callable[[Principal], Principal] = lambda principal: principal
@@ -79,14 +80,9 @@ class Keys:
         Raises:
             Overloaded: changes could not be read lately, so nothing cached is believed.
         """
-        self._check_fresh()
+        self.check_fresh()
         found = self._cache.get(secret_digest)
         return found if found is None or found.expires_at is None else unexpired(found)
-
-    def version(self) -> int:
-        """A number that is another one once a key may have changed; raises as `cached`."""
-        self._check_fresh()
-        return self._version
 
     async def find(self, secret_digest: str) -> Principal | None:
         """The principal of a key's SHA-256, from the cache or the database; None: no valid key."""
@@ -96,17 +92,18 @@ class Keys:
 
     async def look_up(self, secret_digest: str, read: Callable[[], Awaitable[Principal | None]]) -> Principal | None:
         """As `find`, of a secret that `read` knows how to look for; what it raises is not remembered."""
-        self._check_fresh()
+        self.check_fresh()
         while secret_digest not in self._cache:
-            version = self._version
+            version = self.version
             found = await read()
-            if version == self._version:  # otherwise a key changed while we read: what we read may be old
+            if version == self.version:  # otherwise a key changed while we read: what we read may be old
                 self._cache[secret_digest] = None if found is None else self.under(found)
                 if len(self._cache) > MAX_CACHED:
                     self._cache.popitem(last=False)
         return unexpired(self._cache[secret_digest])
 
-    def _check_fresh(self) -> None:
+    def check_fresh(self) -> None:
+        """Check that changes could be read lately; raises as `cached`."""
         if self._clock() - self._fresh_at > STALE_AFTER_S:
             raise Overloaded("The hub cannot read its own key changes; try again shortly.")
 
@@ -116,7 +113,7 @@ class Keys:
 
     def forget(self) -> None:
         """Drop all cached keys: one of them, or a user, team or membership that one belongs to, changed."""
-        self._version += 1
+        self.version += 1
         self._cache.clear()
         for listener in self._listeners:
             listener()

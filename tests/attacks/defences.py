@@ -134,7 +134,7 @@ DEFENCES: dict[str, Any] = {
     "registry.access:Grants.cover": lambda *_: True,
     "registry.access:Grants.reach": lambda *_: True,
     "registry.access:matches": _matches_by_trying,
-    "registry.callers.keys:Keys._check_fresh": lambda _: None,
+    "registry.callers.keys:Keys.check_fresh": lambda _: None,
     "registry.callers.tokens:_paths": lambda *_: None,
     "registry.declared.stored:_FILE_ONLY": (),
     "registry.discreet:discreet": lambda _, said, *__: said,

@@ -134,7 +134,7 @@ async def test_what_is_remembered_of_keys_opens_nothing_once_changes_were_not_re
 
 BROKEN: dict[str, tuple[Any, str]] = {
     "who it is": (Authenticator, "_find"),
-    "who is remembered": (Keys, "version"),
+    "who is remembered": (Keys, "check_fresh"),
     "from where and to which door": (Authenticator, "check"),
     "what is granted": (Grants, "allow"),
     "which rules are about a call": (Judge, "plan"),

@@ -110,7 +110,7 @@ async def test_an_expired_key_is_refused_also_from_the_cache(keys: Keys, monkeyp
 
 
 @pytest.mark.attack("2.1/37")
-@pytest.mark.attack("2.2/10", defence="registry.callers.keys:Keys._check_fresh")
+@pytest.mark.attack("2.2/10", defence="registry.callers.keys:Keys.check_fresh")
 async def test_nothing_cached_is_believed_when_changes_cannot_be_read(keys: Keys, clock: Clock) -> None:
     _, secret = await keys.create(KeySpec(name="rita", allow=()))
     await keys.find(hashed(secret))
