@@ -44,6 +44,7 @@ from registry.judged import encode
 from registry.registry import Registry
 from registry.sealed.kept import Kept
 from registry.sealed.provider_objects import ProviderObjects
+from registry.spending.tasks import Tasks
 from registry.tool_approvals import ToolApprovals
 
 
@@ -85,7 +86,7 @@ def llm_side(
     models = _models(ground, catalog, environment, agents, owned)
     loop = Loop(catalog, models=models, tools=mcp.dispatch, guests=mcp.guests)
     platform = Platform(catalog, gate=ground.gate, endpoints=endpoints, owned=owned)
-    parking = Parking(approvals, kept, hours=ground.hub.limits.approval_hours)
+    parking = Parking(approvals, kept, Tasks(ground.sealer), hours=ground.hub.limits.approval_hours)
     loop.park(parking)
     continuing = Continuing(parking, registry.keys.living, models.telling)
     chat = Chat(loop, public_url=ground.public_url, continuing=continuing, memory=Memory(kept))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llm.types import Turn
+from llm.types import Turn, Used
 from registry.errors import TooExpensive
 from registry.identity import RequestLimits
 
@@ -15,8 +15,21 @@ CALLS = 1024
 class Bounds:
     """One for a run of the loop."""
 
-    def __init__(self, asked: RequestLimits, keys: RequestLimits, *, rounds: int, seconds: float) -> None:
-        """`asked` by the request, `keys` of its key; `rounds` are those of a request that asks for no number, `seconds` the hub's."""
+    def __init__(
+        self,
+        asked: RequestLimits,
+        keys: RequestLimits,
+        *,
+        rounds: int,
+        seconds: float,
+        before: Used | None = None,
+    ) -> None:
+        """`asked` by the request, `keys` of its key; `rounds` are those of a request that asks for no number, `seconds` the hub's.
+
+        `before`: what a run that goes on may do in all, and did before it waited.
+        """
+        if before is not None:
+            asked = before.limits.within(asked)
         wanted = RequestLimits(asked.max_rounds or rounds, asked.max_calls, asked.max_seconds, asked.max_usd).within(
             keys
         )
@@ -24,7 +37,19 @@ class Bounds:
         self.seconds = seconds if wanted.max_seconds is None else min(seconds, wanted.max_seconds)
         self.calls = CALLS if wanted.max_calls is None else wanted.max_calls
         self._usd = wanted.max_usd
-        self._made = 0
+        self._before = before or Used()
+        self._made = self._before.calls
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may still take."""
+        return self.seconds - self._before.seconds
+
+    def used(self, seconds: float, charged_usd: float) -> Used:
+        """What a run that is to wait may do in all, and has done; it went on for `seconds`, and its calls cost `charged_usd`."""
+        limits = RequestLimits(self.rounds, self.calls, self.seconds, self._usd)
+        before = self._before
+        return Used(limits, self._made, before.seconds + seconds, before.charged_usd + charged_usd)
 
     def take_call(self) -> str | None:
         """Count one call of a tool; the reason why it may not be made, for the model."""
@@ -37,6 +62,6 @@ class Bounds:
         """Raise `TooExpensive` when another round may not be begun: `turns` and calls that cost `charged_usd` were too much."""
         if self._usd is None:
             return
-        spent = charged_usd + sum(turn.reply.used.cost_usd or 0.0 for turn in turns)
+        spent = self._before.charged_usd + charged_usd + sum(turn.reply.used.cost_usd or 0.0 for turn in turns)
         if spent >= self._usd:
             raise TooExpensive(spent, self._usd)

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from llm.fleeting import Fleeting
 from llm.storing import read_run, written_run
-from llm.types import Finished, Held, Parked, Ticket
+from llm.types import Finished, Held, Parked, Ticket, Used
 from registry.errors import ApprovalRefused, LimitError
 from registry.identity import Principal
 from registry.sealed.kept import Kept
 from registry.sealed.secrets import new_id
+from registry.spending.tasks import Tasks
 from registry.tool_approvals import Approval, Deed, Run, ToolApprovals, Wanted, new_name
 
 _KIND, _ANSWER = "parked", "continued"
@@ -30,14 +31,17 @@ ANSWER_S = 3600.0
 class Parking:
     """All waiting runs. One for a process."""
 
-    def __init__(self, approvals: ToolApprovals, kept: Kept, *, hours: float) -> None:
+    def __init__(self, approvals: ToolApprovals, kept: Kept, tasks: Tasks, *, hours: float) -> None:
         """`hours` is how long approvals are waited for."""
         self.approvals = approvals
         self._kept = kept
+        self._tasks = tasks
         self._fleeting = Fleeting()
         self._seconds = hours * 3600
 
-    async def park(self, finished: Finished, deeds: Sequence[Deed], principal: Principal, ticket: Ticket) -> Finished:
+    async def park(
+        self, finished: Finished, deeds: Sequence[Deed], principal: Principal, ticket: Ticket, used: Used
+    ) -> Finished:
         """Put a run down that ended with `waiting`, whose calls come to `deeds`; they are asked approval for.
 
         Raises:
@@ -57,6 +61,8 @@ class Parking:
             reply=last.reply,
             held=Held(last.outcomes, waiting),
             expires_at=run.expires_at,
+            used=used,
+            task=None if principal.task is None else self._tasks.pause(principal.task),
             is_fleeting=ticket.is_fleeting,
         )
         store = self._fleeting if ticket.is_fleeting else self._kept
@@ -82,6 +88,10 @@ class Parking:
         """Take a run up: of all who try, one gets it."""
         found = await self._fleeting.take(_KIND, run, principal) or await self._kept.take(_KIND, run, principal)
         return None if found is None else read_run(found)
+
+    def resumed(self, parked: Parked, principal: Principal) -> Principal:
+        """Who goes on with a run: part of the task that it was part of."""
+        return principal if parked.task is None else self._tasks.resume(principal, parked.task)
 
     async def keep_answer(self, parked: Parked, principal: Principal, answer: bytes) -> None:
         """Keep what a run came to for its caller."""

@@ -93,6 +93,7 @@ class Rounds:
         self._takes = inputs_of(model)
         self._busy = asyncio.Semaphore(bench.limits.parallel_calls)
         self._ids = CallIds()
+        self._started = time.monotonic()
         self._has_begun = False
         self._tools_ran = False
         self._first: Permit | None = None
@@ -109,21 +110,24 @@ class Rounds:
 
     async def run(self, caller: Caller, voice: Voice) -> None:
         """Drive the loop and answer the caller; raises `HubError`, perhaps within a begun answer."""
+        parked = self._ask.parked
+        if parked is not None and self._bench.parking is not None:
+            caller = caller._replace(principal=self._bench.parking.resumed(parked, caller.principal))
         bounds = self._bounds = Bounds(
             self._ask.limits,
             caller.principal.request_limits,
             rounds=self._limits.max_rounds,
             seconds=self._limits.total_s,
+            before=parked.used if parked is not None else None,
         )
-        steps = conversation(self._ask.is_own, max_rounds=bounds.rounds, parked=self._ask.parked)
+        steps = conversation(self._ask.is_own, max_rounds=bounds.rounds, parked=parked)
         try:
-            finished = await self._in_time(self._drive(steps, caller, voice), bounds.seconds)
+            finished = await self._in_time(self._drive(steps, caller, voice), bounds.seconds_left)
         except HubError as error:
             error.tools_ran = self._tools_ran
             raise
         if self._first is not None:
-            charged, warnings = self._first.charged_within, self._first.warnings
-            finished = replace(finished, charged_usd=charged, warnings=tuple(warnings))
+            finished = replace(finished, charged_usd=self._charged_usd, warnings=tuple(self._first.warnings))
         await voice.finish(finished)
 
     async def _in_time(self, run: Awaitable[Finished], seconds: float) -> Finished:
@@ -163,11 +167,17 @@ class Rounds:
         assert self._bench.parking is not None, "nothing is held without"
         assert self._ask.ticket is not None, "nothing is held without"
         deeds = [self._rules.deed(one.offer.tool, one.arguments) for one in finished.waiting]
-        return await self._bench.parking.park(finished, deeds, principal, self._ask.ticket)
+        used = self._bounds.used(time.monotonic() - self._started, self._charged_usd)
+        return await self._bench.parking.park(finished, deeds, principal, self._ask.ticket, used)
+
+    @property
+    def _charged_usd(self) -> float:
+        """What its calls of tools cost."""
+        return self._first.charged_within if self._first is not None else 0.0
 
     async def _call_model(self, turns: Sequence[Turn], caller: Caller, voice: Voice) -> Reply:
         ask, models = self._ask, self._bench.models
-        self._bounds.check_cost(turns, self._first.charged_within if self._first else 0.0)
+        self._bounds.check_cost(turns, self._charged_usd)
 
         def make(model: Model) -> ModelRequest:
             formats = formats_of(model)

@@ -10,9 +10,11 @@ import msgspec
 
 from llm import pieces as forms
 from llm.pieces import Piece
-from llm.types import Held, Offer, Parked, Reply, ToolCall, ToolOutcome, Turn, Waiting
+from llm.types import Held, Offer, Parked, Reply, ToolCall, ToolOutcome, Turn, Used, Waiting
 from registry.gate import Usage
+from registry.identity import RequestLimits
 from registry.judged import JsonObject
+from registry.spending.tasks import Paused
 
 _PIECES: Mapping[str, type[Piece]] = {
     form.__name__: form
@@ -54,6 +56,8 @@ def written_run(parked: Parked) -> bytes:
             "outcomes": [_outcome(one) for one in parked.held.outcomes],
             "waiting": waiting,
             "expires_at": parked.expires_at,
+            "used": parked.used,
+            "task": parked.task,
             "is_fleeting": parked.is_fleeting,
         }
     )
@@ -62,6 +66,7 @@ def written_run(parked: Parked) -> bytes:
 def read_run(data: bytes) -> Parked:
     """The run that `written_run` wrote."""
     found = msgspec.msgpack.decode(data)
+    limits, *used = found["used"]
     waiting = [
         Waiting(**{**one, "call": ToolCall(**one["call"]), "offer": _read_offer(one["offer"])})
         for one in found["waiting"]
@@ -73,6 +78,8 @@ def read_run(data: bytes) -> Parked:
         reply=_read_reply(found["reply"]),
         held=Held([_read_outcome(one) for one in found["outcomes"]], waiting),
         expires_at=found["expires_at"],
+        used=Used(RequestLimits(*limits), *used),
+        task=None if found["task"] is None else Paused(*found["task"]),
         is_fleeting=found["is_fleeting"],
     )
 

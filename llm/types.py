@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from llm.pieces import Piece
 from registry.entries import Headers
@@ -18,6 +18,7 @@ from registry.floors import Answerer
 from registry.gate import NOTHING_KNOWN, Permit, Usage
 from registry.identity import HUBS_LIMITS, Principal, RequestLimits
 from registry.judged import JsonObject
+from registry.spending.tasks import Paused
 
 Format = Literal["chat", "messages", "responses"]
 """Wire formats of models' APIs: OpenAI chat completions, Anthropic messages, OpenAI responses."""
@@ -235,6 +236,17 @@ class Held:
     waiting: Sequence[Waiting]
 
 
+class Used(NamedTuple):
+    """What a run may do in all, and what it did of that before it waited."""
+
+    limits: RequestLimits = HUBS_LIMITS
+    calls: int = 0
+    """Of tools."""
+    seconds: float = 0.0
+    charged_usd: float = 0.0
+    """What these calls cost; what models cost stands in its rounds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """A run of the loop that waits for approvals."""
@@ -248,6 +260,9 @@ class Parked:
     """What the model said in that one."""
     held: Held
     expires_at: float
+    used: Used
+    task: Paused | None
+    """What it is part of."""
     is_fleeting: bool = False
     """Nothing of it may be at rest."""
 

@@ -63,6 +63,8 @@ class Task:
     deadline: float | None
     """In seconds since 1970; None: none."""
     limits: tuple[Limit, ...]
+    is_inherited: bool = False
+    """Another request began it, and its time is that one's."""
 
     def limits_of(self, kind: str) -> tuple[Limit, ...]:
         """Those that count a call of this kind: models are not among `max_calls`."""

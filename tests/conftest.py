@@ -265,6 +265,7 @@ IN_TURN = {
         "doors/test_mixed_tools.py",
         "doors/test_own_agents.py",
         "doors/test_parked.py",
+        "doors/test_parked_bounds.py",
         "doors/test_passthrough.py",
         "doors/test_platform.py",
         "doors/test_prices.py",

@@ -10,8 +10,10 @@ import base64
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from registry.errors import TaskOver
 from registry.identity import Principal, RequestLimits, Task
@@ -33,6 +35,14 @@ class _Token(msgspec.Struct, array_like=True):
     warn_at: float | None = None
 
 
+class Paused(NamedTuple):
+    """A task of a request that waits for somebody's approval."""
+
+    token: str
+    left_s: float | None
+    """Of its time, which stands still meanwhile; None: it has no end, or goes on as another request began it."""
+
+
 _DECODER = msgspec.msgpack.Decoder(_Token)
 _ABOUT = "task"
 
@@ -50,13 +60,33 @@ class Tasks:
         Raises:
             TaskOver: its deadline is over.
         """
-        task = (self.read(token) if token else None) or self.begin(principal.request_limits, principal.warn_at)
+        found = self.read(token) if token else None
+        task = replace(found, is_inherited=True) if found is not None else self._of(principal)
         if task is None:
             return principal
         if task.deadline is not None and task.deadline < self._clock():
             raise TaskOver
-        is_warned = principal.is_warned or any(one.warn is not None for one in task.limits)
-        return replace(principal, task=task, is_warned=is_warned)
+        return _within(principal, task)
+
+    def pause(self, task: Task) -> Paused:
+        """What is kept of the task of a request that is to wait."""
+        if task.deadline is None or task.is_inherited:
+            return Paused(task.token, None)
+        return Paused(task.token, task.deadline - self._clock())
+
+    def resume(self, principal: Principal, paused: Paused) -> Principal:
+        """The principal of a request that goes on, with the task that it was part of; one that is forgotten begins anew."""
+        opened = self._opened(paused.token.encode())
+        if opened is None:
+            task = principal.task or self._of(principal)
+            return principal if task is None else _within(principal, task)
+        if paused.left_s is not None:
+            made = structs.replace(opened[1], deadline=self._clock() + paused.left_s)
+            return _within(principal, self._sealed(made))
+        return _within(principal, replace(_task(*opened), is_inherited=True))
+
+    def _of(self, principal: Principal) -> Task | None:
+        return self.begin(principal.request_limits, principal.warn_at)
 
     def begin(self, bounds: RequestLimits, warn_at: float | None = None) -> Task | None:
         """A task with what a key bounds each of its requests to, and the share at which that warns; None: it bounds nothing that is inherited."""
@@ -65,11 +95,17 @@ class Tasks:
         now = self._clock()
         deadline = None if bounds.max_seconds is None else now + bounds.max_seconds
         made = _Token(new_id("task"), int(now + LASTS_S), deadline, bounds.max_calls, bounds.max_usd, warn_at)
-        sealed = self._sealer.seal(msgspec.msgpack.encode(made), about=_ABOUT)
-        return _task(sealed, made)
+        return self._sealed(made)
+
+    def _sealed(self, made: _Token) -> Task:
+        return _task(self._sealer.seal(msgspec.msgpack.encode(made), about=_ABOUT), made)
 
     def read(self, token: bytes) -> Task | None:
         """The task of a token; None: it is none of the hub's, or too old."""
+        opened = self._opened(token)
+        return None if opened is None else _task(*opened)
+
+    def _opened(self, token: bytes) -> tuple[bytes, _Token] | None:
         if len(token) > MAX_TOKEN:
             return None
         try:
@@ -77,7 +113,12 @@ class Tasks:
             found = _DECODER.decode(self._sealer.open(sealed, about=_ABOUT))
         except (SecretKeyInvalid, ValueError, msgspec.MsgspecError):
             return None
-        return _task(sealed, found) if found.ends > self._clock() else None
+        return (sealed, found) if found.ends > self._clock() else None
+
+
+def _within(principal: Principal, task: Task) -> Principal:
+    is_warned = principal.is_warned or any(one.warn is not None for one in task.limits)
+    return replace(principal, task=task, is_warned=is_warned)
 
 
 def _task(sealed: bytes, said: _Token) -> Task:
