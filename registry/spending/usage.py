@@ -164,7 +164,7 @@ def summary(
     query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
         *groups,
         func.count(),
-        func.sum(col(UsageRow.outcome).not_in(("ok", "cached"))),
+        func.count(case((col(UsageRow.outcome).not_in(("ok", "cached")), 1))),  # a sum of booleans would be read as one
         *(func.sum(column) for column in SUMS.values()),
     )
     if since is not None:

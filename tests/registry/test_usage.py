@@ -31,6 +31,7 @@ async def test_rows_are_counted_by_what_is_asked(database: Database) -> None:
     log = UsageLog(database)
     log.record(row(input_tokens=1, output_tokens=2))
     log.record(row(input_tokens=10, output_tokens=20, cost_usd=0.5, outcome="error"))
+    log.record(row(outcome="cancelled"))
     log.record(row("claude"))
     await log.flush()
     nothing = dict.fromkeys(SUMS)
@@ -38,15 +39,17 @@ async def test_rows_are_counted_by_what_is_asked(database: Database) -> None:
         {"name": "claude", "calls": 1, "errors": 0, **nothing},
         {
             "name": "gpt-4o",
-            "calls": 2,
-            "errors": 1,
+            "calls": 3,
+            "errors": 2,
             **nothing,
             "input_tokens": 11,
             "output_tokens": 22,
             "cost_usd": 0.5,
         },
     ]
-    assert (await total(database, ("key", "kind")))[0]["calls"] == 3
+    (whole,) = await total(database, ("key", "kind"))
+    assert whole["calls"] == 4
+    assert (type(whole["errors"]), whole["errors"]) == (int, 2)
 
 
 async def test_a_period_holds_its_start_and_not_its_end(database: Database) -> None:
