@@ -23,10 +23,10 @@ from registry.egress.http import Egress
 from registry.egress.request import parse
 from registry.entries import Agent
 from registry.errors import AddressRefused, InvalidParams, NotFound
-from registry.gate import Posted
 from registry.judged import JsonObject, encode
 from registry.ledger.outbox import Outbox, Posting
 from registry.ledger.push import Callback, Destination, NewConfig, PushConfigs, Receiver
+from registry.rules.judging import Posted
 from registry.sealed.secrets import new_id
 
 logger = logging.getLogger(__name__)

@@ -24,10 +24,11 @@ from registry.egress.http import Egress, Incoming, Outgoing
 from registry.egress.request import parse
 from registry.entries import Headers
 from registry.errors import UpstreamError
-from registry.gate import Gate, Posted
+from registry.gate import Gate
 from registry.identity import HUB
 from registry.ledger.outbox import Due, Outbox
 from registry.limits import Limit
+from registry.rules.judging import Posted
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from agents.upstream import Upstream, event_of
 from registry import judged
 from registry.entries import Agent
 from registry.errors import GuardRefused, UpstreamError, UpstreamInvalid
-from registry.gate import Posted
 from registry.judged import JsonObject
 from registry.ledger.events import Batch, Events
 from registry.ledger.ownership import FINAL_STATES
+from registry.rules.judging import Posted
 
 TRIES = 20
 """How often an event that an agent posted is tried to be kept: each time another one came in between."""

@@ -20,8 +20,9 @@ from agents.upstream import event_of
 from registry.egress.sse import MAX_EVENT_BYTES
 from registry.entries import Agent
 from registry.errors import AgentFault, GuardRefused, HubError, NotSupported, UpstreamError, UpstreamInvalid
-from registry.gate import Permit, Posted
+from registry.gate import Permit
 from registry.judged import JsonObject, decode, encode, plain
+from registry.rules.judging import Posted
 
 MAX_BYTES = MAX_EVENT_BYTES
 """Of events that wait, and of the texts of a task's artifacts."""

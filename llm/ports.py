@@ -26,6 +26,9 @@ class ToolExecutor(Protocol):
         Empty for an unknown source, as for one that is not the principal's.
         """
 
+    async def guarded(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
+        """What the hub's guards leave of the arguments of a call that is to be approved; raises `HubError` where it cannot be made."""
+
     async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
         """Call a tool by its exposed name and return MCP's decoded CallToolResult; raises `HubError`."""
 

@@ -100,6 +100,8 @@ class Rounds:
         self._rules = rules
         self._decided: dict[str, str] = {}
         """Approvals that were answered, by the ids of their calls."""
+        self._kept_back: dict[str, HubError] = {}
+        """Why calls that were to be approved are not made whoever approves them, by their ids."""
         self._reserved: Permit | None = None
         """For the first call of the model; calls of tools may come before it."""
         if ask.parked is not None:
@@ -276,7 +278,7 @@ class Rounds:
             raise UpstreamInvalid(self._model.name, f"it asked for {len(step.calls)} tool calls at once")
         speaking = asyncio.Lock()
         await self._begin(voice)  # of a run that is gone on with, tools come first
-        waiting = self._hold(step)
+        waiting = await self._hold(step, caller.principal)
         held = {one.call.id for one in waiting}
 
         async def run(call: ToolCall) -> ToolOutcome:
@@ -290,8 +292,8 @@ class Rounds:
         outcomes = [task.result() for task in tasks]
         return Held(outcomes, waiting) if waiting else outcomes
 
-    def _hold(self, step: CallTools) -> list[Waiting]:
-        """The calls that wait for approval, where it can be asked for.
+    async def _hold(self, step: CallTools, principal: Principal) -> list[Waiting]:
+        """The calls that wait for approval, where it can be asked for, as guards leave them.
 
         Not beside calls of the caller's own tools: its next request brings their results, and is another.
         """
@@ -306,14 +308,20 @@ class Rounds:
                     continue
                 answerer = self._rules.answerer(offer, order.arguments)
                 if answerer is not None:
-                    found.append(Waiting(call, replace(offer, answerer=answerer), order.arguments))
+                    offer = replace(offer, answerer=answerer)
+                    try:
+                        left = await self._guarded(offer, order.arguments, principal)
+                        found.append(Waiting(call, offer, left))
+                    except HubError as error:
+                        self._kept_back[call.id] = error
         return found
 
     async def _approve(self, call: ToolCall, offer: Offer, arguments: JsonObject, principal: Principal) -> Principal:
         """Let a call be made, by whom this returns; raises `ApprovalRefused`, for the model to hear."""
         approval = self._decided.get(call.id)
         if approval is not None and self._bench.parking is not None:
-            await self._bench.parking.admit(approval, self._rules.deed(offer.tool, arguments), principal)
+            left = await self._guarded(offer, arguments, principal)
+            await self._bench.parking.admit(approval, self._rules.deed(offer.tool, left), principal)
             return self._rules.approved(offer, arguments, principal)
         if offer.answerer is not None:
             again = self._ask.ticket is not None and self._bench.parking is not None
@@ -332,6 +340,8 @@ class Rounds:
             if order.query is not None:
                 order = replace(order, said=await self._toolbox.search(order.query, self._seeker(principal)))
             if order.said is None and order.offer is not None:
+                if (error := self._kept_back.get(call.id)) is not None:
+                    raise error
                 principal = await self._approve(call, order.offer, order.arguments, principal)
                 if refusal := self._bounds.take_call():
                     raise InvalidRequest(refusal)
@@ -359,6 +369,12 @@ class Rounds:
     def _seeker(self, principal: Principal) -> Seeker | None:
         meanings = self._bench.meanings
         return None if meanings is None else Seeker(meanings, Asker(principal, within=self._first))
+
+    async def _guarded(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
+        """What guards leave of the arguments of a call; raises `HubError` where it cannot be made."""
+        assert self._first is not None, "a model asked for this call"
+        tools = offer.guest or self._bench.tools
+        return await tools.guarded(principal, offer.tool.exposed, arguments=arguments, within=self._first)
 
     async def _execute(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
         assert self._first is not None, "a model asked for this call"

@@ -101,6 +101,9 @@ class Guest(Protocol):
     def offered(self) -> Sequence[OfferedTool]:
         """Its tools."""
 
+    async def guarded(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
+        """As `llm.ports.ToolExecutor.guarded`."""
+
     async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
         """As `llm.ports.ToolExecutor.call`."""
 
@@ -219,6 +222,7 @@ class Waiting:
     call: ToolCall
     offer: Offer
     arguments: JsonObject
+    """What guards leave of them."""
     approval: str = ""
     """The approval's id, once it was asked for."""
     run: str = ""

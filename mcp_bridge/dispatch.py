@@ -190,6 +190,15 @@ class Dispatch:
         except NotFound:
             return ()
 
+    async def guarded(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
+        """What guards leave of the arguments of a call that is to be approved, which is made when it is.
+
+        Raises:
+            NotFound: there is no such tool for the principal.
+            PolicyRefused: a rule or a guard is against the call.
+        """
+        return await self._gate.foreseen(principal, self.tool(principal, name), within).left(arguments)
+
     async def call(
         self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit | None = None
     ) -> JsonObject:

@@ -69,6 +69,11 @@ class Guest:
         """Its tools."""
         return [offered(tool) for tool in self._tools.values()]
 
+    async def guarded(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
+        """What guards leave of the arguments of a call; as `Dispatch.guarded`."""
+        assert name in self._tools, "it was offered"
+        return await self._gate.foreseen(principal, self._callee, within).left(arguments)
+
     async def call(self, principal: Principal, name: str, *, arguments: JsonObject, within: Permit) -> JsonObject:
         """Call a tool by its exposed name; as `Dispatch.call`."""
         tool = self._tools[name]

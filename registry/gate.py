@@ -22,7 +22,6 @@ from registry.errors import (
     AgentFault,
     ConsentNeeded,
     GuardRefused,
-    HubError,
     NotFound,
     PriceUnknown,
     TaskOver,
@@ -34,8 +33,8 @@ from registry.errors import (
 from registry.identity import HUB, Principal, Tree
 from registry.limits import NOTHING, Amounts, Limit, billionths, expected, priced, spent
 from registry.paces import Paces
-from registry.rules.guards import NO_GUARDS, Guards, Pipeline, Seen, Side
-from registry.rules.judging import Approve, Judged, nobody_approves
+from registry.rules.guards import NO_GUARDS, Guards
+from registry.rules.judging import Approve, Foreseen, Judged, Posted, nobody_approves
 from registry.warnings import Told, Warnings
 
 Outcome = Literal["ok", "error", "cancelled", "cached"]
@@ -375,31 +374,6 @@ class Permit(Judged):
         self.usage = Usage(input_tokens, output_tokens, estimated=True)
 
 
-class Posted(Judged):
-    """What is posted to callers who are not there: the guards of results look at it, whatever their conditions are."""
-
-    __slots__ = ("is_told",)
-
-    def __init__(self, gate: Gate, kind: str, name: str, guards: Pipeline) -> None:
-        self.is_told = True
-        """False: what is looked at was posted before, and its redactions are in the audit log."""
-        self._judging = gate
-        self._applying = guards
-        self._is_screened = False
-        self.principal = HUB
-        self.kind = kind
-        self.entry_name = name
-        self.request_id = ""
-
-    def _redacted(self, side: Side, made: Seen) -> None:
-        if self.is_told:
-            super()._redacted(side, made)
-
-    def _note(self, error: HubError) -> None:
-        if self.is_told:
-            super()._note(error)
-
-
 class Gate:
     """Decides who may call what, and how often. One for a process."""
 
@@ -470,6 +444,12 @@ class Gate:
         """What looks at what is posted of an entry; None: nobody does."""
         guards = self.guards.about(kind, name) if self.guards else None
         return Posted(self, kind, name, guards) if guards is not None and "results" in guards.sides else None
+
+    def foreseen(self, principal: Principal, entry: Callee, within: Permit) -> Foreseen:
+        """What judges a call within another one that is to be approved first."""
+        kind, name = entry.kind, entry.grant_name
+        guards = self.guards.about(kind, name) if self.guards else None
+        return Foreseen(self, principal, kind, name, guards=guards, within=within)
 
     def record(self, permit: Permit, outcome: Outcome, duration_ms: float) -> None:
         """Hand a settled call to usage; the hub's own calls leave no row."""

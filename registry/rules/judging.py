@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
-from registry.identity import Circumstances, Principal, Tree
+from registry.identity import HUB, Circumstances, Principal, Tree
 from registry.judged import JsonObject
-from registry.rules.guards import Pipeline, Seen, Side, foreign, is_clear, look, look_now, pipeline
+from registry.rules.guards import NO_GUARDS, Pipeline, Seen, Side, foreign, is_clear, look, look_now, pipeline
 
 
 class Judging(Protocol):
@@ -217,3 +219,69 @@ class Judged:
 
     def _note(self, error: HubError) -> None:
         self._judging.refused(self.principal, error, request_id=self.request_id, where=f"{self.kind}:{self.entry_name}")
+
+
+class Foreseen(Judged):
+    """A call that waits for its approval: rules and guards look at it before anybody is asked, and nothing is sent."""
+
+    __slots__ = ("_within",)
+
+    def __init__(
+        self, judging: Judging, principal: Principal, kind: str, name: str, *, guards: Pipeline | None, within: Judged
+    ) -> None:
+        self._judging = judging
+        self._applying = NO_GUARDS
+        self._within = within
+        self.principal = principal
+        self.kind = kind
+        self.entry_name = name
+        self.request_id = within.request_id
+        self.hops = max(principal.hops, within.hops)
+        self.guards = guards
+        self.screens = self._is_screened = False
+        self.unjudged = guards is not None or (principal.policy is not None and principal.policy.asks(kind, name))
+
+    async def left(self, arguments: JsonObject) -> JsonObject:
+        """What guards leave of the arguments of a call, which is what may be sent of it once it is approved.
+
+        Raises:
+            PolicyRefused: a rule or a guard is against it, whoever approves it.
+        """
+        if not self.unjudged:
+            return arguments
+        return await self.judge(arguments, approved=True, rewrites=True, screening=True) or {}
+
+    def tree(self) -> Tree:
+        """As `Judged.tree`."""
+        above = self._within.tree()
+        return msgspec.structs.replace(
+            above, hops=self.hops, callers=(*above.callers, f"{self._within.kind}:{self._within.entry_name}")
+        )
+
+    def _redacted(self, side: Side, made: Seen) -> None:
+        """Noted when it is sent."""
+
+
+class Posted(Judged):
+    """What is posted to callers who are not there: the guards of results look at it, whatever their conditions are."""
+
+    __slots__ = ("is_told",)
+
+    def __init__(self, judging: Judging, kind: str, name: str, guards: Pipeline) -> None:
+        self.is_told = True
+        """False: what is looked at was posted before, and its redactions are in the audit log."""
+        self._judging = judging
+        self._applying = guards
+        self._is_screened = False
+        self.principal = HUB
+        self.kind = kind
+        self.entry_name = name
+        self.request_id = ""
+
+    def _redacted(self, side: Side, made: Seen) -> None:
+        if self.is_told:
+            super()._redacted(side, made)
+
+    def _note(self, error: HubError) -> None:
+        if self.is_told:
+            super()._note(error)

@@ -58,15 +58,17 @@ class Desk:
 
 @asynccontextmanager
 async def opened(
-    hub: OpenHub, *turns: Turn, rule: str = "", policy: dict[str, Any] | None = None, **key: Any
+    hub: OpenHub, *turns: Turn, rule: str = "", policy: dict[str, Any] | None = None, guards: Any = None, **key: Any
 ) -> AsyncIterator[Desk]:
     async with dual_era(tools=BANK) as bank, openai_upstream(*turns) as upstream:
         yaml = f"""
 models:
   m: {{provider: openai, model: up, base_url: '{upstream.url}', api_key: sk-upstream-key-000}}
+  d: {{provider: deepseek, model: up, base_url: '{upstream.url}', api_key: sk-upstream-key-000}}
 mcpServers:
   bank: {{url: '{bank.url}'{rule}}}
 policy: {json.dumps([] if policy is None else [policy])}
+guards: {json.dumps(guards or {})}
 """
         async with hub(yaml) as running:
             await listed(running.services.registry)

@@ -95,6 +95,11 @@ class Workshop:
             if source in (None, tool.server) and principal.grants.allow("tool", tool.exposed)
         ]
 
+    async def guarded(
+        self, principal: Principal, name: str, *, arguments: dict[str, Any], within: Permit
+    ) -> dict[str, Any]:
+        return arguments
+
     async def call(self, principal: Principal, name: str, *, arguments: dict[str, Any], within: Permit) -> Any:
         tool, function = self.tools[name]
         assert self.gate is not None
