@@ -204,7 +204,10 @@ async def explained(request: Request, services: ServicesNow, asked: Annotated[As
         raise InvalidRequest(f"kind must be one of {', '.join(sorted(KINDS))}", member="kind")
     given = None if asked.arguments is None else judged.unambiguous(asked.arguments.encode())
     tree = ALONE if asked.tree is None else tree_of(judged.unambiguous(asked.tree.encode()))
-    said = explain(found, kind, name, given, services.registry.catalog.guards, tree=tree)
+    catalog = services.registry.catalog
+    # to others what is quarantined looks like what is not there, here too
+    against = catalog.against(kind, name) if caller.grants.allow("admin", "policy") else None
+    said = explain(found, kind, name, given, catalog.guards, tree=tree).barred(against)
     return PublicExplanation(
         principal=found.name,
         kind=kind,

@@ -41,13 +41,15 @@ async def _explained(
         keys = Keys(database)
         registry = Registry(database, sealer(declared), keys)
         await registry.show(declared)
+        catalog = registry.catalog
         of_file = next((spec for spec in declared.keys if spec.name == key), None)
         if (
             of_file is None or of_file.allow is None or of_file.user or of_file.team
         ):  # others have a say, who are stored
-            return explain(await keys.named(key), kind, name, arguments, registry.catalog.guards, tree=tree)
-        principal = Principal(id=key, name=key, grants=Grants.parse(of_file.allow))  # which no hub may have read yet
-        return explain(keys.under(principal), kind, name, arguments, registry.catalog.guards, tree=tree)
+            principal = await keys.named(key)
+        else:  # which no hub may have read yet
+            principal = keys.under(Principal(id=key, name=key, grants=Grants.parse(of_file.allow)))
+        return explain(principal, kind, name, arguments, catalog.guards, tree=tree).barred(catalog.against(kind, name))
 
 
 @click.command("explain")

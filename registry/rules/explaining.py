@@ -35,6 +35,12 @@ class Explanation(NamedTuple):
     guards: tuple[GuardSpec, ...] = ()
     """Those that look at such a call, or may: their conditions are asked at each call."""
 
+    def barred(self, against: str | None) -> Explanation:
+        """The same where something keeps everybody from the entry at present (`Catalog.against`); None: nothing does."""
+        if against is None or not self.grants:
+            return self
+        return Explanation("denied", False, self.grants, None, (), against)
+
 
 def tree_of(said: JsonObject) -> Tree:
     """Where a call stands that is asked about; raises `InvalidRequest`."""
