@@ -227,11 +227,17 @@ class Courier:
     async def _take_turn(self, config: int) -> None:
         """Deliver what is due to one receiver, in order; then let others have the room."""
         for _ in range(TURN):
-            due = await self._outbox.take(config, self._clock())
-            if due is None:
-                break
-            answer = await logged(self._attempt(due))
-            await self._settle(due, answer or Answer(None, "the hub failed at it; its log says why"))
+            now = self._clock()
+            try:
+                due = await self._outbox.take(config, now)
+                if due is None:
+                    break
+                answer = await logged(self._attempt(due))
+                await self._settle(due, answer or Answer(None, "the hub failed at it; its log says why"))
+            except asyncio.CancelledError:
+                # the hub stops: the next one need not wait for the lease to end
+                await self._outbox.give_back(config, now)
+                raise
         else:
             self._left_over = True
         if self._left_over:

@@ -1,7 +1,7 @@
 """Push notifications on their way and those given up: the SQL of the outbox. Knows no protocol and sends nothing.
 
 A notification is there when `put` was awaited, and until it was delivered or given up. Several processes may deliver:
-who takes one has it alone for `LEASE_S`, and one whose taker died is due again after that.
+who takes one has it alone for `LEASE_S`, and one whose taker died is due again after that; who stops gives it back.
 """
 
 from __future__ import annotations
@@ -137,6 +137,13 @@ class Outbox:
 
         return await self._database.write(change)
 
+    async def give_back(self, config: int, taken_at: float) -> None:
+        """Make due again what was taken of a receiver at that time and neither arrived nor failed."""
+        # as `take` does: what is only appended would come before one that was cancelled and not yet written
+        await self._database.write(
+            lambda session: session.connection().exec_driver_sql(_GIVE_BACK, (taken_at, config, taken_at + LEASE_S))
+        )
+
     def delivered(self, notification: int) -> Awaitable[object]:
         """Remove a notification that arrived."""
         return self._database.append(_remove_all, notification)
@@ -208,6 +215,7 @@ _COUNT = """
     FROM push_outbox"""
 _REMOVE = "DELETE FROM push_outbox WHERE id = ?"
 _POSTPONE = "UPDATE push_outbox SET attempts = attempts + 1, due_at = ?, missing = ? WHERE id = ? AND reason IS NULL"
+_GIVE_BACK = "UPDATE push_outbox SET due_at = ? WHERE config = ? AND due_at = ? AND reason IS NULL"
 _BURY = "UPDATE push_outbox SET attempts = attempts + 1, reason = ?, dead_at = ? WHERE id = ? AND reason IS NULL"
 _STOP = "UPDATE push_configs SET stopped = ? WHERE id = ?"
 _BURY_ALL = "UPDATE push_outbox SET reason = ?, dead_at = ? WHERE config = ? AND reason IS NULL"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator
@@ -154,6 +155,37 @@ async def test_what_a_killed_process_was_sending_is_sent_again_once_its_lease_en
         async with hub.running():
             await hub.later(LEASE_S + 1)
             assert states(await hook.wait(1)) == ["WORKING"]
+
+
+@pytest.mark.parametrize("while_", ["it is taken", "it is sent"])
+async def test_what_a_hub_sends_while_it_stops_is_sent_by_the_next_at_once(
+    hub: Pushing, rita: str, while_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is for those that die: who stops gives back, even what it was about to take."""
+    stopping = asyncio.Event()
+    take, attempt = hub.outbox.take, hub.courier._attempt
+
+    async def taking(config: int, now: float) -> Due | None:
+        if while_ == "it is taken":
+            asyncio.get_running_loop().call_soon(stopping.set)
+        return await take(config, now)
+
+    async def attempting(due: Due) -> Answer:
+        answer = await attempt(due)
+        stopping.set()  # it has arrived, and nobody knows yet
+        await asyncio.Event().wait()
+        return answer
+
+    async with webhook() as hook:
+        await hub.create(rita, hook.url)
+        await hub.notify("WORKING")
+        monkeypatch.setattr(hub.outbox, "take", taking)
+        monkeypatch.setattr(hub.courier, "_attempt", attempting)
+        async with hub.running():
+            await stopping.wait()
+        monkeypatch.undo()
+        [head] = await hub.outbox.heads(hub.clock.now)
+        assert await hub.outbox.take(head.config, hub.clock.now) is not None
 
 
 async def test_a_receiver_that_is_gone_gets_nothing_more_until_a_replay(hub: Pushing, rita: str) -> None:
