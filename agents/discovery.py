@@ -348,7 +348,7 @@ class Discovery:
             routes=_routes(entry, card),
             card=published,
             expires=self._clock() + _age(incoming),
-            etag=incoming.header("etag"),
+            etag=incoming.header(b"etag"),
             is_verified=bool(entry.card_keys),
             findings=findings,
             parts=parts,
@@ -411,7 +411,7 @@ async def _read(incoming: Incoming, entry: Agent) -> bytes:
 
 
 def _age(incoming: Incoming) -> float:
-    stated = _MAX_AGE.search(incoming.header("cache-control") or "")
+    stated = _MAX_AGE.search(incoming.header(b"cache-control") or "")
     return min(max(float(stated[1]), MIN_AGE_S), MAX_AGE_S) if stated else DEFAULT_AGE_S
 
 

@@ -258,7 +258,7 @@ class Courier:
         try:
             with self._gate.admit(HUB, _Addressee(due.agent)) as permit, Deadline(DEADLINE_S):
                 async with self._egress.send(permit, outgoing) as incoming:
-                    answer = Answer(incoming.status, f"HTTP {incoming.status}", incoming.header("retry-after"))
+                    answer = Answer(incoming.status, f"HTTP {incoming.status}", incoming.header(b"retry-after"))
                     await _skip(incoming)
         except (UpstreamError, TimeoutError) as error:
             if answer.status is None and isinstance(error, UpstreamError):

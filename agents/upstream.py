@@ -400,7 +400,7 @@ async def _error_of(entry: Agent, speech: Speech, incoming: Incoming) -> bytes:
     if speech.binding == "JSONRPC" and _is_error(body):
         return body
     if status == 429:
-        raise UpstreamLimited(entry.name, incoming.header("retry-after"))
+        raise UpstreamLimited(entry.name, incoming.header(b"retry-after"))
     fault = faults.read_http(status, discreet(entry, _unescaped(body))) if speech.binding == "HTTP+JSON" else None
     if fault is not None:
         raise AgentFault(entry.name, *fault)
@@ -497,4 +497,5 @@ def _shown_data(alias: Alias, speech: Speech, operation: Operation, data: bytes)
 
 def extensions_of(incoming: Incoming) -> str | None:
     """The extensions that the agent says it used."""
-    return incoming.any_header(wire.EXTENSIONS_HEADERS)
+    newer, older = wire.EXTENSIONS_HEADERS
+    return incoming.header(newer) or incoming.header(older)

@@ -81,7 +81,7 @@ _HOPS: Final = HOPS_HEADER.encode()
 _FIRST_HOP: Final = ((HOPS_HEADER, "1"),)
 _FORWARDED = frozenset({b"a2a-extensions", b"x-a2a-extensions", b"traceparent", b"tracestate", HOPS_HEADER.encode()})
 EXTENSIONS_HEADER: Final[dict[Version, str]] = {"1.0": "a2a-extensions", "0.3": "x-a2a-extensions"}
-EXTENSIONS_HEADERS: Final = frozenset(name.encode() for name in EXTENSIONS_HEADER.values())
+EXTENSIONS_HEADERS: Final = tuple(name.encode() for name in EXTENSIONS_HEADER.values())
 
 
 class _PlainMessage(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):

@@ -25,7 +25,7 @@ async def is_legacy(egress: Sender, server: Server, permit: OpenPermit) -> bool:
     outgoing = Outgoing(url=server.url, headers=(*_ACCEPT, *server.headers), body=hello, trusted=server.trusted)
     async with egress.send(permit, outgoing) as incoming:
         check_status(incoming, permit.entry_name)
-        session = incoming.header("mcp-session-id")
+        session = incoming.header(b"mcp-session-id")
         try:
             answer = await read_one(incoming, permit.entry_name, None)
         except (ParseFailed, InvalidRequest, UpstreamInvalid):

@@ -170,7 +170,7 @@ def check_status(incoming: Incoming, entry: str) -> None:
     if status in {401, 403}:
         raise UpstreamRefused(entry, status)
     if status == 429:
-        raise UpstreamLimited(entry, incoming.header("retry-after"))
+        raise UpstreamLimited(entry, incoming.header(b"retry-after"))
     if status >= 500 and incoming.media_type != "application/json":
         raise UpstreamUnavailable(entry, f"it failed (HTTP {status})")
     if status in {202, 204} or 300 <= status < 400:

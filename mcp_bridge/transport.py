@@ -95,7 +95,7 @@ class EgressTransport(httpx2.AsyncBaseTransport):
         if incoming.status in {401, 403}:
             raise UpstreamRefused(entry, incoming.status)
         if incoming.status == 429:
-            raise UpstreamLimited(entry, incoming.header("retry-after"))
+            raise UpstreamLimited(entry, incoming.header(b"retry-after"))
         if incoming.status == 404 and in_session:
             self.session_lost = True
             self._deaf()

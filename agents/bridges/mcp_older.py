@@ -161,7 +161,7 @@ class Session:
         """Post a message, and hear what is answered; returns whether the response to it was there."""
         is_answered = False
         async with self._way.send("POST", self._url, body, headers=(ACCEPT, *self._headers)) as incoming:
-            session = incoming.header("mcp-session-id")
+            session = incoming.header(b"mcp-session-id")
             if session and not self._headers and not self._is_sse:
                 self._headers = (("mcp-session-id", session),)
             if not self._is_sse and "id" in body and "method" in body:

@@ -176,7 +176,7 @@ class Way:
                 continue
             if not _is_busy(incoming) or not tries_left:
                 raise failure
-            after = _seconds(incoming.header("retry-after"))
+            after = _seconds(incoming.header(b"retry-after"))
             if after is not None and after > LONGEST_S:
                 raise failure
             await asyncio.sleep(pause if after is None else after)
@@ -227,7 +227,7 @@ class Way:
 
     async def _failure(self, incoming: Incoming, signed: Headers = ()) -> UpstreamError:
         """What an answer without success is; it may quote what it was sent."""
-        status, after = incoming.status, incoming.header("retry-after")
+        status, after = incoming.status, incoming.header(b"retry-after")
         reason = _reason(discreet(self._entry, await incoming.read(), *(value for _, value in signed)))
         if status in {401, 403}:
             return UpstreamRefused(self.name, status)
@@ -241,13 +241,13 @@ class Way:
 
 def is_expired(incoming: Incoming) -> bool:
     """Whether other credentials may be taken, where these have ended: AWS says so with another status than all others."""
-    is_aws = incoming.status == 403 and "ExpiredToken" in (incoming.header("x-amzn-errortype") or "")
+    is_aws = incoming.status == 403 and "ExpiredToken" in (incoming.header(b"x-amzn-errortype") or "")
     return incoming.status == 401 or is_aws
 
 
 def _is_busy(incoming: Incoming) -> bool:
     """Whether the same request may be taken in a while; AWS says of a conflict whether it may, as while a session is at work."""
-    is_conflict = incoming.status == 409 and "Retryable" in (incoming.header("x-amzn-errortype") or "")
+    is_conflict = incoming.status == 409 and "Retryable" in (incoming.header(b"x-amzn-errortype") or "")
     return incoming.status in {429, 503} or is_conflict
 
 

@@ -173,6 +173,6 @@ class Shown:
 
 async def failure(model: Model, incoming: Incoming, *, secrets: Sequence[str]) -> UpstreamError:
     """Turn a provider's answer that is not of success into the hub's error."""
-    retry_after = incoming.header("retry-after") or failures.seconds_of(incoming.header("retry-after-ms"))
+    retry_after = incoming.header(b"retry-after") or failures.seconds_of(incoming.header(b"retry-after-ms"))
     body = await incoming.read() if incoming.status < 500 else b""
     return failures.failure(model.name, incoming.status, body, retry_after=retry_after, secrets=secrets)

@@ -316,7 +316,7 @@ class _SignedCall:
             incoming = await self._call.__aenter__()
             if incoming.status not in {401, 403}:
                 return incoming
-            challenge = read_challenge(incoming.header("www-authenticate") or "")
+            challenge = read_challenge(incoming.header(b"www-authenticate") or "")
             if incoming.status == 403 and challenge.error != "insufficient_scope":
                 return incoming
             await self._call.__aexit__(None, None, None)  # refused, so not executed

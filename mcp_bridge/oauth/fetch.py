@@ -98,7 +98,7 @@ async def fetch(
     )
     try:
         async with asyncio.timeout(WITHIN_S), way.egress.send(way.permit, outgoing) as incoming:
-            challenge = incoming.header("www-authenticate") or ""
+            challenge = incoming.header(b"www-authenticate") or ""
             return Fetched(incoming.status, await _read(incoming, way.entry), challenge)
     except TimeoutError:
         raise UpstreamTimeout(way.entry, "its authorization server did not answer in time") from None

@@ -176,7 +176,7 @@ class OpenApi:
         except TimeoutError:
             raise UpstreamTimeout(permit.entry_name, "its OpenAPI document did not come in time") from None
         try:
-            return body.decode("utf-8-sig"), incoming.header("etag")
+            return body.decode("utf-8-sig"), incoming.header(b"etag")
         except UnicodeDecodeError:
             raise UpstreamInvalid(permit.entry_name, "its OpenAPI document is not UTF-8") from None
 
@@ -222,14 +222,14 @@ async def _send(call: Outgoing, permit: OpenPermit, sender: Sender) -> Answered:
 
 
 async def _read(incoming: Incoming) -> Answered:
-    encoding: Any = incoming.header("content-encoding")
-    charset = _CHARSET.search(incoming.header("content-type") or "")
+    encoding: Any = incoming.header(b"content-encoding")
+    charset = _CHARSET.search(incoming.header(b"content-type") or "")
     return Answered(
         status=incoming.status,
         media_type=incoming.media_type,
         charset=charset[1] if charset else "utf-8",
         body=await incoming.read(),
         is_encoded=encoding is not None and encoding.lower() != "identity",
-        location=incoming.header("location"),
-        retry_after=incoming.header("retry-after"),
+        location=incoming.header(b"location"),
+        retry_after=incoming.header(b"retry-after"),
     )

@@ -120,18 +120,10 @@ class Incoming(msgspec.Struct, eq=False):
         """Without what may hold credentials."""
         return f"Incoming({self.status})"
 
-    def header(self, name: str) -> str | None:
+    def header(self, name: bytes) -> str | None:
         """The first value of a header, None when absent. `name` is written in lower case."""
-        wanted = name.encode()
         for found, value in self._headers:
-            if found == wanted:
-                return value.decode("latin-1")
-        return None
-
-    def any_header(self, names: frozenset[bytes]) -> str | None:
-        """The first value of any of some headers, None when all are absent. Their names are written in lower case."""
-        for found, value in self._headers:
-            if found in names:
+            if found == name:
                 return value.decode("latin-1")
         return None
 

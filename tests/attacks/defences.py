@@ -48,7 +48,7 @@ async def _any_address(_guard: Guard, host: str, port: int, **_: Any) -> Address
 async def _following(call: Call, enter: Any = Call.__aenter__) -> Incoming:
     """Enter a call as its method does, and follow where its answer leads."""
     incoming = await enter(call)
-    location = incoming.header("location")
+    location = incoming.header(b"location")
     if location is None:
         return incoming
     await call.__aexit__(None, None, None)

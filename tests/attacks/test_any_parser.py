@@ -89,7 +89,7 @@ class Came:
         half = len(data) // 2
         self._pieces = (data[:half], data[half:])
 
-    def header(self, _name: str) -> str:
+    def header(self, _name: bytes) -> str:
         return self._pieces[0].decode("latin-1")
 
     async def read(self) -> bytes:

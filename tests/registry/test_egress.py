@@ -57,7 +57,7 @@ async def test_a_request_holds_what_was_given_and_what_http_needs_and_nothing_el
         async with egress.send(permit, outgoing) as incoming:
             assert (incoming.status, incoming.media_type) == (200, "text/plain")
             assert incoming.headers == [("content-type", "text/plain"), ("content-length", "2")]
-            assert incoming.header("x-absent") is None
+            assert incoming.header(b"x-absent") is None
             assert await incoming.read() == b"ok"
         sent = peer.requests[0]
         assert (sent.start, sent.body, permit.used) == ("POST /a?b=c HTTP/1.1", b"hi", 1)
@@ -201,7 +201,7 @@ async def test_interim_answers_are_read_over() -> None:
         way_out() as egress,
         egress.send(Permit(), Outgoing(url=peer.url, body=b"")) as incoming,
     ):
-        assert (incoming.status, incoming.header("link"), await incoming.read()) == (200, None, b"ok")
+        assert (incoming.status, incoming.header(b"link"), await incoming.read()) == (200, None, b"ok")
 
 
 async def test_a_body_without_a_length_ends_with_its_connection_which_is_not_used_again() -> None:
