@@ -14,7 +14,8 @@ from agents import answers, snapshot
 from agents.discovery import Route
 from agents.shown import is_over
 from agents.speech import Ask
-from agents.upstream import Upstream, event_of
+from agents.spoken import event_of
+from agents.upstream import Upstream
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamInvalid
 from registry.gate import Permit

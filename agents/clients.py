@@ -10,7 +10,8 @@ from agents.records import Untranslatable
 from agents.rest import RestAsk
 from agents.shown import Shown
 from agents.speech import Ask, Operation, Speech, Version
-from agents.upstream import Heard, event_down_of, event_of
+from agents.spoken import event_down_of, event_of
+from agents.upstream import Heard
 from agents.wire import Envelope
 from registry import judged
 from registry.entries import Agent, Headers

@@ -17,7 +17,8 @@ from agents.ledger import Ledger
 from agents.push import Push
 from agents.shown import Shown
 from agents.speech import CANONICAL, SPEECHES, Speech
-from agents.upstream import Upstream, event_of
+from agents.spoken import event_of
+from agents.upstream import Upstream
 from registry import judged
 from registry.entries import Agent
 from registry.errors import GuardRefused, UpstreamError, UpstreamInvalid

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from agents.shown import Shown, is_over
 from agents.speech import CANONICAL, Speech
-from agents.upstream import event_of
+from agents.spoken import event_of
 from registry.egress.sse import MAX_EVENT_BYTES
 from registry.entries import Agent
 from registry.errors import AgentFault, GuardRefused, HubError, NotSupported, UpstreamError, UpstreamInvalid

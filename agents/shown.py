@@ -7,7 +7,7 @@ import msgspec
 from agents import answers
 from agents.answers import Sighting
 from agents.speech import Speech
-from agents.upstream import event_of, seen_in
+from agents.spoken import event_of, seen_in
 from registry.entries import Agent
 from registry.errors import UpstreamError, UpstreamInvalid
 from registry.ledger.ownership import FINAL_STATES

@@ -21,7 +21,7 @@ from agents.discovery import Discovery
 from agents.members import MAX_ID
 from agents.shown import is_over
 from agents.speech import Ask
-from agents.upstream import event_of
+from agents.spoken import event_of
 from registry.egress.http import Egress
 from registry.entries import Agent
 from registry.errors import HubError, InvalidParams, UpstreamInvalid, UpstreamTimeout, UpstreamUnavailable

@@ -1,19 +1,19 @@
 """Speaking to an agent: a canonical request in whatever the agent speaks, and what it answers in canonical form.
 
-Knows no door. An error that the agent itself answered is an `AgentFault`; whatever else goes wrong is another
-`UpstreamError`. gRPC is `agents/grpc_out.py`'s, loaded when the first agent needs it.
+Knows no door; how requests and answers are written is `spoken`'s. An error that the agent itself answered is an `AgentFault`;
+whatever else goes wrong is another `UpstreamError`. gRPC is `agents/grpc_out.py`'s, loaded when the first agent needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from agents import answers, faults, rest, translate, translate_rest03, wire
+from agents import answers, faults, wire
 from agents.answers import Sighting
 from agents.bridges.accounts import Accounts
 from agents.contexts import STREAM_REFUSALS, Alias, Contexts
@@ -22,8 +22,8 @@ from agents.gathering import GATHER_S, Gathering
 from agents.ledger import Ledger
 from agents.odd_tasks import mended
 from agents.quirks import Quirks
-from agents.records import Untranslatable
 from agents.speech import CANONICAL, STREAMING, Ask, Operation, Speech
+from agents.spoken import canonical_of, event_of, said_in, seen_in, written
 from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Incoming, Outgoing
@@ -31,7 +31,6 @@ from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Agent
 from registry.errors import (
     AgentFault,
-    InvalidParams,
     ParseFailed,
     UpstreamInvalid,
     UpstreamLimited,
@@ -44,9 +43,6 @@ from registry.judged import JsonObject
 if TYPE_CHECKING:
     from agents.grpc_out import GrpcUpstream
 
-JSONRPC_ID = 1
-"""The id of the hub's own JSON-RPC requests: each is alone on its connection."""
-
 EVENT_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a stream of events begins, whatever its Content-Type says."""
 
@@ -55,8 +51,6 @@ GATHERED_BYTES = 16 * 1024
 
 LF, CR = b"\n\r"
 """As numbers, which are found in bytes in a seventh of the time."""
-
-OLD_REST = Speech("HTTP+JSON", "0.3")
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -199,9 +193,9 @@ class Upstream:
             AgentFault: it is an error.
             UpstreamInvalid: it is not A2A.
         """
-        said = _said(entry, speech, operation, body)
+        said = said_in(entry, speech, operation, body)
         self.quirks.look(entry, speech, said)
-        result = _up(entry, speech, operation, said)
+        result = canonical_of(entry, speech, operation, said)
         if self.quirks.has(entry, "mixed_versions") and mended(result):
             self.quirks.note(entry, "odd_places")
         return result
@@ -269,116 +263,6 @@ class Upstream:
             first_byte_s=self._egress.deadlines.agent_first_byte_s,
             may_stream=ask.operation in STREAMING,
         )
-
-
-def written(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
-    """Write a request in the route's speech: HTTP method, URL and body.
-
-    Raises:
-        InvalidParams: the agent's version has no words for it.
-    """
-    try:
-        return _written_as(route, ask)
-    except Untranslatable as error:  # what its client said, and no reader has looked at yet
-        raise InvalidParams(f"the request cannot be said in A2A {route.speech.version}: {error}") from None
-
-
-def _written_as(route: Route, ask: Ask) -> tuple[str, str, bytes | None]:
-    binding, version = route.speech
-    raw = _raw(ask) if route.speech == ask.speech else None
-    if binding == "JSONRPC":
-        params: Mapping[str, Any] | None
-        if raw is not None:
-            params = judged.read_object(raw)
-        else:
-            params = ask.params if version == "1.0" else translate.params_down(ask.operation, ask.params)
-        if route.tenant:
-            params = {**(params or {}), "tenant": route.tenant}
-        method = ask.operation if version == "1.0" else wire.OLD_METHODS[ask.operation]
-        body: JsonObject = {"jsonrpc": "2.0", "id": JSONRPC_ID, "method": method}
-        if params is not None:
-            body["params"] = params
-        return "POST", route.url, judged.encode(body)
-    params = ask.params if version == "1.0" else translate_rest03.rest03_params_down(ask.operation, ask.params)
-    return rest.write_request(route.url, version, ask.operation, params, route.tenant, raw)
-
-
-def _raw(ask: Ask) -> bytes | None:
-    """What a client wrote, with the context that its agent is told."""
-    if ask.raw is None or ask.context_id is None:
-        return ask.raw
-    params = judged.read_object(ask.raw)
-    name = "message" if "message" in params else "request"  # as Python writes HTTP+JSON of 0.3
-    message = judged.read_object(params[name])
-    message["context_id" if "context_id" in message else "contextId"] = msgspec.Raw(judged.encode(ask.context_id))
-    return judged.encode({**params, name: message})
-
-
-def event_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
-    """Read an event's data as a canonical `StreamResponse`; raises as `Upstream.result_of`."""
-    return _up(entry, speech, "SubscribeToTask", _said(entry, speech, "SubscribeToTask", data))
-
-
-def event_down_of(entry: Agent, speech: Speech, data: bytes) -> JsonObject:
-    """Read the data of an event that is wrapped as 1.0 has it as 0.3 has it; raises as `event_of`.
-
-    The way down understands what the way up does, so going up first would only take time.
-    """
-    said = _said(entry, speech, "SubscribeToTask", data)
-    if len(said) != 1 or speech == OLD_REST:  # whose parts only its own way up understands
-        said = _up(entry, speech, "SubscribeToTask", said)
-    try:
-        return translate.event_down(said)
-    except Untranslatable:
-        raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
-
-
-def seen_in(entry: Agent, speech: Speech, operation: Operation, data: bytes) -> Sighting | None:
-    """What an answer or an event shows; None: it is an error, or not A2A."""
-    if speech.binding == "GRPC":
-        data = judged.encode(_said(entry, speech, operation, data))
-    return answers.read_event(data, wrapped=speech.binding == "JSONRPC")
-
-
-def _said(entry: Agent, speech: Speech, operation: Operation, body: bytes) -> Any:
-    """What an agent says, decoded; raises if it is an error, or none of its speech."""
-    if speech.binding == "GRPC":
-        from agents.grpc_wire import read_result  # noqa: PLC0415 - loads grpc and protobuf, for those who need it
-
-        try:
-            return read_result(operation, body)
-        except ValueError as error:
-            raise UpstreamInvalid(entry.name, f"its answer {error}") from None
-    try:
-        judged.check_size(body)
-        said = judged.decode(body) if body else {}
-    except ParseFailed:
-        raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
-    if speech.binding == "JSONRPC":
-        if not isinstance(said, dict) or ("result" not in said and "error" not in said):
-            raise UpstreamInvalid(entry.name, "its answer is not A2A JSON-RPC")
-        if said.get("error") is not None:
-            raise _fault(entry, faults.read_jsonrpc(judged.decode(discreet(entry, judged.encode(said["error"])))))
-        return said.get("result")
-    if isinstance(said, dict) and faults.read_said(said) is not None:
-        raise _fault(entry, faults.read_said(judged.decode(discreet(entry, judged.encode(said)))))
-    return said
-
-
-def _up(entry: Agent, speech: Speech, operation: Operation, said: Any) -> JsonObject:
-    """What an agent says in canonical form."""
-    try:
-        if speech == OLD_REST:
-            return translate_rest03.rest03_result_up(operation, said)
-        return translate.result_up(operation, said)
-    except Untranslatable:
-        raise UpstreamInvalid(entry.name, "its answer is not A2A") from None
-
-
-def _fault(entry: Agent, read: tuple[int, str, list[JsonObject]] | None) -> Exception:
-    if read is None:
-        return UpstreamInvalid(entry.name, "its error is not one of A2A")
-    return AgentFault(entry.name, *read)
 
 
 def whole(entry: Agent, speech: Speech, incoming: Incoming) -> Coroutine[None, None, bytes]:

@@ -25,7 +25,8 @@ from agents import grpc_wire, wire
 from agents.call import Stream
 from agents.faults import Fault
 from agents.speech import STREAMING, Ask, Operation, Speech
-from agents.upstream import Heard, event_of
+from agents.spoken import event_of
+from agents.upstream import Heard
 from hub import errors
 from hub.auth import Authenticator
 from hub.http_exchange import Limits

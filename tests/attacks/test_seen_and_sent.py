@@ -24,7 +24,7 @@ from agents.judging import judged_ask, rewritten
 from agents.members import MESSAGE_NAMES, OTHER_NAMES, SEND_NAMES
 from agents.rest_bodies import _under_json_names
 from agents.speech import Speech, Version
-from agents.upstream import written
+from agents.spoken import written
 from llm import response_passing
 from llm.wire import chat, messages, responses
 from mcp_bridge import fastlane

@@ -26,7 +26,7 @@ from agents.discovery import Route
 from agents.grpc_wire import SERVICE
 from agents.listing import DEFAULT_SIZE
 from agents.speech import SPEECHES, STREAMING, Ask, Operation, Speech
-from agents.upstream import written
+from agents.spoken import written
 from registry.judged import encode
 from tests.conftest import Hub, OpenHub
 from tests.peers.a2a_clients import REQUESTS
