@@ -1,6 +1,6 @@
 """The one agent call: check whose it is, send it, note what comes back, hand it on.
 
-Owns no cards (`discovery`), no owners (`ledger`), no events (`streams`). Where client and agent speak the same, bytes are
+Owns no cards (`discovery`), no owners (`ledger`), no events (`streams`), no configurations of push (`push_wishes`). Where client and agent speak the same, bytes are
 passed on; else the call is made in canonical form. A unary call is finished and recorded once it was sent, whoever still
 listens; a stream that is left only closes its connection. A task is cancelled at the agent only if its time is over.
 """
@@ -8,10 +8,8 @@ listens; a stream that is left only closes its connection. A task is cancelled a
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from agents import answers, screening, wire
@@ -20,7 +18,7 @@ from agents.discovery import Discovery, Found, Published, Route
 from agents.instances import Instances, answered
 from agents.judging import judged_ask, left_of, rewritten
 from agents.pages import Pages
-from agents.push_callback import Callbacks
+from agents.push_wishes import PushWishes
 from agents.quirks import Quirk
 from agents.shown import Shown, is_over
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
@@ -31,18 +29,9 @@ from registry import judged
 from registry.discreet import discreet
 from registry.egress.http import Egress, Outgoing
 from registry.entries import Agent, Headers
-from registry.errors import (
-    GuardRefused,
-    InvalidParams,
-    UpstreamError,
-    UpstreamInvalid,
-    UpstreamTimeout,
-    unsent,
-)
+from registry.errors import UpstreamError, UpstreamInvalid, UpstreamTimeout, unsent
 from registry.gate import Permit
 from registry.judged import JsonObject
-
-logger = logging.getLogger(__name__)
 
 MADE_HERE: frozenset[Operation] = PUSH | {"ListTasks", "GetExtendedAgentCard"}
 """Operations whose answers are the hub's own, or built anew by it."""
@@ -76,20 +65,17 @@ class AgentCaller:
         *,
         discovery: Discovery,
         streams: Streams,
-        callbacks: Callbacks,
+        wishes: PushWishes,
         instances: Instances,
-        read_on: Callable[[str, str], None],
     ) -> None:
-        """`read_on` has a task of an agent read to its end, for those to whom its events are sent."""
         self._egress = egress
         self._discovery = discovery
         self._ledger = streams.ledger
         self._upstream = streams.upstream
         self._streams = streams
         self._push = streams.push
-        self._callbacks = callbacks
+        self._wishes = wishes
         self._instances = instances
-        self._read_on = read_on
         most = egress.max_answer_bytes
         self._pages = Pages(self._upstream, ledger=self._ledger, instances=instances, find=self._find, max_bytes=most)
 
@@ -225,7 +211,7 @@ class AgentCaller:
                 return heard
         found = await self._find(entry)
         if ask.operation in PUSH:
-            return Heard(await self._about_push(permit, entry, ask))
+            return Heard(await self._wishes.answer(permit, entry, ask))
         await self._ledger.check(entry.name, permit.principal, named)
         if ask.operation == "ListTasks":
             return Heard(await self._pages.page(permit, entry, ask))
@@ -235,7 +221,7 @@ class AgentCaller:
         """Ask the agent itself; what the request names is the caller's."""
         entry, named = found.entry, wire.named_in(ask)
         route = found.choose(ask.speech or SPEECHES[0])
-        ask, config = await self._without_push(entry, ask)
+        ask, config = await self._wishes.taken_out(entry, ask)
         # a task that may have to be cancelled is to be known before it is done
         follows = permit.is_timed and ask.operation == "SendMessage" and not entry.detach and wire.wants_end(ask.params)
         heard = await self._upstream.unary(permit, entry, route, wire.at_once(ask) if follows else ask)
@@ -256,7 +242,7 @@ class AgentCaller:
             result = heard.result
             if result is None:
                 result = self._upstream.result_of(entry, route.speech, ask.operation, heard.data or b"")
-            await self._tell(permit, entry, ask, seen, config=config, result=result)
+            await self._wishes.tell(permit, entry, ask, seen, config=config, result=result)
         if _waits(ask.operation, seen) and wire.wants_end(ask.params):
             assert seen.task_id is not None
             task = await self._settled(permit, entry, route, seen.task_id, ask.params, follows=follows)
@@ -338,7 +324,7 @@ class AgentCaller:
             assert named.task_id is not None
             yield Stream(self._streams.resume(permit, entry, route, named.task_id, after))
             return
-        ask, config = await self._without_push(entry, ask)
+        ask, config = await self._wishes.taken_out(entry, ask)
 
         async def begun(task_id: str) -> None:
             if config is not None:
@@ -363,80 +349,6 @@ class AgentCaller:
             async with aclosing(self._streams.lead(permit, entry, events, context_id, begun=begun)) as batches:
                 async for batch in batches:
                     yield batch
-
-    async def _without_push(self, entry: Agent, ask: Ask) -> tuple[Ask, JsonObject | None]:
-        """Take the push configuration out of a message: no agent ever sees where its client is.
-
-        Raises:
-            InvalidParams: nothing may be sent there.
-        """
-        configuration = ask.params.get("configuration")
-        if not isinstance(configuration, dict) or "taskPushNotificationConfig" not in configuration:
-            return ask, None
-        rest = {name: value for name, value in configuration.items() if name != "taskPushNotificationConfig"}
-        config = configuration["taskPushNotificationConfig"]
-        ask = replace(ask, params={**ask.params, "configuration": rest})
-        if config is None:
-            return ask, None
-        if not isinstance(config, dict):
-            raise InvalidParams("taskPushNotificationConfig must be an object", member="taskPushNotificationConfig")
-        if config.get("taskId") not in (None, "", wire.named_in(ask).task_id):
-            raise InvalidParams("taskId is of another task", member="taskId")
-        await self._push.check(entry, config)
-        return ask, {name: value for name, value in config.items() if name != "taskId"}
-
-    async def _tell(
-        self, permit: Permit, entry: Agent, ask: Ask, seen: Sighting, *, config: JsonObject, result: JsonObject
-    ) -> None:
-        """Have what becomes of a task posted to its client, beginning with `result`."""
-        assert seen.task_id is not None
-        made = await self._push.create(permit.principal.id, entry, seen.task_id, config, version=ask.version)
-        screen = self._push.guards(entry.name)
-        with suppress(GuardRefused):  # it is noted, and its client hears of what comes
-            told = result if screen is None else await screening.whole(screen, result)
-            await self._push.notify(entry.name, seen.task_id, told, task=told.get("task"))
-        if not is_over(seen.state):
-            await self._watch(permit, entry, seen.task_id, made["id"])
-
-    async def _watch(self, permit: Permit, entry: Agent, task_id: str, config_id: str) -> None:
-        """Have an agent tell the hub what becomes of a task, at an address of its own; one that cannot is read on."""
-        try:
-            with self._instances.at(entry, await self._ledger.place_of_task(entry.name, task_id)) as one:
-                if await self._call_back(permit, one, task_id, config_id):
-                    return
-        except UpstreamError as error:
-            logger.info("an agent takes no callback", extra={"agent": entry.name, "reason": error.text})
-        self._read_on(entry.name, task_id)
-
-    async def _call_back(self, permit: Permit, entry: Agent, task_id: str, config_id: str) -> bool:
-        found = await self._find(entry)
-        if not found.pushes:
-            return False
-        config = await self._callbacks.callback(permit.principal.id, entry, task_id, config_id)
-        ask = Ask(operation="CreateTaskPushNotificationConfig", params=config)
-        route = found.choose(SPEECHES[0])
-        await self._upstream.result(permit, entry, route, ask)
-        now = await self._upstream.result(permit, entry, route, Ask(operation="GetTask", params={"id": task_id}))
-        await self._streams.readings.heard(entry, task_id, {"task": now})  # what became of it before it had it
-        return True
-
-    async def _about_push(self, permit: Permit, entry: Agent, ask: Ask) -> JsonObject:
-        """Answer an operation on push configurations, which are the hub's alone."""
-        owner, params = permit.principal.id, ask.params
-        task_id, config_id = params.get("taskId"), params.get("id")
-        if not isinstance(task_id, str) or not task_id:
-            raise InvalidParams("taskId is missing", member="taskId")
-        config_id = config_id if isinstance(config_id, str) and config_id else task_id
-        if ask.operation == "CreateTaskPushNotificationConfig":
-            made = await self._push.create(owner, entry, task_id, params, version=ask.version)
-            if not is_over(self._ledger.state(entry.name, task_id)):
-                await self._watch(permit, entry, task_id, made["id"])
-            return made
-        if ask.operation == "ListTaskPushNotificationConfigs":
-            return await self._push.list(owner, entry, task_id)
-        if ask.operation == "DeleteTaskPushNotificationConfig":
-            return await self._push.delete(owner, entry, task_id, config_id)
-        return await self._push.get(owner, entry, task_id, config_id)
 
     async def _find(self, entry: Agent) -> Found:
         try:

@@ -25,6 +25,7 @@ from agents.publishing import Publisher
 from agents.push import Push
 from agents.push_callback import Callbacks
 from agents.push_delivery import Courier
+from agents.push_wishes import PushWishes
 from agents.signing import Signatures
 from agents.streams import Streams
 from agents.turns import Turns
@@ -120,14 +121,8 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
             await streams.readings.heard(entry, task_id, event)
 
     callbacks = Callbacks(configs, public_url=public_url, on_event=heard)
-    caller = AgentCaller(
-        egress,
-        discovery=discovery,
-        streams=streams,
-        callbacks=callbacks,
-        instances=instances,
-        read_on=keeper.read_on,
-    )
+    wishes = PushWishes(streams, discovery=discovery, callbacks=callbacks, instances=instances, read_on=keeper.read_on)
+    caller = AgentCaller(egress, discovery=discovery, streams=streams, wishes=wishes, instances=instances)
 
     async def ready() -> None:
         await events.begin()
