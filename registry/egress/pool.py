@@ -12,6 +12,9 @@ from registry.egress.request import Key
 IDLE_S = 30.0
 """Servers close idle connections too, and a POST that meets one just closed cannot be repeated: so we close first."""
 
+PLAIN_IDLE_S = 4.0
+"""The same without TLS, where no proxy answers but the application: Uvicorn and Node close after 5 s."""
+
 MAX_IDLE = 256
 """Kept per key: enough for a busy hub, few enough for its file descriptors."""
 
@@ -46,7 +49,7 @@ class IdleConnections:
         if self._closed or not connection.is_reusable or len(idle) >= self._most:
             connection.abort()
             return
-        keep_s = connection.keep_s or self._ask(connection)
+        keep_s = connection.keep_s or self._ask(connection, key)
         idle.append((time.monotonic() + keep_s, connection))
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(self._idle_s, self._sweep)
@@ -61,11 +64,12 @@ class IdleConnections:
                 connection.abort()
         self._idle.clear()
 
-    def _ask(self, connection: Connection) -> float:
+    def _ask(self, connection: Connection, key: Key) -> float:
         """How long to keep a connection: less than its server says that it does (Keep-Alive: timeout=, in seconds)."""
         stated = next((value for name, value in connection.headers if name == b"keep-alive"), b"")
         found = _TIMEOUT.search(stated)
-        connection.keep_s = min(self._idle_s, max(int(found[1]) - 1.0, 0.5)) if found else self._idle_s
+        unstated = self._idle_s if key[0] == "https" else min(self._idle_s, PLAIN_IDLE_S)
+        connection.keep_s = min(self._idle_s, max(int(found[1]) - 1.0, 0.5)) if found else unstated
         return connection.keep_s
 
     def _sweep(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvicorn
 from cryptography import x509
 
 from registry.egress.http import Deadlines, Egress, Outgoing
@@ -545,6 +546,14 @@ async def test_a_server_that_says_how_long_it_waits_is_left_before() -> None:
         await ask(egress, peer.url)
         ((_, connection),) = next(iter(egress.idle._idle.values()))
         assert connection.keep_s == 4
+
+
+async def test_a_server_that_does_not_say_how_long_it_waits_is_left_before_uvicorn_closes() -> None:
+    """Agents are polled every 5 s at last: just when it does."""
+    async with listening(always(OK)) as peer, way_out() as egress:
+        assert await ask(egress, peer.url) == b"ok"
+        ((_, connection),) = next(iter(egress.idle._idle.values()))
+        assert connection.keep_s < uvicorn.Config(None).timeout_keep_alive
 
 
 async def test_closing_the_way_out_closes_what_is_idle() -> None:
