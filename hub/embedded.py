@@ -133,7 +133,7 @@ class Hub:
         Raises:
             HubError: the call cannot be made. What the tool itself says went wrong is a result with `isError`.
         """
-        await self._services.tools.prepare(self._principal)
+        await self._services.tools.prepare(self._principal, (None,), named=name)
         return record(encode(await self._services.tools.call(self._principal, name, arguments=dict(arguments or {}))))
 
     async def send_message(

@@ -81,6 +81,7 @@ def mcp_side(
     if agents is not None:
         tools = AgentTools(registry, gate=ground.gate, agents=agents.turns, handles=handles)
     dispatch = Dispatch(registry, gate=ground.gate, pool=pool, handles=handles, personal=personal, agents=tools)
+    dispatch.first = sync.first
     subscriptions = Subscriptions(registry, dispatch=dispatch, pool=pool, gate=ground.gate)
     personal.changed = subscriptions.own_lists_changed
     personal.listens = subscriptions.listens

@@ -17,8 +17,8 @@ from registry.judged import JsonObject
 class ToolExecutor(Protocol):
     """Lists and calls the hub's tools for a principal."""
 
-    async def prepare(self, principal: Principal) -> None:
-        """Wait a while until all is known that `offered` is to say."""
+    async def prepare(self, principal: Principal, sources: Sequence[str | None]) -> None:
+        """Wait a while until all is known that `offered` is to say of each source."""
 
     def offered(self, principal: Principal, source: str | None) -> Sequence[OfferedTool]:
         """The tools of a server or toolset that `principal` may use; None: of all.

@@ -126,7 +126,7 @@ class Loop:
                 caller.principal, model, request_id=caller.request_id
             )  # refuses before tools are looked up
         tools = self._bench.tools
-        await tools.prepare(caller.principal)
+        await tools.prepare(caller.principal, [source.name for source in sources if source.foreign is None])
         async with visits(self._guests, caller.principal, sources) as found:
             listings = offered(tools, caller.principal, sources=sources, visits=found)
             yield Rules(self._servers, caller.principal, listings).over(unsaid=unsaid_approval)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mcp_bridge.listing import LISTS
 from mcp_bridge.requests import onward, prompt_get, resource_read, tool_call
 from mcp_bridge.views import View
 from mcp_bridge.wire import Request
@@ -35,6 +36,11 @@ NEVER_RELAYED = frozenset(
 _RELAYED = re.compile(r"(?!tasks/|notifications/|rpc\.)[\x21-\x7e]{1,128}")
 """A task is its caller's own, and servers do not know callers: `tasks` relays what is asked about one."""
 
+_ABOUT_LISTS = frozenset(
+    {"initialize", "server/discover", "completion/complete", *NAMES, *(of.method for of in LISTS.values())}
+)
+"""Methods whose answers rest on what servers list, or say of themselves."""
+
 _REF = frozenset({"type", "name", "uri"})
 _NO_COMPLETIONS: RawObject = {"completion": msgspec.Raw(b'{"values":[]}')}
 
@@ -44,6 +50,25 @@ class Asked(NamedTuple):
 
     callee: Feature | Server
     request: Request
+
+
+class Need(NamedTuple):
+    """What a request has to know of lists."""
+
+    any: bool
+    named: str | None = None
+    """The name or URI that it asks for; None: whatever is listed."""
+
+
+def need_of(top: RawObject, params: RawObject) -> Need:
+    """Say whether a posted message needs lists; one that will be refused needs none."""
+    try:
+        method = judged.read_string(top, "method")
+        member = NAMES.get(method or "")
+        named = judged.read_string(params, member) if member is not None else None
+    except InvalidRequest:
+        return Need(any=False)
+    return Need(method in _ABOUT_LISTS, named)
 
 
 def read_request(view: View, method: str, params: RawObject, meta: RawObject) -> Asked | RawObject:

@@ -5,7 +5,8 @@ Decides by the caller's view, passes the gate, asks the upstream, hands back its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,8 +21,10 @@ from mcp_bridge.pool import Pool
 from mcp_bridge.requests import tool_call
 from mcp_bridge.screening import behind_guards, judged, screened
 from mcp_bridge.tasks import Tasks, request_of, shown, shown_of_agent
-from mcp_bridge.views import AGGREGATE, Offered, View, Views
+from mcp_bridge.uris import split_uri
+from mcp_bridge.views import AGGREGATE, Offered, View, Views, may_show
 from mcp_bridge.wire import TASK, Answer, Request, as_raw
+from registry.access import SEPARATOR
 from registry.discreet import discreet
 from registry.entries import AgentTool, Feature, Server, Tool
 from registry.errors import ConsentNeeded, NotFound, UpstreamUnavailable
@@ -54,6 +57,8 @@ class Dispatch:
         self._personal = personal
         self._views = Views()
         self.tasks = Tasks(handles)
+        self.first: Mapping[str, asyncio.Future[None]] = {}
+        """As `Sync.first`: what of lists has to be waited for."""
         self.meanings: Meanings | None = None
         """What tools mean; None: they are searched by words alone."""
 
@@ -65,16 +70,42 @@ class Dispatch:
 
     @property
     def serves_accounts(self) -> bool:
-        """Whether any server lists to accounts, so that callers are to be prepared for."""
+        """Whether any server lists to accounts, so that callers' own lists are to be read."""
         return bool(self._personal.servers)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether callers are to be prepared for: some list of theirs may not be known."""
+        return bool(self._personal.servers or self.first)
 
     def has_own_lists(self, principal: Principal) -> bool:
         """Whether the principal may be shown something else than others with the same grants."""
         return self._personal.has(principal)
 
-    async def prepare(self, principal: Principal) -> None:
-        """Wait a while until it is known what servers list for the principal's own accounts."""
+    async def prepare(
+        self, principal: Principal, paths: Sequence[str | None] = (), *, named: str | None = None
+    ) -> None:
+        """Wait a while until it is known what servers list for the principal's own accounts, and at all.
+
+        `paths`: as `offered` takes them; of no other server the first list is waited for. `named`: the name or URI that is
+        asked for there; None: all are.
+        """
+        first = {server for path in paths for server in self._unread(principal, path or AGGREGATE, named)}
+        if first:
+            await asyncio.wait([self.first[server] for server in first])
         await self._personal.prepare(principal)
+
+    def _unread(self, principal: Principal, path: str, named: str | None) -> list[str]:
+        """The servers whose first list is being read, and may have what is asked for at a path."""
+        catalog = self._registry.catalog
+        found = [server for server in self.first if may_show(catalog, principal.grants, path, server)]
+        if not found or named is None or path in catalog.servers:
+            return found
+        uri = split_uri(named)
+        server = uri[0] if uri is not None else named.partition(SEPARATOR)[0]
+        if server in catalog.servers:
+            return [server] if server in found else []
+        return [] if named in self.view(principal, path).tools else found  # a toolset's own name for a tool, or none
 
     def seeker(self, principal: Principal, request_id: str) -> Seeker | None:
         """Who searches by meaning, where that can be done."""

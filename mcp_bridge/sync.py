@@ -1,6 +1,7 @@
 """Keeps the catalog's lists true: asks each server for what it offers at start, when it changes, and now and then.
 
-Runs in the background; no caller's list ever waits for it. A failed fetch never replaces a good listing.
+Runs in the background; a caller's list waits for a server's first one alone, and not for long. A failed fetch never
+replaces a good listing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ QUIET_S = 0.1
 MAX_QUIET_S = 10.0
 """The same for one that said so several times in vain."""
 
+FIRST_S = 5.0
+"""How long requests wait for the first list of a server, counted from when the hub came to know it: one that never lists holds up
+those of its first seconds, and no later one."""
+
 Found = Mapping[ListedKind, Sequence[Listed]]
 """What was listed of each kind; a kind that could not be listed is absent."""
 
@@ -63,6 +68,8 @@ class Sync:
     """Lists the tools of every server in the catalog."""
 
     def __init__(self, registry: Registry, *, gate: Gate, pool: Pool) -> None:
+        self.first: dict[str, asyncio.Future[None]] = {}
+        """By name, the end of the first listing of servers of which no list is known; it comes within FIRST_S, well or not."""
         self._registry = registry
         self._gate = gate
         self._pool = pool
@@ -109,6 +116,12 @@ class Sync:
             NotFound: no such server.
             UpstreamError: some of it cannot be listed; what is known of that stays.
         """
+        try:
+            return await self._refresh(name)
+        finally:
+            self._end_first(name)
+
+    async def _refresh(self, name: str) -> int:
         async with self._locks.setdefault(name, asyncio.Lock()):
             # looked up within: one that was switched off meanwhile must not be connected to any more
             server = self._registry.catalog.servers.get(name)
@@ -187,10 +200,25 @@ class Sync:
                 task.cancel()
                 del self._followed[name], self._nudged[name]
                 self._empty_once.discard(name)
+                self._end_first(name)
+        known = _listed_servers(self._registry.catalog)
         for name, server in servers.items():
             if name not in self._followed and server.unavailable is None:
+                if name not in known:
+                    self._begin_first(name)
                 self._nudged[name] = asyncio.Event()
                 self._followed[name] = server, group.create_task(self._follow(server), name=f"lists of {name}")
+
+    def _begin_first(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        ended = self.first[name] = loop.create_future()
+        timer = loop.call_later(FIRST_S, self._end_first, name)
+        ended.add_done_callback(lambda _: timer.cancel())
+
+    def _end_first(self, name: str) -> None:
+        ended = self.first.pop(name, None)
+        if ended is not None:
+            ended.set_result(None)
 
     def _notice(self, old: Catalog, new: Catalog) -> None:
         if old.servers != new.servers:
@@ -286,6 +314,11 @@ class _Asking:
                 return things, "the list goes in a circle: the server gave a cursor twice"
             cursors.add(cursor)
         return things, f"the list goes on after {MAX_PAGES} pages, and is read no further"
+
+
+def _listed_servers(catalog: Catalog) -> frozenset[str]:
+    """The servers of which a list is known, perhaps of an earlier run; one that lists to accounts alone has no introduction."""
+    return frozenset(catalog.introductions) | {tool.server for tool in catalog.tools.values()}
 
 
 async def tools_of(upstream: Upstream, permit: Permit) -> list[Listed]:

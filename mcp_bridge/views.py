@@ -392,6 +392,18 @@ def build(catalog: Catalog, grants: Grants, path: str) -> View:
     raise NotFound("server", path)
 
 
+def may_show(catalog: Catalog, grants: Grants, path: str, server: str) -> bool:
+    """Whether something of a server may be shown at `path`, whatever the server lists."""
+    begin = f"{server}{SEPARATOR}"
+    if not any(grants.reach(kind, begin) for kind in OF_SERVERS):
+        return False
+    toolset = catalog.toolsets.get(path)
+    if path in (AGGREGATE, server) or path in catalog.servers or toolset is None:
+        return path in (AGGREGATE, server)
+    chosen = Grants(tuple(Grant("tool", glob) for glob in toolset.tools))
+    return chosen.reach("tool", begin) or any(one.tool.startswith(begin) for one in toolset.presented)
+
+
 def cost_at(catalog: Catalog, grants: Grants, path: str = AGGREGATE) -> Cost:
     """What the view of `path` costs; nothing where nothing is granted."""
     try:

@@ -155,7 +155,7 @@ class OwnAgents:
             hops, above = caller.within.hops, (*caller.within.tree().callers, f"{work.entry.kind}:{name}")
         about = {"agent": name, "task": live.id, "messages": messages, "hops": hops, "above": above}
         if own.tools:
-            await self._tools.prepare(caller.principal)
+            await self._tools.prepare(caller.principal, (None,))
         has_tools = bool(own.tools) and bool(self._tools.offered(caller.principal, None))
         ask = words.ask_of(own, messages, has_tools=has_tools)
         voice = AgentVoice(live)

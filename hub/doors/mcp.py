@@ -16,6 +16,7 @@ import msgspec
 from hub import errors
 from hub.exchange import Exchange, Header
 from mcp_bridge import in_session
+from mcp_bridge.asking import need_of
 from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.fastlane import LOCAL, Caller, FastLane, Posted, listed, method_of, read_body, read_message
 from mcp_bridge.listener import ASK_S, NOT_ASKED, Unanswered
@@ -26,6 +27,7 @@ from mcp_bridge.tasks import NOT_DECLARED, declares
 from mcp_bridge.views import View
 from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_message, result_message
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
+from registry.identity import Principal
 from registry.judged import JsonObject, decode
 
 if TYPE_CHECKING:
@@ -67,16 +69,15 @@ class McpDoor:
         version = exchange.headers.get(b"mcp-protocol-version", b"").strip(b" \t")
         is_legacy = version in _LEGACY or (not version and b"mcp-session-id" in exchange.headers)
         try:
-            body = await exchange.body() if exchange.method == "POST" else b""
-            if self._dispatch.serves_accounts:
-                await self._dispatch.prepare(exchange.principal)
+            posted = read_body(await exchange.body()) if exchange.method == "POST" else None
+            if self._dispatch.prepares:
+                await self._prepare(exchange.principal, path, posted)
             view = self._dispatch.view(exchange.principal, path)
-            if exchange.method != "POST":
+            if posted is None:
                 if not is_legacy or exchange.method not in {"GET", "DELETE"}:
                     raise HttpMethodRefused("POST")
                 await self._serve_legacy(exchange, path, searches=False)
                 return
-            posted = read_body(body)
             searches = view.searches(exchange.headers.get(MODE_HEADER), exchange.principal.mcp_mode)
         except HubError as error:
             await _refuse(exchange, error, _NO_ID)
@@ -86,6 +87,12 @@ class McpDoor:
                 await self._serve_legacy(exchange, path, searches=searches)
         else:
             await self._serve_modern(exchange, posted, view, searches=searches)
+
+    async def _prepare(self, principal: Principal, path: str, posted: Posted | None) -> None:
+        """Wait a while for what is not known yet of that which a request is about."""
+        need = need_of(posted.top, posted.params) if posted is not None else None
+        paths = (path,) if need is not None and need.any else ()
+        await self._dispatch.prepare(principal, paths, named=need.named if need is not None else None)
 
     async def _serve_modern(self, exchange: Exchange, posted: Posted, view: View, *, searches: bool) -> None:
         request_id = posted.top.get("id")

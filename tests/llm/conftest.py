@@ -85,7 +85,7 @@ class Workshop:
         tool = ToolOffered(server, name, **members)
         self.tools[tool.exposed] = (tool, function)
 
-    async def prepare(self, principal: Principal) -> None:
+    async def prepare(self, principal: Principal, sources: Sequence[str | None]) -> None:
         pass
 
     def offered(self, principal: Principal, source: str | None) -> Sequence[ToolOffered]:

@@ -178,7 +178,7 @@ Script = Callable[[dict[str, Any]], tuple[int, bytes, bytes] | None]
 
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[Peer]:
-    """A fake server: `script` takes the posted message and returns status, media type and body; None hangs."""
+    """A fake server: `script` takes the posted message and returns status, media type and body; None hangs until `release`, when it is asked again."""
     peer = Peer()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -194,7 +194,7 @@ async def scripted(script: Script) -> AsyncIterator[Peer]:
         if answer is None:
             peer.waiting.set()
             await peer.release.wait()
-            answer = 500, b"text/plain", b"released"
+            answer = script(json.loads(body) if body else {}) or (500, b"text/plain", b"released")
         status, media_type, content = answer
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", media_type)]})
         await send({"type": "http.response.body", "body": content})
