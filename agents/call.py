@@ -1,8 +1,9 @@
 """The one agent call: check whose it is, send it, note what comes back, hand it on.
 
-Owns no cards (`discovery`), no owners (`ledger`), no events (`streams`), no configurations of push (`push_wishes`). Where client and agent speak the same, bytes are
-passed on; else the call is made in canonical form. A unary call is finished and recorded once it was sent, whoever still
-listens; a stream that is left only closes its connection. A task is cancelled at the agent only if its time is over.
+Owns no cards (`discovery`), no owners (`ledger`), no events (`streams`), nothing of push (`push_wishes`). Where client and
+agent speak the same, bytes are passed on; else the call is made in canonical form. A unary call is finished and recorded once
+it was sent, whoever still listens; a stream that is left only closes its connection. A task is cancelled at the agent only if
+its time is over.
 """
 
 from __future__ import annotations

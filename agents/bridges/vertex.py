@@ -21,16 +21,12 @@ from agents.bridges.credentials import GoogleAccount, google
 from agents.bridges.way import Way
 
 
-class Options(GoogleAccount, forbid_unknown_fields=True, kw_only=True):
-    """What an entry's `options` may say."""
-
-
 class Vertex(EndsWhenLeft):
     """One agent engine."""
 
-    def __init__(self, url: str, options: Options) -> None:
+    def __init__(self, url: str, account: GoogleAccount) -> None:
         self._url = url.rstrip("/")
-        self.credentials = google(options)
+        self.credentials = google(account)
 
     def run(self, turn: Turn) -> Steps:
         """Query the engine (agents.bridges.bridge.Bridge)."""
@@ -63,4 +59,4 @@ class Vertex(EndsWhenLeft):
 
 def make(url: str, options: dict[str, Any]) -> Bridge:
     """Make the bridge (agents.bridges.bridge.Make)."""
-    return Vertex(url, msgspec.convert(options, Options))
+    return Vertex(url, msgspec.convert(options, GoogleAccount))

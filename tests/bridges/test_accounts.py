@@ -13,12 +13,12 @@ import pytest
 
 from agents.bridges import credentials
 from agents.bridges.kinds import fault
-from agents.speech import SPEECHES
 from registry.declared.config import ConfigInvalid, read
 from tests.bridges.test_bridges import state_of, text_of
-from tests.conftest import ADMIN_KEY, Hub, open_hub
+from tests.bridges.there import open_there
+from tests.conftest import ADMIN_KEY, Hub
 from tests.foreign.environments import WANTED
-from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
+from tests.peers.a2a_clients import Refused, SdkClient, message
 from tests.peers.platforms import odd_front
 from tests.peers.platforms import platform as platforms
 from tests.peers.platforms.a2a_agent import A2A
@@ -42,10 +42,8 @@ FAULTS = {
 
 @asynccontextmanager
 async def bench(directory: Path, platform: Platform) -> AsyncIterator[tuple[Front, Hub, SdkClient]]:
-    async with open_front(platform) as front, open_hub(directory, f"agents:\n  there: {front.entry}\n") as hub:
-        headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
-        async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
-            yield front, hub, client
+    async with open_front(platform) as front, open_there(directory, front.entry) as (hub, client):
+        yield front, hub, client
 
 
 @pytest.mark.parametrize("platform", BASES)
@@ -109,12 +107,7 @@ async def test_a_stream_that_breaks_as_its_token_expires_is_gone_on_with_by_a_ne
         there = platforms.Platform(front.entry, expire=front.good.clear)
         async with (
             odd_front.open_front(A2A, there) as between,
-            open_hub(tmp_path, f"agents:\n  there: {between.entry}\n") as hub,
-            open_client(
-                f"{hub.url}/a2a/there/",
-                SPEECHES[0],
-                headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
-            ) as client,
+            open_there(tmp_path, between.entry) as (_, client),
         ):
             events = client.follow("SendStreamingMessage", message("slow 2"))
             task_id = (await anext(events))["task"]["id"]
@@ -141,12 +134,7 @@ async def test_a_machines_identity_is_asked_for_its_token_and_again_before_it_en
     async with open_front(platform, of_machine=True) as front:
         monkeypatch.setattr(credentials, address, f"{front.url}/metadata/token")
         async with (
-            open_hub(tmp_path, f"agents:\n  there: {front.entry}\n") as hub,
-            open_client(
-                f"{hub.url}/a2a/there/",
-                SPEECHES[0],
-                headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
-            ) as client,
+            open_there(tmp_path, front.entry) as (_, client),
         ):
             issued = front.issued
             front.lasts_s = unusual

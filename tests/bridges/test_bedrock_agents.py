@@ -14,11 +14,10 @@ import pytest
 from agents.bridges.bedrock_agents import CITATIONS
 from agents.bridges.bridge import TOOL
 from agents.bridges.eventstream import Broken, Reader
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
-from tests.conftest import open_hub
+from tests.bridges.there import open_there
 from tests.foreign.environments import WANTED
-from tests.peers.a2a_clients import SdkClient, message, open_client
+from tests.peers.a2a_clients import SdkClient, message
 from tests.peers.platforms import bedrock_agents as fake
 from tests.peers.platforms import brain
 from tests.peers.platforms.bedrock_agents import checked_by_botocore
@@ -38,13 +37,8 @@ EXCEPTIONS = {
 
 @asynccontextmanager
 async def bench(directory: Path) -> AsyncIterator[tuple[fake.Runtime, SdkClient]]:
-    async with (
-        fake.open_runtime() as runtime,
-        open_hub(directory, f"agents:\n  there: {runtime.platform.entry}\n") as hub,
-    ):
-        headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
-        async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
-            yield runtime, client
+    async with fake.open_runtime() as runtime, open_there(directory, runtime.platform.entry) as (_, client):
+        yield runtime, client
 
 
 async def test_several_things_are_asked_at_once_and_each_is_answered(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 from agents.speech import SPEECHES
 from registry.egress.http1 import Connection
 from tests.bridges.kinds import KINDS, PROPERTIES
+from tests.bridges.there import client_of
 from tests.conftest import Hub, free_port, open_hub
 from tests.foreign.environments import GROUPS, WANTED, foreign
 from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
@@ -36,12 +37,8 @@ class Bench:
     hub: Hub
     platform: Platform
 
-    @asynccontextmanager
-    async def client(self, secret: str | None = None) -> AsyncIterator[SdkClient]:
-        secret = secret or await self.hub.key("agent:there")
-        headers = {"authorization": f"Bearer {secret}"}
-        async with open_client(f"{self.hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
-            yield client
+    def client(self, secret: str | None = None) -> AbstractAsyncContextManager[SdkClient]:
+        return client_of(self.hub, secret)
 
 
 @asynccontextmanager

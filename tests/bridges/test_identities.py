@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from agents.bridges import aws
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of
-from tests.conftest import ADMIN_KEY, Hub, open_hub
+from tests.bridges.there import open_there
+from tests.conftest import ADMIN_KEY, open_hub
 from tests.foreign.environments import WANTED
-from tests.peers.a2a_clients import SdkClient, message, open_client
+from tests.peers.a2a_clients import SdkClient, message
 from tests.peers.platforms.bedrock_agents import KEYS, checked_by_botocore
 from tests.peers.platforms.clouds import ROLE, Cloud, open_cloud
 from tests.peers.platforms.fronts import BASES, Front, Platform, open_front
@@ -96,18 +96,8 @@ async def bench(
         cloud.end_all()
         front.good = cloud.good
         entry = {"url": front.url + BASES[platform][0], "auth": auth(identity, cloud)}
-        async with (
-            open_hub(directory, f"agents:\n  there: {json.dumps(entry)}\n") as hub,
-            client_of(hub) as client,
-        ):
+        async with open_there(directory, json.dumps(entry)) as (_, client):
             yield front, cloud, client
-
-
-@asynccontextmanager
-async def client_of(hub: Hub) -> AsyncIterator[SdkClient]:
-    headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
-    async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
-        yield client
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)

@@ -19,10 +19,10 @@ from mcp.shared.exceptions import UrlElicitationRequiredError
 from agents import bridged
 from agents.bridges.mcp_older import Session
 from agents.bridges.mcp_words import PROGRESS
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of
+from tests.bridges.there import open_there
 from tests.conftest import open_hub
-from tests.peers.a2a_clients import Refused, SdkClient, message, open_client
+from tests.peers.a2a_clients import Refused, SdkClient, message
 from tests.peers.mcp_asking import asking, asking_over_sse, asking_server, form, text
 from tests.peers.mcp_servers import Peer, dual_era, legacy_only
 from tests.peers.mcp_tasks import making_tasks
@@ -34,10 +34,8 @@ SSE = [(b"content-type", b"text/event-stream")]
 @asynccontextmanager
 async def agent(directory: Path, peer: Peer) -> AsyncIterator[SdkClient]:
     """The server as the hub's agent `there`."""
-    async with open_hub(directory, f'agents:\n  there: {{bridge: mcp, url: "{peer.url}"}}\n') as hub:
-        headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
-        async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
-            yield client
+    async with open_there(directory, f'{{bridge: mcp, url: "{peer.url}"}}') as (_, client):
+        yield client
 
 
 def call(tool: str, **arguments: Any) -> dict[str, Any]:

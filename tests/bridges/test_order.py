@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
-from tests.conftest import open_hub
-from tests.peers.a2a_clients import SdkClient, open_client
+from tests.bridges.there import open_there
 from tests.peers.platforms.vertex_engine import open_engine
-
-
-@asynccontextmanager
-async def client_of(directory: Path, entry: str) -> AsyncIterator[SdkClient]:
-    async with (
-        open_hub(directory, f"agents:\n  there: {entry}\n") as hub,
-        open_client(
-            f"{hub.url}/a2a/there/",
-            SPEECHES[0],
-            headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
-        ) as client,
-    ):
-        yield client
 
 
 def by(author: str, text: str, **more: Any) -> dict[str, Any]:
@@ -33,7 +16,7 @@ def by(author: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_agents_of_an_engine_that_speak_side_by_side_are_heard_once_each(tmp_path: Path) -> None:
-    async with open_engine() as engine, client_of(tmp_path, engine.platform.entry) as client:
+    async with open_engine() as engine, open_there(tmp_path, engine.platform.entry) as (_, client):
         engine.script = [
             by("one", "a", partial=True),
             by("two", "1", partial=True),

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from agents.bridges.responses import INCOMPLETE
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
-from tests.conftest import open_hub
-from tests.peers.a2a_clients import SdkClient, message, open_client
+from tests.bridges.there import open_there
+from tests.peers.a2a_clients import SdkClient, message
 from tests.peers.platforms.responses_api import Endpoint, open_endpoint
 
 
@@ -24,11 +23,9 @@ async def bench(
 ) -> AsyncIterator[tuple[Endpoint, SdkClient]]:
     async with (
         open_endpoint(with_tokens=with_tokens, background=background) as endpoint,
-        open_hub(directory, f"agents:\n  there: {endpoint.platform.entry}\n") as hub,
+        open_there(directory, endpoint.platform.entry) as (_, client),
     ):
-        headers = {"authorization": f"Bearer {await hub.key('agent:there')}"}
-        async with open_client(f"{hub.url}/a2a/there/", SPEECHES[0], headers=headers) as client:
-            yield endpoint, client
+        yield endpoint, client
 
 
 @pytest.mark.parametrize("with_tokens", [True, False], ids=["azure", "openai"])

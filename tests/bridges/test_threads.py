@@ -9,10 +9,9 @@ from typing import Any
 
 from agents.bridges.bridge import TOOL
 from agents.bridges.responses import INCOMPLETE
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
-from tests.conftest import open_hub
-from tests.peers.a2a_clients import message, open_client
+from tests.bridges.there import open_there
+from tests.peers.a2a_clients import message
 from tests.peers.platforms.azure_threads import open_project
 
 
@@ -20,12 +19,7 @@ async def test_approvals_tools_and_early_ends_are_told(tmp_path: Path) -> None:
     answers: dict[str, dict[str, Any]] = {"True": {"data": {"approve": True}}, "False": {"text": "no tea"}}
     async with (
         open_project() as project,
-        open_hub(tmp_path, f"agents:\n  there: {project.platform.entry}\n") as hub,
-        open_client(
-            f"{hub.url}/a2a/there/",
-            SPEECHES[0],
-            headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
-        ) as client,
+        open_there(tmp_path, project.platform.entry) as (_, client),
     ):
         assert client.card["skills"][0]["name"] == "Brain"
         for told, part in answers.items():

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.bridges.bridge import TOOL
-from agents.speech import SPEECHES
 from tests.bridges.test_bridges import state_of, text_of
-from tests.conftest import open_hub
-from tests.peers.a2a_clients import message, open_client
+from tests.bridges.there import open_there
+from tests.peers.a2a_clients import message
 from tests.peers.platforms.vertex_engine import open_engine
 
 
@@ -26,12 +25,7 @@ def called(name: str, call_id: str, **arguments: Any) -> dict[str, Any]:
 async def test_partials_tools_questions_and_errors_of_events(tmp_path: Path) -> None:
     async with (
         open_engine() as engine,
-        open_hub(tmp_path, f"agents:\n  there: {engine.platform.entry}\n") as hub,
-        open_client(
-            f"{hub.url}/a2a/there/",
-            SPEECHES[0],
-            headers={"authorization": f"Bearer {await hub.key('agent:there')}"},
-        ) as client,
+        open_there(tmp_path, engine.platform.entry) as (_, client),
     ):
         two = called("ask_user", "f1", question="Which?"), called("buy", "f2", what="tea", n=2)
         engine.script = [
