@@ -28,7 +28,8 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _TEAM_ALIAS = re.compile(r"(?!team_)[a-z0-9][a-z0-9._-]{0,63}")
 _USER_NAME = re.compile(r"(?!user_)[a-z0-9][a-z0-9._@+-]{0,127}")
 _EMAIL = re.compile(r"[^\s@<>,;\"\x00-\x1f]{1,64}@[^\s@<>,;\"\x00-\x1f]{1,189}")
-_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_KEY_NAME = re.compile(rf"(?!key_|(?:admin|hub|operator)$){_RULE_NAME.pattern}")
 
 
 def _named(pattern: re.Pattern[str]) -> Any:
@@ -142,9 +143,15 @@ def _grant(text: str) -> str:
 
 
 def check_key_name(name: str) -> str:
-    """Return `name` if a key may be called so; raises `ValueError` with the rule."""
+    """Return `name` if a key may be called so; raises `ValueError` with the rule.
+
+    No name reads like a key's id, or is one of a principal that is the operator's: rules and the audit log know callers by name.
+    """
     if not _KEY_NAME.fullmatch(name):
-        raise ValueError("a key's name has at most 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")
+        raise ValueError(
+            "a key's name has at most 64 of A-Z a-z 0-9 . _ @ -, begins with a letter or digit, not with key_,"
+            " and is not admin, hub or operator"
+        )
     return name
 
 
@@ -158,7 +165,7 @@ def check_team_alias(alias: str) -> str:
 
 
 def _rule_name(name: str) -> str:
-    if not _KEY_NAME.fullmatch(name):
+    if not _RULE_NAME.fullmatch(name):
         raise ValueError("a rule's name has at most 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit")
     return name
 
@@ -241,7 +248,7 @@ GrpcUrl = Annotated[str, AfterValidator(_grpc_url)]
 Scope = Annotated[str, AfterValidator(_scope)]
 Instances = Annotated[list[Url], Field(min_length=1, max_length=MAX_INSTANCES), AfterValidator(_all_different)]
 KeyName = Annotated[str, AfterValidator(check_key_name), _named(_KEY_NAME)]
-RuleName = Annotated[str, AfterValidator(_rule_name), _named(_KEY_NAME)]
+RuleName = Annotated[str, AfterValidator(_rule_name), _named(_RULE_NAME)]
 TeamAlias = Annotated[str, AfterValidator(check_team_alias), _named(_TEAM_ALIAS)]
 UserName = Annotated[str, AfterValidator(check_user_name), _named(_USER_NAME)]
 Email = Annotated[str, AfterValidator(check_email), _named(_EMAIL)]

@@ -134,3 +134,12 @@ async def test_limits_that_cannot_be_counted_to_are_refused(
     most = {"name": "most", "allow": [], "limits": dict.fromkeys(limits, 10**9)}
     assert (await admin.post("/api/keys", json=most)).status_code == 201
     assert (await admin.get("/api/keys/most")).status_code == 200
+
+
+async def test_no_key_has_the_name_of_another_principal(clerk: httpx.AsyncClient) -> None:
+    async def answer(name: str) -> int:
+        return (await clerk.post("/api/keys", json={"name": name, "allow": ["model:small"]})).status_code
+
+    taken = ["admin", "hub", "operator", "key_1b1b75bbf00844e05f7014b2d9d7226c"]
+    assert [await answer(name) for name in taken] == [400] * 4
+    assert [await answer(name) for name in ("admin2", "my-hub", "keys")] == [201] * 3
