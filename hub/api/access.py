@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, Query, Request
 
 from hub.services import Services
-from registry.errors import InvalidRequest, NotFound
+from registry.errors import InvalidRequest, NotFound, ParseFailed
 from registry.identity import Principal, Role
-from registry.judged import JsonObject
+from registry.judged import JsonObject, unambiguous
 
 
 def _services(request: Request) -> Services:
@@ -24,6 +24,16 @@ MAX_NUMBER = 2**63 - 1
 
 JsonBody = Annotated[dict[str, Any], Body()]
 PageSize = Annotated[int, Query(ge=1, le=1000)]
+
+
+async def check_unambiguous(request: Request) -> None:
+    """Raise `InvalidRequest` for a body in which a member stands twice: whoever looks through it on its way may see the other one."""
+    try:
+        data = await request.body()
+        if data:
+            unambiguous(data)
+    except ParseFailed:  # no JSON, which the route says, if it takes a body
+        return
 
 
 def read_disabled(body: JsonObject) -> bool | None:

@@ -5,7 +5,7 @@ Imported at the first request that needs it: FastAPI costs more to import than t
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
@@ -26,6 +26,7 @@ from hub.api import (
     usage,
     users,
 )
+from hub.api.access import check_unambiguous
 from hub.api.description import PROBLEM, described
 from hub.api.docs import page
 from hub.services import Services
@@ -51,6 +52,7 @@ def api(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(check_unambiguous)],
     )
     app.state.services = services
     for router in (

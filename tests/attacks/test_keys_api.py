@@ -143,3 +143,12 @@ async def test_no_key_has_the_name_of_another_principal(clerk: httpx.AsyncClient
     taken = ["admin", "hub", "operator", "key_1b1b75bbf00844e05f7014b2d9d7226c"]
     assert [await answer(name) for name in taken] == [400] * 4
     assert [await answer(name) for name in ("admin2", "my-hub", "keys")] == [201] * 3
+
+
+async def test_a_member_of_a_body_stands_once(running: Hub, admin: httpx.AsyncClient) -> None:
+    json = {"content-type": "application/json"}
+    for body in ('{"name":"k","allow":[],"allow":["admin:*"]}', '{"name":"k","allow":[],"\\u0061llow":["model:*"]}'):
+        answer = await admin.post("/api/keys", content=body, headers=json)
+        assert (answer.status_code, "allow stands twice" in answer.json()["detail"]) == (400, True)
+    nested = '{"rules":[{"name":"r","effect":"deny","effect":"allow"}]}'
+    assert (await admin.put("/api/policy", content=nested, headers=json)).status_code == 400
