@@ -139,7 +139,7 @@ class Pace(NamedTuple):
 
 _AT: dict[Unit, int] = {"calls": 0, "tokens": 1, "usd": 2, "concurrent": 3}
 
-Span = Literal["day", "week", "month", "year"]
+Span = Literal["minute", "day", "week", "month", "year"]
 """Of a budget."""
 
 

@@ -80,7 +80,9 @@ def _budget(_context: click.Context, _option: click.Parameter, text: str | None)
     try:
         return BudgetShape.model_validate({"usd": float(usd), "per": per or "month"})
     except ValueError:
-        raise click.BadParameter(f"write it like 10/month, at most {MAX_AMOUNT}; day, week and year do too") from None
+        raise click.BadParameter(
+            f"write it like 10/month, at most {MAX_AMOUNT}; minute, day, week and year do too"
+        ) from None
 
 
 def checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:

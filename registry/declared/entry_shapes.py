@@ -60,7 +60,7 @@ class CallerBoundsShape(BoundsShape):
 
 
 class BudgetShape(Shape):
-    """What may be spent in each day, week, month or year of the calendar, in UTC."""
+    """What may be spent in each minute, day, week, month or year of the calendar, in UTC."""
 
     usd: PositiveFloat
     per: Span = "month"

@@ -293,6 +293,9 @@ async def test_limits_and_budgets_are_written_shown_changed_and_taken_away_by_th
             assert (changed["limits"]["calls_per_day"], changed["budget"]) == (2, None)
             assert (await admin.patch("/api/keys/rita", json={"limits": {}})).status_code == 200
             assert await statuses(say, http, 3) == [200] * 3
+            for per in ("minute", "day", "month", "year"):
+                changed = (await admin.patch("/api/keys/rita", json={"budget": {"usd": 1, "per": per}})).json()
+                assert changed["budget"]["per"] == per
             wrong = await admin.patch("/api/keys/rita", json={"budget": {"usd": 1, "per": "fortnight"}})
             assert wrong.status_code == 400
 

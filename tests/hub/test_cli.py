@@ -200,8 +200,8 @@ def test_users_and_teams_may_be_made_with_limits_and_be_given_others(
         connection.close()
         return bounds and json.loads(bounds)
 
-    assert run(things, "create", "ops", "--limit", "calls_per_day=50", "--budget", "10/week").exit_code == 0
-    assert kept() == {"calls_per_day": 50, "usd": 10.0, "per": "week"}
+    assert run(things, "create", "ops", "--limit", "calls_per_day=50", "--budget", "1/minute").exit_code == 0
+    assert kept() == {"calls_per_day": 50, "usd": 1.0, "per": "minute"}
     assert run(things, "limit", "ops", "--limit", "concurrent_calls=2").output == "ops is limited now.\n"
     assert kept() == {"concurrent_calls": 2}
     assert run(things, "limit", "ops").output == "ops is unlimited now.\n"

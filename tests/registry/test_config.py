@@ -145,6 +145,23 @@ def test_a_key_has_the_limits_and_the_budget_that_it_says() -> None:
     assert plain.bounds == UNBOUND
 
 
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "keys: [{name: k, key: sk-00000000000000000000, allow: [], budget: %s}]",
+        "agents: {a: {url: 'http://x.example', budget: %s}}",
+        "mcpServers: {s: {url: 'http://x.example', budget: %s}}",
+        "models: {m: {provider: offline, budget: %s}}",
+    ],
+)
+def test_a_budget_is_one_of_a_minute_a_day_a_week_a_month_or_a_year(holder: str) -> None:
+    for span in ("minute", "day", "week", "month", "year"):
+        load(holder % f"{{usd: 1, per: {span}}}")
+    for none in ("hour", "moment", "task", "session"):
+        (fault,) = faults(holder % f"{{usd: 1, per: {none}}}")
+        assert "budget.per" in fault
+
+
 def test_nothing_is_shared_and_no_key_is_in_a_team_but_by_the_files_word() -> None:
     key = "keys: [{name: k, key: sk-of-twenty-characters-or-so, allow: []%s}]\n"
     assert load(key % "").keys[0].team is None

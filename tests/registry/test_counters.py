@@ -113,6 +113,17 @@ async def test_a_budget_that_is_used_up_is_an_error_of_its_own(gate: Gate) -> No
         await call(gate, principal)
 
 
+async def test_a_budget_of_a_minute_is_there_again_with_the_next_one(gate: Gate, clock: Clock) -> None:
+    principal = holder(usd=0.03, per="minute")
+    clock.now = NOON + 45
+    await call(gate, principal)
+    with pytest.raises(OverBudget, match=r"budget of 0.03 USD per minute is used up; try again in 15 s") as refused:
+        await call(gate, principal)
+    assert refused.value.retry_after_s == 15
+    clock.now = NOON + 60
+    await call(gate, principal)
+
+
 async def test_a_call_that_can_never_fit_is_told_so(gate: Gate) -> None:
     with gate.admit(holder(tokens_per_day=100), MODEL) as permit:
         permit.expect(tokens=101, usd=None)
