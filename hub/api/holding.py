@@ -51,10 +51,10 @@ def check_held(caller: Principal, key: ApiKey) -> None:
 
 def check_placed(caller: Principal, key: ApiKey) -> None:
     """Raise `InvalidRequest` if a caller may not have a key of this user and team."""
-    if _acts_for(caller, key):
+    if _acts_for(caller, key) and (key.user_id is None or key.user_id == caller.user_id):
         return
     if not caller.grants.allow("admin", "keys"):
-        raise InvalidRequest("a role makes keys of its team, and a member only their own", member="team")
+        raise InvalidRequest("a role makes keys of its team, and of nobody but its own user", member="team")
     places: dict[Place, str | None] = {"team": key.team_id, "user": key.user_id}
     for place, of in places.items():
         if of is not None and not caller.grants.allow("admin", f"{place}s"):
@@ -67,7 +67,7 @@ Place = Literal["team", "user"]
 async def placed(services: Services, caller: Principal, wanted: Mapping[Place, str | None]) -> dict[Place, str | None]:
     """Where a caller puts a key, or from where they take it: more than making keys, since its colleagues' tasks open to it.
 
-    Somebody with a role puts keys into their own team: a member for themselves, an admin for any member.
+    Somebody with a role puts keys into their own team, and makes no one else's: such a key would act as them, and spend what is theirs.
 
     Raises:
         InvalidRequest: the caller may not; the same whether there is such a team or user.
@@ -90,7 +90,7 @@ async def _in_role(services: Services, caller: Principal, place: Place, name: st
         return team.id if name in {team.id, team.alias} else None
     for member in await services.teams.members(caller.team_id):
         if name in {member.user.id, member.user.name}:
-            return member.user.id if caller.acts_as("admin") or member.user.id == caller.user_id else None
+            return member.user.id if member.user.id == caller.user_id else None
     return None
 
 

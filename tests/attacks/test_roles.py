@@ -207,15 +207,15 @@ async def test_a_member_makes_and_changes_keys_for_itself_and_an_admin_for_the_t
         assert await scene.acts("red-admin", "POST", "/api/keys", {**given, **places}) == 400, places
     for name, places in (
         ("teams", {}),
-        ("hers", {"user": "red-viewer"}),
         ("same", {"team": "red", "user": "red-admin"}),
     ):
         made = (await scene.ask("red-admin", "POST", "/api/keys", {"name": name, "allow": [], **places})).json()
         assert (made["team"], made["user"]) == ("red", places.get("user"))
+    hers = {"name": "hers", "allow": [], "user": "red-viewer", "team": "red"}
+    assert await scene.acts("operator", "POST", "/api/keys", hers) == 201
     colleague = "/api/keys/hers"
     for method, path, body in (
         ("PATCH", colleague, {}),
-        ("POST", f"{colleague}/rotate", {}),
         ("DELETE", colleague, None),
     ):
         assert await scene.acts("blue-admin", method, path, body) == 404
@@ -225,6 +225,20 @@ async def test_a_member_makes_and_changes_keys_for_itself_and_an_admin_for_the_t
     own = "/api/keys/mine"
     for method, path, body in (("PATCH", own, {"allow": []}), ("POST", f"{own}/rotate", {}), ("DELETE", own, None)):
         assert await scene.acts("red-member", method, path, body) in {200, 204}
+
+
+@pytest.mark.attack("2.2/7", "2.2/8", defence="hub.api.keys:check_placed")
+async def test_a_team_admin_gets_no_key_that_acts_as_another_user(scene: Scene) -> None:
+    for user in ("red-member", "blue-member"):
+        assert await scene.acts("red-admin", "PUT", f"/api/teams/red/members/{user}", {"role": "member"}) == 200
+        theirs = {"name": f"as-{user}", "allow": [], "user": user}
+        assert await scene.acts("red-admin", "POST", "/api/keys", theirs) == 400
+        assert await scene.acts("operator", "POST", "/api/keys", {**theirs, "team": "red"}) == 201
+        assert await scene.acts("red-admin", "POST", f"/api/keys/as-{user}/rotate", {}) == 400
+        own = {"name": f"own-{user}", "allow": []}
+        assert await scene.acts("red-admin", "POST", "/api/keys", own) == 201
+        assert await scene.acts("red-admin", "PATCH", f"/api/keys/own-{user}", {"user": user}) == 400
+        assert await scene.acts("red-admin", "DELETE", f"/api/keys/as-{user}") == 204
 
 
 @pytest.mark.attack("2.2/7", "2.2/8", defence="registry.access:Grants.cover")
