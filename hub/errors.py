@@ -64,6 +64,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.CrossSiteRefused: Row(403, -32600, -32600, _BAD, "CROSS_SITE_REFUSED", http=True),
     errors.TooLarge: Row(413, -32600, -32600, _BAD, "TOO_LARGE", http=True),
     errors.HeadersTooLarge: Row(431, -32600, -32600, _BAD, "HEADERS_TOO_LARGE", http=True),
+    errors.ContentCodingRefused: Row(415, -32600, -32600, _BAD, "CONTENT_CODING_REFUSED", http=True),
     errors.MediaTypeRefused: Row(415, -32600, -32600, _BAD, "MEDIA_TYPE_REFUSED", http=True),
     errors.HttpMethodRefused: Row(405, -32600, -32600, _BAD, "METHOD_NOT_ALLOWED", http=True),
     errors.BodyStalled: Row(408, -32600, -32600, _BAD, "BODY_STALLED", http=True),

@@ -48,7 +48,7 @@ class Exchange(Protocol):
     """The error that the door itself answered with."""
 
     async def body(self) -> bytes:
-        """Read the whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`, `ClientGone`."""
+        """Read the whole body; raises `TooLarge`, `BodyStalled`, `MediaTypeRefused`, `ContentCodingRefused`, `ClientGone`."""
 
     async def any_body(self) -> bytes:
         """Read the whole body, of any media type; raises as `body`."""

@@ -19,7 +19,7 @@ from hub.auth import Shown
 from hub.exchange import KEEP_ALIVE, AsgiCall, ClientGone, Header
 from registry.corked import CorkedTransport
 from registry.deadline import Cancellation, Deadline
-from registry.errors import BodyStalled, HubError, MediaTypeRefused, TooLarge
+from registry.errors import BodyStalled, ContentCodingRefused, HubError, MediaTypeRefused, TooLarge
 from registry.identity import NOBODY, Principal
 
 BODY_STALL_S = 30.0
@@ -173,6 +173,8 @@ class HttpExchange(msgspec.Struct, eq=False):
                 media_type = media_type.partition(b";")[0].strip().lower()
                 if media_type != b"application/json" and not media_type.endswith(b"+json"):
                     raise MediaTypeRefused
+            if self.headers.get(b"content-encoding", b"identity") != b"identity":
+                raise ContentCodingRefused
             self._body = self._whole() if self._complete else await self.any_body()
         return self._body
 

@@ -198,6 +198,13 @@ class MediaTypeRefused(CallerError):
         super().__init__("Send the body as application/json.")
 
 
+class ContentCodingRefused(CallerError):
+    """The body is compressed (RFC 9110 §8.4.1), which the hub takes of nobody."""
+
+    def __init__(self) -> None:
+        super().__init__("Send the body without a Content-Encoding.")
+
+
 class HttpMethodRefused(CallerError):
     """The path exists but not for this HTTP method."""
 

@@ -28,7 +28,7 @@ from hub.api import (
 )
 from hub.api.access import check_unambiguous
 from hub.api.description import PROBLEM, described
-from hub.api.docs import page
+from hub.api.docs import HEADERS, page
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
 from registry.judged import JsonObject
@@ -81,7 +81,7 @@ def api(services: Services) -> FastAPI:
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
-        return HTMLResponse(page(app.openapi()))
+        return HTMLResponse(page(app.openapi()), headers=HEADERS)
 
     return app
 

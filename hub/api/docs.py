@@ -8,6 +8,13 @@ import msgspec
 
 from registry.judged import JsonObject
 
+HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+}
+"""Of its answer: no scripts, nothing from elsewhere, in no frame."""
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 code, pre { font: 14px/1.4 ui-monospace, monospace } pre { background: #8881; padding: 1rem; overflow: auto }

@@ -62,8 +62,9 @@ async def _unbounded(exchange: HttpExchange, read: Any = HttpExchange.any_body) 
 
 
 async def _inflated(exchange: HttpExchange, read: Any = HttpExchange.body) -> bytes:
-    body = await read(exchange)
-    return gzip.decompress(body) if exchange.headers.get(b"content-encoding") == b"gzip" else body
+    if exchange.headers.get(b"content-encoding") == b"gzip":
+        return gzip.decompress(await exchange.any_body())
+    return await read(exchange)
 
 
 def _as_clients_count(relay: Relay, _client: int, call: Any, message: Any) -> Any:

@@ -250,6 +250,7 @@ async def test_an_expired_key_is_refused(running: Hub, admin: httpx.AsyncClient)
 async def test_the_descriptions_page_loads_nothing_from_elsewhere(running: Hub) -> None:
     async with running.http() as anybody:
         page = await anybody.get("/docs")
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
         described = await anybody.get("/openapi.json")
     assert page.status_code == described.status_code == 200
     assert "src=" not in page.text
