@@ -10,7 +10,7 @@ import pytest
 
 from agents.bridges.history import MAX_BYTES
 from tests.bridges.test_bridges import state_of, text_of
-from tests.bridges.test_order import client_of
+from tests.bridges.there import open_there
 from tests.conftest import served
 from tests.peers.model_service import read
 from tests.peers.platforms.platform import event
@@ -39,7 +39,7 @@ async def test_messages_and_calls_of_an_ag_ui_run_grow_side_by_side(tmp_path: Pa
     endpoint = AgUi()
     async with (
         served(endpoint) as url,
-        client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client,
+        open_there(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as (_, client),
     ):
         endpoint.events = [
             {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m1", "role": "assistant", "delta": "one "},
@@ -66,7 +66,7 @@ async def test_a_snapshot_is_what_the_next_run_is_told(tmp_path: Path) -> None:
     messages = [
         {"id": f"m{n}", "role": "user" if n % 2 == 0 else "assistant", "content": "é" * 90_000} for n in range(6)
     ]
-    async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
+    async with served(endpoint) as url, open_there(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as (_, client):
         endpoint.events = [*SAID, {"type": "MESSAGES_SNAPSHOT", "messages": messages}]
         task = (await client.send("hello"))["task"]
         assert (state_of({"task": task}), text_of(task)) == ("COMPLETED", "said")
@@ -80,7 +80,7 @@ async def test_a_snapshot_is_what_the_next_run_is_told(tmp_path: Path) -> None:
 
 async def test_the_next_run_is_told_the_state_as_the_last_one_changed_it(tmp_path: Path) -> None:
     endpoint = AgUi()
-    async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
+    async with served(endpoint) as url, open_there(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as (_, client):
         endpoint.events = [
             {"type": "STATE_SNAPSHOT", "snapshot": {"steps": ["look"], "at": 1}},
             {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/steps/-", "value": "go"}]},
@@ -100,7 +100,7 @@ async def test_the_next_run_is_told_the_state_as_the_last_one_changed_it(tmp_pat
 
 async def test_what_no_bridge_can_read_is_a_failure_of_its_agent(tmp_path: Path) -> None:
     endpoint = AgUi()
-    async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
+    async with served(endpoint) as url, open_there(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as (_, client):
         endpoint.events = [*SAID, {"type": "RUN_FINISHED", "outcome": {"type": "interrupt", "interrupts": 5}}]
         task = (await client.send("hello"))["task"]
         assert (state_of({"task": task}), text_of(task)) == ("FAILED", "said")
@@ -120,7 +120,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize("reason", TOO_LARGE)
 async def test_what_is_too_large_to_be_held_is_a_failure_that_says_so(tmp_path: Path, reason: str) -> None:
     endpoint = AgUi()
-    async with served(endpoint) as url, client_of(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as client:
+    async with served(endpoint) as url, open_there(tmp_path, f'{{bridge: ag_ui, url: "{url}"}}') as (_, client):
         endpoint.events = [*SAID, TOO_LARGE[reason]]
         task = (await client.send("hello"))["task"]
         assert (state_of({"task": task}), text_of(task)) == ("FAILED", "said")
