@@ -85,6 +85,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.PriceUnknown: Row(403, -32603, -32603, ("invalid_request_error", "price_unknown"), "PRICE_UNKNOWN"),
     errors.TooManyRounds: Row(400, -32603, -32603, ("invalid_request_error", "too_many_rounds"), "TOO_MANY_ROUNDS"),
     errors.TooExpensive: Row(400, -32603, -32603, ("invalid_request_error", "too_expensive"), "TOO_EXPENSIVE"),
+    errors.TooManyTokens: Row(400, -32603, -32603, ("invalid_request_error", "too_many_tokens"), "TOO_MANY_TOKENS"),
     errors.TooManyHops: Row(508, -32603, -32603, ("invalid_request_error", "too_many_hops"), "TOO_MANY_HOPS"),
     errors.Overloaded: Row(503, -32603, -32603, _SERVER, "UNAVAILABLE", http=True),
     errors.UpstreamError: Row(502, -32603, -32603, ("upstream_error", None), "UPSTREAM_ERROR"),

@@ -179,7 +179,7 @@ class Rounds:
 
     async def _call_model(self, turns: Sequence[Turn], caller: Caller, voice: Voice) -> Reply:
         ask, models = self._ask, self._bench.models
-        self._bounds.check_cost(turns, self._charged_usd)
+        self._bounds.check_next(turns, self._charged_usd)
 
         def make(model: Model) -> ModelRequest:
             formats = formats_of(model)

@@ -285,6 +285,13 @@ class TooExpensive(LimitError):
         super().__init__(f"The request has cost {spent_usd:.6g} USD, of at most {limit_usd:.6g}; max_usd says so.")
 
 
+class TooManyTokens(LimitError):
+    """The model still asked for tools when the request had used as many tokens as it, or its key, may."""
+
+    def __init__(self, used: int, limit: int) -> None:
+        super().__init__(f"The request has used {used} tokens, of at most {limit}; max_total_tokens says so.")
+
+
 class TooManyHops(LimitError):
     """Agents call one another through the hub, and none of them ends it."""
 

@@ -36,6 +36,8 @@ class RequestLimits(NamedTuple):
     max_seconds: float | None = None
     max_usd: float | None = None
     """What models and tools may cost together, as far as their prices are known."""
+    max_total_tokens: int | None = None
+    """Input and output of models in all rounds; `max_tokens` of a request is about one answer."""
 
     def within(self, other: RequestLimits) -> RequestLimits:
         """The stricter of both, one by one."""
@@ -44,6 +46,7 @@ class RequestLimits(NamedTuple):
             _least(self.max_calls, other.max_calls),
             _least(self.max_seconds, other.max_seconds),
             _least(self.max_usd, other.max_usd),
+            _least(self.max_total_tokens, other.max_total_tokens),
         )
 
 
@@ -68,7 +71,7 @@ class Task:
 
     def limits_of(self, kind: str) -> tuple[Limit, ...]:
         """Those that count a call of this kind: models are not among `max_calls`."""
-        return tuple([one for one in self.limits if one.unit == "usd"]) if kind == "model" else self.limits
+        return tuple([one for one in self.limits if one.unit != "calls"]) if kind == "model" else self.limits
 
 
 Number = TypeVar("Number", int, float)

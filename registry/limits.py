@@ -79,7 +79,7 @@ class Limit(NamedTuple):
     def name(self) -> str:
         """As `limits` calls it."""
         if self.per == "task":
-            return f"max_{self.unit}"
+            return "max_total_tokens" if self.unit == "tokens" else f"max_{self.unit}"
         if self.per == "session":
             return f"session {self.unit}"
         if self.unit == "usd":

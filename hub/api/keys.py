@@ -43,10 +43,11 @@ class Limits(CallerBoundsShape):
 
     requests_per_minute: PositiveInt | None = None
     max_rounds: PositiveInt | None = None
-    """Of tool calls in one request, like the next three."""
+    """Of tool calls in one request, like the next four."""
     max_calls: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
     max_usd: PositiveFloat | None = None
+    max_total_tokens: PositiveInt | None = None
 
     def of_request(self) -> RequestLimits:
         """Those of one request."""

@@ -12,6 +12,7 @@ from registry.entries import Model
 from registry.errors import InvalidRequest
 from registry.identity import HUBS_LIMITS, RequestLimits
 from registry.judged import JsonObject
+from registry.limits import MOST
 
 MAX_ROUNDS = 32
 """The most that a request may ask for."""
@@ -50,6 +51,7 @@ def read(raw: msgspec.Raw | None) -> HubMember:
         _whole(said, "max_calls", MAX_CALLS),
         _above_nothing(said, "max_seconds"),
         _above_nothing(said, "max_usd"),
+        _whole(said, "max_total_tokens", MOST),
     )
     return HubMember(limits, talk or None, read_answer(said))
 

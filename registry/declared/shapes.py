@@ -141,6 +141,7 @@ class KeyLimitsShape(CallerBoundsShape):
     max_calls: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
     max_usd: PositiveFloat | None = None
+    max_total_tokens: PositiveInt | None = None
 
 
 class KeyShape(Shape):

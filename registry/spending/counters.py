@@ -418,14 +418,15 @@ def _refusal(limit: Limit, amount: int, now: float) -> LimitReached:
     wait = max(1.0, ends - now) if ends else 1.0
     per = f" per {limit.per}" if limit.unit == "usd" else ""
     usd = " USD" if limit.unit == "usd" else ""
-    most = f"{limit.shown(limit.most):g}{usd}{per}" if usd else f"{limit.most}"
+    bare, asked = (f"{limit.shown(one):g}" if usd else f"{one}" for one in (limit.most, amount))
+    most = f"{bare}{usd}{per}"
     if amount > limit.most:
-        may = f"{limit.shown(amount):g}{usd or f' {limit.unit}'}"
+        may = f"{asked}{usd or f' {limit.unit}'}"
         text = f"This call may use {may}, more than {limit.whose} {limit.name} of {most}; ask for less, as with max_tokens."
     elif limit.per == "task":
-        text = f"{limit.whose} {limit.name} of {limit.shown(limit.most):g} is used up, by all that was called for it together."
+        text = f"{limit.whose} {limit.name} of {bare} is used up, by all that was called for it together."
     elif limit.per == "session":
-        text = f"{limit.whose} {limit.name} of {limit.shown(limit.most):g} is used up in this conversation; begin another one."
+        text = f"{limit.whose} {limit.name} of {bare} is used up in this conversation; begin another one."
     elif limit.unit == "concurrent":
         text = f"{limit.whose} {limit.name} of {most} are under way; try again when one has ended."
     else:

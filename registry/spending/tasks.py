@@ -16,8 +16,8 @@ import msgspec
 from msgspec import structs
 
 from registry.errors import TaskOver
-from registry.identity import Principal, RequestLimits, Task
-from registry.limits import MOST, NANO, Limit, warn_from
+from registry.identity import HUBS_LIMITS, Principal, RequestLimits, Task
+from registry.limits import MOST, NANO, Limit, Unit, warn_from
 from registry.sealed.secrets import Sealer, SecretKeyInvalid, new_id
 
 LASTS_S = 86_400.0
@@ -33,6 +33,7 @@ class _Token(msgspec.Struct, array_like=True):
     calls: int | None
     usd: float | None
     warn_at: float | None = None
+    tokens: int | None = None
 
 
 class Paused(NamedTuple):
@@ -90,11 +91,19 @@ class Tasks:
 
     def begin(self, bounds: RequestLimits, warn_at: float | None = None) -> Task | None:
         """A task with what a key bounds each of its requests to, and the share at which that warns; None: it bounds nothing that is inherited."""
-        if bounds.max_calls is None and bounds.max_usd is None and bounds.max_seconds is None:
+        if bounds._replace(max_rounds=None) == HUBS_LIMITS:
             return None
         now = self._clock()
         deadline = None if bounds.max_seconds is None else now + bounds.max_seconds
-        made = _Token(new_id("task"), int(now + LASTS_S), deadline, bounds.max_calls, bounds.max_usd, warn_at)
+        made = _Token(
+            id=new_id("task"),
+            ends=int(now + LASTS_S),
+            deadline=deadline,
+            calls=bounds.max_calls,
+            usd=bounds.max_usd,
+            warn_at=warn_at,
+            tokens=bounds.max_total_tokens,
+        )
         return self._sealed(made)
 
     def _sealed(self, made: _Token) -> Task:
@@ -123,13 +132,11 @@ def _within(principal: Principal, task: Task) -> Principal:
 
 def _task(sealed: bytes, said: _Token) -> Task:
     token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
-    limits = []
-    if said.calls is not None:
-        warn = warn_from(said.calls, said.warn_at)
-        limits.append(Limit(f"{said.id} calls", "the task's", "calls", "task", said.calls, warn, until=said.ends))
-    if said.usd is not None:
-        most = min(round(said.usd * NANO), MOST)
-        limits.append(
-            Limit(f"{said.id} usd", "the task's", "usd", "task", most, warn_from(most, said.warn_at), said.ends)
-        )
+    usd = None if said.usd is None else min(round(said.usd * NANO), MOST)
+    bounds: tuple[tuple[Unit, int | None], ...] = (("calls", said.calls), ("usd", usd), ("tokens", said.tokens))
+    limits = [
+        Limit(f"{said.id} {unit}", "the task's", unit, "task", most, warn_from(most, said.warn_at), said.ends)
+        for unit, most in bounds
+        if most is not None
+    ]
     return Task(token, said.deadline, tuple(limits))

@@ -116,7 +116,7 @@ async def test_nobody_makes_a_key_that_holds_more_than_they_hold(running: Hub) -
 
 
 async def test_a_key_that_a_limited_one_makes_is_limited_likewise(running: Hub) -> None:
-    limits = RequestLimits(max_calls=5, max_usd=1.0)
+    limits = RequestLimits(max_calls=5, max_usd=1.0, max_total_tokens=1000)
     ending = datetime(2099, 1, 1, tzinfo=UTC)
     secret = await running.key(
         "admin:keys", requests_per_minute=60, request_limits=limits, expires_at=ending.timestamp()
@@ -128,12 +128,14 @@ async def test_a_key_that_a_limited_one_makes_is_limited_likewise(running: Hub) 
             "requests_per_minute": 60,
             "max_calls": 2,
             "max_usd": 1.0,
+            "max_total_tokens": 1000,
         }
         assert datetime.fromisoformat(made["expires_at"]) == ending
         more: Any
         for more in (
             {"limits": {"requests_per_minute": 61}},
             {"limits": {"max_usd": 1.5}},
+            {"limits": {"max_total_tokens": 1001}},
             {"expires_at": "2099-01-02T00:00:00Z"},
         ):
             beyond = await clerk.post("/api/keys", json={"name": "b", "allow": [], **more})

@@ -56,6 +56,18 @@ async def test_what_calls_cost_before_an_approval_counts_in_what_a_request_may_c
         assert len(d.upstream.received) == 1
 
 
+@WHERE
+async def test_tokens_before_an_approval_count_among_those_that_a_request_may_take(
+    hub: OpenHub, in_inbox: bool
+) -> None:
+    async with opened(hub, BOTH, Turn("So."), rule=FLOOR if in_inbox else "") as d:
+        (waiting,) = (await d.ask(SOME, hub={"max_total_tokens": 13})).hub["approvals"]
+        with pytest.raises(openai.BadRequestError, match="used 13 tokens, of at most 13") as many:
+            await approved(d, waiting["id"], in_inbox=in_inbox)
+        assert many.value.code == "too_many_tokens"
+        assert len(d.upstream.received) == 1
+
+
 @pytest.mark.parametrize("bound", [{"max_calls": 1}, {"max_rounds": 1}], ids=str)
 async def test_a_response_that_goes_on_has_the_bounds_of_the_one_that_asked(
     hub: OpenHub, bound: dict[str, int]
@@ -113,11 +125,11 @@ def test_the_time_of_a_task_stands_still_while_it_waits_unless_another_request_b
 
 def test_a_run_that_goes_on_may_do_what_is_left_of_what_it_was_bound_to() -> None:
     hubs = {"rounds": 8, "seconds": 3600.0}
-    first = Bounds(RequestLimits(max_calls=2, max_seconds=60), RequestLimits(max_usd=1), **hubs)
+    first = Bounds(RequestLimits(max_calls=2, max_seconds=60, max_total_tokens=99), RequestLimits(max_usd=1), **hubs)
     assert first.take_call() is None
     used = first.used(20.0, 0.25)
-    assert used == Used(RequestLimits(8, 2, 60, 1), 1, 20.0, 0.25)
-    more = RequestLimits(max_rounds=30, max_calls=9, max_seconds=900, max_usd=9)
+    assert used == Used(RequestLimits(8, 2, 60, 1, 99), 1, 20.0, 0.25)
+    more = RequestLimits(max_rounds=30, max_calls=9, max_seconds=900, max_usd=9, max_total_tokens=999)
     then = Bounds(more, HUBS_LIMITS, **hubs, before=used)
     assert (then.rounds, then.calls, then.seconds_left) == (8, 2, 40.0)
     assert then.used(5.0, 0.5) == used._replace(seconds=25.0, charged_usd=0.75)
@@ -128,7 +140,7 @@ def test_a_run_that_goes_on_may_do_what_is_left_of_what_it_was_bound_to() -> Non
 
 def test_what_bounds_a_run_is_kept_with_it() -> None:
     reply = Reply("chat", {}, (), (), "stop")
-    used, task = Used(RequestLimits(8, None, 60.5, 0.5), 3, 1.5, 0.25), Paused("token", 40.0)
+    used, task = Used(RequestLimits(8, None, 60.5, 0.5, 99), 3, 1.5, 0.25), Paused("token", 40.0)
     parked = Parked(run="r", about=b"", turns=[], reply=reply, held=Held([], []), expires_at=1.0, used=used, task=task)
     found = read_run(written_run(parked))
     assert (found.used, found.task) == (used, task)

@@ -16,7 +16,7 @@ from registry.identity import TASK_HEADER_NAME, KeySpec, RequestLimits
 from registry.sealed.secrets import Sealer
 from registry.spending.tasks import LASTS_S, Tasks
 from tests.conftest import Hub, OpenHub
-from tests.doors.test_limits import chat, rpc, say, use_tool
+from tests.doors.test_limits import chat, embed, message, respond, rpc, say, use_tool
 from tests.peers.a2a_clients import Refused, open_client
 from tests.peers.a2a_sdk_agents import open_agent
 from tests.peers.mcp_servers import dual_era, legacy_only
@@ -134,6 +134,65 @@ async def test_what_a_task_may_cost_is_spent_by_all_that_is_called_for_it(hub: O
             assert "max_usd of 1 is used up" in answers[-1].json()["error"]["message"]
 
 
+async def test_the_tokens_of_a_task_are_spent_by_all_who_work_for_it_over_two_hops(hub: OpenHub) -> None:
+    async with openai_upstream(Turn("hi")) as upstream, open_agent(JSONRPC) as agent, dual_era() as server:
+        model = f"{{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}"
+        yaml = f"models: {{m: {model}}}\nagents: {{echo: {{url: '{agent.url}'}}}}\nmcpServers: {{s: {{url: '{server.url}'}}}}\n"
+        async with hub(yaml) as running, running.http() as http:
+            await running.services.sync.refresh("s")
+            http.headers.update(await bounded(running, max_total_tokens=50))
+            own = await running.key("tool:*", "model:*")
+            found: list[httpx.Response] = []
+
+            async def work(received: dict[str, str]) -> str:
+                async with running.http(own) as ours:
+                    ours.headers[TASK_HEADER_NAME] = received[TASK_HEADER_NAME]
+                    found.append(await chat(ours, max_tokens=4))
+                    assert (await use_tool(ours)).status_code == 200
+                    ours.headers[TASK_HEADER_NAME] = server.requests[-1][TASK_HEADER_NAME]
+                    found.extend([await chat(ours, max_tokens=4) for _ in range(3)])
+                    assert (await use_tool(ours)).status_code == 200  # takes no tokens
+                return "worked"
+
+            agent.relay = work
+            for _ in range(2):  # each request of the caller's begins a task of its own
+                assert (await say(http, parts=[{"text": "relay"}])).status_code == 200
+                assert [one.status_code for one in found] == [200, 200, 200, 429]  # 13 each
+                assert "max_total_tokens of 50 is used up" in found[-1].json()["error"]["message"]
+                found.clear()
+
+
+async def test_the_tokens_of_a_task_are_reserved_before_a_call_and_replaced_by_what_it_used(hub: OpenHub) -> None:
+    goes_on = asyncio.Event()
+    async with openai_upstream(Turn("hi there", hold_last=goes_on)) as upstream:
+        yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
+        async with hub(yaml) as running, running.http(await running.key("model:*")) as http:
+            task = Tasks(running.services.sealer).begin(RequestLimits(max_total_tokens=1000))
+            assert task is not None
+            http.headers[TASK_HEADER_NAME] = task.token
+            async with asyncio.TaskGroup() as group:
+                begun = [group.create_task(chat(http, stream=True, max_tokens=400)) for _ in range(2)]
+                while len(upstream.received) < 2:
+                    await asyncio.sleep(0.01)
+                assert (await chat(http, max_tokens=400)).status_code == 429
+                goes_on.set()
+            assert [(one.result().status_code, "[DONE]" in one.result().text) for one in begun] == [(200, True)] * 2
+            assert (await chat(http, max_tokens=900)).status_code == 200
+
+
+@pytest.mark.parametrize("call", [chat, message, respond, embed])
+async def test_what_alone_may_take_more_tokens_than_its_task_has_is_told_so(hub: OpenHub, call: Any) -> None:
+    async with openai_upstream(Turn("hi")) as upstream:
+        model = f"{{provider: openai_compatible, base_url: '{upstream.url}'}}"
+        yaml = f"models: {{m: {model}, n: {model}}}\n"
+        async with hub(yaml) as running, running.http() as http:
+            http.headers.update(await bounded(running, max_total_tokens=1))
+            answer = await call(http)
+            assert answer.status_code == 429
+            assert "more than the task's max_total_tokens of 1; ask for less" in answer.json()["error"]["message"]
+            assert upstream.received == []
+
+
 async def test_a_task_whose_time_is_over_calls_nothing_more(hub: OpenHub) -> None:
     async with openai_upstream(Turn("hi")) as upstream:
         yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
@@ -153,10 +212,15 @@ async def test_a_task_whose_time_is_over_calls_nothing_more(hub: OpenHub) -> Non
 def test_a_token_is_known_for_a_day_and_a_key_without_bounds_begins_no_task() -> None:
     now = 1000.0
     tasks = Tasks(Sealer([b"a sealing key of thirty-two byte"]), clock=lambda: now)
-    made = tasks.begin(RequestLimits(max_calls=3, max_usd=0.5))
+    made = tasks.begin(RequestLimits(max_calls=3, max_usd=0.5, max_total_tokens=2_000_000))
     assert made is not None
     assert tasks.read(made.token.encode()) == made
     assert made.token not in repr(made)
+    assert [(one.name, one.shown(one.most)) for one in made.limits] == [
+        ("max_calls", 3),
+        ("max_usd", 0.5),
+        ("max_total_tokens", 2_000_000),
+    ]
     now += LASTS_S
     assert tasks.read(made.token.encode()) is None
     assert tasks.begin(RequestLimits(max_rounds=3)) is None

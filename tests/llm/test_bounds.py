@@ -18,8 +18,9 @@ from tests.peers.openai_upstream import Turn
 
 @pytest.mark.attack("2.1/41")
 def test_the_stricter_of_two_limits_holds_one_by_one() -> None:
-    ours, theirs = RequestLimits(max_rounds=3, max_usd=1.0), RequestLimits(max_rounds=5, max_calls=2, max_usd=0.5)
-    assert ours.within(theirs) == theirs.within(ours) == RequestLimits(3, 2, None, 0.5)
+    ours = RequestLimits(max_rounds=3, max_usd=1.0, max_total_tokens=7)
+    theirs = RequestLimits(max_rounds=5, max_calls=2, max_usd=0.5, max_total_tokens=9)
+    assert ours.within(theirs) == theirs.within(ours) == RequestLimits(3, 2, None, 0.5, 7)
 
 
 @pytest.mark.parametrize("by_key", [True, False], ids=["its key", "the request"])
@@ -76,6 +77,19 @@ async def test_cost_is_bounded_before_each_round(desk: Any, limit: float, rounds
         assert len(d.upstream.received) == rounds
 
 
+@pytest.mark.parametrize("by_key", [True, False], ids=["its key", "the request"])
+@pytest.mark.parametrize(("limit", "rounds"), [(27, 3), (26, 2), (1, 1)])
+async def test_tokens_are_bounded_before_each_round(desk: Any, limit: int, rounds: int, by_key: bool) -> None:
+    """A round takes 13; what is begun is ended."""
+    limits = {"request_limits": RequestLimits(max_total_tokens=limit)} if by_key else {}
+    async with desk(call("s__a"), **limits) as d:
+        d.workshop.add("s", "a", lambda: str(len(d.workshop.called)))
+        with pytest.raises(openai.BadRequestError, match=f"used {rounds * 13} tokens, of at most {limit}") as many:
+            await ask(d, extra_body={} if by_key else {"hub": {"max_total_tokens": limit}})
+        assert many.value.code == "too_many_tokens"
+        assert len(d.upstream.received) == rounds
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -86,6 +100,9 @@ async def test_cost_is_bounded_before_each_round(desk: Any, limit: float, rounds
         {"max_seconds": "1"},
         {"max_usd": -1},
         {"max_tokens": 1},
+        {"max_total_tokens": 0},
+        {"max_total_tokens": 1.5},
+        {"max_total_tokens": 2**53 + 1},
         [],
     ],
 )

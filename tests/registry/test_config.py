@@ -545,6 +545,7 @@ def test_an_agent_may_have_several_urls() -> None:
         ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {tokens_per_minute: %s}}]", 2**53),
         ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {session: {calls: %s}}}]", 2**53),
         ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {max_calls: %s}}]", 2**53),
+        ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {max_total_tokens: %s}}]", 2**53),
         ("keys: [{name: k, key: sk-00000000000000000000, allow: [], limits: {max_seconds: %s}}]", 10**9),
         ("keys: [{name: k, key: sk-00000000000000000000, allow: [], budget: {usd: %s}}]", 10**9),
         ("models: {m: {provider: offline, price: {input: %s}}}", 10**9),

@@ -125,9 +125,9 @@ async def test_a_budget_of_a_minute_is_there_again_with_the_next_one(gate: Gate,
 
 
 async def test_a_call_that_can_never_fit_is_told_so(gate: Gate) -> None:
-    with gate.admit(holder(tokens_per_day=100), MODEL) as permit:
-        permit.expect(tokens=101, usd=None)
-        with pytest.raises(LimitReached, match="may use 101 tokens, more than the key's tokens_per_day of 100"):
+    with gate.admit(holder(tokens_per_day=2_000_000), MODEL) as permit:
+        permit.expect(tokens=2_000_001, usd=None)
+        with pytest.raises(LimitReached, match="may use 2000001 tokens, more than the key's tokens_per_day of 2000000"):
             await permit.reserve()
 
 
