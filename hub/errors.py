@@ -154,13 +154,14 @@ SOON_S = 60.0
 
 def extra_headers(error: HubError) -> list[tuple[bytes, bytes]]:
     """Headers that belong to the error: `WWW-Authenticate`, `Retry-After`, `Allow`, and OpenAI's `x-should-retry`."""
-    retry = [(b"x-should-retry", b"false")] if error.tools_ran else []  # the SDKs would call the tools twice
+    is_final = error.tools_ran or isinstance(error, errors.TooManyHops)  # SDKs would call the tools, or go round, again
+    retry = [(b"x-should-retry", b"false")] if is_final else []
     if isinstance(error, errors.Unauthenticated):
         return [(b"www-authenticate", b'Bearer realm="hubbub"')]
     if isinstance(error, errors.RateLimited):
-        if error.retry_after_s > SOON_S:
-            retry = [(b"x-should-retry", b"false")]
-        return [(b"retry-after", str(math.ceil(error.retry_after_s)).encode()), *retry]
+        wait = error.retry_after_s
+        retry = [(b"x-should-retry", b"false")] if wait is None or wait > SOON_S else retry
+        return retry if wait is None else [(b"retry-after", str(math.ceil(wait)).encode()), *retry]
     if isinstance(error, errors.UpstreamLimited | errors.UpstreamOverloaded) and error.retry_after is not None:
         return [(b"retry-after", error.retry_after.encode()), *retry]
     if isinstance(error, errors.HttpMethodRefused):

@@ -227,6 +227,8 @@ class LimitError(HubError):
 class RateLimited(LimitError):
     """The key's requests for this minute are used up."""
 
+    retry_after_s: float | None
+
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"The key's requests per minute are used up; try again in {retry_after_s:.0f} s.")
         self.retry_after_s = retry_after_s
@@ -243,7 +245,10 @@ class DeploymentsBusy(RateLimited):
 class LimitReached(RateLimited):
     """A limit of the caller or of what is called has nothing left until its span ends."""
 
-    def __init__(self, text: str, retry_after_s: float) -> None:
+    retry_after_s: float | None
+    """None: to wait does not help, as what it bounds has no next span, or the call never fits."""
+
+    def __init__(self, text: str, retry_after_s: float | None) -> None:
         LimitError.__init__(self, text)
         self.retry_after_s = retry_after_s
 

@@ -415,11 +415,13 @@ _LONGEST: dict[Per, float] = {
 def _refusal(limit: Limit, amount: int, now: float) -> LimitReached:
     ends = limit.end(now)
     kind = OverBudget if limit.unit == "usd" else LimitReached
-    wait = max(1.0, ends - now) if ends else 1.0
+    wait: float | None = max(1.0, ends - now) if ends else 1.0
     per = f" per {limit.per}" if limit.unit == "usd" else ""
     usd = " USD" if limit.unit == "usd" else ""
     bare, asked = (f"{limit.shown(one):g}" if usd else f"{one}" for one in (limit.most, amount))
     most = f"{bare}{usd}{per}"
+    if amount > limit.most or limit.per in ("task", "session"):
+        wait = None
     if amount > limit.most:
         may = f"{asked}{usd or f' {limit.unit}'}"
         text = f"This call may use {may}, more than {limit.whose} {limit.name} of {most}; ask for less, as with max_tokens."

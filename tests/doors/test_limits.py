@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from agents.speech import Speech
+from registry.identity import RequestLimits
+from registry.spending.tasks import Tasks
 from tests.conftest import ADMIN_KEY, Hub, OpenHub
 from tests.peers.a2a_sdk_agents import open_agent
 from tests.peers.http_peer import always, listening
@@ -138,18 +140,44 @@ async def test_exactly_as_many_calls_pass_as_there_are(hub: OpenHub, name: str, 
 async def test_a_refusal_is_in_each_doors_own_form_and_says_when_it_ends(hub: OpenHub) -> None:
     async with (
         everything(hub) as running,
-        running.http(await made(running, budget={"usd": 0.001, "per": "year"})) as http,
+        running.http(await made(running, budget={"usd": 0.02, "per": "year"})) as http,
     ):
+        assert (await say(http)).status_code == 200
         refused = {name: await call(http) for name, call in CALLS.items()}
         for name, answer in refused.items():
             assert answer.status_code == 429, name
             assert int(answer.headers["retry-after"]) > 0
-            assert "budget of 0.001 USD per year" in answer.text
+            assert "budget of 0.02 USD per year is used up; try again in" in answer.text
         assert refused["model"].json()["error"]["code"] == "insufficient_quota"
         assert refused["model"].json()["error"]["type"] == "insufficient_quota"
         assert refused["messages"].json()["error"]["type"] == "rate_limit_error"
         assert refused["agent"].json()["error"]["data"][0]["reason"] == "BUDGET_EXCEEDED"
         assert refused["tool"].json()["error"]["code"] == -32603
+
+
+@pytest.mark.parametrize(
+    ("limits", "header", "said"),
+    [
+        ({"max_usd": 0.01}, "hubbub-task", "max_usd of 0.01 is used up, by all that was called for it together"),
+        ({"session": {"usd": 0.02}}, "hubbub-session", "session usd of 0.02 is used up in this conversation"),
+        ({"session": {"usd": 0.001}}, "hubbub-session", "more than the key's session usd of 0.001"),
+    ],
+    ids=["a task's", "a conversation's", "it never fits"],
+)
+async def test_a_refusal_that_no_waiting_ends_names_no_time_at_any_door(
+    hub: OpenHub, limits: dict[str, Any], header: str, said: str
+) -> None:
+    async with everything(hub) as running, running.http(await made(running, limits=limits)) as http:
+        for name, call in CALLS.items():
+            task = Tasks(running.services.sealer).begin(RequestLimits(max_usd=0.01))
+            assert task is not None
+            http.headers[header] = task.token if header == "hubbub-task" else name
+            if not said.startswith("more than"):
+                assert (await call(http)).status_code == 200
+            refused = await call(http)
+            assert (refused.status_code, refused.headers.get("x-should-retry")) == (429, "false"), name
+            assert "retry-after" not in refused.headers
+            assert said in refused.text
 
 
 async def test_under_a_budget_what_has_no_price_is_refused_by_name(hub: OpenHub) -> None:

@@ -64,6 +64,14 @@ def test_a_missing_task_and_a_missing_agent_differ_only_in_reason() -> None:
 def test_a_rate_limit_says_when_to_come_back() -> None:
     assert table.extra_headers(errors.RateLimited(2.1)) == [(b"retry-after", b"3")]
     assert table.jsonrpc_status(errors.RateLimited(2.1)) == 429
+    assert table.extra_headers(errors.RateLimited(61)) == [(b"retry-after", b"61"), (b"x-should-retry", b"false")]
+
+
+@pytest.mark.parametrize(
+    "error", [errors.LimitReached("used up", None), errors.OverBudget("used up", None), errors.TooManyHops(16)]
+)
+def test_what_no_waiting_ends_is_not_to_be_sent_again(error: errors.HubError) -> None:
+    assert table.extra_headers(error) == [(b"x-should-retry", b"false")]
 
 
 def test_errors_about_the_call_itself_travel_with_http_200_on_the_a2a_doors() -> None:

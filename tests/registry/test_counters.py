@@ -127,8 +127,11 @@ async def test_a_budget_of_a_minute_is_there_again_with_the_next_one(gate: Gate,
 async def test_a_call_that_can_never_fit_is_told_so(gate: Gate) -> None:
     with gate.admit(holder(tokens_per_day=2_000_000), MODEL) as permit:
         permit.expect(tokens=2_000_001, usd=None)
-        with pytest.raises(LimitReached, match="may use 2000001 tokens, more than the key's tokens_per_day of 2000000"):
+        with pytest.raises(
+            LimitReached, match="may use 2000001 tokens, more than the key's tokens_per_day of 2000000"
+        ) as never:
             await permit.reserve()
+        assert never.value.retry_after_s is None
 
 
 async def test_under_a_budget_what_has_no_price_is_refused_by_name(gate: Gate, counters: Counters) -> None:
