@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from llm.fleeting import Fleeting
 from llm.storing import read_run, written_run
-from llm.types import Finished, Held, Parked, Ticket, Used
+from llm.types import Finished, Held, Parked, Place, Ticket, Used
 from registry.errors import ApprovalRefused, LimitError
+from registry.gate import Permit
 from registry.identity import Principal
 from registry.sealed.kept import Kept
 from registry.sealed.secrets import new_id
@@ -40,14 +41,14 @@ class Parking:
         self._seconds = hours * 3600
 
     async def park(
-        self, finished: Finished, deeds: Sequence[Deed], principal: Principal, ticket: Ticket, used: Used
+        self, finished: Finished, deeds: Sequence[Deed], permit: Permit, ticket: Ticket, used: Used
     ) -> Finished:
-        """Put a run down that ended with `waiting`, whose calls come to `deeds`; they are asked approval for.
+        """Put a run down that ended with `waiting`, whose calls come to `deeds`; they are asked approval for. `permit` is its first.
 
         Raises:
             LimitError: too much of the principal waits.
         """
-        expires_at = time.time() + self._seconds
+        expires_at, principal = time.time() + self._seconds, permit.principal
         run = Run(new_id("run"), ticket.door, principal, expires_at, is_fleeting=ticket.is_fleeting)
         waiting = [replace(one, approval=new_name(), run=run.id, expires_at=run.expires_at) for one in finished.waiting]
         wanted = [
@@ -62,7 +63,7 @@ class Parking:
             held=Held(last.outcomes, waiting),
             expires_at=run.expires_at,
             used=used,
-            task=None if principal.task is None else self._tasks.pause(principal.task),
+            place=self._place(permit),
             is_fleeting=ticket.is_fleeting,
         )
         store = self._fleeting if ticket.is_fleeting else self._kept
@@ -89,9 +90,19 @@ class Parking:
         found = await self._fleeting.take(_KIND, run, principal) or await self._kept.take(_KIND, run, principal)
         return None if found is None else read_run(found)
 
-    def resumed(self, parked: Parked, principal: Principal) -> Principal:
-        """Who goes on with a run: part of the task that it was part of."""
-        return principal if parked.task is None else self._tasks.resume(principal, parked.task)
+    def _place(self, permit: Permit) -> Place:
+        principal, tree = permit.principal, permit.tree()
+        task = None if principal.task is None else self._tasks.pause(principal.task)
+        return Place(tree.hops, tree.callers, principal.conversations, task)
+
+    def resumed(self, parked: Parked, principal: Principal, within: Permit | None) -> Principal:
+        """Who goes on with a run, perhaps within another call: where that stood, and in the conversations that they name now, too."""
+        hops, above, conversations, task = parked.place
+        again = [limit for name in conversations for limit in principal.limits_again(name)]
+        limits = tuple(dict.fromkeys((*principal.limits, *again)))
+        above = tuple(above) if within is None else principal.above
+        principal = replace(principal, hops=max(hops, principal.hops), above=above, limits=limits)
+        return principal if task is None else self._tasks.resume(principal, task)
 
     async def keep_answer(self, parked: Parked, principal: Principal, answer: bytes) -> None:
         """Keep what a run came to for its caller."""

@@ -114,7 +114,8 @@ class Rounds:
         """Drive the loop and answer the caller; raises `HubError`, perhaps within a begun answer."""
         parked = self._ask.parked
         if parked is not None and self._bench.parking is not None:
-            caller = caller._replace(principal=self._bench.parking.resumed(parked, caller.principal))
+            resumed = self._bench.parking.resumed(parked, caller.principal, caller.within)
+            caller = caller._replace(principal=resumed)
         bounds = self._bounds = Bounds(
             self._ask.limits,
             caller.principal.request_limits,
@@ -151,7 +152,7 @@ class Rounds:
                     step = steps.send(sent)
                 except StopIteration as stop:
                     finished: Finished = stop.value
-                    return await self._park(finished, caller.principal) if finished.waiting else finished
+                    return await self._park(finished) if finished.waiting else finished
                 if isinstance(step, CallModel):
                     sent = await self._call_model(step.turns, caller, voice)
                 else:
@@ -165,12 +166,13 @@ class Rounds:
         within = self._first or caller.within
         return self._bench.models.admit(caller.principal, self._model, request_id=caller.request_id, within=within)
 
-    async def _park(self, finished: Finished, principal: Principal) -> Finished:
+    async def _park(self, finished: Finished) -> Finished:
+        assert self._first is not None, "a model asked for these calls"
         assert self._bench.parking is not None, "nothing is held without"
         assert self._ask.ticket is not None, "nothing is held without"
         deeds = [self._rules.deed(one.offer.tool, one.arguments) for one in finished.waiting]
         used = self._bounds.used(time.monotonic() - self._started, self._charged_usd)
-        return await self._bench.parking.park(finished, deeds, principal, self._ask.ticket, used)
+        return await self._bench.parking.park(finished, deeds, self._first, self._ask.ticket, used)
 
     @property
     def _charged_usd(self) -> float:

@@ -10,7 +10,7 @@ import msgspec
 
 from llm import pieces as forms
 from llm.pieces import Piece
-from llm.types import Held, Offer, Parked, Reply, ToolCall, ToolOutcome, Turn, Used, Waiting
+from llm.types import Held, Offer, Parked, Place, Reply, ToolCall, ToolOutcome, Turn, Used, Waiting
 from registry.gate import Usage
 from registry.identity import RequestLimits
 from registry.judged import JsonObject
@@ -57,7 +57,7 @@ def written_run(parked: Parked) -> bytes:
             "waiting": waiting,
             "expires_at": parked.expires_at,
             "used": parked.used,
-            "task": parked.task,
+            "place": parked.place,
             "is_fleeting": parked.is_fleeting,
         }
     )
@@ -67,6 +67,7 @@ def read_run(data: bytes) -> Parked:
     """The run that `written_run` wrote."""
     found = msgspec.msgpack.decode(data)
     limits, *used = found["used"]
+    hops, above, conversations, task = found["place"]
     waiting = [
         Waiting(**{**one, "call": ToolCall(**one["call"]), "offer": _read_offer(one["offer"])})
         for one in found["waiting"]
@@ -79,7 +80,7 @@ def read_run(data: bytes) -> Parked:
         held=Held([_read_outcome(one) for one in found["outcomes"]], waiting),
         expires_at=found["expires_at"],
         used=Used(RequestLimits(*limits), *used),
-        task=None if found["task"] is None else Paused(*found["task"]),
+        place=Place(hops, above, conversations, None if task is None else Paused(*task)),
         is_fleeting=found["is_fleeting"],
     )
 

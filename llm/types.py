@@ -251,6 +251,17 @@ class Used(NamedTuple):
     """What these calls cost; what models cost stands in its rounds."""
 
 
+class Place(NamedTuple):
+    """Where a run stands among what it is part of, as its caller's request said when it began."""
+
+    hops: int = 0
+    above: Sequence[str] = ()
+    """As `registry.identity.Tree` has both."""
+    conversations: Sequence[str] = ()
+    """As `Principal.conversations`."""
+    task: Paused | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """A run of the loop that waits for approvals."""
@@ -265,8 +276,7 @@ class Parked:
     held: Held
     expires_at: float
     used: Used
-    task: Paused | None
-    """What it is part of."""
+    place: Place
     is_fleeting: bool = False
     """Nothing of it may be at rest."""
 

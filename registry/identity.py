@@ -193,7 +193,15 @@ class Principal:
         """What bounds one of its conversations: a door or agent, and what it is called there; None: it is in none yet."""
         if name is None or not self.session_limits:
             return ()
-        named = hashlib.sha256(f"{where} {name}".encode()).hexdigest()
+        return self.limits_again(hashlib.sha256(f"{where} {name}".encode()).hexdigest())
+
+    @property
+    def conversations(self) -> tuple[str, ...]:
+        """Those that its calls count in, as their counters call them."""
+        return tuple(dict.fromkeys(one.counter.rpartition(" ")[2] for one in self.limits if one.per == "session"))
+
+    def limits_again(self, named: str) -> tuple[Limit, ...]:
+        """What bounds one of `conversations`."""
         return tuple(one._replace(counter=f"{one.counter} {named}") for one in self.session_limits)
 
     def acts_as(self, role: Role) -> bool:

@@ -35,10 +35,10 @@ class HubProcess:
         headers = {"authorization": f"Bearer {secret}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
-    async def key(self, name: str, *allow: str) -> str:
+    async def key(self, name: str, *allow: str, **members: object) -> str:
         """Make a key over the API."""
         async with self.http() as admin:
-            made = await admin.post("/api/keys", json={"name": name, "allow": list(allow)})
+            made = await admin.post("/api/keys", json={"name": name, "allow": list(allow), **members})
             assert made.status_code == 201, made.text
             secret: str = made.json()["key"]
             return secret

@@ -116,7 +116,6 @@ class Host:
             principal=principal,
             message=message,
             request_id=permit.request_id,
-            hops=permit.hops,
             within=permit,
         )
         return await self.start(work)

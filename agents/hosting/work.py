@@ -23,8 +23,6 @@ class Work:
     message: JsonObject | None
     """What they say (A2A 1.0 §4.1.4); None: they were not asked, and what was under way goes on."""
     request_id: str
-    hops: int = 0
-    above: tuple[str, ...] = ()
     within: Permit | None = None
     """The call that asked; None: there is none."""
 

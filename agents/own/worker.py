@@ -110,8 +110,6 @@ class OwnAgents:
                     principal=principal,
                     message=None,
                     request_id=new_id("req"),
-                    hops=about["hops"],
-                    above=tuple(about["above"]),
                 )
             )
         except HubError as error:  # the task was cancelled, or is gone
@@ -150,10 +148,7 @@ class OwnAgents:
     async def _speak(self, work: Work, messages: Sequence[JsonObject], parked: Parked | None = None) -> None:
         """Run the loop over what was said, and say what it came to."""
         live, name, own, caller = work.live, work.entry.name, _own(work), _caller(work)
-        hops, above = caller.principal.hops, caller.principal.above
-        if caller.within is not None:
-            hops, above = caller.within.hops, (*caller.within.tree().callers, f"{work.entry.kind}:{name}")
-        about = {"agent": name, "task": live.id, "messages": messages, "hops": hops, "above": above}
+        about = {"agent": name, "task": live.id, "messages": messages}
         if own.tools:
             await self._tools.prepare(caller.principal, (None,))
         has_tools = bool(own.tools) and bool(self._tools.offered(caller.principal, None))
@@ -200,7 +195,4 @@ def _own(work: Work) -> Own:
 
 def _caller(work: Work) -> Caller:
     """Who asks, as the agent acts for them."""
-    principal = acting(work.principal, _own(work))
-    if work.within is not None:
-        return Caller(principal, work.request_id, within=work.within)
-    return Caller(replace(principal, hops=work.hops, above=work.above), work.request_id)
+    return Caller(acting(work.principal, _own(work)), work.request_id, within=work.within)

@@ -99,3 +99,39 @@ mcpServers:
             with pytest.raises(openai.ConflictError, match="interrupted"):
                 await ask(hub, secret, False, approval_id=waiting["id"])
         assert len(bank.calls) == 1
+
+
+async def test_a_run_is_as_bound_after_a_restart_as_it_was_when_it_was_put_down(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        bank = await stack.enter_async_context(dual_era(tools=("look", "pay")))
+        calls = Turn(calls=(("bank__look", '{"text":"who"}'), ("bank__pay", '{"text":"5"}')))
+        upstream = await stack.enter_async_context(openai_upstream(calls, Turn("Paid.")))
+        yaml = f"""
+models:
+  m: {{provider: openai, model: up, base_url: '{upstream.url}', api_key: sk-upstream-key-000}}
+mcpServers:
+  bank: {{url: '{bank.url}', require_approval: [pay]}}
+policy: [{{name: no, effect: deny, entries: ["tool:bank__pay"], when: "tree.hops != 3"}}]
+"""
+        async with hub_process(tmp_path, yaml) as hub:
+            secret = await hub.key("caller", "model:*", "tool:*", limits={"session": {"calls": 3}, "max_calls": 2})
+            boss = await hub.key("boss", "admin:approvals")
+            async with hub.http() as admin, asyncio.timeout(30):
+                while not (await admin.get("/api/mcp-servers/bank")).json()["tools"]:
+                    await asyncio.sleep(0.05)
+            async with hub.http(secret) as http:
+                http.headers.update({"hubbub-session": "one", "hubbub-hops": "3"})
+                (waiting,) = (await http.post("/v1/chat/completions", json={**BODY, "stream": False})).json()["hub"][
+                    "approvals"
+                ]
+            task = bank.requests[-1]["hubbub-task"]
+            hub.send(signal.SIGKILL)
+            await hub.child.wait()
+        async with hub_process(tmp_path, yaml) as hub:
+            async with hub.http(boss) as inbox:
+                decided = await inbox.post(f"/api/approvals/{waiting['id']}", json={"decision": "approve"})
+                assert decided.status_code == 200
+            with pytest.raises(openai.RateLimitError, match="session calls of 3 is used up in this conversation"):
+                await ask(hub, secret, False, approval_id=waiting["id"])
+        assert [name for name, _ in bank.calls] == ["look", "pay"]
+        assert bank.requests[-1]["hubbub-task"] == task

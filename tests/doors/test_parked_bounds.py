@@ -10,7 +10,7 @@ import pytest
 
 from llm.bounds import Bounds
 from llm.storing import read_run, written_run
-from llm.types import Held, Parked, Reply, Used
+from llm.types import Held, Parked, Place, Reply, Used
 from registry.access import EVERYTHING
 from registry.identity import HUBS_LIMITS, TASK_HEADER_NAME, Principal, RequestLimits
 from registry.sealed.secrets import Sealer
@@ -140,8 +140,11 @@ def test_a_run_that_goes_on_may_do_what_is_left_of_what_it_was_bound_to() -> Non
 
 def test_what_bounds_a_run_is_kept_with_it() -> None:
     reply = Reply("chat", {}, (), (), "stop")
-    used, task = Used(RequestLimits(8, None, 60.5, 0.5, 99), 3, 1.5, 0.25), Paused("token", 40.0)
-    parked = Parked(run="r", about=b"", turns=[], reply=reply, held=Held([], []), expires_at=1.0, used=used, task=task)
+    used = Used(RequestLimits(8, None, 60.5, 0.5, 99), 3, 1.5, 0.25)
+    place = Place(2, ["agent:a", "model:m"], ["one"], Paused("token", 40.0))
+    parked = Parked(
+        run="r", about=b"", turns=[], reply=reply, held=Held([], []), expires_at=1.0, used=used, place=place
+    )
     found = read_run(written_run(parked))
-    assert (found.used, found.task) == (used, task)
-    assert read_run(written_run(replace(parked, task=None))).task is None
+    assert (found.used, found.place) == (used, place)
+    assert read_run(written_run(replace(parked, place=Place()))).place == Place(above=[], conversations=[])
