@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from registry.access import SEPARATOR
 from registry.entries import (
     Agent,
     Introduction,
@@ -55,15 +54,3 @@ class Catalog:
     guards: Guards | None = None
     """None: there are none."""
     switched_off: frozenset[tuple[str, str]] = frozenset()
-
-    def against(self, kind: str, name: str) -> str | None:
-        """Why nobody can call an entry, whatever they are granted; None: nothing is known against it. `name` is as in grants."""
-        if kind == "agent":
-            return None if name in self.agents else f"there is no agent {name}"
-        if kind not in {"tool", "prompt", "resource"}:
-            return None
-        for one in self.quarantined:
-            of = "resource" if one.kind == "template" else one.kind
-            if of == kind and f"{one.server}{SEPARATOR}{one.name}" == name:
-                return f"{one.name} of the server {one.server} is quarantined: {one.reason}"
-        return None

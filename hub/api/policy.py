@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hub.api.access import MAX_NUMBER, ServicesNow, needs
 from hub.services import Services
+from hub.standing import meant, standing
 from registry import judged
-from registry.access import KINDS
+from registry.access import EVERYTHING, KINDS
 from registry.declared.config import rule_of
 from registry.declared.shapes import RuleShape
 from registry.errors import InvalidRequest, NotFound
@@ -195,9 +196,10 @@ async def explained(request: Request, services: ServicesNow, asked: Annotated[As
     """Say what decides whether a principal may call something: the caller, or with `admin:policy` anybody."""
     caller: Principal = request.scope["principal"]
     found, principal, kind, name = caller, asked.principal, asked.kind, asked.name
+    is_operator = caller.grants.allow("admin", "policy")
     if principal not in (None, caller.name, caller.id):
         assert principal is not None, "it is another's"
-        if not caller.grants.allow("admin", "policy"):
+        if not is_operator:
             raise NotFound("principal", principal)
         found = await services.keys.named(principal)
     if kind not in KINDS:
@@ -205,9 +207,9 @@ async def explained(request: Request, services: ServicesNow, asked: Annotated[As
     given = None if asked.arguments is None else judged.unambiguous(asked.arguments.encode())
     tree = ALONE if asked.tree is None else tree_of(judged.unambiguous(asked.tree.encode()))
     catalog = services.registry.catalog
-    # to others what is quarantined looks like what is not there, here too
-    against = catalog.against(kind, name) if caller.grants.allow("admin", "policy") else None
-    said = explain(found, kind, name, given, catalog.guards, tree=tree).barred(against)
+    kind, name = meant(catalog, kind, name, EVERYTHING if is_operator else caller.grants)
+    known = standing(catalog, kind, name, lambda path: services.tools.view(found, path))
+    said = explain(found, kind, name, given, catalog.guards, tree=tree).standing(known, is_operator=is_operator)
     return PublicExplanation(
         principal=found.name,
         kind=kind,

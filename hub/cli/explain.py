@@ -9,8 +9,10 @@ import click
 
 from hub.cli.common import config_option, database_of, declared_by, told
 from hub.services import sealer
+from hub.standing import meant, standing
+from mcp_bridge.views import build
 from registry import judged
-from registry.access import KINDS, Grants
+from registry.access import EVERYTHING, KINDS, Grants
 from registry.callers.keys import Keys
 from registry.declared.config import Declared
 from registry.errors import CallerError
@@ -49,7 +51,10 @@ async def _explained(
             principal = await keys.named(key)
         else:  # which no hub may have read yet
             principal = keys.under(Principal(id=key, name=key, grants=Grants.parse(of_file.allow)))
-        return explain(principal, kind, name, arguments, catalog.guards, tree=tree).barred(catalog.against(kind, name))
+        kind, name = meant(catalog, kind, name, EVERYTHING)
+        known = standing(catalog, kind, name, lambda path: build(catalog, principal.grants, path))
+        said = explain(principal, kind, name, arguments, catalog.guards, tree=tree)
+        return said.standing(known, is_operator=True)
 
 
 @click.command("explain")

@@ -19,6 +19,17 @@ ALONE = Tree()
 _ANSWERS: dict[str, Answer] = {"allow": "allowed", "deny": "denied", "require_approval": "needs_approval"}
 
 
+class Standing(NamedTuple):
+    """What is known of an entry, whoever is granted it."""
+
+    why: str
+    """In words for operators."""
+    is_callable: bool = False
+    """It can be called though it is not listed."""
+    is_hidden: bool = True
+    """To callers it looks like what was never there."""
+
+
 class Explanation(NamedTuple):
     """What decides about one entry for one principal."""
 
@@ -35,11 +46,15 @@ class Explanation(NamedTuple):
     guards: tuple[GuardSpec, ...] = ()
     """Those that look at such a call, or may: their conditions are asked at each call."""
 
-    def barred(self, against: str | None) -> Explanation:
-        """The same where something keeps everybody from the entry at present (`Catalog.against`); None: nothing does."""
-        if against is None or not self.grants:
+    def standing(self, known: Standing | None, *, is_operator: bool) -> Explanation:
+        """The same with what is known of the entry itself, which is told to others as far as a call tells it."""
+        if known is None or not self.grants or not (is_operator or self.is_listed):
             return self
-        return Explanation("denied", False, self.grants, None, (), against)
+        if known.is_callable:
+            return self._replace(is_listed=False, reason=f"{self.reason}; {known.why}")
+        is_listed = self.is_listed and not known.is_hidden
+        why = known.why if is_operator or not known.is_hidden else "nothing of that name is there"
+        return Explanation("denied", is_listed, self.grants, None, (), why)
 
 
 def tree_of(said: JsonObject) -> Tree:

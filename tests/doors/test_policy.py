@@ -277,6 +277,27 @@ async def test_explain_says_which_grant_or_rule_decides(tmp_path: Path) -> None:
         assert (await http.get("/api/explain", params={**asked, "principal": "admin"})).status_code == 404
 
 
+async def test_explain_says_allowed_of_what_a_call_finds_and_of_nothing_else(tmp_path: Path) -> None:
+    async with hub_of(tmp_path) as (hub, peer, admin), hub.http(await hub.key("tool:*", "model:*")) as http:
+        for name in ("peer__echo", "peer__nix", "nix__echo"):
+            asked = {"kind": "tool", "name": name, "principal": "key-0"}
+            own = (await http.get("/api/explain", params=asked)).json()
+            told = (await admin.get("/api/explain", params=asked)).json()
+            found = await http.post(
+                "/mcp",
+                json=message("tools/call", {"name": name, "arguments": {"text": "x"}}),
+                headers=headers("tools/call", name),
+            )
+            is_there = "result" in found.json()
+            assert {(one["answer"], one["listed"]) for one in (own, told)} == {
+                ("allowed" if is_there else "denied", is_there)
+            }
+            assert is_there or own["reason"] == "nothing of that name is there"
+        assert (peer.calls, told["reason"]) == ([("echo", {"text": "x"})], "there is no server nix")
+        asked = {"kind": "model", "name": "nix", "principal": "key-0"}
+        assert (await admin.get("/api/explain", params=asked)).json()["reason"] == "there is no model nix"
+
+
 async def test_rules_know_team_and_user_by_their_present_names(tmp_path: Path) -> None:
     rule = {
         "name": "ops-only",

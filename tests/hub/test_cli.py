@@ -321,6 +321,20 @@ def test_lists_show_what_the_file_declares_and_its_state(run: Run, here: Path) -
     assert run("tools", "list").output.endswith("No tools: servers list theirs when the hub runs.\n")
 
 
+def test_explain_says_that_nothing_of_a_name_is_there(run: Run, here: Path) -> None:
+    (here / "hub.yaml").write_text(
+        "agents: {a: {url: 'http://x.example'}}\nmodels: {'open/*': {provider: offline, model: m}}\n"
+        "keys: [{name: dev, key: sk-written-in-the-file-0001, allow: ['agent:*', 'model:*', 'tool:*']}]\n"
+    )
+    for kind, name, said in (
+        ("model", "nope", "denied: there is no model nope.\nIt is not listed.\n"),
+        ("tool", "nope__echo", "denied: there is no server nope.\nIt is not listed.\n"),
+        ("model", "open/any", "allowed: granted by model:*, and no rule is against it.\nIt is listed.\n"),
+        ("model", "agent/a", "allowed: granted by agent:*, and no rule is against it.\nIt is listed.\n"),
+    ):
+        assert run("explain", "dev", kind, name).output == said
+
+
 def test_migrate_says_where_the_schema_is(run: Run, here: Path) -> None:
     assert run("migrate").output == f"The database's schema is at {HEAD}.\n"
     assert (here / "hubbub.db").exists()
