@@ -127,7 +127,12 @@ class PublicExplanation(BaseModel):
 
 EXAMPLE = {
     "rules": [
-        {"name": "no-deletes", "effect": "deny", "entries": ["tool:*__delete_*"], "when": "principal.name != 'ops'"}
+        {
+            "name": "no-deletes",
+            "effect": "deny",
+            "entries": ["tool:*__delete_*"],
+            "when": "principal.team_id != 'team_5d1f0c3b7a9d2e48561f0c3b7a9d2e48'",
+        }
     ]
 }
 _body = {"requestBody": {"content": {"application/json": {"examples": [EXAMPLE]}}}}

@@ -49,8 +49,10 @@ async def _explained(
             of_file is None or of_file.allow is None or of_file.user or of_file.team
         ):  # others have a say, who are stored
             principal = await keys.named(key)
-        else:  # which no hub may have read yet
-            principal = keys.under(Principal(id=key, name=key, grants=Grants.parse(of_file.allow)))
+        else:  # of what no hub has read yet no id is known
+            stored = await keys.page(name=key, limit=None)
+            key_id = next((one.key.id for one in stored if one.key.owner == "file"), key)
+            principal = keys.under(Principal(id=key_id, name=key, grants=Grants.parse(of_file.allow)))
         kind, name = meant(catalog, kind, name, EVERYTHING)
         known = standing(catalog, kind, name, lambda path: build(catalog, principal.grants, path))
         said = explain(principal, kind, name, arguments, catalog.guards, tree=tree)

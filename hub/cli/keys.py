@@ -112,6 +112,7 @@ def _list(config: Path | None) -> None:
     rows = [
         (
             key.name,
+            key.id,
             team or "-",
             user or "-",
             " ".join(grants_of(key) or ("-",)),
@@ -122,7 +123,7 @@ def _list(config: Path | None) -> None:
         )
         for key, team, user in found
     ]
-    heads = ("NAME", "TEAM", "USER", "ALLOW", "LIMIT", "EXPIRES", "LAST USED", "MADE IN")
+    heads = ("NAME", "ID", "TEAM", "USER", "ALLOW", "LIMIT", "EXPIRES", "LAST USED", "MADE IN")
     click.echo(table(heads, rows) if rows else "No keys.")
 
 

@@ -32,7 +32,6 @@ KNOWN_OF_ENTRY = frozenset({"principal", "entry"})
 """What a condition may look at that is known before there is a call. Lists obey rules that look at nothing else."""
 
 VARIABLES = KNOWN_OF_ENTRY | {"arguments", "now", "tree"}
-PRINCIPAL_MEMBERS = ("id", "name", "team", "user")
 MAX_CONDITION_CHARS = 2000
 MAX_RULES = 1000
 MAX_ARGUMENT_BYTES = 64 * 1024
@@ -92,10 +91,16 @@ class Facts(NamedTuple):
 
     id: str
     name: str
+    """Free for others once it is nobody's, as the names of team and user are; ids never are."""
     team: str | None
     """Its alias."""
     user: str | None
     """Their name."""
+    team_id: str | None
+    user_id: str | None
+
+
+PRINCIPAL_MEMBERS = Facts._fields
 
 
 class Plan(NamedTuple):
@@ -451,7 +456,7 @@ class Ruled(Grants):
 
 def facts_of(principal: Principal) -> Facts:
     """What conditions may know of a principal."""
-    return Facts(principal.id, principal.name, principal.team, principal.user)
+    return Facts(principal.id, principal.name, principal.team, principal.user, principal.team_id, principal.user_id)
 
 
 def under(policy: Policy, principal: Principal) -> Principal:

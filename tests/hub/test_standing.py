@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from hub.cli import main
+from hub.cli.common import on_database
+from hub.settings import load
 from hub.standing import meant, standing
 from mcp_bridge.naming import exposed_name
 from mcp_bridge.views import build
 from registry.access import EVERYTHING, Grants
 from registry.assembly import Stored, assemble
+from registry.callers.keys import Keys
 from registry.catalog import Catalog
 from registry.declared.config import read
 from registry.entries import Server
 from registry.identity import Principal
 from registry.rules.explaining import Explanation, explain
 from registry.rules.policy import Policy, Rule, under
+from registry.store.db import Database
 from registry.trust.listings import Listed
 
 LONG = "a_tool_whose_name_is_longer_than_clients_can_take"
@@ -159,3 +169,39 @@ def test_what_a_rule_hides_is_no_other_to_callers_if_it_is_not_there(catalog: Ca
         found = explained(catalog, "tool", name, "tool:*", is_operator=False, rules=(rule,))[1]
         assert (found.answer, found.rule, found.is_listed) == ("denied", "no", False)
     assert explained(catalog, "tool", "s__nope", "tool:*", rules=(rule,))[1].reason == "the server s lists no such tool"
+
+
+FILE = """
+agents: {a: {url: "http://x.example"}}
+models: {"open/*": {provider: offline, model: m}}
+keys: [{name: dev, key: sk-written-in-the-file-0001, allow: ["agent:*", "model:*", "tool:*"]}]
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What `hubbub explain dev` says."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hub.yaml").write_text(FILE)
+    return lambda *about: CliRunner().invoke(main, ("explain", "dev", *about)).output
+
+
+def test_the_command_says_that_nothing_of_a_name_is_there(told: Callable[..., str]) -> None:
+    for kind, name, said in (
+        ("model", "nope", "denied: there is no model nope.\nIt is not listed.\n"),
+        ("tool", "nope__echo", "denied: there is no server nope.\nIt is not listed.\n"),
+        ("model", "open/any", "allowed: granted by model:*, and no rule is against it.\nIt is listed.\n"),
+        ("model", "agent/a", "allowed: granted by agent:*, and no rule is against it.\nIt is listed.\n"),
+    ):
+        assert told(kind, name) == said
+
+
+def test_the_command_knows_a_key_of_the_file_by_its_id(tmp_path: Path, told: Callable[..., str]) -> None:
+    async def key_id(database: Database) -> str:
+        await Keys(database).follow_file(list(load(Path("hub.yaml")).keys))
+        return (await Keys(database).page())[0].key.id
+
+    when = f"principal.id != '{on_database(None, key_id)}'"
+    rule = {"name": "no", "effect": "deny", "entries": ["agent:*"], "when": when}
+    (tmp_path / "hub.yaml").write_text(f"{FILE}policy: {json.dumps([rule])}\n")
+    assert told("agent", "a").startswith("allowed: ")

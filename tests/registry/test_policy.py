@@ -14,7 +14,7 @@ from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
 from registry.rules.policy import MAX_ARGUMENT_BYTES, Effect, Facts, Judge, Policy, Rule, RuleInvalid, under
 
-RITA = Facts("key_1", "rita", "team_1", None)
+RITA = Facts("key_1", "rita", "team_1", None, "team_2", None)
 
 
 def judge(*rules: Rule, facts: Facts = RITA) -> Judge:
@@ -204,6 +204,16 @@ def test_lists_and_calls_are_the_same_grants() -> None:
     assert rita.grants.allow("tool", "github__list")
     assert otto.grants.allow("tool", "github__delete")
     assert rita.grants != otto.grants
+
+
+@pytest.mark.parametrize("member", ["id", "team_id", "user_id"])
+def test_rules_that_ask_for_an_id_take_nobody_else_of_that_name_for_its_holder(member: str) -> None:
+    policy = Policy([Rule("no", "deny", when=f"principal.{member} != '{member}_1'")])
+    held = Grants.parse(["server:github"])
+    for number, is_let_in in ((1, True), (2, False)):
+        ids = {one: f"{one}_{number}" for one in ("id", "team_id", "user_id")}
+        other = under(policy, Principal(**ids, name="rita", team="ops", user="rita", grants=held))
+        assert other.grants.allow("tool", "github__delete") is is_let_in
 
 
 def test_principals_that_are_the_same_to_all_rules_share_their_lists() -> None:
