@@ -13,6 +13,7 @@ from llm.expected import end_user, largest_answer
 from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers import failures
 from llm.route import Route
+from llm.wire.meter import BYTES_PER_TOKEN
 from registry import judged
 from registry.deadline import Deadline
 from registry.entries import Model
@@ -20,9 +21,6 @@ from registry.errors import HubError, UpstreamError, UpstreamInvalid, UpstreamTi
 from registry.gate import Gate, Permit, Usage
 from registry.identity import Principal
 from registry.prices import priced
-
-BYTES_PER_TOKEN = 4
-"""The usual rule of thumb, for estimates only."""
 
 _VISIBLE = bytes(code if 0x20 < code < 0x7F else 0x3F for code in range(256))
 """A wildcard's callers write a part of the name that they are told."""
@@ -187,6 +185,12 @@ class ModelCall:
         if not self._permit.screens or screening.clears(self._permit, data):
             return data
         return await screening.whole(self._permit, data)
+
+    def heard(self, usage: Usage | None, *, made: int, is_whole: bool) -> None:
+        """Note what a stream said that it used, and about how many tokens it made: what it said before its end was not all."""
+        self.usage, self.output_tokens = usage, made
+        if usage is not None and not is_whole:
+            self.usage = usage._replace(output_tokens=max(made, usage.output_tokens or 0), estimated=True)
 
     def reported(self, error: object) -> HubError:
         """The error with which the provider ended its stream, in its own words but without the hub's secrets."""

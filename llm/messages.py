@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from llm.call import BYTES_PER_TOKEN, CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
+from llm.call import CUT_SHORT, NOT_A_STREAM, NOT_AN_OBJECT, ModelCall
 from llm.continuing import Continuing, Request
 from llm.ports import ModelRequest, Sink
 from llm.rounds import Caller
@@ -20,6 +20,7 @@ from llm.wire import messages
 from llm.wire.chat import counted
 from llm.wire.messages import MessagesRequest
 from llm.wire.messages_tap import MessagesTap, usage_in
+from llm.wire.meter import BYTES_PER_TOKEN
 from registry.egress.sse import EventTooLarge
 from registry.entries import Headers, Model
 from registry.gate import Usage
@@ -167,7 +168,7 @@ async def _relay(call: ModelCall, sink: Sink) -> None:
     except EventTooLarge:
         raise call.invalid(NOT_A_STREAM) from None
     finally:
-        call.usage, call.output_tokens = counted(tap.usage), tap.events
+        call.heard(counted(tap.usage), made=tap.meter.tokens, is_whole=tap.ended)
     if tap.error is not None:
         raise call.reported(tap.error)
     if not tap.ended:

@@ -61,3 +61,6 @@ class Opaque:
 
 
 Piece = Text | Thought | Refusal | CallBegun | CallArguments | Opaque
+
+SAID = Text | Thought | Refusal | CallArguments
+"""What a model is paid for by its length."""

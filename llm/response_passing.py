@@ -98,8 +98,8 @@ class Passing:
         except ValueError:
             raise call.invalid(NOT_AN_OBJECT) from None
         finally:
-            call.output_tokens = tap.events
-            call.usage = counted(chat_usage(tap.last["response"])) if tap.last is not None else None
+            used = counted(chat_usage(tap.last["response"])) if tap.last is not None else None
+            call.heard(used, made=tap.meter.tokens, is_whole=tap.last is not None)
         if tap.error is not None:
             raise call.reported(tap.error)
         if tap.last is None:

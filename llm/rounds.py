@@ -16,7 +16,7 @@ from llm.demands import Rules
 from llm.dialects import AnswerInvalid, Dialects, Fold, Round, StreamFault
 from llm.loop import CallModel, CallTools, Sent, Step, conversation
 from llm.parking import Parking
-from llm.pieces import CallArguments, CallBegun, Piece
+from llm.pieces import SAID, CallArguments, CallBegun, Piece
 from llm.ports import ModelRequest, ToolExecutor, Voice
 from llm.providers.inputs import inputs_of
 from llm.providers.parameters import fit_round
@@ -25,6 +25,7 @@ from llm.toolbox import Order, Toolbox
 from llm.types import Ask, CallIds, Finished, Held, Listing, Offer, Reply, ToolCall, ToolOutcome, Turn, Waiting
 from llm.wire.chat import counted
 from llm.wire.hub_member import check_talk
+from llm.wire.meter import BYTES_PER_TOKEN
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
 from registry.errors import ApprovalRefused, HubError, InvalidRequest, ParseFailed, UpstreamInvalid, UpstreamTimeout
@@ -247,12 +248,11 @@ class Rounds:
                     raise call.invalid("its answer is too large")
                 for event in framer.feed(piece):
                     if data := data_of(event):
-                        call.output_tokens += 1
                         await self._hear(fold, data, call=call, listener=listener)
         except EventTooLarge:
             raise call.invalid(NOT_A_STREAM) from None
         finally:
-            call.usage = counted(fold.usage)
+            call.heard(counted(fold.usage), made=call.output_tokens, is_whole=fold.ended)
         if not fold.ended:
             raise call.invalid(CUT_SHORT)
         await self._begin(listener.voice)
@@ -266,6 +266,8 @@ class Rounds:
             raise call.reported(fault.error) from None
         except (ValueError, RecursionError):
             raise call.invalid("an event of its stream is not a JSON object") from None
+        said = sum(len(piece.text.encode()) for piece in pieces if isinstance(piece, SAID))
+        call.output_tokens += max(1, said // BYTES_PER_TOKEN)
         await self._begin(listener.voice)
         await listener.hear(pieces)
 

@@ -252,7 +252,7 @@ async def _relay(call: ModelCall, sink: Sink, *, withhold: bool) -> None:
     except EventTooLarge:
         raise call.invalid(NOT_A_STREAM) from None
     finally:
-        call.usage, call.output_tokens = tap.usage, tap.events
+        call.heard(tap.usage, made=tap.meter.tokens, is_whole=tap.ended())
     if tap.error is not None:
         raise call.reported(tap.error)
     if not tap.ended():

@@ -9,6 +9,8 @@ import msgspec
 
 from llm.providers import failures
 from llm.spending import with_hub
+from llm.wire.chat import Count
+from llm.wire.meter import BYTES_PER_TOKEN, Meter, texts_in
 from registry.egress.http import Incoming
 from registry.egress.sse import EventTooLarge, Framer, data_of
 from registry.entries import Model
@@ -35,11 +37,11 @@ class Answering(Protocol):
 
 
 class _Counts(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    total_tokens: Count | None = None
 
 
 class _Counted(msgspec.Struct):
@@ -87,8 +89,8 @@ class StreamFailed(Exception):
         self.error = error
 
 
-async def relay(incoming: Incoming, of: Origin, permit: Permit, sink: Answering) -> None:
-    """Pass an answer on, and hand the permit what it used if it says that.
+async def relay(incoming: Incoming, of: Origin, permit: Permit, sink: Answering, *, says: bool = False) -> None:
+    """Pass an answer on, and hand the permit what it used if it says that; `says`: what it says counts where it does not.
 
     Raises:
         UpstreamError: it ended early or is not what it says.
@@ -97,12 +99,12 @@ async def relay(incoming: Incoming, of: Origin, permit: Permit, sink: Answering)
     media_type = incoming.media_type
     if media_type == JSON:
         data = await incoming.read()
-        permit.usage = used(data) or permit.usage
+        permit.usage = used(data) or _made(permit.usage, texts_in(data) // BYTES_PER_TOKEN if says else 0)
         if permit.warnings and data.rstrip().endswith(b"}") and b":" in data:  # an object that is not empty
             data = with_hub(data, None, permit.warnings)
         await sink.reply(incoming.status, data)
     elif media_type == EVENTS:
-        await _events(incoming, of, permit, sink)
+        await _events(incoming, of, permit, sink, says=says)
     else:
         await pass_on(incoming, sink)
 
@@ -121,8 +123,8 @@ def shown_as(media_type: str) -> bytes:
     return BYTES
 
 
-async def _events(incoming: Incoming, of: Origin, permit: Permit, sink: Answering) -> None:
-    framer = Framer()
+async def _events(incoming: Incoming, of: Origin, permit: Permit, sink: Answering, *, says: bool) -> None:
+    framer, meter, told = Framer(), Meter(), None
     await sink.start(200)
     try:
         async for chunk in incoming.chunks():
@@ -131,8 +133,9 @@ async def _events(incoming: Incoming, of: Origin, permit: Permit, sink: Answerin
                 for event in framer.feed(chunk):
                     _check(event, of)
                     passed.append(event)
+                    meter.take(event)
                     if b'"usage"' in event:
-                        permit.usage = used(data_of(event)) or permit.usage
+                        told = used(data_of(event)) or told
             finally:
                 await sink.write(b"".join(passed))
         _check(framer.rest, of)
@@ -141,6 +144,13 @@ async def _events(incoming: Incoming, of: Origin, permit: Permit, sink: Answerin
         raise StreamFailed(UpstreamInvalid(of.model.name, "its answer is not an event stream")) from None
     except HubError as error:
         raise StreamFailed(error) from None
+    finally:
+        permit.usage = told or _made(permit.usage, meter.tokens if says else 0)
+
+
+def _made(estimate: Usage, tokens: int) -> Usage:
+    """An estimate with what was made; nothing, where nothing was estimated."""
+    return estimate._replace(output_tokens=tokens) if tokens else estimate
 
 
 def _check(event: bytes, of: Origin) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import msgspec
 
 from llm import router
-from llm.call import BYTES_PER_TOKEN, Models
+from llm.call import Models
 from llm.platform.answers import used
 from llm.platform.sending import Sending
 from llm.providers.endpoints import Endpoints, Request
+from llm.wire.meter import BYTES_PER_TOKEN
 from registry.access import Grant, Grants
 from registry.catalog import Catalog
 from registry.entries import Model

@@ -14,6 +14,7 @@ from llm.platform.forms import Form
 from llm.platform.owned import OwnedIds
 from llm.platform.sending import Repeats, Sending
 from llm.providers.endpoints import Endpoints, Request
+from llm.wire.meter import BYTES_PER_TOKEN
 from registry import judged
 from registry.catalog import Catalog
 from registry.entries import Model
@@ -24,8 +25,6 @@ from registry.prices import priced
 DECIDING = frozenset({"model", "stream"})
 COUNTED = frozenset({"embeddings", "completions", "rerank", "moderations"})
 """Endpoints whose input is text: what it used is estimated when the provider does not say it."""
-
-BYTES_PER_TOKEN = 4
 
 
 class Visitor(NamedTuple):
@@ -84,11 +83,14 @@ class PassThrough:
                 permit.estimate(input_tokens=given, output_tokens=0)
             repeats: Repeats = "always" if endpoint in COUNTED else "undone"
             async with self._sending.answered(asked, permit, request, repeats=repeats) as (model, incoming):
-                await relay(incoming, Origin(model, self._endpoints.secrets(model)), permit, visitor.sink)
-                if endpoint in COUNTED:
-                    permit.usage = priced(self._models.prices(model), permit.usage)
-                else:
-                    permit.charge(flat(self._models.prices(model)))
+                origin, price = Origin(model, self._endpoints.secrets(model)), self._models.prices(model)
+                try:
+                    await relay(incoming, origin, permit, visitor.sink, says=endpoint == "completions")
+                finally:
+                    if endpoint in COUNTED:
+                        permit.usage = priced(price, permit.usage)
+                if endpoint not in COUNTED:
+                    permit.charge(flat(price))
 
     async def answer_form(self, endpoint: str, form: Form, visitor: Visitor) -> None:
         """Answer a request whose body is a form with files, made with `DECIDING`; raises as `answer`."""

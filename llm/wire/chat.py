@@ -136,7 +136,8 @@ def _own_name(raw: msgspec.Raw) -> str:
     return name
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
+"""Of tokens, as a provider says them; what says more is not believed: sums over many calls must stay numbers of the database."""
 
 
 class _InputDetails(msgspec.Struct):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from llm.wire.messages_upstream import chat_usage
+from llm.wire.meter import Meter
 from registry.egress.sse import Framer, data_of
 from registry.judged import JsonObject
 
@@ -45,8 +46,7 @@ class MessagesTap:
         self._said: JsonObject = {}
         self.usage: JsonObject = {}
         """As chat's usage."""
-        self.events = 0
-        """About as many as tokens came."""
+        self.meter = Meter()
         self.error: object = None
         """The error with which the provider ended the stream; it is not passed on."""
         self.ended = False
@@ -59,8 +59,8 @@ class MessagesTap:
     def _passed(self, event: bytes) -> bytes:
         if self.error is not None:
             return b""
-        self.events += 1
         if b'"content_block_delta"' in event[:160]:  # nearly all events; none of these says what is looked for
+            self.meter.take(event)
             return event
         try:
             found = _event.decode(data_of(event))

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+from llm.wire.meter import Meter
 from llm.wire.response_events import ENDS, event
 from registry.egress.sse import Framer, data_of
 from registry.judged import JsonObject
 
 _OF_RESPONSE = tuple(f'"response.{word}"'.encode() for word in ("created", "queued", "in_progress"))
 _LAST = tuple(f'"{kind}"'.encode() for kind in (*sorted(set(ENDS.values())), "error"))
+_DELTA = b'.delta"'
 _HEAD = 160
 """Bytes of an event in which its type stands, behind the name of the event or at the beginning of its data."""
 
@@ -31,7 +33,7 @@ class ResponsesTap:
         self._said = said
         self._framer = Framer()
         self.events = 0
-        """About as many as tokens came."""
+        self.meter = Meter()
         self.last: JsonObject | None = None
         """The last event, once it has come, with the whole response in it; it is not among those passed on."""
         self.error: object = None
@@ -54,6 +56,9 @@ class ResponsesTap:
         head = data[:_HEAD]
         if any(kind in head for kind in _OF_RESPONSE):
             return event(self._rewritten(data))
+        if _DELTA in head:
+            self.meter.take(one)
+            return one
         if not any(kind in head for kind in _LAST):
             return one
         kind = _kind.decode(data).type

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from llm.wire.chat import usage_of
+from llm.wire.meter import Meter
 from registry.egress.sse import Framer, data_of
 from registry.gate import Usage
 
@@ -33,7 +34,7 @@ class UsageTap:
     that event what the hub says itself.
     """
 
-    __slots__ = ("_finish", "_framer", "_framing", "_tail", "_withhold", "error", "events", "usage")
+    __slots__ = ("_finish", "_framer", "_framing", "_tail", "_withhold", "error", "meter", "usage")
 
     def __init__(self, *, withhold: bool, finish: Callable[[bytes, Usage], bytes]) -> None:
         self._framer = Framer()
@@ -43,8 +44,7 @@ class UsageTap:
         self._finish = finish
         self._tail = b""
         self.usage: Usage | None = None
-        self.events = 0
-        """About as many as tokens came."""
+        self.meter = Meter()
         self.error: msgspec.Raw | None = None
         """The error event with which the provider ended the stream; it is not passed on."""
 
@@ -61,7 +61,7 @@ class UsageTap:
             and (chunk.rfind(b'"usage"') < 0 or not _with_usage(chunk))
             and (chunk.rfind(b'"error"') < 0 or not _with_error(chunk))
         ):
-            self.events += 1
+            self.meter.take(chunk)
             self._tail = chunk
             return chunk
         passed = b"".join([self._passed(event) for event in self._framer.feed(chunk)])
@@ -74,7 +74,7 @@ class UsageTap:
         """What of an event goes on: the one with nothing but the usage has the hub's member, too."""
         if self.error is not None:
             return b""
-        self.events += 1
+        self.meter.take(event)
         with_usage = _with_usage(event) is not None
         with_error = _with_error(event) is not None
         if not with_usage and not with_error:

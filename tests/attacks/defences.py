@@ -18,10 +18,12 @@ import msgspec
 from sqlmodel import Session, select
 
 from hub.http_exchange import HttpExchange
+from llm.call import ModelCall
 from mcp_bridge.stdio.children import INHERITED
 from mcp_bridge.stdio.relay import SERVER, Relay
 from registry.egress.guard import Address, Guard
 from registry.egress.http import Call, Incoming
+from registry.gate import Usage
 from registry.identity import NOBODY
 from registry.rules.guards import Seen
 from registry.sealed.secrets import Sealer, digest
@@ -103,6 +105,10 @@ async def _all_of_it(incoming: Incoming) -> bytes:
     return b"".join([piece async for piece in incoming])
 
 
+def _as_said(call: ModelCall, usage: Usage | None, **_: Any) -> None:
+    call.usage = usage
+
+
 DEFENCES: dict[str, Any] = {
     "agents.ledger:Ledger._opens": lambda *_: True,
     "agents.signing:verified": lambda members, _: members,
@@ -121,6 +127,8 @@ DEFENCES: dict[str, Any] = {
     "hub.http_exchange:HttpExchange.any_body": _unbounded,
     "hub.http_exchange:HttpExchange.body": _inflated,
     "hub.sources:Sources._is_trusted": lambda *_: True,
+    "llm.call:ModelCall.heard": _as_said,
+    "llm.platform.answers:_made": lambda estimate, _: estimate,
     "mcp_bridge.fastlane:_mirror": lambda *_: None,
     "mcp_bridge.fastlane:_once": lambda *_: None,
     "mcp_bridge.naming:_HASHED": NEVER,
