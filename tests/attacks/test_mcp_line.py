@@ -16,6 +16,7 @@ from mcp_bridge.line import FAILURES, PAUSE_S, Line
 from tests.peers.mcp_hub import McpHub, open_mcp_hub
 from tests.peers.mcp_process import Process, server_process
 from tests.peers.mcp_waiting import legacy_call, modern_call, read, session
+from tests.until import until
 
 KINDS = ("modern", "legacy")
 
@@ -52,15 +53,11 @@ async def callers(http: httpx.AsyncClient) -> list[Caller]:
 
 
 async def waiting(line: Line, calls: int) -> None:
-    async with asyncio.timeout(20):
-        while len(line._waiting) != calls:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(line._waiting) == calls)
 
 
 async def free(line: Line) -> None:
-    async with asyncio.timeout(20):
-        while line._taken:
-            await asyncio.sleep(0.01)
+    await until(lambda: not line._taken)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from agents.wire import HOPS_HEADER, MAX_HOPS
 from tests.conftest import Hub, open_hub
 from tests.peers import a2a_sdk_agents
 from tests.peers.openai_upstream import Turn, openai_upstream
+from tests.until import until
 
 MODEL = "agent/research"
 JSONRPC = SPEECHES[0]
@@ -218,9 +218,7 @@ async def test_a_caller_who_leaves_has_the_task_cancelled(tmp_path: Path) -> Non
         stream = await say(chat, user("wait"), stream=True)
         await anext(aiter(stream))
         await stream.close()
-        async with asyncio.timeout(10):
-            while "CancelTask" not in agent.operations:
-                await asyncio.sleep(0.01)
+        await until(lambda: "CancelTask" in agent.operations)
 
 
 async def test_a_conversation_goes_on_where_its_client_says(tmp_path: Path) -> None:
@@ -326,9 +324,7 @@ async def test_a_tool_source_that_says_something_else_is_refused(
 
 async def described(hub: Hub) -> None:
     """Wait until the agents' cards are in the catalog."""
-    async with asyncio.timeout(10):
-        while b"Does what it is told." not in hub.services.registry.catalog.tools["agent__research"].description:
-            await asyncio.sleep(0.01)
+    await until(lambda: b"Does what it is told." in hub.services.registry.catalog.tools["agent__research"].description)
 
 
 async def test_an_agent_answers_at_every_door_of_models(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.peers import a2a_sdk_agents
 from tests.peers.canned_agent import canned_agent
 from tests.peers.mcp_hub import MODERN, McpHub, headers, message, open_mcp_hub
 from tests.peers.openai_upstream import Turn, openai_upstream
+from tests.until import until
 
 ERAS = pytest.mark.parametrize("era", ["legacy", MODERN])
 JSONRPC = SPEECHES[0]
@@ -40,9 +41,7 @@ async def hub_before(
 
 async def described(hub: McpHub, words: bytes = b"Does what it is told.") -> None:
     """Wait until the agent's card is in the catalog."""
-    async with asyncio.timeout(10):
-        while words not in hub.services.registry.catalog.tools["agent__research"].description:
-            await asyncio.sleep(0.01)
+    await until(lambda: words in hub.services.registry.catalog.tools["agent__research"].description)
 
 
 class Person:
@@ -136,9 +135,7 @@ async def test_an_agent_without_streams_is_followed(tmp_path: Path, era: str) ->
         hub.client(await hub.key("agent:research"), mode=era) as client,
     ):
         calling = asyncio.create_task(call(client, "wait"))
-        async with asyncio.timeout(10):
-            while "GetTask" not in agent.operations:
-                await asyncio.sleep(0.01)
+        await until(lambda: "GetTask" in agent.operations)
         agent.go.set()
         assert (await calling).structured_content["state"] == "completed"
         assert "SendStreamingMessage" not in agent.operations
@@ -290,12 +287,10 @@ async def test_who_leaves_has_the_task_cancelled(tmp_path: Path, era: str, strea
         hub.client(await hub.key("agent:research"), mode=era) as client,
     ):
         calling = asyncio.create_task(call(client, "wait"))
-        async with asyncio.timeout(10):
-            while not agent.calls:
-                await asyncio.sleep(0.01)
-            calling.cancel()
-            while "CancelTask" not in agent.operations:
-                await asyncio.sleep(0.01)
+        await until(lambda: agent.calls)
+        calling.cancel()
+        await until(lambda: "CancelTask" in agent.operations)
+        async with asyncio.timeout(60):
             (cancelled,) = [one.params["id"] for one in agent.calls if one.operation == "CancelTask"]
             while (await agent.task(cancelled))["status"]["state"] != "TASK_STATE_CANCELED":
                 await asyncio.sleep(0.01)
@@ -310,8 +305,7 @@ async def test_an_agent_that_is_switched_off_is_called_no_more(tmp_path: Path, e
     ):
         calling = asyncio.create_task(call(client, "wait"))
         async with asyncio.timeout(10):
-            while not agent.calls:
-                await asyncio.sleep(0.01)
+            await until(lambda: agent.calls)
             await hub.services.registry.switch("agent", "research", on=False)
             with pytest.raises(MCPError, match="switched off"):
                 await calling
@@ -448,9 +442,7 @@ async def test_clients_hear_of_agents_that_come_and_go(tmp_path: Path, era: str)
         async with listening(hub, await hub.key("agent:late"), era) as ear:
             await registry.put("agent", "late", {"url": agent.card_url}, trusted=True)
             await ear.until((TOOLS, ""))
-            async with asyncio.timeout(10):
-                while b"Does what" not in registry.catalog.tools["agent__late"].description:
-                    await asyncio.sleep(0.01)
+            await until(lambda: b"Does what" in registry.catalog.tools["agent__late"].description)
             ear.heard.clear()
             await registry.delete("agent", "late")
             await ear.until((TOOLS, ""))
@@ -461,9 +453,7 @@ async def test_a_card_that_changes_changes_the_list(tmp_path: Path) -> None:
         number = hub.services.registry.catalog.number
         (await http.post("/api/agents", json={"name": "late", "url": agent.card_url})).raise_for_status()
         assert "agent__late" in hub.services.registry.catalog.tools
-        async with asyncio.timeout(10):
-            while b"Does what" not in hub.services.registry.catalog.tools["agent__late"].description:
-                await asyncio.sleep(0.01)
+        await until(lambda: b"Does what" in hub.services.registry.catalog.tools["agent__late"].description)
         assert hub.services.registry.catalog.number >= number + 2
         (await http.delete("/api/agents/late")).raise_for_status()
         assert "agent__late" not in hub.services.registry.catalog.tools

@@ -32,6 +32,7 @@ from tests.peers.mcp_hub import McpHub
 from tests.peers.mcp_tasks import making_tasks
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
 from tests.peers.openapi_services import shop
+from tests.until import until
 
 ROOT = Path(__file__).parents[2]
 MAIL = "jo@example.org"
@@ -196,9 +197,7 @@ async def bench_of(directory: Path) -> AsyncIterator[Bench]:
         found = await opened(open_hub(directory, yaml, grpc=True))
         hub = McpHub(found.url, found.services, found.gate)
         await hub.listed("http__echo", "old__echo", "stdio__echo", "ask__ask", "asklegacy__ask", "tasks__greet")
-        async with asyncio.timeout(20):
-            while not any(name.startswith("shop__") for name in hub.services.registry.catalog.tools):
-                await asyncio.sleep(0.01)
+        await until(lambda: any(name.startswith("shop__") for name in hub.services.registry.catalog.tools))
         yield Bench(hub, await hub.key("server:*", "agent:*", "model:*", "tool:*"), model, agent)
 
 

@@ -21,6 +21,7 @@ from tests.peers.mcp_waiting import (
     session,
     settled,
 )
+from tests.until import until
 
 
 async def leave(call: asyncio.Task[Any]) -> None:
@@ -100,8 +101,8 @@ async def test_an_older_client_that_leaves_while_it_is_asked_ends_its_call(tmp_p
                     if "elicitation/create" in line:
                         break
             await settled(hub, "cancelled")
-            while kind != "modern" and cancels(server.peer) != 1:  # one of 2026-07-28 waits for nothing meanwhile
-                await asyncio.sleep(0.01)
+            if kind != "modern":  # one of 2026-07-28 waits for nothing meanwhile
+                await until(lambda: cancels(server.peer) == 1)
         assert (await http.delete("/mcp", headers=given)).status_code == 200
         await nothing_is_open(hub)
 
@@ -109,6 +110,4 @@ async def test_an_older_client_that_leaves_while_it_is_asked_ends_its_call(tmp_p
 async def nothing_is_open(hub: McpHub) -> None:
     """Wait until the connections of older clients' sessions have ended with them."""
     sessions = hub.upstream("peer")._sessions
-    async with asyncio.timeout(20):
-        while sessions._owners or sessions._of_fronts or sessions._ending:
-            await asyncio.sleep(0.01)
+    await until(lambda: not (sessions._owners or sessions._of_fronts or sessions._ending))

@@ -15,6 +15,7 @@ from mcp_bridge.upstream import Upstream
 from tests.peers import mcp_asking
 from tests.peers.mcp_hub import McpHub, open_mcp_hub
 from tests.peers.mcp_waiting import ASKABLE, Waiting, cancels, hub_before, modern_call, read, settled
+from tests.until import until
 
 
 async def call(http: httpx.AsyncClient, tool: str = "peer__ask", **params: Any) -> dict[str, Any]:
@@ -35,9 +36,9 @@ async def parked(http: httpx.AsyncClient, tool: str = "peer__ask") -> dict[str, 
 
 async def nothing_is_left(upstream: Upstream) -> None:
     """Wait until no call waits, no timer runs, and every connection that was leased is ended or kept for a next call."""
-    async with asyncio.timeout(20):
-        while upstream._parking._parked or len(upstream._sessions._owners) != len(upstream._sessions._warm):
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: not (upstream._parking._parked or len(upstream._sessions._owners) != len(upstream._sessions._warm))
+    )
 
 
 async def refused(http: httpx.AsyncClient, brought: dict[str, Any], tool: str = "peer__ask") -> None:
@@ -92,9 +93,9 @@ async def test_all_principals_together_may_have_so_many_calls_wait(
             async with hub.http(await hub.key("tool:*")) as http:
                 answer = await call(http)
             assert ("error" in answer) == (number == 3)
-        async with asyncio.timeout(20):  # the one that found no room goes no further at the server either
-            while cancels(server.peer) != 1:
-                await asyncio.sleep(0.01)
+        await until(
+            lambda: cancels(server.peer) == 1
+        )  # the one that found no room goes no further at the server either
 
 
 @pytest.mark.parametrize("kind", ["legacy", "sse"])
@@ -158,9 +159,7 @@ async def test_a_parked_call_of_a_server_that_is_edited_or_switched_off_ends_the
         entry = replace(hub.services.declared.servers["peer"], headers=(("x-new", "1"),))
         servers = {"peer": entry} if how == "edited" else {}
         await hub.services.registry.follow_file(replace(hub.services.declared, servers=servers))
-        async with asyncio.timeout(20):
-            while cancels(server.peer) != 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: cancels(server.peer) == 1)
         await nothing_is_left(before)
         if how == "edited":
             await refused(http, brought)

@@ -26,6 +26,7 @@ from tests.conftest import free_port, free_socket
 from tests.peers import mcp_asking
 from tests.peers.mcp_hub import McpHub, headers, message, open_mcp_hub
 from tests.peers.mcp_telling import DIARY, NOTE, SECRET, telling_server
+from tests.until import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 
@@ -173,9 +174,7 @@ async def test_a_client_hears_of_its_own_lists_alone(tmp_path: Path, mode: str) 
         await hub.sync.refresh("peer")
         await peer.telling.grow()
         await asyncio.gather(*(one.until((TOOLS, "")) for one in (ann, cat)))
-        async with asyncio.timeout(20):
-            while ann.heard.count((TOOLS, "")) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: ann.heard.count((TOOLS, "")) >= 2)
         assert set(ann.heard) == {(TOOLS, "")}
         assert ann.heard.count((TOOLS, "")) == 2
         assert bob.heard == []
@@ -271,9 +270,7 @@ async def test_a_revoked_key_hears_nothing_more(tmp_path: Path, mode: str) -> No
             (subscriber,) = hub.services.subscriptions._subscribers
             await hub.services.keys.revoke(name)
             if mode == "legacy":
-                async with asyncio.timeout(20):
-                    while not subscriber.is_over:
-                        await asyncio.sleep(0.01)
+                await until(lambda: subscriber.is_over)
             else:
                 await ear.until(("ended", ""))
             assert subscriber.watches == {}
@@ -290,9 +287,7 @@ def unreadable_keys(directory: Path) -> Iterator[None]:
 
 async def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
     """Wait until the hub has logged it."""
-    async with asyncio.timeout(20):
-        while not any(words in record.getMessage() for record in caplog.records):
-            await asyncio.sleep(0.01)
+    await until(lambda: any(words in record.getMessage() for record in caplog.records))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -501,8 +496,7 @@ async def test_an_older_client_that_reads_no_stream_hears_when_it_reads_one(tmp_
         (subscriber,) = hub.services.subscriptions._subscribers
         await peer.telling.grow()
         async with asyncio.timeout(20):
-            while len(subscriber._waiting) < 3:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(subscriber._waiting) >= 3)
             async with http.stream("GET", "/mcp", headers=session) as stream:
                 told = set()
                 async for line in stream.aiter_lines():

@@ -21,6 +21,7 @@ from tests.peers import mcp_servers
 from tests.peers.a2a_clients import Refused, open_client
 from tests.peers.mcp_hub import McpHub
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
+from tests.until import until
 
 JSONRPC = SPEECHES[0]
 speeches = pytest.mark.parametrize("speech", SPEECHES, ids=lambda speech: f"{speech.binding} {speech.version}")
@@ -75,9 +76,7 @@ agents:
   outer: {{model: m, tools: ["agent__helper"]}}
 {more}"""
         hub = await stack.enter_async_context(open_hub(directory, yaml, **options))
-        async with asyncio.timeout(20):
-            while "srv__echo" not in hub.services.registry.catalog.tools:
-                await asyncio.sleep(0.01)
+        await until(lambda: "srv__echo" in hub.services.registry.catalog.tools)
         yield Bench(hub, model, server)
 
 
@@ -360,7 +359,7 @@ async def test_tools_and_an_agent_work_in_one_round_of_a_streamed_chat(tmp_path:
         assert len(b.server.calls) == 3
 
 
-async def until(client: Any, task_id: str, state: str) -> dict[str, Any]:
+async def reached(client: Any, task_id: str, state: str) -> dict[str, Any]:
     """The task, once it is in this state."""
     async with asyncio.timeout(20):
         while (task := await client.ask("GetTask", {"id": task_id}))["status"]["state"] != state:
@@ -386,7 +385,7 @@ async def test_what_needs_approval_waits_at_the_task_and_goes_on_when_it_was_giv
             assert b.server.calls == []
             answer = await boss.post(f"/api/approvals/{approval['id']}", json={"decision": decision})
             assert answer.status_code == 200, answer.text
-            done = await until(client, asked["id"], "TASK_STATE_COMPLETED")
+            done = await reached(client, asked["id"], "TASK_STATE_COMPLETED")
             assert text_of(done) == "done"
             assert done["metadata"].get("urn:hubbub:approvals", []) == []
         assert b.server.calls == ([("echo", {"text": "hi"})] if decision == "approve" else [])
@@ -451,7 +450,7 @@ async def test_a_colleague_sees_what_waits_for_approval_and_it_goes_on_for_who_a
             (approval,) = asked["metadata"]["urn:hubbub:approvals"]
             answer = await boss.post(f"/api/approvals/{approval['id']}", json={"decision": "approve"})
             assert answer.status_code == 200, answer.text
-            assert text_of(await until(albert, task["id"], "TASK_STATE_COMPLETED")) == "done"
+            assert text_of(await reached(albert, task["id"], "TASK_STATE_COMPLETED")) == "done"
         assert b.server.calls == [("echo", {"text": "hi"})]
 
 

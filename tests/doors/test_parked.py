@@ -219,9 +219,7 @@ async def test_a_run_ends_in_the_background_before_its_caller_comes(hub: OpenHub
     async with opened(hub, Turn(calls=(PAY,)), Turn("Paid."), rule=", require_approval: always") as d:
         (waiting,) = (await d.ask()).hub["approvals"]
         await d.decide(waiting["id"])
-        async with asyncio.timeout(20):
-            while len(d.upstream.received) < 2:
-                await asyncio.sleep(0)
+        await d.upstream.came(2)
         assert d.bank.calls == [("pay", {"text": "5 to eve"})]
         answer = await d.ask(hub={"approval_id": waiting["id"]})
         assert answer.choices[0].message.content == "Paid."

@@ -16,6 +16,7 @@ from tests.doors.test_mcp_subscriptions import TOOLS, listening
 from tests.peers import mcp_servers
 from tests.peers.authorization import Authorization, authorization_server, protected_server
 from tests.peers.mcp_hub import McpHub
+from tests.until import until
 
 ANN, BOB = ["crm__whoami", "crm__deals"], ["crm__whoami", "crm__tickets"]
 NOBODY = ["crm__connect_account"]
@@ -36,7 +37,7 @@ async def principal_of(hub: McpHub, key: str) -> Principal:
     return found
 
 
-async def until(hub: McpHub, key: str, expected: list[str]) -> None:
+async def shows(hub: McpHub, key: str, expected: list[str]) -> None:
     async with asyncio.timeout(20):
         while await names(hub, key) != expected:
             await asyncio.sleep(0.01)
@@ -97,13 +98,13 @@ async def test_a_list_that_changes_is_read_again_by_the_clock_and_when_its_serve
         peer.more = {"ann": ("deals",)}
         assert await names(hub, ann) == ["crm__whoami"], "not yet"
         hub.dispatch._personal.lists_changed("crm")
-        await until(hub, ann, ANN)
+        await shows(hub, ann, ANN)
         monkeypatch.setattr(personal, "INTERVAL_S", 0.0)
         hub.dispatch._personal.lists_changed("crm")
         peer.more = {}
-        await until(hub, ann, ["crm__whoami"])
+        await shows(hub, ann, ["crm__whoami"])
         peer.more = {"ann": ("deals",)}
-        await until(hub, ann, ANN)
+        await shows(hub, ann, ANN)
 
 
 async def test_a_server_that_fails_keeps_its_list_and_an_account_that_ends_takes_it_along(
@@ -118,14 +119,12 @@ async def test_a_server_that_fails_keeps_its_list_and_an_account_that_ends_takes
         failing = len(peer.requests)
         for _ in range(3):
             assert await names(hub, ann) == ANN
-        async with asyncio.timeout(20):
-            while len(peer.requests) == failing:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(peer.requests) != failing)
         assert await names(hub, ann) == ANN
         peer.instead = None
         issuer.provider.tokens.clear()
         issuer.provider.refreshing.clear()
-        await until(hub, ann, NOBODY)
+        await shows(hub, ann, NOBODY)
         assert (await whoami(hub, ann)).is_error
 
 
@@ -147,9 +146,7 @@ async def test_lists_are_bounded_and_whose_was_forgotten_is_listed_anew(
         monkeypatch.setattr(personal, "MAX_BYTES", 1)
         hub.dispatch._personal.lists_changed("crm")
         assert await names(hub, ann) == ANN
-        async with asyncio.timeout(20):
-            while len(hub.dispatch._personal._own) > 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(hub.dispatch._personal._own) <= 1)
 
 
 async def test_a_server_that_is_gone_is_shown_to_nobody(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.peers.authorization import Authorization, authorization_server, prote
 from tests.peers.mcp_hub import McpHub
 from tests.peers.mcp_servers import Peer
 from tests.peers.mcp_telling import NOTE, Telling, telling_server
+from tests.until import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 
@@ -94,9 +95,7 @@ async def test_a_server_is_asked_to_tell_a_user_who_listens_and_left_when_they_d
         (ann,) = await keys_of(hub, issuer, "ann")
         assert not [one for one in peer.calls if one[0] == "listen"]
         async with listening(hub, ann, "2026-07-28"):
-            async with asyncio.timeout(20):
-                while not [one for one in peer.calls if one[0] == "listen"]:
-                    await asyncio.sleep(0.01)
+            await until(lambda: [one for one in peer.calls if one[0] == "listen"])
             peer.cancelled.clear()
         async with asyncio.timeout(20):
             await peer.cancelled.wait()

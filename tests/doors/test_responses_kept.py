@@ -293,8 +293,7 @@ async def test_a_response_that_was_worked_on_at_kill_9_has_failed_and_what_was_c
                 done = await sdk.responses.create(model="m", input="hi")
                 cut = await sdk.responses.create(model="m", input="hi", background=True, stream=True)
                 running = (await anext(aiter(cut))).response.id  # type: ignore[union-attr]
-                while len(upstream.received) < 2:
-                    await asyncio.sleep(0.01)
+                await upstream.came(2)
                 hub.send(signal.SIGKILL)
                 await hub.child.wait()
         async with hub_process(tmp_path, yaml) as hub, client(hub.url, secret) as sdk:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ from tests.peers import mcp_servers
 from tests.peers.mcp_hub import McpHub
 from tests.peers.openai_endpoints import Endpoints, error, openai_endpoints
 from tests.peers.openai_upstream import OpenAIUpstream, Turn, openai_upstream
+from tests.until import until
 
 TOOLS = ("post", "paint", "erase")
 MEANINGS = (("post", "letter"), ("paint", "picture"), ("erase", "wipe"))
@@ -46,9 +46,7 @@ class Desk:
         """Wait until the catalog's vectors are there."""
         meanings = self.hub.dispatch.meanings
         assert meanings is not None
-        async with asyncio.timeout(20):
-            while len(meanings._kept) < len(TOOLS):
-                await asyncio.sleep(0.01)
+        await until(lambda: len(meanings._kept) >= len(TOOLS))
 
     async def found(self, secret: str, query: str, era: str = "2026-07-28") -> list[str]:
         async with connected(self.hub, secret, era=era, mode="search") as client:

@@ -172,8 +172,7 @@ async def test_the_tokens_of_a_task_are_reserved_before_a_call_and_replaced_by_w
             http.headers[TASK_HEADER_NAME] = task.token
             async with asyncio.TaskGroup() as group:
                 begun = [group.create_task(chat(http, stream=True, max_tokens=400)) for _ in range(2)]
-                while len(upstream.received) < 2:
-                    await asyncio.sleep(0.01)
+                await upstream.came(2)
                 assert (await chat(http, max_tokens=400)).status_code == 429
                 goes_on.set()
             assert [(one.result().status_code, "[DONE]" in one.result().text) for one in begun] == [(200, True)] * 2

@@ -243,8 +243,7 @@ async def test_a_deployment_that_does_nothing_but_fail_is_tried_by_one_call_at_a
         first.turns = [Turn("first", hold_last=hold)]
         async with asyncio.timeout(20):
             probe = asyncio.create_task(said(d, "both"))
-            while len(first.received) < 4:
-                await asyncio.sleep(0)
+            await first.came(4)
             assert [await said(d, "both") for _ in range(3)] == ["second"] * 3
             hold.set()
             assert await probe == "first"

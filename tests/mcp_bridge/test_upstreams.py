@@ -20,6 +20,7 @@ from registry.identity import admin
 from tests.peers import mcp_asking, mcp_servers
 from tests.peers.mcp_hub import McpHub, open_mcp_hub
 from tests.peers.mcp_waiting import legacy_call, modern_call, read, session
+from tests.until import until
 
 CHILD = """
 import json, os, subprocess, sys
@@ -80,9 +81,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def gone(*pids: int) -> None:
-    async with asyncio.timeout(10):
-        while any(is_alive(pid) for pid in pids):
-            await asyncio.sleep(0.01)
+    await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 async def test_many_callers_share_one_child(tmp_path: Path) -> None:
@@ -97,9 +96,7 @@ async def test_a_killed_child_is_started_again_at_the_next_call(tmp_path: Path) 
         child, grandchild = await pids(hub)
         connection = hub.upstream("child").owner
         os.kill(child, signal.SIGKILL)
-        async with asyncio.timeout(10):
-            while connection.is_open:
-                await asyncio.sleep(0.01)
+        await until(lambda: not connection.is_open)
         again, _ = await pids(hub)
         assert again != child
         await gone(grandchild)
@@ -149,9 +146,7 @@ async def test_idle_sessions_with_an_older_server_are_ended_and_opened_when_need
             given = await session(http, {})
 
             async def open_sessions(wanted: int) -> None:
-                async with asyncio.timeout(20):
-                    while len(peer.manager._server_instances) != wanted:
-                        await asyncio.sleep(0.01)
+                await until(lambda: len(peer.manager._server_instances) == wanted)
 
             for _ in range(2):
                 await open_sessions(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from mcp_bridge.dispatch import Dispatch
 from mcp_bridge.sync import Sync
 from mcp_bridge.upstream import Upstream
 from tests.conftest import Hub, open_hub
+from tests.until import until
 
 MODERN = "2026-07-28"
 META = {
@@ -41,9 +41,7 @@ class McpHub(Hub):
 
     async def listed(self, *names: str) -> None:
         """Wait until tools of these exposed names are in the catalog."""
-        async with asyncio.timeout(20):
-            while not set(names) <= self.services.registry.catalog.tools.keys():
-                await asyncio.sleep(0.01)
+        await until(lambda: set(names) <= self.services.registry.catalog.tools.keys())
 
     @asynccontextmanager
     async def client(

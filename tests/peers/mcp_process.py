@@ -23,6 +23,7 @@ from mcp.server import Server
 from tests.peers.mcp_asking import ANY, asking, asking_over_sse, text
 from tests.peers.mcp_servers import Peer
 from tests.serving import free_port, free_socket
+from tests.until import until
 
 
 def working_server(directory: Path) -> Server[Any]:
@@ -89,15 +90,11 @@ class Process:
 
     async def works(self, calls: int) -> None:
         """Wait until it is at so many calls."""
-        async with asyncio.timeout(20):
-            while len(list(self.directory.glob("working-*"))) < calls:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(list(self.directory.glob("working-*"))) >= calls)
 
     async def cancelled(self) -> None:
         """Wait until a call was cancelled."""
-        async with asyncio.timeout(20):
-            while not (self.directory / "cancelled").exists():
-                await asyncio.sleep(0.01)
+        await until(lambda: (self.directory / "cancelled").exists())
 
     def release(self) -> None:
         """Let all work end."""

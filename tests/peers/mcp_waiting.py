@@ -19,6 +19,7 @@ from registry.gate import Outcome
 from tests.peers import mcp_asking
 from tests.peers.mcp_hub import META, McpHub, headers, open_mcp_hub
 from tests.peers.mcp_servers import Peer
+from tests.until import until
 
 LEGACY = {"mcp-protocol-version": "2025-11-25", "accept": "application/json, text/event-stream"}
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,7 @@ class Waiting:
                 await getattr(self.peer, what).wait()
                 getattr(self.peer, what).clear()
                 return
-            while not (self.directory / what).exists():
-                await asyncio.sleep(0.01)
+            await until(lambda: (self.directory / what).exists())
             (self.directory / what).unlink()
 
     def kill(self) -> None:
@@ -83,9 +83,7 @@ def outcomes(hub: McpHub) -> list[Outcome]:
 
 async def settled(hub: McpHub, *expected: Outcome) -> None:
     """Wait until that many calls have ended, and see how."""
-    async with asyncio.timeout(20):
-        while len(outcomes(hub)) < len(expected):
-            await asyncio.sleep(0.01)
+    await until(lambda: len(outcomes(hub)) >= len(expected))
     assert outcomes(hub) == list(expected)
 
 

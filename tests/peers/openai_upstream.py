@@ -54,12 +54,20 @@ class OpenAIUpstream:
     received: list[Received] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client left before its answer was complete."""
+    _more: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def came(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        async with self._more:
+            await self._more.wait_for(lambda: len(self.received) >= count)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
-        self.received.append(request)
+        async with self._more:
+            self.received.append(request)
+            self._more.notify_all()
         turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
         if not await unless_left(self._answer(turn, json.loads(request.raw or b"{}"), send), receive):
             self.left.set()

@@ -19,6 +19,7 @@ from tests.conftest import free_port
 from tests.foreign.environments import UP_WITHIN_S, python_of
 from tests.peers.platforms import brain
 from tests.peers.platforms.platform import Platform
+from tests.until import until
 
 NOTES = ("released", "cancelled", "sessions")
 """Files through which a platform is spoken to; none is there when a test begins."""
@@ -40,8 +41,7 @@ class Elsewhere(Platform):
 
     async def ended(self) -> None:
         """Wait until the platform has ended a run."""
-        while not (self.directory / "cancelled").exists():
-            await asyncio.sleep(0.02)  # another process: there is no event to wait for
+        await until(lambda: (self.directory / "cancelled").exists())
 
     def sessions(self) -> list[str]:
         """Under which names messages came."""
