@@ -49,7 +49,7 @@ class Messages:
         if request.hub.answer is not None and self._continuing is not None:
             await self._continuing.go_on(Request("messages", _about(headers, body), request.hub.answer), caller, sink)
             return
-        model = self._loop.find(request.model)
+        model, caller = self._loop.find(request.model), self._loop.bounded(caller, request.hub.limits)
 
         async def answer(to: Sink) -> None:
             await self._answer(request, body, model, caller, sink=to, headers=headers)

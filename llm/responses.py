@@ -91,6 +91,7 @@ class Responses:
                 raise
 
     async def _answer(self, request: ResponsesRequest, body: bytes, caller: Caller, sink: Sink) -> None:
+        caller = self._loop.bounded(caller, request.bounds)
         is_back = any(item["type"] == APPROVAL for item in request.items)  # perhaps to what goes on by itself meanwhile
         async with AsyncExitStack() as turn:
             conversation = self.conversations.turn(request.conversation, caller.principal, is_patient=is_back)

@@ -38,7 +38,9 @@ from registry.catalog import Catalog
 from registry.egress.sse import EventTooLarge
 from registry.entries import Model, Server
 from registry.gate import Usage
+from registry.identity import HUBS_LIMITS, RequestLimits
 from registry.search.meaning import Meanings
+from registry.spending.tasks import Tasks
 
 DIALECTS = Dialects(
     by_format={"chat": ChatDialect(), "messages": MessagesDialect(), "responses": ResponsesDialect()},
@@ -69,10 +71,21 @@ class Loop:
         self.cache = ExactCache(models)
         self._guests = guests
         self._bench = Workbench(self.models, tools, DIALECTS, limits or LoopLimits())
+        self._tasks: Tasks | None = None
 
     def park(self, parking: Parking) -> None:
         """Let calls wait for approval that need it; until then they are not made."""
         self._bench = replace(self._bench, parking=parking)
+
+    def bound_by(self, tasks: Tasks) -> None:
+        """Let what requests say of themselves bound what is called for them; until then it bounds their rounds."""
+        self._tasks = tasks
+
+    def bounded(self, caller: Caller, bounds: RequestLimits) -> Caller:
+        """Who asks, with the task of a request that says `bounds` of itself; raises `TooManyHops`."""
+        if self._tasks is None or bounds is HUBS_LIMITS:
+            return caller
+        return caller._replace(principal=self._tasks.narrowed(caller.principal, bounds))
 
     def search_by(self, meanings: Meanings) -> None:
         """Let models search tools by what they mean, too."""
@@ -162,7 +175,7 @@ class Chat:
         if request.hub.answer is not None and self._continuing is not None:
             await self._continuing.go_on(Request("chat", body, request.hub.answer), caller, sink)
             return
-        model = self._loop.find(request.model)
+        model, caller = self._loop.find(request.model), self._loop.bounded(caller, request.hub.limits)
         if not request.sources and self._loop.speaks(model, "chat"):
             answer = partial(self._pass, request, model, caller)
         else:

@@ -50,6 +50,9 @@ class ResponsesRequest:
     """The new ones, whole."""
     sources: Sequence[ToolSource]
     limits: RequestLimits
+    """Of its rounds."""
+    bounds: RequestLimits
+    """Of all that is called for it."""
     talk: JsonObject | None
     """For an agent as a model: in which context or task of its the conversation goes on."""
 
@@ -76,6 +79,7 @@ def read_request(data: bytes, *, public_url: str) -> ResponsesRequest:
         items=response_items.read(asked.get("input")),
         sources=read_tools(top.get("tools"), public_url)[0],
         limits=hub.limits.within(RequestLimits(max_calls=_max_calls(asked))),
+        bounds=hub.limits,
         talk=hub.talk,
     )
     check_metadata(asked.get("metadata"))

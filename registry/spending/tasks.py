@@ -1,21 +1,22 @@
 """Tasks: what a request began, and all that is called for it, over as many hops as it takes.
 
 A sealed token says which task a request is part of. It only ever bounds who sends it, so it is not asked whose it is: an agent
-that calls the hub with a key of its own is bound by that key, and by what it works for (docs/decisions/0012).
+that calls the hub with a key of its own is bound by that key, and by what it works for (docs/decisions/0012). What a key, or a
+request itself, bounds more strictly than the task that it is part of is a task within that one; the token then says both.
 """
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 from msgspec import structs
 
-from registry.errors import TaskOver
+from registry.errors import TaskOver, TooManyHops
 from registry.identity import HUBS_LIMITS, Principal, RequestLimits, Task
 from registry.limits import MOST, NANO, Limit, Unit, warn_from
 from registry.sealed.secrets import Sealer, SecretKeyInvalid, new_id
@@ -23,7 +24,10 @@ from registry.sealed.secrets import Sealer, SecretKeyInvalid, new_id
 LASTS_S = 86_400.0
 """How long a token is known. What comes later begins a task of its own."""
 
-MAX_TOKEN = 1024
+MAX_WITHIN = 16
+"""Tasks within one another, each of which is stricter than the one above."""
+
+MAX_TOKEN = 4096
 
 
 class _Token(msgspec.Struct, array_like=True):
@@ -34,6 +38,11 @@ class _Token(msgspec.Struct, array_like=True):
     usd: float | None
     warn_at: float | None = None
     tokens: int | None = None
+    above: _Token | None = None
+    """The task that it is within."""
+
+
+_BOUNDS = ("deadline", "calls", "usd", "tokens")
 
 
 class Paused(NamedTuple):
@@ -62,18 +71,43 @@ class Tasks:
             TaskOver: its deadline is over.
         """
         found = self.read(token) if token else None
-        task = replace(found, is_inherited=True) if found is not None else self._of(principal)
-        if task is None:
-            return principal
-        if task.deadline is not None and task.deadline < self._clock():
+        if found is None:
+            task = self._of(principal)
+            return principal if task is None else _within(principal, task)
+        if found.deadline is not None and found.deadline < self._clock():
             raise TaskOver
-        return _within(principal, task)
+        principal = _within(principal, replace(found, is_inherited=True))
+        return self.narrowed(principal, principal.request_limits)
+
+    def narrowed(self, principal: Principal, bounds: RequestLimits) -> Principal:
+        """The principal of a request that is to stay within `bounds` with all that is called for it, beside its task's.
+
+        Raises:
+            TooManyHops: it is part of too many tasks that are within one another.
+        """
+        if bounds._replace(max_rounds=None) == HUBS_LIMITS:
+            return principal
+        task = principal.task
+        opened = None if task is None else self._opened(task.token.encode())
+        above = None if opened is None else opened[1]
+        made = _stricter(self._token(bounds, principal.warn_at), above)
+        if all(getattr(made, name) is None for name in _BOUNDS):
+            return principal
+        if task is not None and above is not None and not task.is_inherited:  # one task for a request
+            said = {name: value for name in _BOUNDS if (value := getattr(made, name)) is not None}
+            return _within(principal, self._sealed(structs.replace(above, **said)))
+        if above is not None:
+            if len(list(_levels(above))) >= MAX_WITHIN:
+                raise TooManyHops(MAX_WITHIN)
+            made = structs.replace(made, ends=min(made.ends, above.ends), above=above)
+        return _within(principal, self._sealed(made))
 
     def pause(self, task: Task) -> Paused:
         """What is kept of the task of a request that is to wait."""
-        if task.deadline is None or task.is_inherited:
+        opened = None if task.is_inherited else self._opened(task.token.encode())
+        if opened is None or opened[1].deadline is None:
             return Paused(task.token, None)
-        return Paused(task.token, task.deadline - self._clock())
+        return Paused(task.token, opened[1].deadline - self._clock())
 
     def resume(self, principal: Principal, paused: Paused) -> Principal:
         """The principal of a request that goes on, with the task that it was part of; one that is forgotten begins anew."""
@@ -93,18 +127,19 @@ class Tasks:
         """A task with what a key bounds each of its requests to, and the share at which that warns; None: it bounds nothing that is inherited."""
         if bounds._replace(max_rounds=None) == HUBS_LIMITS:
             return None
+        return self._sealed(self._token(bounds, warn_at))
+
+    def _token(self, bounds: RequestLimits, warn_at: float | None) -> _Token:
         now = self._clock()
-        deadline = None if bounds.max_seconds is None else now + bounds.max_seconds
-        made = _Token(
+        return _Token(
             id=new_id("task"),
             ends=int(now + LASTS_S),
-            deadline=deadline,
+            deadline=None if bounds.max_seconds is None else now + bounds.max_seconds,
             calls=bounds.max_calls,
             usd=bounds.max_usd,
             warn_at=warn_at,
             tokens=bounds.max_total_tokens,
         )
-        return self._sealed(made)
 
     def _sealed(self, made: _Token) -> Task:
         return _task(self._sealer.seal(msgspec.msgpack.encode(made), about=_ABOUT), made)
@@ -130,13 +165,34 @@ def _within(principal: Principal, task: Task) -> Principal:
     return replace(principal, task=task, is_warned=is_warned)
 
 
+def _levels(said: _Token | None) -> Iterator[_Token]:
+    """A task and those above it, outermost last."""
+    while said is not None:
+        yield said
+        said = said.above
+
+
+def _stricter(made: _Token, above: _Token | None) -> _Token:
+    """A task with what it bounds more strictly than those above it: what they count is all that it counts, and more."""
+    for one in _levels(above):
+        for name in _BOUNDS:
+            mine, theirs = getattr(made, name), getattr(one, name)
+            if mine is not None and theirs is not None and theirs <= mine:
+                made = structs.replace(made, **{name: None})
+    return made
+
+
 def _task(sealed: bytes, said: _Token) -> Task:
     token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+    levels = list(_levels(said))
+    deadline = min([one.deadline for one in levels if one.deadline is not None], default=None)
+    return Task(token, deadline, tuple([limit for one in levels for limit in _limits(one)]))
+
+
+def _limits(said: _Token) -> Iterator[Limit]:
     usd = None if said.usd is None else min(round(said.usd * NANO), MOST)
     bounds: tuple[tuple[Unit, int | None], ...] = (("calls", said.calls), ("usd", usd), ("tokens", said.tokens))
-    limits = [
-        Limit(f"{said.id} {unit}", "the task's", unit, "task", most, warn_from(most, said.warn_at), said.ends)
-        for unit, most in bounds
-        if most is not None
-    ]
-    return Task(token, said.deadline, tuple(limits))
+    for unit, most in bounds:
+        if most is not None:
+            warn = warn_from(most, said.warn_at)
+            yield Limit(f"{said.id} {unit}", "the task's", unit, "task", most, warn, said.ends)

@@ -19,7 +19,7 @@ from tests.conftest import OpenHub
 from tests.doors.responses_desk import open_desk
 from tests.doors.test_parked import LOOK, PAY, Desk, opened
 from tests.doors.test_responses_approvals import ASKS, CALLS, answer
-from tests.peers.openai_upstream import Turn
+from tests.peers.openai_upstream import USAGE, Turn
 
 SOME: Any = {"always": {"tool_names": ["pay"]}}
 BOTH = Turn(calls=(LOOK, PAY))
@@ -58,13 +58,13 @@ async def test_what_calls_cost_before_an_approval_counts_in_what_a_request_may_c
 
 @WHERE
 async def test_tokens_before_an_approval_count_among_those_that_a_request_may_take(
-    hub: OpenHub, in_inbox: bool
+    hub: OpenHub, in_inbox: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(USAGE, "prompt_tokens", 1900)
     async with opened(hub, BOTH, Turn("So."), rule=FLOOR if in_inbox else "") as d:
-        (waiting,) = (await d.ask(SOME, hub={"max_total_tokens": 13})).hub["approvals"]
-        with pytest.raises(openai.BadRequestError, match="used 13 tokens, of at most 13") as many:
+        (waiting,) = (await d.ask(SOME, hub={"max_total_tokens": 2000})).hub["approvals"]
+        with pytest.raises(openai.RateLimitError, match="max_total_tokens of 2000 is used up"):
             await approved(d, waiting["id"], in_inbox=in_inbox)
-        assert many.value.code == "too_many_tokens"
         assert len(d.upstream.received) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import httpx
 import pytest
 
 from agents.speech import SPEECHES, Speech
-from registry.identity import TASK_HEADER_NAME, KeySpec, RequestLimits
+from registry.access import EVERYTHING
+from registry.errors import TooManyHops
+from registry.identity import TASK_HEADER_NAME, KeySpec, Principal, RequestLimits
+from registry.limits import NANO
 from registry.sealed.secrets import Sealer
-from registry.spending.tasks import LASTS_S, Tasks
+from registry.spending.tasks import LASTS_S, MAX_WITHIN, Tasks
 from tests.conftest import Hub, OpenHub
 from tests.doors.test_limits import chat, embed, message, respond, rpc, say, use_tool
 from tests.peers.a2a_clients import Refused, open_client
@@ -223,6 +227,122 @@ def test_a_token_is_known_for_a_day_and_a_key_without_bounds_begins_no_task() ->
     now += LASTS_S
     assert tasks.read(made.token.encode()) is None
     assert tasks.begin(RequestLimits(max_rounds=3)) is None
+
+
+ASKED: dict[str, Any] = {"model": "agent/echo", "messages": [{"role": "user", "content": "relay"}]}
+SPENT = "max_total_tokens of 50 is used up, by all that was called for it together"
+
+
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/messages", {"max_tokens": 9}),
+        ("/v1/responses", {"messages": None, "input": "relay"}),
+        ("/v1/responses", {"messages": None, "input": "relay", "background": True}),
+    ],
+    ids=["chat", "messages", "responses", "responses in the background"],
+)
+async def test_what_a_request_says_of_itself_bounds_all_that_is_called_for_it(
+    hub: OpenHub, path: str, members: dict[str, Any]
+) -> None:
+    async with openai_upstream(Turn("hi")) as upstream, open_agent(JSONRPC) as agent:
+        model = f"{{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000}}"
+        yaml = f"models: {{m: {model}}}\nagents: {{echo: {{url: '{agent.url}'}}}}\n"
+        async with hub(yaml) as running, running.http(await running.key("agent:*")) as http:
+            own = await running.key("model:*")
+            found: list[httpx.Response] = []
+            is_done = asyncio.Event()
+
+            async def work(received: dict[str, str]) -> str:
+                async with running.http(own) as ours:
+                    ours.headers[TASK_HEADER_NAME] = received[TASK_HEADER_NAME]
+                    found.extend([await chat(ours, max_tokens=4) for _ in range(4)])
+                is_done.set()
+                return "worked"
+
+            agent.relay = work
+            body = {name: value for name, value in {**ASKED, **members}.items() if value is not None}
+            await http.post(path, json={**body, "hub": {"max_total_tokens": 50}})
+            async with asyncio.timeout(30):
+                await is_done.wait()
+            assert [one.status_code for one in found] == [200, 200, 200, 429]  # 13 each
+            assert SPENT in found[-1].json()["error"]["message"]
+
+
+async def test_a_request_can_bound_itself_within_the_task_that_it_is_part_of_and_not_beyond(hub: OpenHub) -> None:
+    async with openai_upstream(Turn("hi")) as upstream:
+        price = "price: {input: 0, call: 0.4}"
+        yaml = f"models: {{m: {{provider: openai, base_url: '{upstream.url}', api_key: sk-up-000, {price}}}}}\n"
+        async with hub(yaml) as running, running.http(await running.key("model:*")) as http:
+            task = Tasks(running.services.sealer).begin(RequestLimits(max_usd=1))
+            assert task is not None
+            http.headers[TASK_HEADER_NAME] = task.token
+            for usd in (0.4, 9, 9):
+                assert (await chat(http, hub={"max_usd": usd})).status_code == 200
+            assert "max_usd of 1 is used up" in (await chat(http, hub={"max_usd": 9})).text
+
+
+@pytest.mark.attack("2.1/41")
+async def test_the_task_of_somebody_else_frees_nobody_from_the_bounds_of_their_own_key(hub: OpenHub) -> None:
+    async with dual_era() as server, hub(f"mcpServers: {{s: {{url: '{server.url}'}}}}\n") as running:
+        await running.services.sync.refresh("s")
+        generous = Tasks(running.services.sealer).begin(RequestLimits(max_calls=1000, max_seconds=1000))
+        assert generous is not None
+        theirs = await bounded(running, max_calls=2)
+        async with running.http() as http:
+            http.headers.update({**theirs, TASK_HEADER_NAME: generous.token})
+            assert (await use_tool(http)).status_code == 200
+            http.headers[TASK_HEADER_NAME] = server.requests[-1][TASK_HEADER_NAME]
+            answers = [await use_tool(http) for _ in range(2)]
+            assert [one.status_code for one in answers] == [200, 429]
+            assert "max_calls of 2 is used up" in answers[-1].text
+
+
+def test_of_bounds_within_a_task_those_are_kept_that_are_stricter_than_its_own() -> None:
+    now = 1000.0
+    tasks = Tasks(Sealer([b"a sealing key of thirty-two byte"]), clock=lambda: now)
+    key = Principal(id="k", name="k", grants=EVERYTHING, request_limits=RequestLimits(max_calls=5, max_seconds=60))
+    begun = tasks.enter(key, None)
+    assert begun.task is not None
+    again = tasks.enter(key, begun.task.token.encode())
+    assert again.task == replace(begun.task, is_inherited=True)  # nothing that it does not bound
+    own = tasks.narrowed(begun, RequestLimits(max_calls=3, max_usd=1, max_seconds=70)).task
+    assert own is not None
+    assert ([(one.name, one.most) for one in own.limits], own.deadline) == ([("max_calls", 3), ("max_usd", NANO)], 1060)
+    within = tasks.narrowed(again, RequestLimits(max_calls=6, max_usd=1, max_seconds=30)).task
+    assert within is not None
+    assert ([(one.name, one.most) for one in within.limits], within.deadline) == (
+        [("max_usd", NANO), ("max_calls", 5)],
+        1030,
+    )
+    assert within.limits[1] == begun.task.limits[0]
+    assert tasks.read(within.token.encode()) == within
+    now += 10
+    paused = tasks.pause(within)
+    now += 15
+    assert paused.left_s == 20
+    resumed = tasks.resume(key, paused).task
+    assert resumed is not None
+    assert (resumed.limits, resumed.deadline) == (within.limits, 1045)
+    now += 20
+    last = tasks.resume(key, paused).task
+    assert last is not None
+    assert last.deadline == 1060  # the time of the task above goes on
+
+
+def test_tasks_within_one_another_come_to_an_end() -> None:
+    tasks = Tasks(Sealer([b"a sealing key of thirty-two byte"]))
+    principal = Principal(id="k", name="k", grants=EVERYTHING)
+    for most in range(1000, 1000 - MAX_WITHIN, -1):
+        made = tasks.narrowed(principal, RequestLimits(most, most, most / 3, most / 3, most)).task
+        assert made is not None
+        principal = tasks.enter(replace(principal, task=None), made.token.encode())
+        assert principal.task is not None
+        assert len(principal.task.limits) == 3 * (1001 - most)
+    with pytest.raises(TooManyHops):
+        tasks.narrowed(principal, RequestLimits(max_calls=1))
+    assert tasks.narrowed(principal, RequestLimits(max_calls=1000)) == principal
 
 
 async def test_calls_under_way_end_when_the_time_of_their_task_is_over(hub: OpenHub) -> None:
