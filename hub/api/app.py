@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from hub import errors
+from hub import errors, pages
 from hub.api import (
     agent_cards,
     approvals,
@@ -28,7 +28,7 @@ from hub.api import (
 )
 from hub.api.access import check_unambiguous
 from hub.api.description import PROBLEM, described
-from hub.api.docs import HEADERS, page
+from hub.api.docs import page_of
 from hub.services import Services
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
 from registry.judged import JsonObject
@@ -81,7 +81,8 @@ def api(services: Services) -> FastAPI:
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
-        return HTMLResponse(page(app.openapi()), headers=HEADERS)
+        headers = {name.decode(): value.decode() for name, value in pages.headers()}
+        return HTMLResponse(page_of(app.openapi()), headers=headers)
 
     return app
 

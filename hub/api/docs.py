@@ -6,23 +6,11 @@ from html import escape
 
 import msgspec
 
+from hub.pages import page
 from registry.judged import JsonObject
 
-HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-}
-"""Of its answer: no scripts, nothing from elsewhere, in no frame."""
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-code, pre { font: 14px/1.4 ui-monospace, monospace } pre { background: #8881; padding: 1rem; overflow: auto }
-h2 { margin-top: 2rem } summary { cursor: pointer; padding: .25rem 0 } .method { font-weight: 700 }
-"""
-
-
-def page(openapi: JsonObject) -> str:
+def page_of(openapi: JsonObject) -> str:
     """Render the description: each operation with its parameters, body and answers; the whole JSON at the end."""
     operations = "".join(
         _operation(method, path, found)
@@ -30,13 +18,12 @@ def page(openapi: JsonObject) -> str:
         for method, found in methods.items()
     )
     raw = msgspec.json.format(msgspec.json.encode(openapi), indent=2).decode()
-    title = escape(f"{openapi['info']['title']} API")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p>{escape(openapi['info']['description'])}</p>{operations}"
+    body = (
+        f"<p>{escape(openapi['info']['description'])}</p>{operations}"
         f'<h2>OpenAPI</h2><p><a href="/openapi.json">/openapi.json</a></p>'
-        f"<details><summary>Show</summary><pre>{escape(raw)}</pre></details></html>"
+        f"<details><summary>Show</summary><pre>{escape(raw)}</pre></details>"
     )
+    return page(f"{openapi['info']['title']} API", body, is_wide=True)
 
 
 def _operation(method: str, path: str, operation: JsonObject) -> str:
@@ -44,6 +31,6 @@ def _operation(method: str, path: str, operation: JsonObject) -> str:
     shown = msgspec.json.format(msgspec.json.encode(parts), indent=2).decode()
     about = escape(operation.get("description") or operation.get("summary", ""))
     return (
-        f'<details><summary><span class="method">{escape(method.upper())}</span> <code>{escape(path)}</code> '
+        f"<details><summary><b>{escape(method.upper())}</b> <code>{escape(path)}</code> "
         f"{about}</summary><pre>{escape(shown)}</pre></details>"
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import parse_qs
 
-from hub import errors
-from hub.doors import pages
+from hub import errors, pages
 from hub.exchange import Exchange, Header
 from registry.errors import HubError, InvalidRequest, TooLarge, Unauthenticated
 

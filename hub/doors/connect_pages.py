@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from hub.doors.pages import page
+from hub.pages import page
 from mcp_bridge.oauth.connect import Plan
 
 

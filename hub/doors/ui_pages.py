@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlencode, urlsplit
 
-from hub.doors.pages import page
+from hub.pages import page
 from registry.access import Grants, Meet
 from registry.callers.accounts import Place
 from registry.identity import Principal

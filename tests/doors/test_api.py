@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -252,7 +254,10 @@ async def test_an_expired_key_is_refused(running: Hub, admin: httpx.AsyncClient)
 async def test_the_descriptions_page_loads_nothing_from_elsewhere(running: Hub) -> None:
     async with running.http() as anybody:
         page = await anybody.get("/docs")
-        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        policy = page.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy
+        style = page.text.partition("<style>")[2].partition("</style>")[0]
+        assert f"style-src 'sha256-{b64encode(sha256(style.encode()).digest()).decode()}';" in policy
         described = await anybody.get("/openapi.json")
     assert page.status_code == described.status_code == 200
     assert "src=" not in page.text
