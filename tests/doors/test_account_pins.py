@@ -14,7 +14,7 @@ from sqlmodel import select
 from registry.store.tables.trust import ApprovedFeature, ListedFeature, SeenServer
 from tests.conftest import ADMIN_KEY
 from tests.doors.test_connect import browser, names, opened, text_of, whoami
-from tests.doors.test_personal import ANN, keys_of, principal_of, until
+from tests.doors.test_personal import ANN, keys_of, principal_of, shows
 from tests.peers.authorization import Authorization, Protected, authorization_server, protected_server
 from tests.peers.mcp_hub import McpHub
 
@@ -65,7 +65,7 @@ async def test_what_drifts_in_one_account_is_withheld_from_that_user_alone(tmp_p
         assert [await names(hub, key) for key in (ann, bob)] == [WHOAMI, WHOAMI]
         peer.described = {"ann": "Who you are, and more."}
         reread(hub)
-        await until(hub, ann, [])
+        await shows(hub, ann, [])
         assert await names(hub, bob) == WHOAMI
         for path in ("/mcp", "/mcp/crm"):
             assert await is_refused(hub, ann, path)
@@ -81,7 +81,7 @@ async def test_what_drifts_in_one_account_is_withheld_from_that_user_alone(tmp_p
         assert await approve(hub, principal="key_nobody") == 404
         assert await approve(hub, principal=who, digest=found[who]["digest"], features=["whoami"]) == 200
         assert await shown(hub) == {}
-        await until(hub, ann, WHOAMI)
+        await shows(hub, ann, WHOAMI)
         assert text_of(await whoami(hub, ann)) == "ann"
 
 
@@ -90,19 +90,19 @@ async def test_what_was_approved_for_one_account_is_for_all_and_nothing_else_is(
         ann, bob = await keys_of(hub, issuer, "ann", "bob")
         peer.described = {"ann": "Newer."}
         reread(hub)
-        await until(hub, ann, [])
+        await shows(hub, ann, [])
         assert await approve(hub, principal=(await principal_of(hub, ann)).id) == 200
         peer.described, peer.more = {"ann": "Newer.", "bob": "Newer."}, {"bob": ("deals",)}
         reread(hub)
-        await until(hub, ann, WHOAMI)
-        await until(hub, bob, WHOAMI)  # `deals` is new, and nobody approved it
+        await shows(hub, ann, WHOAMI)
+        await shows(hub, bob, WHOAMI)  # `deals` is new, and nobody approved it
         peer.described["bob"] = "Otherwise."
         reread(hub)
-        await until(hub, bob, [])
+        await shows(hub, bob, [])
         peer.described = {}
         reread(hub)
-        await until(hub, bob, WHOAMI)
-        await until(hub, ann, [])  # what was approved once is not approved for ever
+        await shows(hub, bob, WHOAMI)
+        await shows(hub, ann, [])  # what was approved once is not approved for ever
 
 
 async def test_what_an_account_was_listed_first_outlives_the_process(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_where_nothing_is_quarantined_a_change_is_used_and_shown(tmp_path:
         (ann,) = await keys_of(hub, issuer, "ann")
         peer.described, peer.more = {"ann": "Otherwise."}, {"ann": ("deals",)}
         reread(hub)
-        await until(hub, ann, ANN)
+        await shows(hub, ann, ANN)
         (found,) = (await shown(hub)).values()
         assert [(one["feature"], one["state"]) for one in found["features"]] == [("whoami", "changed")]
 
@@ -134,7 +134,7 @@ async def test_poison_in_an_accounts_list_is_withheld_until_it_is_approved(tmp_p
         assert [await names(hub, key) for key in (ann, bob)] == [[], WHOAMI]
         assert await is_refused(hub, ann)
         assert await approve(hub, principal=(await principal_of(hub, ann)).id) == 200
-        await until(hub, ann, WHOAMI)
+        await shows(hub, ann, WHOAMI)
 
 
 async def test_of_a_server_that_is_not_the_operators_nothing_is_used_unseen(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_of_a_server_that_is_not_the_operators_nothing_is_used_unseen(tmp_
                 assert [one["reason"] for one in found["features"]][-1].startswith("it is new")
                 path = "/api/mcp-servers/theirs/approve"
                 assert (await http.post(path, json={"principal": found["principal"]})).status_code == 200
-            await until(hub, ann, ["theirs__whoami"])
+            await shows(hub, ann, ["theirs__whoami"])
 
 
 async def test_nothing_is_kept_of_a_key_that_is_revoked(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_nothing_is_kept_of_a_key_that_is_revoked(tmp_path: Path) -> None:
         (ann,) = await keys_of(hub, issuer, "ann")
         peer.described = {"ann": "Otherwise."}
         reread(hub)
-        await until(hub, ann, [])
+        await shows(hub, ann, [])
         who = (await principal_of(hub, ann)).id
         tables: tuple[Any, ...] = (ListedFeature, ApprovedFeature, SeenServer)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import OpenHub
 from tests.doors.test_limits import CALLS, chat, everything, made
-from tests.doors.test_own_agents import DONE, ECHO, bench, text_of, until
+from tests.doors.test_own_agents import DONE, ECHO, bench, reached, text_of
 from tests.peers.openai_upstream import Turn
 
 
@@ -58,11 +58,11 @@ async def test_what_is_above_a_call_is_known_after_it_was_approved(tmp_path: Pat
             seen: set[str] = set()
             for _ in range(2):
                 while (approval := task["metadata"]["urn:hubbub:approvals"][0])["id"] in seen:
-                    task = await until(client, task["id"], "TASK_STATE_INPUT_REQUIRED")
+                    task = await reached(client, task["id"], "TASK_STATE_INPUT_REQUIRED")
                 seen.add(approval["id"])
                 answer = await boss.post(f"/api/approvals/{approval['id']}", json={"decision": "approve"})
                 assert answer.status_code == 200
-            await until(client, task["id"], "TASK_STATE_COMPLETED")
+            await reached(client, task["id"], "TASK_STATE_COMPLETED")
         assert b.server.calls == [("echo", {"text": "hi"})] * 2
 
 
