@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from llm.expected import largest_answer
 from llm.platform import references
 from llm.platform.references import Change
+from llm.wire.meter import BYTES_PER_TOKEN
 from registry import judged
 from registry.errors import CallerError, InvalidRequest
 from registry.judged import RawObject
@@ -23,6 +25,7 @@ URLS = {
 }
 """What a line may ask, and the format of its body."""
 
+_SAYS = frozenset({"chat", "responses", "completions"})
 _LINE = frozenset({"method", "url", "body"})
 _BODY = frozenset({"model", "tools"})
 _ELSEWHERE = ("previous_response_id", "conversation")
@@ -37,6 +40,12 @@ class BatchLines:
         self._number = 0
         self._first: bytes | None = None
         self._model = ""
+        self._given = self._made = 0
+
+    @property
+    def uses(self) -> tuple[int, int]:
+        """Tokens of input and of output that the lines until now may use, estimated."""
+        return self._given, self._made
 
     async def model(self) -> str:
         """The model that the lines ask for; raises `InvalidRequest` if the first one cannot be read."""
@@ -63,11 +72,16 @@ class BatchLines:
             top, body, model = _judged(line)
             if model != self._model:
                 raise InvalidRequest(f"asks for {model[:80]!r}, the first one for {self._model[:80]!r}", member="model")
-            places = references.ASKED.get(URLS[str(judged.read_string(top, "url"))], {})
-            body = references.in_object(body, places, change)
+            endpoint = URLS[str(judged.read_string(top, "url"))]
+            body = references.in_object(body, references.ASKED.get(endpoint, {}), change)
+            self._count(judged.encode(body), endpoint)
             return judged.encode({**top, "body": {**body, "model": upstream_model}}) + b"\n"
         except CallerError as error:
             raise _at(self._number, error) from None
+
+    def _count(self, body: bytes, endpoint: str) -> None:
+        self._given += len(body) // BYTES_PER_TOKEN
+        self._made += largest_answer(body) if endpoint in _SAYS else 0
 
 
 def _judged(line: bytes) -> tuple[RawObject, RawObject, str]:

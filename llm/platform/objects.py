@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from llm import router
 from llm.expected import flat
 from llm.platform import operations, references
 from llm.platform.answers import pass_on, used
+from llm.platform.batch_lines import BatchLines
 from llm.platform.operations import LISTED
 from llm.platform.owned import Opened, OwnedIds
 from llm.platform.passthrough import Visitor
@@ -90,6 +93,8 @@ class Platform:
             self._endpoints.check(place, endpoint)
             request = Request(path=path, body=judged.encode(body))
             like = self._owned.own(visitor.principal, entry, place, purpose=purpose or "")
+            if opened is not None and path == "batches" and permit.is_counted:
+                like = replace(like, uses=opened.owned.uses)
             shown = await self.asked(permit, Opened(like, entry, place), request, answers, visitor)
             await visitor.sink.reply(200, judged.encode(shown))
 
@@ -166,18 +171,23 @@ class Platform:
                 await self._owned.rows.forget(ids[0][1])
             await visitor.sink.reply(200, judged.encode(shown))
 
-    async def asked(self, permit: Permit, at: Opened, request: Request, shape: Shape, visitor: Visitor) -> RawObject:
-        """Ask a provider and return what it answered under the hub's ids, noted for lists if it is a thing that is listed."""
-        is_work = request.method == "POST" and request.path.startswith(_PAID) and not request.path.endswith("/cancel")
-        usd = flat(at.place.price) if is_work else 0.0
-        if is_work:
-            permit.expect(tokens=0, usd=usd)
-        else:
-            permit.uncounted()
-        async with self._endpoints.send(permit, at.place, request) as incoming:
-            data = await incoming.read()
-        if usd:
-            permit.charge(usd)
+    async def asked(
+        self,
+        permit: Permit,
+        at: Opened,
+        request: Request,
+        shape: Shape,
+        visitor: Visitor,
+        *,
+        lines: BatchLines | None = None,
+    ) -> RawObject:
+        """Ask a provider and return what it answered under the hub's ids, noted for lists if it is a thing that is listed.
+
+        `lines` are those of a batch that pass meanwhile.
+        """
+        data = await self._answer(permit, at, request)
+        if lines is not None:
+            at = at._replace(owned=replace(at.owned, uses=lines.uses))
         kind = shape.thing
         try:
             members = judged.read_object(data)
@@ -198,8 +208,24 @@ class Platform:
         own = at.owned if at.owned.name else _named(at.owned, name)
         await self._owned.note(kind, own, shown)
         if kind == "batch":
-            await self._meter(permit, self._owned.made(kind, own), shown, data)
+            await self._meter(permit, own, shown, data)
         return shown
+
+    async def _answer(self, permit: Permit, at: Opened, request: Request) -> bytes:
+        """What the provider answers, counted as work where it is some."""
+        if request.method != "POST" or not request.path.startswith(_PAID) or request.path.endswith("/cancel"):
+            permit.uncounted()
+            usd = None
+        else:
+            usd = flat(at.place.price)
+            permit.expect(tokens=sum(at.owned.uses), usd=usd)
+        async with self._endpoints.send(permit, at.place, request) as incoming:
+            data = await incoming.read()
+        if request.path == "batches" and at.owned.uses[0]:  # its output when it has ended
+            permit.estimate(input_tokens=at.owned.uses[0], output_tokens=0)
+        if usd:
+            permit.charge(usd)
+        return data
 
     async def _heard_of(self, batch: Owned, members: RawObject) -> None:
         """Note the files that a batch made: their list is their owner's only way to them."""
@@ -208,11 +234,12 @@ class Platform:
             if name is not None:
                 await self._owned.note("file", _named(batch, name, purpose="batch_output"), None)
 
-    async def _meter(self, permit: Permit, name: str, shown: RawObject, data: bytes) -> None:
-        """Count what a batch used, once, when it is seen to have ended."""
+    async def _meter(self, permit: Permit, batch: Owned, shown: RawObject, data: bytes) -> None:
+        """Count what a batch used beyond what was counted when it was made, once, when it is seen to have ended."""
         usage = used(data) if _state(shown) in ENDED else None
-        if usage is not None and await self._owned.rows.meter(name):
-            permit.usage = usage
+        if usage is not None and await self._owned.rows.meter(self._owned.made("batch", batch)):
+            given = max(0, (usage.input_tokens or 0) - batch.uses[0])
+            permit.usage = usage._replace(input_tokens=given)
 
     async def list(self, path: str, query: bytes, visitor: Visitor) -> None:
         """Answer with what is the caller's; raises `HubError`."""
@@ -263,6 +290,7 @@ def _named(owned: Owned, name: str, *, purpose: str = "") -> Owned:
         place=owned.place,
         name=name,
         purpose=purpose or owned.purpose,
+        uses=(0, 0) if purpose else owned.uses,
     )
 
 

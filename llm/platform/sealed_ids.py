@@ -55,9 +55,11 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
     """As the provider calls it."""
     purpose: str = ""
     """Of a file: what it was uploaded for, and so how it was judged."""
+    uses: tuple[int, int] = (0, 0)
+    """Of a batch and its input: tokens of input and of output that it may use, estimated as for single requests."""
 
 
-VERSION = 1
+VERSION = 2
 _decode = msgspec.msgpack.Decoder(Owned).decode
 
 

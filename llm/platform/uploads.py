@@ -52,7 +52,9 @@ class Uploads:
             body = await forms.measured(_written(fields, File(file.head, data), parts, boundary))
             request = Request(path="files", body=body, media_type=multipart.media_type(boundary))
             like = self._owned.own(visitor.principal, entry, place, purpose=purpose)
-            shown = await self._platform.asked(permit, Opened(like, entry, place), request, references.FILE, visitor)
+            shown = await self._platform.asked(
+                permit, Opened(like, entry, place), request, references.FILE, visitor, lines=lines
+            )
             await visitor.sink.reply(200, judged.encode(shown))
 
     async def part(self, form: Form, path: str, visitor: Visitor) -> None:

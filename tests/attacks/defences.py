@@ -128,6 +128,7 @@ DEFENCES: dict[str, Any] = {
     "hub.http_exchange:HttpExchange.body": _inflated,
     "hub.sources:Sources._is_trusted": lambda *_: True,
     "llm.call:ModelCall.heard": _as_said,
+    "llm.platform.batch_lines:BatchLines._count": lambda *_: None,
     "llm.platform.answers:_made": lambda estimate, _: estimate,
     "mcp_bridge.fastlane:_mirror": lambda *_: None,
     "mcp_bridge.fastlane:_once": lambda *_: None,

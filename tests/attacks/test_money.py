@@ -164,3 +164,30 @@ def test_a_meter_counts_events_of_one_token_and_of_many(text: str, events: int, 
     for begin in range(0, events, at_once):
         meter.take(b"".join(said[begin : begin + at_once]))
     assert meter.tokens == pytest.approx(tokens, rel=0.1)
+
+
+def batch_input(lines: int, **members: Any) -> bytes:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x" * 400}], **members}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    return "\n".join(json.dumps({"custom_id": f"{number}", **line}) for number in range(lines)).encode()
+
+
+async def batch(http: httpx.AsyncClient, content: bytes) -> httpx.Response:
+    file = await http.post("/v1/files", files={"file": ("x.jsonl", content)}, data={"purpose": "batch"})
+    assert file.status_code == 200, file.text
+    asked = {"input_file_id": file.json()["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return await http.post("/v1/batches", json=asked)
+
+
+@pytest.mark.attack("2.1/41", defence="llm.platform.batch_lines:BatchLines._count")
+async def test_a_batch_needs_room_for_all_its_lines_and_its_input_counts_at_once(hub: OpenHub) -> None:
+    async with openai_endpoints() as upstream:
+        yaml = f"models: {{m: {{provider: openai, model: up-1, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
+        limits = {"tokens_per_day": 3000}
+        async with hub(yaml) as running, running.http(await made(running, limits=limits)) as http:
+            assert (await batch(http, batch_input(2, max_tokens=5000))).status_code == 429
+            assert (await batch(http, batch_input(20))).status_code == 429
+            content = batch_input(10, max_tokens=10)
+            one, other, third = [await batch(http, content) for _ in range(3)]
+            assert (one.status_code, other.status_code, third.status_code) == (200, 200, 429)
+            assert 2 * 1000 < (await shown(running))["tokens_per_day"][0] < 3000
