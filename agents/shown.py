@@ -35,7 +35,7 @@ def is_over(state: str | None) -> bool:
 
 def last_state(entry: Agent, batch: list[Shown]) -> str | None:
     """The last state that a batch of events shows; None: it shows none."""
-    states = [look(entry, one.speech, one.data).state for one in batch]
+    states = [(one.seen or look(entry, one.speech, one.data)).state for one in batch]
     return next((state for state in reversed(states) if state is not None), None)
 
 

@@ -26,7 +26,6 @@ from registry import judged
 from registry.entries import Agent
 from registry.errors import AgentFault, HubError, NotSupported, UpstreamError, UpstreamInvalid
 from registry.gate import Permit
-from registry.judged import JsonObject
 from registry.ledger.events import Events
 from registry.ledger.ownership import FINAL_STATES
 
@@ -39,6 +38,29 @@ NOT_FOUND = -32001
 """TaskNotFoundError (A2A 1.0 §5.4)."""
 
 Begun = Callable[[str], Awaitable[None]]
+
+
+class _Seen:
+    """What somebody has been shown of a task."""
+
+    def __init__(self, entry: Agent, seq: int | None) -> None:
+        self._entry = entry
+        self._before = seq
+        self.seq = seq
+        """The number of the last event; None: not even the task."""
+        self.state: str | None = None
+        """The last one; None: none was shown yet."""
+
+    def noted(self, batch: list[Shown]) -> list[Shown]:
+        """A batch that is shown now."""
+        if batch:
+            self.seq, self.state = batch[-1].seq, last_state(self._entry, batch) or self.state
+        return batch
+
+    def check_missed(self) -> None:
+        """Refuse to subscribe to a finished task of which nothing was missed (A2A 1.0 §3.1.6); raises `NotSupported`."""
+        if self.seq == self._before:
+            raise NotSupported("the task is finished; nothing more comes of it")
 
 
 class Streams:
@@ -177,35 +199,29 @@ class Streams:
             UpstreamError: the agent cannot be asked.
         """
         # nobody has seen what is not there
-        shown = after = None if after is None else min(after, await self.events.last(entry.name, task_id))
-        state = None
+        seen = _Seen(entry, None if after is None else min(after, await self.events.last(entry.name, task_id)))
         while True:
             changed = self.readings.changed(entry.name, task_id)
-            if shown is not None:
-                async for batch in self.readings.kept(entry, task_id, shown):
-                    shown = batch[-1].seq
-                    state = last_state(entry, batch) or state
-                    yield batch
-            if state in FINAL_STATES or await self._has_ended(entry, task_id, shown):
-                _refuse_nothing(shown, after)
+            if seen.seq is not None:
+                async for batch in self.readings.kept(entry, task_id, seen.seq):
+                    yield seen.noted(batch)
+            if seen.state in FINAL_STATES or await self._has_ended(entry, task_id, seen.seq):
+                seen.check_missed()
                 return
             reading = await self.readings.claim(entry, task_id) if changed is None else None
             if reading is not None:
-                async with aclosing(self._take_over(permit, route, reading, shown)) as taken:
+                async with aclosing(self._take_over(permit, route, reading, seen.seq)) as taken:
                     async for batch in taken:
-                        shown = batch[-1].seq if batch else shown
-                        yield batch
+                        yield seen.noted(batch)
                 if self.readings.changed(entry.name, task_id) is None and not reading.is_lost:
                     break
-            elif shown is None:
-                shown, task = await self._now(permit, entry, route, task_id)
-                state = answers.sighting_of(task).state or state
-                yield [Shown(shown, CANONICAL, judged.encode({"task": task}))]
+            elif seen.seq is None:
+                yield seen.noted([await self._now(permit, entry, route, task_id)])
             else:
                 yield []
                 await _news(changed)
-
-        async for batch in self.readings.kept(entry, task_id, shown or 0):  # of a reader that came and went meanwhile
+        # of a reader that came and went meanwhile
+        async for batch in self.readings.kept(entry, task_id, seen.seq or 0):
             yield batch
 
     async def _has_ended(self, entry: Agent, task_id: str, shown: int | None) -> bool:
@@ -220,8 +236,8 @@ class Streams:
         seq, task = await self.readings.fold(entry, task_id)
         return seq == shown and task is not None and answers.sighting_of(task).state in FINAL_STATES
 
-    async def _now(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> tuple[int, JsonObject]:
-        """A task that somebody reads, as it was shown until now, and the number of the last event that it holds.
+    async def _now(self, permit: Permit, entry: Agent, route: Route, task_id: str) -> Shown:
+        """A task that somebody reads, as it was shown until now, under the number of the last event that it holds.
 
         One whose events do not begin with it is as its agent has it, which may be ahead of the number.
         """
@@ -229,7 +245,7 @@ class Streams:
         if task is None:
             task = await self.tasks.now(permit, entry, route, task_id)
             await self.readings.check(entry, task_id, answers.sighting_of(task))
-        return seq, task
+        return Shown(seq, CANONICAL, judged.encode({"task": task}))
 
     async def _take_over(
         self, permit: Permit, route: Route, reading: Reading, after: int | None
@@ -303,12 +319,6 @@ async def _drain(events: Source) -> None:
     with suppress(UpstreamError):
         async for _ in events.data:
             pass
-
-
-def _refuse_nothing(shown: int | None, after: int | None) -> None:
-    """Subscribing to a finished task is an error, unless something of it was missed (A2A 1.0 §3.1.6)."""
-    if shown == after:
-        raise NotSupported("the task is finished; nothing more comes of it")
 
 
 def _nobody(work: Coroutine[None, None, None]) -> None:

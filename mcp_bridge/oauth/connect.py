@@ -19,7 +19,7 @@ import msgspec
 from mcp_bridge.oauth.credentials import Account, Credentials
 from mcp_bridge.oauth.fetch import Way, check_browsable, fetch, origin
 from mcp_bridge.oauth.links import Link
-from mcp_bridge.oauth.tokens import Client, TokenRefused, method_of, request_tokens
+from mcp_bridge.oauth.tokens import Client, TokenRefused, Tokens, method_of, request_tokens
 from registry.access import OF_SERVERS, SEPARATOR
 from registry.catalog import Catalog
 from registry.entries import Server
@@ -70,14 +70,10 @@ class _Flow(msgspec.Struct, frozen=True, kw_only=True):
     browser: str
     """A digest of what only this browser knows."""
     server: str
-    url: str
-    issuer: str
     iss_is_sent: bool
-    token_endpoint: str
-    resource: str
-    client: Client
     verifier: str
-    scope: str
+    account: Account
+    """As it will be kept; its tokens say no more yet than the scope that is asked for."""
 
 
 class _Registered(msgspec.Struct):
@@ -145,14 +141,16 @@ class Connect:
             principal=link.principal,
             browser=digest(browser.encode()),
             server=server.name,
-            url=server.url or "",
-            issuer=chosen.issuer,
             iss_is_sent=chosen.authorization_response_iss_parameter_supported is True,
-            token_endpoint=chosen.token_endpoint,
-            resource=found.resource,
-            client=client,
             verifier=verifier,
-            scope=scope,
+            account=Account(
+                url=server.url or "",
+                issuer=chosen.issuer,
+                token_endpoint=chosen.token_endpoint,
+                resource=found.resource,
+                client=client,
+                tokens=Tokens(access="", scope=scope),
+            ),
         )
         expires_at = max(time.time() + FLOW_S, link.expires_at)
         if not await self._credentials.vault.begin(
@@ -178,45 +176,39 @@ class Connect:
             InvalidRequest: it does not belong to what this principal began in this browser, or was refused.
             UpstreamError: the authorization server gave no token.
         """
+        flow = await self._begun(returned, principal, browser)
+        if returned.error is not None or not returned.code:
+            raise InvalidRequest("The authorization server did not agree, so nothing was connected.")
+        server = self.server(principal, flow.server)
+        if server.url != flow.account.url:
+            raise InvalidRequest("The server was changed meanwhile. Try again in your client.")
+        tokens = await self._redeem(returned.code, flow, server)
+        await self._credentials.connect(principal, server, msgspec.structs.replace(flow.account, tokens=tokens))
+        return server
+
+    async def _begun(self, returned: Returned, principal: Principal, browser: str) -> _Flow:
+        """What this is the one answer to; raises `InvalidRequest`."""
         noted = await self._credentials.vault.take(returned.state)
         flow = None if noted is None else msgspec.json.decode(noted, type=_Flow)
         if flow is None or not _is_begun_by(flow, principal, browser):
             raise InvalidRequest("This answer belongs to nothing that was begun here. Try again in your client.")
-        if returned.iss != flow.issuer and (returned.iss is not None or flow.iss_is_sent):  # RFC 9207 §2.4
+        if returned.iss != flow.account.issuer and (returned.iss is not None or flow.iss_is_sent):  # RFC 9207 §2.4
             raise InvalidRequest("The answer came from another authorization server than was asked.")
-        if returned.error is not None or not returned.code:
-            raise InvalidRequest("The authorization server did not agree, so nothing was connected.")
-        server = self.server(principal, flow.server)
-        if server.url != flow.url:
-            raise InvalidRequest("The server was changed meanwhile. Try again in your client.")
-        form = {
-            "grant_type": "authorization_code",
-            "code": returned.code,
-            "redirect_uri": self._redirect_uri,
-            "code_verifier": flow.verifier,
-            "resource": flow.resource,
-        }
+        return flow
+
+    async def _redeem(self, code: str, flow: _Flow, server: Server) -> Tokens:
+        """The tokens that an authorization code is good for (OAuth 2.1 §4.1.3); raises `UpstreamError`."""
+        account = flow.account
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._redirect_uri}
+        form |= {"code_verifier": flow.verifier, "resource": account.resource}
         try:
             async with self._credentials.way(server) as way:
-                tokens = await request_tokens(way, flow.token_endpoint, flow.client, form)
+                tokens = await request_tokens(way, account.token_endpoint, account.client, form)
         except TokenRefused as refused:
             if refused.code in {"invalid_client", "unauthorized_client"}:  # registered no more: anew the next time
-                await self._credentials.vault.forget_client(server.name, flow.issuer)
+                await self._credentials.vault.forget_client(server.name, account.issuer)
             raise
-        tokens = msgspec.structs.replace(tokens, scope=tokens.scope or flow.scope)
-        account = Account(
-            url=flow.url,
-            issuer=flow.issuer,
-            token_endpoint=flow.token_endpoint,
-            resource=flow.resource,
-            client=flow.client,
-            tokens=tokens,
-        )
-        await self._credentials.keep(principal.id, server, account)
-        credential = self._credentials.of(server, principal)
-        assert credential is not None, "its server has accounts"
-        credential.follow(tokens)
-        return server
+        return msgspec.structs.replace(tokens, scope=tokens.scope or account.tokens.scope)
 
     async def _client(self, way: Way, server: Server, chosen: AuthorizationServer, scope: str) -> Client:
         """The hub as this authorization server knows it: registered before, by its own document, or now."""

@@ -274,6 +274,13 @@ class Credentials:
         """Keep a principal's account."""
         await self.vault.keep(principal_id, server.name, account.issuer, msgspec.json.encode(account))
 
+    async def connect(self, principal: Principal, server: Server, account: Account) -> None:
+        """Keep an account that its principal has connected just now, and show its tokens from now on."""
+        await self.keep(principal.id, server, account)
+        credential = self.of(server, principal)
+        assert credential is not None, "its server has accounts"
+        credential.follow(account.tokens)
+
     async def aclose(self) -> None:
         """Let requests for tokens end: what a refresh token was given for must be kept."""
         obtaining = [credential.obtaining for credential in self._credentials.values() if credential.obtaining]
