@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,7 @@ from llm.deployments import Deployments, Place, Prices, name_of
 from llm.expected import end_user, largest_answer
 from llm.ports import ModelAnswer, ModelRequest, Provider
 from llm.providers import failures
-from llm.route import Route
+from llm.route import Failed, Route
 from llm.wire.meter import BYTES_PER_TOKEN
 from registry import judged
 from registry.deadline import Deadline
@@ -50,6 +50,8 @@ class ModelCall:
     """What `usage` was when its cost was looked up."""
     _made: ModelRequest | None = None
     """What was made last for a provider."""
+    _make_asked: Make | None = None
+    """`_make` as it was for the model that was asked for, once another stands in."""
     _kept_back = 0
     """Tokens of a stream that guards look at, estimated."""
 
@@ -84,23 +86,30 @@ class ModelCall:
                 await self._find_way(error)
         return self
 
-    async def _judge(self) -> None:
+    async def _judge(self, *, asks: bool = True) -> None:
         request = self._made or self._make(self.model)
         if self._permit.passes(request.body):
             return
         body = judged.unambiguous(request.body)
-        left = await self._permit.judge(body, rewrites=True, screening=True)
+        left = await self._permit.judge(body, rewrites=True, screening=True, asks=asks)
         if left is body or left is None:
             return
-        make, permit = self._make, self._permit
+        make, guards = self._make, self._permit.applying
 
         def redacted(to: Model) -> ModelRequest:
             request = make(to)
-            return request._replace(body=screening.sent(permit, request.body, body, left))
+            return request._replace(body=screening.sent(guards, request.body, body, left))
 
         self._make = redacted
-        if not self.model.deployments:
+        if self._made is not None:
             self._send(redacted(self.model))
+
+    async def _judge_as(self, stand_in: Model) -> None:
+        """Ask rules and guards of a model that stands in, about what those of the one that was asked for left of the request."""
+        self._make = self._make_asked = self._make_asked or self._make
+        self.model, self._made = stand_in, None
+        if self._permit.unjudged:
+            await self._judge(asks=False)
 
     async def _find_way(self, failure: HubError | None = None) -> None:
         """Ask one deployment after the other until one answers; `failure` is the first attempt's, if there was one."""
@@ -110,7 +119,8 @@ class ModelCall:
         sent = 0
         while True:
             if failure is not None:
-                await models.deployments.pause(route.after(failure, place, was_sent=permit.requests > sent))
+                failed = Failed(failure, place, permit.requests > sent)
+                await models.try_on(route, permit, failed, judge=self._judge_as)
             place, sent = None, permit.requests
             try:
                 place, self.model = route.next()
@@ -260,6 +270,8 @@ class Models:
         self.prices = prices
         self.find = find
         self.deployments = deployments or Deployments(prices=prices)
+        self.keeping: set[str] = set()
+        """The ids of requests whose answers are to be kept for others; not of those that another model answers, which not all of them may ask."""
 
     def admit(self, principal: Principal, model: Model, *, request_id: str, within: Permit | None = None) -> Permit:
         """Let `principal` call `model`. Raises as the gate."""
@@ -293,6 +305,39 @@ class Models:
         """Tell a permit with limits that a request may have so many tokens of input and of output."""
         price = self.prices(model)
         permit.expect(tokens=given + made, usd=None if price is None else price.cost(Usage(given, made)))
+
+    async def try_on(
+        self, route: Route, permit: Permit, failed: Failed, *, judge: Callable[[Model], Awaitable[object]]
+    ) -> None:
+        """Wait for the next attempt at a call. When another model is to be asked, its call is that of `permit` from then on.
+
+        A model that stands in is called as its caller might call it, but for the grant: what its rules, guards, limits or budget
+        are against is passed over. `judge` asks the first two, whom nobody answers.
+
+        Raises:
+            HubError: nothing is left: the failure of the model that was asked for.
+        """
+        while True:
+            before = route.entry
+            try:
+                wait = route.after(failed.error, failed.place, was_sent=failed.was_sent)
+            except HubError as error:
+                if error is not failed.error:
+                    permit.settle("error", failed.error)
+                raise
+            if route.entry is before:
+                await self.deployments.pause(wait)
+                return
+            guards = route.guards = route.guards or permit.applying
+            self.keeping.discard(permit.request_id)
+            self._gate.pass_on(permit, route.entry, failed.error)
+            try:
+                await judge(route.entry)
+            except HubError as error:
+                failed = Failed(error, None, was_sent=False)
+            else:
+                permit.look_too(guards)
+                return
 
     def provider(self, model: Model) -> Provider:
         """The provider of a deployment; raises `UpstreamUnavailable`."""

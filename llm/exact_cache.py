@@ -105,10 +105,15 @@ class ExactCache:
         found = None if caller.is_fresh else self._find(key)
         if found is None:
             caller.add_header(HEADER, b"miss")
-            recorder = _Recorder(sink)
-            await answer(recorder)
+            recorder, keeping = _Recorder(sink), self._models.keeping
+            keeping.add(caller.request_id)
+            try:
+                await answer(recorder)
+            finally:
+                is_own = caller.request_id in keeping
+                keeping.discard(caller.request_id)
             is_warned = self._models.warnings(caller.request_id)  # which is this caller's affair, and of now
-            if recorder.status == 200 and recorder.size <= MAX_ANSWER_BYTES and not is_warned:
+            if recorder.status == 200 and recorder.size <= MAX_ANSWER_BYTES and is_own and not is_warned:
                 body = b"".join(recorder.parts)
                 self._keep(key, _Kept(200, body, recorder.is_stream, self._clock() + (model.cache_s or 0.0)))
             return

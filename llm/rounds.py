@@ -97,7 +97,8 @@ class Rounds:
         self._started = time.monotonic()
         self._has_begun = False
         self._tools_ran = False
-        self._first: Permit | None = None
+        self._asked: list[Permit] = []
+        """Those of the rounds; calls of tools are within the last."""
         self._rules = rules
         self._decided: dict[str, str] = {}
         """Approvals that were answered, by the ids of their calls."""
@@ -130,8 +131,8 @@ class Rounds:
         except HubError as error:
             error.tools_ran = self._tools_ran
             raise
-        if self._first is not None:
-            finished = replace(finished, charged_usd=self._charged_usd, warnings=tuple(self._first.warnings))
+        if self._asked:
+            finished = replace(finished, charged_usd=self._charged_usd, warnings=tuple(self._asked[0].warnings))
         await voice.finish(finished)
 
     async def _in_time(self, run: Awaitable[Finished], seconds: float) -> Finished:
@@ -146,7 +147,7 @@ class Rounds:
     async def _drive(self, steps: Generator[Step, Sent, Finished], caller: Caller, voice: Voice) -> Finished:
         sent: Sent = None
         if self._ask.parked is not None:
-            self._first = self._reserved = self._admit(caller)
+            self._reserved = self._admit(caller)
         try:
             while True:
                 try:
@@ -164,21 +165,23 @@ class Rounds:
                 self._reserved.settle("cancelled")
 
     def _admit(self, caller: Caller) -> Permit:
-        within = self._first or caller.within
-        return self._bench.models.admit(caller.principal, self._model, request_id=caller.request_id, within=within)
+        within = self._asked[0] if self._asked else caller.within
+        models, of = self._bench.models, caller.request_id
+        self._asked.append(models.admit(caller.principal, self._model, request_id=of, within=within))
+        return self._asked[-1]
 
     async def _park(self, finished: Finished) -> Finished:
-        assert self._first is not None, "a model asked for these calls"
+        assert self._asked, "a model asked for these calls"
         assert self._bench.parking is not None, "nothing is held without"
         assert self._ask.ticket is not None, "nothing is held without"
         deeds = [self._rules.deed(one.offer.tool, one.arguments) for one in finished.waiting]
         used = self._bounds.used(time.monotonic() - self._started, self._charged_usd)
-        return await self._bench.parking.park(finished, deeds, self._first, self._ask.ticket, used)
+        return await self._bench.parking.park(finished, deeds, self._asked[0], self._ask.ticket, used)
 
     @property
     def _charged_usd(self) -> float:
         """What its calls of tools cost."""
-        return self._first.charged_within if self._first is not None else 0.0
+        return sum(one.charged_within for one in self._asked)
 
     async def _call_model(self, turns: Sequence[Turn], caller: Caller, voice: Voice) -> Reply:
         ask, models = self._ask, self._bench.models
@@ -205,7 +208,6 @@ class Rounds:
 
         admitted, self._reserved = self._reserved or self._admit(caller), None
         with admitted as permit:
-            self._first = self._first or permit
             async with models.call(permit, self._model, make) as call:
                 for name, value in call.told:
                     caller.add_header(name, value)
@@ -372,19 +374,21 @@ class Rounds:
 
     def _seeker(self, principal: Principal) -> Seeker | None:
         meanings = self._bench.meanings
-        return None if meanings is None else Seeker(meanings, Asker(principal, within=self._first))
+        return (
+            None
+            if meanings is None
+            else Seeker(meanings, Asker(principal, within=self._asked[-1] if self._asked else None))
+        )
 
     async def _guarded(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
         """What guards leave of the arguments of a call; raises `HubError` where it cannot be made."""
-        assert self._first is not None, "a model asked for this call"
         tools = offer.guest or self._bench.tools
-        return await tools.guarded(principal, offer.tool.exposed, arguments=arguments, within=self._first)
+        return await tools.guarded(principal, offer.tool.exposed, arguments=arguments, within=self._asked[-1])
 
     async def _execute(self, offer: Offer, arguments: JsonObject, principal: Principal) -> JsonObject:
-        assert self._first is not None, "a model asked for this call"
         async with self._busy, asyncio.timeout(self._limits.tool_s):
             tools = offer.guest or self._bench.tools
-            return await tools.call(principal, offer.tool.exposed, arguments=arguments, within=self._first)
+            return await tools.call(principal, offer.tool.exposed, arguments=arguments, within=self._asked[-1])
 
 
 class _Listener:

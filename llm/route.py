@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llm.deployments import Deployments, Place, name_of, retry_after
 from registry.entries import Model
 from registry.errors import (
+    ApprovalRequired,
     ContextTooLong,
     DeploymentsBusy,
     HubError,
     InvalidRequest,
+    LimitReached,
+    Overloaded,
+    PolicyRefused,
+    PriceUnknown,
     UpstreamInvalid,
     UpstreamLimited,
     UpstreamRefused,
@@ -24,6 +29,7 @@ from registry.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from registry.rules.guards import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +57,28 @@ def sense_of(error: HubError, *, was_sent: bool) -> Sense:
     return "elsewhere" if isinstance(error, passed_over) else "final"
 
 
+REFUSALS = (ApprovalRequired, LimitReached, Overloaded, PolicyRefused, PriceUnknown)
+"""With which a model that would stand in is not asked: its rules, guards, limits or budget are against it, or its caller's."""
+
+
+class Failed(NamedTuple):
+    """An attempt that failed."""
+
+    error: HubError
+    place: Place | None
+    """Where; None: there was none to ask."""
+    was_sent: bool
+
+
 class Route:
     """One request's."""
+
+    guards: Pipeline | None = None
+    """Those by which the call of the model that was asked for was judged, once another stands in."""
+    _names: tuple[str, ...] = ()
+    """Of the models that may stand in, in their order."""
+    _passed_over: tuple[str, ...] = ()
+    """Which of them may not be called, and why."""
 
     def __init__(
         self, deployments: Deployments, entry: Model, *, find: Callable[[str], Model | None], home: int | None = None
@@ -76,6 +102,11 @@ class Route:
         deadline_s = entry.routing.deadline_s
         self.deadline = None if deadline_s is None else self.now() + deadline_s
         """By the clock of the deployments; None: none."""
+
+    @property
+    def entry(self) -> Model:
+        """The model that is asked now."""
+        return self._entry
 
     def next(self) -> tuple[Place, Model]:
         """Choose where the request goes now; raises as `Deployments.choose`."""
@@ -105,9 +136,14 @@ class Route:
             return wait
         if self._entry is self._asked:
             self._error = error
-        other = None if sense == "final" and self._entry is self._asked else self._stand_in(sense)
+        elif isinstance(error, REFUSALS):
+            self._passed_over += (f"{self._entry.name}: {error.text}",)
+        other = None if sense == "final" and self._entry is self._asked else self._stand_in(sense, error)
         if other is None:
-            raise self._error or error
+            told = self._error or error
+            if self._passed_over:
+                told.add(f"(passed over in its place: {' '.join(self._passed_over)})")
+            raise told
         self._note(error, place)
         self._enter(other)
         return 0.0
@@ -146,10 +182,12 @@ class Route:
         self._untried, self._retriable = places, []
         return wait
 
-    def _stand_in(self, sense: Sense) -> Model | None:
-        """The next model that is asked in the place of the one that was asked for."""
+    def _stand_in(self, sense: Sense, error: HubError) -> Model | None:
+        """The next model that is asked in the place of the one that was asked for; after one that may not be, the next like it."""
         routing = self._asked.routing
-        for name in routing.context_fallbacks if sense == "larger" else routing.fallbacks:
+        if not isinstance(error, REFUSALS):
+            self._names = routing.context_fallbacks if sense == "larger" else routing.fallbacks
+        for name in self._names:
             if name not in self._visited:
                 self._visited.add(name)
                 found = self._find(name)

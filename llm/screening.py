@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from registry.egress.sse import MAX_EVENT_BYTES, Framer, data_of
-from registry.errors import ParseFailed, UpstreamInvalid
+from registry.errors import GuardRefused, ParseFailed, UpstreamInvalid
 from registry.gate import Permit
 from registry.judged import JsonObject, decode, encode
-from registry.rules.guards import read
+from registry.rules.guards import Pipeline, foreign, look_now, read
 
 MAX_BYTES = MAX_EVENT_BYTES
 """Of a stream that guards wait for."""
@@ -111,7 +111,7 @@ def _collect(value: Any, place: tuple[Any, ...], pieces: Pieces) -> None:
                 _collect(item, (*about, name), pieces)
 
 
-def sent(permit: Permit, body: bytes, judged: JsonObject, left: JsonObject) -> bytes:
+def sent(guards: Pipeline, body: bytes, judged: JsonObject, left: JsonObject) -> bytes:
     """The body of a request as guards leave it, who were asked about `judged`, that for another place, and left `left`.
 
     Raises:
@@ -120,4 +120,12 @@ def sent(permit: Permit, body: bytes, judged: JsonObject, left: JsonObject) -> b
     asked = decode(body)
     model = {"model": asked["model"]} if "model" in asked else {}
     is_same = {**judged, **model} == asked
-    return msgspec.json.encode({**left, **model} if is_same else permit.again(asked))
+    return msgspec.json.encode({**left, **model} if is_same else _again(guards, asked))
+
+
+def _again(guards: Pipeline, value: Any) -> Any:
+    """A value as guards of arguments leave it, which were asked about the call before; notes nothing, waits for nothing."""
+    name = foreign(guards.guards, "arguments")
+    if name is not None:
+        raise GuardRefused(name, "arguments", "it has not looked at them as another provider is sent them")
+    return look_now(guards.guards, "arguments", value, approved=True).value

@@ -28,6 +28,10 @@ class HubError(Exception):
         """One sentence for the caller."""
         return str(self)
 
+    def add(self, more: str) -> None:
+        """Say more in its text."""
+        self.args = (f"{self.text} {more}",)
+
 
 INTERNAL = HubError("The hub failed at this request; its log has the reason under the request id.")
 """What a caller is told of a bug."""
@@ -383,6 +387,11 @@ class UpstreamRejected(UpstreamError):
         super().__init__(entry, str(detail.get("message") or "the upstream rejected the request"))
         self.status = status
         self.detail = detail
+
+    def add(self, more: str) -> None:
+        """Likewise in what is told of its own error."""
+        super().add(more)
+        self.detail = {**self.detail, "message": self.text}
 
 
 class ContextTooLong(UpstreamRejected):

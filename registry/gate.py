@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -31,7 +31,7 @@ from registry.errors import (
     UpstreamRejected,
 )
 from registry.identity import HUB, Principal, Tree
-from registry.limits import NOTHING, Amounts, Limit, billionths, expected, priced, spent
+from registry.limits import NOTHING, Amounts, Counting, Held, Limit, billionths, expected, priced, spent
 from registry.paces import Paces
 from registry.rules.guards import NO_GUARDS, Guards
 from registry.rules.judging import Approve, Foreseen, Judged, Posted, nobody_approves
@@ -108,29 +108,6 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     usage: Usage = NOTHING_KNOWN
 
 
-Held = tuple[Any, Amounts]
-"""What is reserved for a call: where, as who counts knows it, and how much."""
-
-
-class Counting(Protocol):
-    """What the gate asks of `registry.spending.counters.Counters`."""
-
-    def at_once(self, limits: tuple[Limit, ...], amounts: Amounts) -> Held | None:
-        """As `reserve`; None: somebody else has to be asked."""
-
-    async def reserve(self, limits: tuple[Limit, ...], amounts: Amounts, held: Any = None) -> Held:
-        """Take what a call may use from all of `limits`, or raise."""
-
-    def settle(self, held: Any, used: Amounts) -> None:
-        """Replace it by what the call used."""
-
-    is_near: bool
-    """Whether any limit that warns may be nearly used up, of whomever."""
-
-    def near(self, held: Any) -> list[Limit]:
-        """Those of the limits that warn, and are nearly used up."""
-
-
 ANSWERED = (
     AgentFault,
     ConsentNeeded,
@@ -150,6 +127,7 @@ class Permit(Judged):
     """
 
     __slots__ = (
+        "_asked",
         "_cut",
         "_expects",
         "_gate",
@@ -214,12 +192,24 @@ class Permit(Judged):
         """Of `requests`: those that were not sent after all. Like the others only where there are limits."""
         self.due = True
 
+    @property
+    def asked(self) -> tuple[str, str]:
+        """Kind and name of what was asked for, which this is a call of unless another stands in."""
+        return getattr(self, "_asked", (self.kind, self.entry_name))
+
+    def become(self, entry: Callee) -> None:
+        """Be a call of `entry`, which stands in for what was asked for and failed; as `Gate.pass_on` has it."""
+        self._asked = self.asked
+        cut, hops, end_user = self._cut, self.hops, self.end_user
+        Permit.__init__(self, self._gate, self.principal, entry, self.request_id, self._within)
+        self._cut, self.hops, self.end_user = cut, hops, end_user
+
     def tree(self) -> Tree:
         """Where the call stands. The rounds of a loop, all within the first, stand where that does."""
         callers: list[str] = []
         here, above = self, self._within
         while above is not None:
-            if (above.kind, above.entry_name) != (here.kind, here.entry_name):
+            if above.asked != here.asked:
                 callers.append(f"{above.kind}:{above.entry_name}")
             here, above = above, above._within  # noqa: SLF001  # another one of these
         task = self.principal.task
@@ -357,7 +347,7 @@ class Permit(Judged):
                 raise over from None
         if kind is None:
             self.settle("ok")
-        else:
+        elif not self._settled:  # what stood in was, when it failed: the error is of what was asked for
             has_failed = issubclass(kind, Exception) and not issubclass(kind, CallerLeft)
             self.settle("error" if has_failed else "cancelled", error)
 
@@ -428,6 +418,14 @@ class Gate:
             if self._paces.take(pace) and request_id in self.told:
                 self.told[request_id].add(pace.warning)
         return Permit(self, principal, entry, request_id, None)
+
+    def pass_on(self, permit: Permit, entry: Callee, error: BaseException) -> None:
+        """Have a call that failed with `error` go on as one of `entry`, which stands in by the operator's word, without a grant.
+
+        The first is settled. All else that holds for `entry` holds for the other: it is to be judged, and reserved, anew.
+        """
+        permit.settle("error", error)
+        permit.become(entry)
 
     def telling(
         self, principal: Principal, request_id: str, say: Callable[[str], None] | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -138,6 +138,29 @@ class Pace(NamedTuple):
 
 
 _AT: dict[Unit, int] = {"calls": 0, "tokens": 1, "usd": 2, "concurrent": 3}
+
+Held = tuple[Any, Amounts]
+"""What is reserved for a call: where, as who counts knows it, and how much."""
+
+
+class Counting(Protocol):
+    """What the gate asks of `registry.spending.counters.Counters`."""
+
+    def at_once(self, limits: tuple[Limit, ...], amounts: Amounts) -> Held | None:
+        """As `reserve`; None: somebody else has to be asked."""
+
+    async def reserve(self, limits: tuple[Limit, ...], amounts: Amounts, held: Any = None) -> Held:
+        """Take what a call may use from all of `limits`, or raise."""
+
+    def settle(self, held: Any, used: Amounts) -> None:
+        """Replace it by what the call used."""
+
+    is_near: bool
+    """Whether any limit that warns may be nearly used up, of whomever."""
+
+    def near(self, held: Any) -> list[Limit]:
+        """Those of the limits that warn, and are nearly used up."""
+
 
 Span = Literal["minute", "day", "week", "month", "year"]
 """Of a budget."""

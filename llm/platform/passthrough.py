@@ -69,6 +69,8 @@ class PassThrough:
             self._endpoints.check(model, endpoint)
             body = judged.encode({**members, "model": model.model})
             permit.end_user = end_user(body)
+            if endpoint in COUNTED:
+                permit.estimate(input_tokens=given, output_tokens=0)
             if permit.is_counted and endpoint in COUNTED:
                 made = largest_answer(body) if endpoint == "completions" else 0
                 self._models.expect(permit, model, given=given, made=made)
@@ -79,10 +81,8 @@ class PassThrough:
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
             if permit.unjudged:
                 await permit.judge(judged.unambiguous(data))
-            if endpoint in COUNTED:
-                permit.estimate(input_tokens=given, output_tokens=0)
             repeats: Repeats = "always" if endpoint in COUNTED else "undone"
-            async with self._sending.answered(asked, permit, request, repeats=repeats) as (model, incoming):
+            async with self._sending.answered(asked, permit, request, said=data, repeats=repeats) as (model, incoming):
                 origin, price = Origin(model, self._endpoints.secrets(model)), self._models.prices(model)
                 try:
                     await relay(incoming, origin, permit, visitor.sink, says=endpoint == "completions")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Literal
 
 from llm.call import Models
 from llm.deployments import Place
 from llm.providers.endpoints import Endpoints, Request
-from llm.route import Route
+from llm.route import Failed, Route
+from registry import judged
 from registry.egress.http import Incoming
 from registry.entries import Model
 from registry.errors import (
@@ -41,11 +43,13 @@ class Sending:
         permit: Permit,
         make: Callable[[Model], Request],
         *,
+        said: bytes | None = None,
         repeats: Repeats = "always",
         by_itself: bool = False,
     ) -> AsyncIterator[tuple[Model, Incoming]]:
         """Ask one deployment after the other until one answers, as `llm.route` says; nothing is tried again after that.
 
+        `said`: what rules and guards of a model that stands in are asked about; None: there is nothing that they could look at.
         `by_itself`: no other model stands in.
         """
         deployments = self._models.deployments
@@ -63,13 +67,18 @@ class Sending:
                         place.failed(error, route.now(), was_sent=was_sent)
                     if not _may_repeat(error, repeats, was_sent=was_sent):
                         raise
-                    wait = route.after(error, place, was_sent=was_sent)
+                    failed = Failed(error, place, was_sent)
                 else:
                     place.answered(route.now() - began, route.now())
                     yield model, incoming
                     place.tokens.take(route.now(), (permit.usage.input_tokens or 0) + (permit.usage.output_tokens or 0))
                     return
-            await deployments.pause(wait)
+            await self._models.try_on(route, permit, failed, judge=partial(_judge, permit, said))
+
+
+async def _judge(permit: Permit, said: bytes | None, _stand_in: Model) -> None:
+    if permit.unjudged:
+        await permit.judge(None if said is None else judged.unambiguous(said), asks=False)
 
 
 def _may_repeat(error: HubError, repeats: Repeats, *, was_sent: bool) -> bool:

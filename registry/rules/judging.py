@@ -11,7 +11,7 @@ from registry.auditing.noting import Redacted, Refused
 from registry.errors import ApprovalRequired, GuardRefused, HubError, PolicyRefused
 from registry.identity import HUB, Circumstances, Principal, Tree
 from registry.judged import JsonObject
-from registry.rules.guards import NO_GUARDS, Pipeline, Seen, Side, foreign, is_clear, look, look_now, pipeline
+from registry.rules.guards import NO_GUARDS, Pipeline, Seen, Side, is_clear, look, pipeline
 
 
 class Judging(Protocol):
@@ -91,12 +91,13 @@ class Judged:
         approved: bool = False,
         rewrites: bool = False,
         screening: bool = False,
+        asks: bool = True,
     ) -> JsonObject | None:
         """Ask the hub's rules and guards, where there are any for this entry, about the call with these arguments.
 
         None: it has none that they could look at. `sent`: what guards look at, where that is more. `approved`: somebody has
         approved it already. Returns what is to be sent in the place of it, which only a caller that `rewrites` can. `screening`: the caller
-        lets what is answered pass `screened`.
+        lets what is answered pass `screened`. `asks`: who may approve it is asked to; else nobody is.
 
         Raises:
             PolicyRefused: a rule or a guard is against it.
@@ -115,6 +116,8 @@ class Judged:
                 name = next(one.spec.name for one in self._applying.guards if "results" in one.spec.of)
                 raise GuardRefused(name, "results", "it cannot look at them here")
             if needed is not None:
+                if not asks:
+                    raise needed
                 await self._judging.approve(self, made.value or {}, needed, is_more=sent is not None)
         except (PolicyRefused, ApprovalRequired) as error:
             self._note(error)
@@ -185,16 +188,16 @@ class Judged:
         """Say that what is answered is the hub's own, and nothing that guards look at."""
         self.screens = False
 
-    def again(self, value: Any) -> Any:
-        """A value as the guards of arguments leave it, which were asked about the call before; notes nothing, waits for nothing.
+    @property
+    def applying(self) -> Pipeline:
+        """The guards that the call was judged by."""
+        return self._applying
 
-        Raises:
-            GuardRefused: one is against it, or is of others and would have to be waited for.
-        """
-        name = foreign(self._applying.guards, "arguments")
-        if name is not None:
-            raise GuardRefused(name, "arguments", "it has not looked at them as another provider is sent them")
-        return look_now(self._applying.guards, "arguments", value, approved=True).value
+    def look_too(self, guards: Pipeline) -> None:
+        """Have further guards look at what is answered, whatever their conditions are."""
+        if "results" in guards.sides:
+            self._applying = pipeline(tuple(dict.fromkeys((*guards.guards, *self._applying.guards))))
+            self.screens = True
 
     async def sending(self, value: Any) -> Any:
         """What may be sent of what a client said during the call.

@@ -171,9 +171,29 @@ async def test_other_models_stand_in_and_the_grant_of_the_asked_one_suffices(des
         d.grants[:] = ["model:first"]
         assert await said(d, "first") == "third"
         assert third.received[0].body["model"] == "3"
-        assert [row.name for row in d.gate.settled] == ["first"]
+        rows = [(row.name, row.outcome) for row in d.gate.settled]
+        assert rows == [("first", "error"), ("second", "error"), ("third", "ok")]
         with pytest.raises(openai.NotFoundError):
             await said(d, "third")
+
+
+async def test_tools_are_called_by_the_model_that_stood_in_and_rounds_stand_where_the_first_did(desk: Any) -> None:
+    """As the `tree` of conditions has it."""
+    calling = Turn(calls=(("s__t", "{}"),))
+    async with desk() as d, upstreams(DOWN, calling) as (first, second):
+        d.workshop.add("s", "t", lambda: "")
+        first.turns = [DOWN, calling, Turn("done")]
+        d.models["second"] = model("second", **at(second))
+        d.models["first"] = model("first", **at(first), retries=0, fallbacks=["second"])
+        assert await said(d, "first", tools=[{"type": "mcp", "server_url": "hub"}]) == "done"
+        where = [(permit.entry_name, permit.tree().callers) for permit in d.gate.permits]
+        assert where == [
+            ("second", ()),
+            ("s__t", ("model:second",)),
+            ("first", ()),
+            ("s__t", ("model:first",)),
+            ("first", ()),
+        ]
 
 
 async def test_when_nobody_answers_the_failure_of_the_asked_model_is_told(desk: Any) -> None:
@@ -217,7 +237,7 @@ async def test_a_model_of_another_format_stands_in_and_the_caller_does_not_notic
                 assert "from" in answer.text
                 assert other in answer.text.replace('"model": "', "").replace('"model":"', "")
                 assert answer.headers["x-hub-deployment"].endswith(f"/{other}-up")
-        assert [row.name for row in d.gate.settled] == [failing] * 2
+        assert [row.name for row in d.gate.settled] == [failing, other] * 2
 
 
 async def test_a_deployment_that_had_enough_is_left_alone_until_then(desk: Any) -> None:
