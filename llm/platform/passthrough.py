@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from llm import router
 from llm.call import Models
-from llm.expected import end_user, flat, largest_answer
+from llm.expected import ANSWER_TOKENS, end_user, flat, largest_answer
 from llm.platform import forms, multipart
 from llm.platform.answers import Answering, Origin, relay
 from llm.platform.forms import Form
@@ -75,7 +75,7 @@ class PassThrough:
                 made = largest_answer(body) if endpoint == "completions" else 0
                 self._models.expect(permit, model, given=given, made=made)
             elif permit.is_counted:
-                permit.expect(tokens=0, usd=flat(self._models.prices(model)))
+                permit.expect(tokens=given + largest_answer(body), usd=flat(self._models.prices(model)))
             return Request(path=endpoint, body=self._owned.sent(body, endpoint, model, visitor.principal))
 
         with self._models.admit(visitor.principal, asked, request_id=visitor.request_id) as permit:
@@ -102,7 +102,7 @@ class PassThrough:
 
             def request(model: Model) -> Request:
                 self._endpoints.check(model, endpoint)
-                permit.expect(tokens=0, usd=flat(self._models.prices(model)))
+                permit.expect(tokens=ANSWER_TOKENS, usd=flat(self._models.prices(model)))
                 whole = forms.with_field("model", model.model, body, boundary)
                 return Request(path=endpoint, body=whole, media_type=multipart.media_type(boundary))
 

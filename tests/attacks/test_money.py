@@ -191,3 +191,31 @@ async def test_a_batch_needs_room_for_all_its_lines_and_its_input_counts_at_once
             one, other, third = [await batch(http, content) for _ in range(3)]
             assert (one.status_code, other.status_code, third.status_code) == (200, 200, 429)
             assert 2 * 1000 < (await shown(running))["tokens_per_day"][0] < 3000
+
+
+async def draw(http: httpx.AsyncClient) -> httpx.Response:
+    return await http.post("/v1/images/generations", json={"model": "m", "prompt": "x", "n": 2})
+
+
+async def speak(http: httpx.AsyncClient) -> httpx.Response:
+    return await http.post("/v1/audio/speech", json={"model": "m", "input": "x", "voice": "alloy"})
+
+
+async def transcribe(http: httpx.AsyncClient) -> httpx.Response:
+    return await http.post("/v1/audio/transcriptions", data={"model": "m"}, files={"file": ("a.wav", b"RIFF")})
+
+
+@pytest.mark.parametrize(("call", "reserved", "used"), [(draw, 2000, 10), (speak, 1000, 0), (transcribe, 1000, 10)])
+@pytest.mark.attack("2.1/41")
+async def test_images_and_audio_need_room_for_the_tokens_of_an_answer_and_count_what_their_provider_says(
+    hub: OpenHub, call: Any, reserved: int, used: int
+) -> None:
+    async with openai_endpoints() as upstream:
+        yaml = f"models: {{m: {{provider: openai, model: up-1, base_url: '{upstream.url}', api_key: sk-up-000}}}}\n"
+        async with hub(yaml) as running:
+            async with running.http(await made(running, limits={"tokens_per_day": reserved - 1})) as http:
+                assert (await call(http)).status_code == 429
+                assert not upstream.seen
+            async with running.http(await made(running, name="eve", limits={"tokens_per_day": reserved + 99})) as http:
+                assert (await call(http)).status_code == 200
+                assert (await shown(running, "eve"))["tokens_per_day"][0] == used

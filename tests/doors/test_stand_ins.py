@@ -311,7 +311,7 @@ async def transcribe(http: httpx.AsyncClient) -> httpx.Response:
     return await http.post("/v1/audio/transcriptions", data={"model": "first"}, files={"file": ("a.wav", b"RIFF")})
 
 
-@pytest.mark.parametrize("call", [embed, speak, transcribe])
+@pytest.mark.parametrize("call", [embed, speak, respond, transcribe])
 @pytest.mark.attack("2.1/41", defence="registry.gate:Gate.pass_on")
 async def test_a_budget_holds_where_a_model_stands_in_for_embeddings_images_and_audio(hub: OpenHub, call: Any) -> None:
     dear = ", price: {input: 0, call: 4}, budget: {usd: 10, per: year}, limits: {concurrent_calls: 9}"
