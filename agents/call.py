@@ -131,7 +131,7 @@ class AgentCaller:
         route = (self._discovery.remembered(entry) or await self._find(entry)).choose(speech)
         if route.speech != speech or operation in MADE_HERE or request.push is not None or permit.is_timed:
             return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
-        await self._ledger.check(entry.name, permit.principal, request)
+        permit.join(await self._ledger.check(entry.name, permit.principal, request))
         if entry.auth is not None or self._upstream.contexts.matter(entry, request):
             return await self._asked(permit, entry, request, wire.canonical(request, forwarded))
         async with self._egress.send(permit, self._outgoing(entry, route, request, forwarded)) as incoming:
@@ -145,6 +145,7 @@ class AgentCaller:
         if seen is None:
             return Heard(None, extensions, discreet(entry, judged.encode(judged.decode(body))))  # escapes could hide it
         await self._record(permit, entry, request, seen)
+        permit.join(seen.context_id)
         if entry.call_usd is not None and operation == "SendMessage":
             permit.charge(entry.call_usd)
         if _waits(operation, seen) and wire.wants_end(params := wire.canonical(request, ()).params):
@@ -213,7 +214,7 @@ class AgentCaller:
         found = await self._find(entry)
         if ask.operation in PUSH:
             return Heard(await self._wishes.answer(permit, entry, ask))
-        await self._ledger.check(entry.name, permit.principal, named)
+        permit.join(await self._ledger.check(entry.name, permit.principal, named))
         if ask.operation == "ListTasks":
             return Heard(await self._pages.page(permit, entry, ask))
         return await self._ask(permit, found, ask)
@@ -237,6 +238,7 @@ class AgentCaller:
         await self._ledger.record(
             entry.name, permit.principal, seen, context_id=named.context_id, instance=entry.instance
         )
+        permit.join(seen.context_id)
         if ask.operation == "SendMessage":
             permit.charge(entry.call_usd)
         if config is not None and seen.task_id is not None:
@@ -277,7 +279,7 @@ class AgentCaller:
         route = (await self._find(entry)).choose(wanted)
         operation = request.envelope.operation
         if operation == "SendStreamingMessage":
-            await self._ledger.check(entry.name, permit.principal, request)
+            permit.join(await self._ledger.check(entry.name, permit.principal, request))
         is_passed = route.speech == wanted and operation == "SendStreamingMessage" and request.push is None
         if not is_passed or entry.auth is not None or self._upstream.contexts.matter(entry, request):
             async with self.follow(permit, entry, wire.canonical(request, forwarded), after=after) as stream:
@@ -319,7 +321,7 @@ class AgentCaller:
                 yield stream
             return
         found = await self._find(entry)
-        await self._ledger.check(entry.name, permit.principal, named)
+        permit.join(await self._ledger.check(entry.name, permit.principal, named))
         route = found.choose(ask.speech or SPEECHES[0])
         if ask.operation == "SubscribeToTask":
             assert named.task_id is not None

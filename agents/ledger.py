@@ -89,10 +89,11 @@ class Ledger:
         self._places = Recent[str]()
         """The instance that has a context, of agents with several."""
 
-    async def check(self, agent: str, principal: Principal, request: Naming, *, instance: str = "") -> None:
+    async def check(self, agent: str, principal: Principal, request: Naming, *, instance: str = "") -> str | None:
         """Let a request pass whose tasks are all open to the caller, and make a context that is new to the agent theirs.
 
-        `instance` is the one that has such a context.
+        `instance` is the one that has such a context. Returns the context that the request is part of, None or empty: it
+        names none.
 
         Raises:
             NotFound: a task is unknown or not open to the caller, or the context is someone else's or not the task's.
@@ -104,9 +105,10 @@ class Ledger:
             await self._require(agent, principal, task_id)
         context_id = request.context_id
         if context_id is None or context_id == own or (own and _usual(context_id) == _usual(own)):
-            return
+            return own
         if own or not await self._claim_named(agent, principal, context_id, instance):
             raise NotFound("context", context_id)
+        return context_id
 
     async def place(self, agent: str, principal: Principal, request: Naming) -> str | None:
         """Check a request as `check`, and say which instance has what it names.

@@ -163,6 +163,7 @@ class Streams:
         if seen is None or seen.task_id is None:
             for one in sightings:
                 await self.ledger.record(entry.name, principal, one, context_id=context_id, instance=entry.instance)
+                permit.join(one.context_id)
             return None
         try:
             is_new = await self.ledger.record(
@@ -176,6 +177,7 @@ class Streams:
         except asyncio.CancelledError:
             self.readings.refuse(entry.name, seen.task_id)
             raise
+        permit.join(seen.context_id)
         # who goes on with a task reads it from now on, in the place of whoever did
         reading = await self.readings.begin(entry, seen.task_id, is_new=is_new)
         try:

@@ -331,11 +331,11 @@ def named_in(ask: Ask) -> Named:
 
 
 def in_context(principal: Principal, entry: Agent, said: Request | Ask) -> Principal:
-    """The caller in the conversation that a request is part of: that of its context, or of its task where it names no other."""
+    """The caller under the limits of the conversation that a request is part of: its context, or its task where it names no other."""
     if not principal.session_limits:
         return principal
     named = named_in(said) if isinstance(said, Ask) else said
-    return principal.in_session(entry.name, named.context_id or named.task_id)
+    return principal.limited_in(entry.name, named.context_id or named.task_id)
 
 
 def canonical(request: Request, forwarded: Headers) -> Ask:

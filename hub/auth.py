@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hmac import compare_digest
 from typing import Protocol
 
 import msgspec
+from msgspec import structs
 
 from agents import wire
 from hub.browsers import Browsers
@@ -154,10 +154,10 @@ class Authenticator:
         if networks is not None and not self._sources.is_within(networks, request.peer, request.raw_headers):
             raise Unauthenticated
         self._keys.last_use.note(principal.id)
-        if principal.session_limits and SESSION_HEADER in request.headers:
+        if SESSION_HEADER in request.headers:
             principal = principal.in_session("named", request.headers[SESSION_HEADER].decode("latin-1"))
         if HOPS_HEADER in request.headers:
-            principal = replace(principal, hops=wire.hops_or_most(request.headers))
+            principal = structs.replace(principal, hops=wire.hops_or_most(request.headers))
         if self._tasks is not None and (principal.request_limits is not HUBS_LIMITS or TASK_HEADER in request.headers):
             return self._tasks.enter(principal, request.headers.get(TASK_HEADER))
         return principal

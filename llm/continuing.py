@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import msgspec
+from msgspec import structs
 
 from llm.parking import Parking
 from llm.ports import Sink
@@ -260,7 +260,7 @@ class Continuing:
 
     async def _record(self, door: str, parked: Parked, principal: Principal, recording: Recording) -> None:
         # its pace was counted when the request came
-        caller = Caller(replace(principal, paces=()), new_id("req"))
+        caller = Caller(structs.replace(principal, paces=()), new_id("req"))
         try:
             with self._telling(principal, caller.request_id):
                 await self._doors[door].resume(parked.about, parked, caller, recording)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
+from msgspec import structs
 
 from llm.types import Demand, Filter, Listing, Offer, OfferedTool, ToolSource
 from registry import judged
@@ -165,7 +166,7 @@ class Rules:
         policy = principal.policy
         if policy is None or not offer.is_ruled:
             return principal
-        return replace(principal, policy=policy.approved(*_entry(offer.tool), arguments))
+        return structs.replace(principal, policy=policy.approved(*_entry(offer.tool), arguments))
 
     def _is_floored(self, tool: OfferedTool) -> bool:
         server = self._servers().get(tool.server)

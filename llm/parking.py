@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from llm.fleeting import Fleeting
 from llm.storing import read_run, written_run
 from llm.types import Finished, Held, Parked, Place, Ticket, Used
@@ -93,15 +95,21 @@ class Parking:
     def _place(self, permit: Permit) -> Place:
         principal, tree = permit.principal, permit.tree()
         task = None if principal.task is None else self._tasks.pause(principal.task)
-        return Place(tree.hops, tree.callers, principal.conversations, task)
+        return Place(tree.hops, tree.callers, principal.conversations, principal.session, task)
 
     def resumed(self, parked: Parked, principal: Principal, within: Permit | None) -> Principal:
         """Who goes on with a run, perhaps within another call: where that stood, and in the conversations that they name now, too."""
-        hops, above, conversations, task = parked.place
+        hops, above, conversations, session, task = parked.place
         again = [limit for name in conversations for limit in principal.limits_again(name)]
         limits = tuple(dict.fromkeys((*principal.limits, *again)))
         above = tuple(above) if within is None else principal.above
-        principal = replace(principal, hops=max(hops, principal.hops), above=above, limits=limits)
+        principal = structs.replace(
+            principal,
+            hops=max(hops, principal.hops),
+            above=above,
+            limits=limits,
+            session=session or principal.session,
+        )
         return principal if task is None else self._tasks.resume(principal, task)
 
     async def keep_answer(self, parked: Parked, principal: Principal, answer: bytes) -> None:

@@ -26,6 +26,8 @@ class Work:
     """The items that the new ones continue."""
     items: Sequence[JsonObject]
     """The new ones, with ids."""
+    first: str | None
+    """The response from which all of its chain go on, perhaps itself; None: nobody can go on from it."""
     model: Model
     ask: Ask | None
     """None: it is passed through."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
+from msgspec import structs
 
 from llm.assents import DOOR, Assents, Gone
 from llm.assents import KIND as APPROVAL
@@ -97,7 +98,7 @@ class Responses:
             conversation = self.conversations.turn(request.conversation, caller.principal, is_patient=is_back)
             said = await turn.enter_async_context(conversation)
             work = await self._work(request, body, said, caller, turn=turn)
-            caller = await self._in_session(request, work.id, caller)
+            caller = _in_session(request, work.first, caller)
             if not request.background:
                 outlet = self._keeping(work, caller, Streamed(sink) if request.stream else Whole(sink))
                 if work.ask is None:
@@ -163,13 +164,22 @@ class Responses:
         body = encode({**about["request"], "input": items, "stream": True, **_place(about)})
         request = replace(responses.read_request(body, public_url=self._public_url), background=True)
         # its pace was counted when the request came
-        caller = Caller(replace(principal, paces=()), new_id("req"))
-        caller = await self._in_session(request, going_on(name), caller)
+        caller = Caller(structs.replace(principal, paces=()), new_id("req"))
+        caller = _in_session(request, about.get("first"), caller)
         async with AsyncExitStack() as turn:
             await turn.enter_async_context(self.conversations.turn(request.conversation, principal, is_patient=True))
             model, response = self._loop.find(request.model), going_on(name)
             items = identified(items, _token(response))
-            work = Work(request=request, body=body, id=response, before=[], items=items, model=model, ask=None)
+            work = Work(
+                request=request,
+                body=body,
+                id=response,
+                before=[],
+                items=items,
+                first=about.get("first"),
+                model=model,
+                ask=None,
+            )
             work = await self._to_loop(work, caller, turn)
             listed = frozenset(Labels(work.listings).offers)  # by the response that asked for approval
             return await self._start(replace(work, listed=listed), caller, turn)
@@ -188,13 +198,14 @@ class Responses:
         model = self._loop.find(request.model)
         if not principal.grants.allow(model.kind, model.grant_name):
             raise NotFound("model", request.model)
-        before = [*said, *await self._continued(request.previous, principal)]
-        name = new_id("resp")
+        continued, first = await self._continued(request.previous, principal)
+        before, name = [*said, *continued], new_id("resp")
         found = [await self._dereferenced(item, before, principal) for item in request.items]
         items = identified(found, _token(name), {item["id"] for item in before})
         if len(before) + len(items) > MAX_ITEMS:
             raise InvalidRequest(f"a request may have {MAX_ITEMS} items with those that it continues", member="input")
-        work = Work(request=request, body=body, id=name, before=before, items=items, model=model, ask=None)
+        first = first or (name if request.store else None)
+        work = Work(request=request, body=body, id=name, before=before, items=items, first=first, model=model, ask=None)
         is_answer = any(item["type"] == APPROVAL for item in items)
         is_the_loops = request.sources or request.background or request.talk or is_answer
         if not is_the_loops and self._loop.speaks(model, "responses"):
@@ -214,15 +225,21 @@ class Responses:
             self._loop.check(ask, work.model)
         if parked is not None:
             parked = await self._assents.take(parked, principal)
-        about = {"items": asked, "request": msgspec.Raw(work.body), "response": work.id if request.store else None}
+        about = {
+            "items": asked,
+            "request": msgspec.Raw(work.body),
+            "response": work.id if request.store else None,
+            "first": work.first,
+        }
         ticket = Ticket(DOOR, lambda: encode(about), is_fleeting=not request.store)
         listed = {item["server_label"] for item in everything if item["type"] == "mcp_list_tools"}
         ask = replace(ask, ticket=ticket, parked=parked)
         return replace(work, ask=ask, listings=listings, listed=frozenset(listed))
 
-    async def _continued(self, name: str | None, principal: Principal) -> list[JsonObject]:
-        """The items that came before, oldest first; raises `NotFound` when one of their responses is gone."""
+    async def _continued(self, name: str | None, principal: Principal) -> tuple[list[JsonObject], str | None]:
+        """The items that came before, oldest first, and the first response that they are of; raises `NotFound` when one is gone."""
         found: list[list[JsonObject]] = []
+        first = name
         while name is not None:
             record = await self._find(name, principal)
             response = record["response"]
@@ -232,21 +249,8 @@ class Responses:
                 why = "is not complete yet" if len(found) < MAX_CHAIN else f"continues more than {MAX_CHAIN}"
                 raise InvalidRequest(f"response {name!r} {why}", member="previous_response_id")
             found.append([*record["input"], *response["output"]])
-            name = response["previous_response_id"]
-        return [item for items in reversed(found) for item in items]
-
-    async def _in_session(self, request: ResponsesRequest, name: str, caller: Caller) -> Caller:
-        """The caller in the conversation that a response is part of, or in that of all that go on from the same first one."""
-        if not caller.principal.session_limits:
-            return caller
-        first: str | None = name if request.store else None
-        previous = request.previous
-        while previous is not None:  # as far as it was followed before
-            first, previous = (
-                previous,
-                (await self._find(previous, caller.principal))["response"]["previous_response_id"],
-            )
-        return caller._replace(principal=caller.principal.in_session("responses", request.conversation or first))
+            first, name = name, response["previous_response_id"]
+        return [item for items in reversed(found) for item in items], first
 
     async def _dereferenced(self, item: JsonObject, before: Sequence[JsonObject], principal: Principal) -> JsonObject:
         if item["type"] != REFERENCE:
@@ -390,6 +394,11 @@ class Responses:
                     group.create_task(self._go_on(*await self._due.get()))
         finally:
             await self._runs.aclose()
+
+
+def _in_session(request: ResponsesRequest, first: str | None, caller: Caller) -> Caller:
+    """The caller in the conversation that a response is part of, or in that of all that go on from the same first one."""
+    return caller._replace(principal=caller.principal.in_session("responses", request.conversation or first))
 
 
 def _place(about: JsonObject) -> JsonObject:

@@ -67,7 +67,7 @@ def read_run(data: bytes) -> Parked:
     """The run that `written_run` wrote."""
     found = msgspec.msgpack.decode(data)
     limits, *used = found["used"]
-    hops, above, conversations, task = found["place"]
+    hops, above, conversations, session, task = found["place"]
     waiting = [
         Waiting(**{**one, "call": ToolCall(**one["call"]), "offer": _read_offer(one["offer"])})
         for one in found["waiting"]
@@ -80,7 +80,7 @@ def read_run(data: bytes) -> Parked:
         held=Held([_read_outcome(one) for one in found["outcomes"]], waiting),
         expires_at=found["expires_at"],
         used=Used(RequestLimits(*limits), *used),
-        place=Place(hops, above, conversations, None if task is None else Paused(*task)),
+        place=Place(hops, above, conversations, session, None if task is None else Paused(*task)),
         is_fleeting=found["is_fleeting"],
     )
 

@@ -259,6 +259,8 @@ class Place(NamedTuple):
     """As `registry.identity.Tree` has both."""
     conversations: Sequence[str] = ()
     """As `Principal.conversations`."""
+    session: str | None = None
+    """As `Principal.session`."""
     task: Paused | None = None
 
 

@@ -30,7 +30,7 @@ from registry.errors import (
     UpstreamRefused,
     UpstreamRejected,
 )
-from registry.identity import HUB, Principal, Tree
+from registry.identity import HUB, Principal, Tree, session_of
 from registry.limits import NOTHING, Amounts, Counting, Held, Limit, billionths, expected, priced, spent
 from registry.paces import Paces
 from registry.rules.guards import NO_GUARDS, Guards
@@ -105,6 +105,9 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None = None
     end_user: str | None = None
     """What the request called them."""
+    session: str | None = None
+    """What it was part of: a conversation, as `Principal.session`, and a task, by its id."""
+    task: str | None = None
     usage: Usage = NOTHING_KNOWN
 
 
@@ -140,6 +143,7 @@ class Permit(Judged):
         "due",
         "end_user",
         "requests",
+        "session",
         "unsent",
         "usage",
         "used_within",
@@ -179,6 +183,7 @@ class Permit(Judged):
         """Upstream requests made under this permit."""
         self.end_user: str | None = None
         """For whom the caller asks, as it says itself."""
+        self.session = principal.session
         self.charged_within = 0.0
         """What calls within this one were charged, in USD."""
         self.used_within = NOTHING_KNOWN
@@ -200,9 +205,9 @@ class Permit(Judged):
     def become(self, entry: Callee) -> None:
         """Be a call of `entry`, which stands in for what was asked for and failed; as `Gate.pass_on` has it."""
         self._asked = self.asked
-        cut, hops, end_user = self._cut, self.hops, self.end_user
+        kept = self._cut, self.hops, self.end_user, self.session
         Permit.__init__(self, self._gate, self.principal, entry, self.request_id, self._within)
-        self._cut, self.hops, self.end_user = cut, hops, end_user
+        self._cut, self.hops, self.end_user, self.session = kept
 
     def tree(self) -> Tree:
         """Where the call stands. The rounds of a loop, all within the first, stand where that does."""
@@ -351,6 +356,11 @@ class Permit(Judged):
             has_failed = issubclass(kind, Exception) and not issubclass(kind, CallerLeft)
             self.settle("error" if has_failed else "cancelled", error)
 
+    def join(self, conversation: str | None) -> None:
+        """Note the conversation that the call proved to be part of, unless it is within another that has a name."""
+        if conversation and self.session is None:
+            self.session = session_of(conversation)
+
     def charge(self, usd: float | None) -> None:
         """Add what something costs that was answered within this call; None: that is not known."""
         if usd is not None:
@@ -454,6 +464,7 @@ class Gate:
         principal = permit.principal
         if principal is HUB:
             return
+        task = principal.task
         self._record(
             Settled(
                 time.time(),
@@ -467,6 +478,8 @@ class Gate:
                 principal.team_id,
                 principal.user_id,
                 permit.end_user,
+                permit.session,
+                task.id if task is not None else None,
                 permit.usage,
             )
         )

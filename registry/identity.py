@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from registry.access import EVERYTHING, Grants
 from registry.floors import Floor
@@ -61,6 +62,8 @@ TASK_HEADER_NAME = "hubbub-task"
 class Task:
     """What a request began, and all that is called for it: over agents and tools that call the hub again (docs/decisions/0012)."""
 
+    id: str
+    """The same over all hops; opens nothing."""
     token: str = field(repr=False)
     """Says to the hub which it is; sealed."""
     deadline: float | None
@@ -127,9 +130,11 @@ class Circumstances(NamedTuple):
     """Asked where a condition looks at it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The caller as the gate sees it. `id` is immutable and never reused: owners are ids, not names (surface.md 4)."""
+class Principal(msgspec.Struct, frozen=True):
+    """The caller as the gate sees it. `id` is immutable and never reused: owners are ids, not names (surface.md 4).
+
+    What a request adds to it makes another one: at a thirtieth of what that costs of a dataclass.
+    """
 
     id: str
     name: str
@@ -176,6 +181,8 @@ class Principal:
     """As `Tree.callers`: what its present request is part of though the permits of these are settled."""
     task: Task | None = None
     """The task that its present request is part of; None: one without bounds."""
+    session: str | None = None
+    """What its present conversation is called in usage: as the caller names it, else as the protocol does; None: it is in none."""
     is_admin: bool = False
     """Came with the admin key: URLs it writes count as the operator's own."""
 
@@ -185,9 +192,15 @@ class Principal:
         return next((one.per_minute for one in self.paces if one.of == self.id), None)
 
     def in_session(self, where: str, name: str | None) -> Principal:
-        """The caller in one of its conversations; as `limits_in`."""
-        found = self.limits_in(where, name)
-        return replace(self, limits=(*self.limits, *found)) if found else self
+        """The caller in one of its conversations; as `limits_in`. In usage the first that is named is the one that counts."""
+        if name is None:
+            return self
+        return structs.replace(self.limited_in(where, name), session=self.session or session_of(name))
+
+    def limited_in(self, where: str, name: str | None) -> Principal:
+        """The caller under the limits of one of its conversations; as `limits_in`."""
+        added = self.limits_in(where, name)
+        return structs.replace(self, limits=self.limits + added) if added else self
 
     def limits_in(self, where: str, name: str | None) -> tuple[Limit, ...]:
         """What bounds one of its conversations: a door or agent, and what it is called there; None: it is in none yet."""
@@ -207,6 +220,16 @@ class Principal:
     def acts_as(self, role: Role) -> bool:
         """Whether it may do in its team what `role` may."""
         return self.role is not None and ROLES.index(self.role) >= ROLES.index(role)
+
+
+MAX_SESSION = 256
+
+
+def session_of(name: str) -> str:
+    """A conversation's name as usage has it: that, or its digest where it is longer or cannot be printed."""
+    if len(name) <= MAX_SESSION and name.isprintable():
+        return name
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
 
 
 ADMIN_ID = "admin"

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from msgspec import structs
+
 from agents.hosting.host import Host
 from agents.hosting.live import Live
 from agents.hosting.work import Work
@@ -102,7 +104,7 @@ class OwnAgents:
             if entry is None or entry.own is None:
                 return
             live = await self._host.waiting(entry, about["task"])
-            principal = replace(principal, paces=())  # its pace was counted when the request came
+            principal = structs.replace(principal, paces=())  # its pace was counted when the request came
             await self._host.start(
                 Work(
                     live=live,
@@ -185,7 +187,7 @@ def _wait(live: Live, waiting: Sequence[Waiting]) -> None:
 def acting(principal: Principal, own: Own) -> Principal:
     """The caller as an own agent acts for it."""
     grants = Through.of(own.grants, principal.grants, delegates=own.delegates)
-    return replace(principal, grants=grants, is_admin=False)
+    return structs.replace(principal, grants=grants, is_admin=False)
 
 
 def _own(work: Work) -> Own:

@@ -23,6 +23,10 @@ class Asked(BaseModel):
     """Dimensions, between commas."""
     since: AwareDatetime | None = Field(default=None, alias="from")
     until: AwareDatetime | None = Field(default=None, alias="to")
+    session: str | None = None
+    """Only what was part of this conversation."""
+    task: str | None = None
+    """Only what was part of the task of this id."""
     format: Literal["json", "csv"] | None = None
     """Null: as `Accept` says."""
 
@@ -43,7 +47,8 @@ async def usage(
     start = asked.since.timestamp() if asked.since else None
     end = asked.until.timestamp() if asked.until else None
     team = None if caller.grants.allow("admin", "usage") else caller.team_id
-    rows = await services.database.read(lambda session: summary(session, wanted, start, end, team=team))
+    only = {"session": asked.session, "task": asked.task}
+    rows = await services.database.read(lambda session: summary(session, wanted, start, end, team=team, only=only))
     if asked.format == "csv" or (asked.format is None and request.headers.get("accept", "").startswith(CSV)):
         return Response(as_csv(rows), media_type=CSV)
     return {"items": rows, "next": None}

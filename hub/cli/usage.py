@@ -22,15 +22,23 @@ ALWAYS = ("calls", "errors", "input_tokens", "output_tokens", "cost_usd")
 )
 @click.option("--from", "since", metavar="TIME", callback=moment, help="From when on, such as 2030-01-31; in UTC.")
 @click.option("--to", "until", metavar="TIME", callback=moment, help="Until when; that moment is not in it.")
+@click.option("--session", metavar="NAME", help="Only what was part of this conversation.")
+@click.option("--task", metavar="ID", help="Only what was part of this task.")
 @click.option("--json", "shown_as", flag_value="json", help="Print JSON, as /api/usage answers.")
 @click.option("--csv", "shown_as", flag_value="csv", help="Print CSV.")
 @config_option
 def usage_command(
-    by: str, since: float | None, until: float | None, shown_as: Literal["json", "csv"] | None, config: Path | None
+    by: str,
+    since: float | None,
+    until: float | None,
+    shown_as: Literal["json", "csv"] | None,
+    config: Path | None,
+    **only: str | None,
 ) -> None:
     """Sum calls, errors, tokens and cost, by any dimension."""
     rows = on_database(
-        config, lambda database: database.read(lambda session: summary(session, dimensions(by), since, until))
+        config,
+        lambda database: database.read(lambda session: summary(session, dimensions(by), since, until, only=only)),
     )
     if shown_as == "json":
         click.echo(encode({"items": rows, "next": None}))

@@ -29,6 +29,7 @@ from mcp_bridge.wire import HTTP_STATUS, LEGACY, META_VERSION, Answer, error_mes
 from registry.errors import HttpMethodRefused, HubError, InvalidRequest, NotFound, Overloaded
 from registry.identity import Principal
 from registry.judged import JsonObject, decode
+from registry.sealed.secrets import digest
 
 if TYPE_CHECKING:
     from mcp_bridge.server import LegacyServer
@@ -164,7 +165,7 @@ class McpDoor:
             if method in in_session.OF_SDK:
                 return False
             caller = in_session.Caller(
-                principal=exchange.principal.in_session("mcp", session_id.decode("latin-1")),
+                principal=exchange.principal.in_session("mcp", digest(session_id)),
                 session=session,
                 view=view,
                 searches=searches,

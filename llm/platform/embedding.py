@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec import structs
 
 from llm import router
 from llm.call import Models
@@ -67,7 +67,7 @@ class Embedding:
         """
         asked, principal = self._entry(), asker.principal
         if principal is not HUB:
-            principal = replace(principal, grants=Grants((Grant(asked.kind, asked.grant_name),)))
+            principal = structs.replace(principal, grants=Grants((Grant(asked.kind, asked.grant_name),)))
 
         given = sum(map(len, texts)) // BYTES_PER_TOKEN
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 from registry.callers.accounts import Accounts
 from registry.callers.keys import Keys
@@ -241,5 +241,5 @@ def _as_borne(principal: Principal, bearer: Bearer) -> Principal:
     """The principal while its token lasts, where the token is for."""
     ends = bearer.expires_at if principal.expires_at is None else min(principal.expires_at, bearer.expires_at)
     if bearer.paths is None:
-        return replace(principal, expires_at=ends)
-    return replace(principal, expires_at=ends, doors=frozenset({"mcp"}), paths=bearer.paths)
+        return structs.replace(principal, expires_at=ends)
+    return structs.replace(principal, expires_at=ends, doors=frozenset({"mcp"}), paths=bearer.paths)

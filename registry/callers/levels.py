@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
+from msgspec import structs
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, or_, select
 
@@ -53,7 +53,9 @@ def by_digest(session: Session, digest: str) -> Principal | None:
     if principal is None or found[0].key.digest == digest:
         return principal
     until = found[0].key.previous_until or 0.0
-    return replace(principal, expires_at=until if principal.expires_at is None else min(until, principal.expires_at))
+    return structs.replace(
+        principal, expires_at=until if principal.expires_at is None else min(until, principal.expires_at)
+    )
 
 
 def by_ids(session: Session, ids: Collection[str]) -> list[Principal]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from registry import judged
 from registry.access import OF_SERVERS, SEPARATOR, Grant, Grants
@@ -464,4 +465,4 @@ def under(policy: Policy, principal: Principal) -> Principal:
     if not policy.rules:
         return principal
     judge = policy.judge(facts_of(principal))
-    return replace(principal, policy=judge, grants=Ruled.of(principal.grants, judge))
+    return structs.replace(principal, policy=judge, grants=Ruled.of(principal.grants, judge))

@@ -162,7 +162,7 @@ class Tasks:
 
 def _within(principal: Principal, task: Task) -> Principal:
     is_warned = principal.is_warned or any(one.warn is not None for one in task.limits)
-    return replace(principal, task=task, is_warned=is_warned)
+    return structs.replace(principal, task=task, is_warned=is_warned)
 
 
 def _levels(said: _Token | None) -> Iterator[_Token]:
@@ -186,7 +186,7 @@ def _task(sealed: bytes, said: _Token) -> Task:
     token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
     levels = list(_levels(said))
     deadline = min([one.deadline for one in levels if one.deadline is not None], default=None)
-    return Task(token, deadline, tuple([limit for one in levels for limit in _limits(one)]))
+    return Task(levels[-1].id, token, deadline, tuple([limit for one in levels for limit in _limits(one)]))
 
 
 def _limits(said: _Token) -> Iterator[Limit]:

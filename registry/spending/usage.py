@@ -41,6 +41,8 @@ DIMENSIONS: dict[str, Any] = {
     "team": UsageRow.team_id,
     "user": UsageRow.user_id,
     "end_user": UsageRow.end_user,
+    "session": UsageRow.session,
+    "task": UsageRow.task,
     "day": func.date(UsageRow.at, "unixepoch"),
     **{kind: case((col(UsageRow.kind) == kind, UsageRow.name)) for kind in KINDS},
 }
@@ -65,9 +67,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """With what spreadsheets begin formulas: names of end users are whatever callers say."""
 
 _CALL = "at, principal, key_name, kind, name, outcome, duration_ms, request_id"
-_WHOSE = "team_id, user_id, end_user"
-"""In the order of `Settled`, as `_CALL` before them."""
+_WHOSE = f"{_CALL}, team_id, user_id, end_user"
+_PART_OF = f"{_WHOSE}, session, task"
+"""In the order of `Settled`."""
 _NOBODYS = (None, None, None)
+_OF_NOTHING = (None, None)
 _TOKENS = "input_tokens, output_tokens, estimated"
 _DETAILS = "cached_tokens, cache_written_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens"
 """In the order of `Usage`, as `_TOKENS` before them and the cost behind them."""
@@ -125,11 +129,16 @@ class UsageLog:
 def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) -> list[None]:
     for batch in batches:
         # what is bound costs more than what is written: each call binds only what is known of it
-        forms: dict[tuple[str, bool], list[tuple[object, ...]]] = {}
+        forms: dict[tuple[str, str], list[tuple[object, ...]]] = {}
         for row in batch:
             values = astuple(row)
-            usage, is_whose = values[-1], values[8:11] != _NOBODYS
-            call = values[:11] if is_whose else values[:8]
+            usage = values[-1]
+            if values[11:13] != _OF_NOTHING:
+                said, call = _PART_OF, values[:13]
+            elif values[8:11] != _NOBODYS:
+                said, call = _WHOSE, values[:11]
+            else:
+                said, call = _CALL, values[:8]
             if usage is NOTHING_KNOWN:
                 used, bound = "estimated", (*call, 0)
             elif usage[:-1] == NOTHING_KNOWN[:-1]:
@@ -138,9 +147,9 @@ def _insert_all(connection: sqlite3.Connection, batches: list[list[Settled]]) ->
                 used, bound = _COUNTED, (*call, *usage[:2], int(usage[2]), usage[-1])
             else:
                 used, bound = _DETAILED, call + usage
-            forms.setdefault((used, is_whose), []).append(bound)
-        for (used, is_whose), rows in forms.items():
-            insert(connection, f"usage ({_CALL}, {f'{_WHOSE}, ' if is_whose else ''}{used})", rows)
+            forms.setdefault((said, used), []).append(bound)
+        for (said, used), rows in forms.items():
+            insert(connection, f"usage ({said}, {used})", rows)
     return [None] * len(batches)
 
 
@@ -154,11 +163,18 @@ def dimensions(text: str) -> list[str]:
 
 
 def summary(
-    session: Session, by: Sequence[str], since: float | None, until: float | None, *, team: str | None = None
+    session: Session,
+    by: Sequence[str],
+    since: float | None,
+    until: float | None,
+    *,
+    team: str | None = None,
+    only: Mapping[str, str | None] = {},
 ) -> list[dict[str, object]]:
     """Count calls, errors, tokens and cost, grouped by some of `DIMENSIONS`, from `since` up to `until` (seconds since 1970).
 
-    `team` leaves out what was done otherwise than with keys of the team of this id.
+    `team` leaves out what was done otherwise than with keys of the team of this id, `only` what has another value than these in
+    some of `DIMENSIONS`; None there: any.
     """
     groups = [DIMENSIONS[name] for name in by]
     query = select(  # type: ignore[call-overload]  # select is typed for up to four columns
@@ -173,6 +189,9 @@ def summary(
         query = query.where(col(UsageRow.at) < until)
     if team is not None:
         query = query.where(UsageRow.team_id == team)
+    for name, value in only.items():
+        if value is not None:
+            query = query.where(DIMENSIONS[name] == value)
     if kinds := [name for name in by if name in KINDS]:
         query = query.where(col(UsageRow.kind).in_(kinds))
     if groups:

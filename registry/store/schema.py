@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 import registry.store.tables  # noqa: F401  # registers them
 
-HEAD = "0027"
+HEAD = "0028"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -27,6 +27,7 @@ LETTERS = "/api/push/dead-letters"
 USAGE = f"/api/usage?by={','.join(DIMENSIONS.keys() - KINDS)}"
 WAYS = [
     *(("GET", path) for path in ("/api/usage", "/api/usage?by=", "/api/usage?by=model", USAGE, f"{USAGE}&format=csv")),
+    *(("GET", f"/api/usage?{which}") for which in ("session=talk", "task=task_1")),
     *(("GET", LETTERS), ("POST", f"{LETTERS}/1/replay"), ("POST", f"{LETTERS}/replay")),
 ]
 
@@ -47,7 +48,9 @@ async def test_what_somebody_used_and_could_not_be_told_changes_no_answer_to_oth
 
         before = await tried()
         red = (await operator.get("/api/teams/red")).json()["id"]
-        used = Settled(1.0, "key_1", "hidden", "model", "hidden", "ok", 1.0, "", red, "user_1", "somebody")
+        used = Settled(
+            1.0, "key_1", "hidden", "model", "hidden", "ok", 1.0, "", red, "user_1", "somebody", "talk", "task_1"
+        )
         running.services.usage.record(used)
         async with pushing(tmp_path, name="hubbub.db") as parts:
             rita = await parts.principal("rita")

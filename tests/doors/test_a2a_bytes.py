@@ -23,7 +23,7 @@ from a2a.types import a2a_pb2
 from agents.grpc_wire import SERVICE
 from agents.speech import SPEECHES, STREAMING, Operation, Speech
 from agents.wire import OLD_METHODS
-from tests.conftest import Hub, OpenHub
+from tests.conftest import ADMIN_KEY, Hub, OpenHub
 from tests.peers.canned_agent import Canned, CannedAgent, Refused, canned_agent
 
 speeches = pytest.mark.parametrize("speech", SPEECHES, ids=str)
@@ -218,6 +218,9 @@ async def test_ids_are_judged_all_the_same(hub: OpenHub, speech: Speech) -> None
         assert agent.bodies == []
         for operation in SENDS:  # an answer with somebody else's task is shown to nobody
             assert b"of somebody else" in await bob.ask(operation, request(speech, operation)), operation
+        async with running.http(ADMIN_KEY) as admin:  # nor are ids in what he has used
+            used = (await admin.get("/api/usage?by=principal,session")).json()["items"]
+        assert sorted((one["session"], one["calls"]) for one in used if one["session"]) == [("c", 1)]
 
 
 @speeches

@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_may_do_what_is_left_of_what_it_was_bound_to() -> Non
 def test_what_bounds_a_run_is_kept_with_it() -> None:
     reply = Reply("chat", {}, (), (), "stop")
     used = Used(RequestLimits(8, None, 60.5, 0.5, 99), 3, 1.5, 0.25)
-    place = Place(2, ["agent:a", "model:m"], ["one"], Paused("token", 40.0))
+    place = Place(2, ["agent:a", "model:m"], ["one"], "talk", Paused("token", 40.0))
     parked = Parked(
         run="r", about=b"", turns=[], reply=reply, held=Held([], []), expires_at=1.0, used=used, place=place
     )

@@ -35,6 +35,9 @@ async def test_a_chat_goes_on_after_as_many_hops_and_in_the_same_conversation(hu
         with pytest.raises(openai.RateLimitError, match=SPENT):
             await approved(d, waiting["id"], in_inbox=in_inbox)
         assert [name for name, _ in d.bank.calls] == ["look", "pay"]
+        async with d.running.http(ADMIN_KEY) as admin:
+            used = (await admin.get("/api/usage?by=kind&session=one")).json()["items"]
+        assert {one["kind"]: (one["calls"], one["errors"]) for one in used} == {"model": (2, 1), "tool": (2, 0)}
 
 
 async def test_a_response_goes_on_after_as_many_hops_and_in_the_same_conversation(hub: OpenHub) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from agents.speech import SPEECHES, Speech
 from registry.access import EVERYTHING
@@ -306,7 +307,7 @@ def test_of_bounds_within_a_task_those_are_kept_that_are_stricter_than_its_own()
     begun = tasks.enter(key, None)
     assert begun.task is not None
     again = tasks.enter(key, begun.task.token.encode())
-    assert again.task == replace(begun.task, is_inherited=True)  # nothing that it does not bound
+    assert again.task == dataclasses.replace(begun.task, is_inherited=True)  # nothing that it does not bound
     own = tasks.narrowed(begun, RequestLimits(max_calls=3, max_usd=1, max_seconds=70)).task
     assert own is not None
     assert ([(one.name, one.most) for one in own.limits], own.deadline) == ([("max_calls", 3), ("max_usd", NANO)], 1060)
@@ -337,7 +338,7 @@ def test_tasks_within_one_another_come_to_an_end() -> None:
     for most in range(1000, 1000 - MAX_WITHIN, -1):
         made = tasks.narrowed(principal, RequestLimits(most, most, most / 3, most / 3, most)).task
         assert made is not None
-        principal = tasks.enter(replace(principal, task=None), made.token.encode())
+        principal = tasks.enter(structs.replace(principal, task=None), made.token.encode())
         assert principal.task is not None
         assert len(principal.task.limits) == 3 * (1001 - most)
     with pytest.raises(TooManyHops):

@@ -84,7 +84,8 @@ async def test_a_command_says_what_was_used_while_the_hub_runs(hub: OpenHub, tmp
             red = await running.services.teams.create("red")
             async with running.http(await running.key("model:*", "agent:*", team="red")) as http:
                 for user in ("ann", "=1+1"):
-                    await http.post("/v1/chat/completions", json={"model": "m", "messages": SAID, "user": user})
+                    said = {"model": "m", "messages": SAID, "user": user}
+                    await http.post("/v1/chat/completions", json=said, headers={"hubbub-session": f"of {user}"})
                 await http.get("/a2a/gone/tasks/unknown")
             await running.services.usage.flush()
             by_model = await items(running, "team,model")
@@ -94,6 +95,10 @@ async def test_a_command_says_what_was_used_while_the_hub_runs(hub: OpenHub, tmp
                 one["end_user"]: one["calls"]
                 for one in csv.DictReader(io.StringIO(await usage("--by", "end_user,model", "--csv")))
             } == {"ann": "1", "'=1+1": "1"}
+            table = await usage("--by", "end_user,session", "--session", "of ann", "--csv")
+            found = [(one["end_user"], one["session"], one["calls"]) for one in csv.DictReader(io.StringIO(table))]
+            assert found == [("ann", "of ann", "1")]
+            assert await usage("--task", "of ann") == "Nothing was used.\n"
             head, row = (await usage("--by", "model")).splitlines()
             assert head.split("  ")[0] == "MODEL"
             assert " ".join(head.split()[1:]) == "CALLS ERRORS INPUT TOKENS OUTPUT TOKENS REASONING TOKENS COST USD"

@@ -67,3 +67,7 @@ class UsageRow(SQLModel, table=True):
     user_id: str | None = None
     end_user: str | None = None
     """Whom the caller asked for, as it said itself."""
+    session: str | None = None
+    """The conversation that it was part of, as `Principal.session`."""
+    task: str | None = None
+    """The id of the task that it was part of."""
