@@ -30,6 +30,17 @@ ROWS_AT_ONCE = 500
 MAX_BUFFERED = 50_000
 """Rows held while the database cannot take them; the oldest are dropped and counted: calls never fail on logs."""
 
+UNWRITABLE = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What the driver raises for values that no attempt will write: integers of more than 64 bit, text that is no Unicode."""
+
 KINDS = ("agent", "server", "tool", "model")
 
 DIMENSIONS: dict[str, Any] = {
@@ -87,7 +98,7 @@ class UsageLog:
         self._rows: deque[Settled] = deque(maxlen=MAX_BUFFERED)
         self._flushing = asyncio.Lock()
         self.dropped = 0
-        """Rows lost because the database could not take them in time."""
+        """Rows lost because the database could not take them in time, or at all."""
 
     def record(self, settled: Settled) -> None:
         """Take one row; never waits, never fails."""
@@ -108,16 +119,29 @@ class UsageLog:
         """Write everything that is buffered now; what the database cannot take stays for the next time."""
         async with self._flushing:  # who asks for usage is told of the rows that are being written, too
             due = len(self._rows)  # calls that end meanwhile wait, or each few of them would have a commit of their own
-            for begin in range(0, due, ROWS_AT_ONCE):
-                rows = [self._rows.popleft() for _ in range(min(due - begin, ROWS_AT_ONCE))]
+            alone = 0
+            while due:
+                rows = [self._rows.popleft() for _ in range(1 if alone else min(due, ROWS_AT_ONCE))]
                 try:
                     await self._database.append(_insert_all, rows)
+                except UNWRITABLE as error:
+                    if len(rows) > 1:  # so that only the row goes that cannot be written
+                        self._keep(rows)
+                        alone = len(rows)
+                        continue
+                    self.dropped += 1
+                    logger.error(  # noqa: TRY400  # where it was raised says nothing: in the driver
+                        "a call's usage cannot be written and is lost",
+                        extra={"reason": str(error), "request_id": rows[0].request_id},
+                    )
                 except sqlite3.Error as error:
                     self._keep(rows)
                     logger.warning(
                         "usage cannot be written, trying again", extra={"reason": str(error), "rows": len(rows)}
                     )
                     return
+                due -= len(rows)
+                alone = max(0, alone - len(rows))
 
     def _keep(self, rows: list[Settled]) -> None:
         """Put rows back to where they were, as many as there is room for."""

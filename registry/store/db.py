@@ -9,6 +9,7 @@ the writer thread's (docs/decisions/0005).
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 from registry.company import Company
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -118,7 +121,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dropped = 0
-        """Rows of `append_later` that were dropped because the writer could not keep up."""
+        """Rows of `append_later` that were dropped: the writer could not keep up, or the database would not have them."""
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="hubbub-read")
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Pending] = []
@@ -244,9 +247,13 @@ class Database:
             self._hand_over()
         for pending in batch:
             done = pending.done
-            if done is None or done.done():
+            if done is None:
+                if pending.error is not None:
+                    self.dropped += 1
+                    logger.error("a row cannot be written and is lost", extra={"reason": str(pending.error)})
+            elif done.done():
                 continue
-            if pending.error is None:
+            elif pending.error is None:
                 done.set_result(pending.outcome)
             else:
                 done.set_exception(pending.error)

@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+from typing import Any
 
 import pytest
 
@@ -110,3 +111,26 @@ async def test_rows_beyond_the_bound_push_out_the_oldest_and_are_counted(
     await log.flush()
     assert [found["name"] for found in await total(database, ("name",))] == ["m2", "m3", "m4"]
     assert log.dropped == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"outcome": "\udc80"}, id="text that is no Unicode"),
+        pytest.param({"input_tokens": 2**64}, id="more than 64 bit"),
+        pytest.param({"output_tokens": {}}, id="no number"),
+    ],
+)
+async def test_a_row_that_cannot_be_written_takes_no_other_with_it_and_is_counted_and_told(
+    database: Database, caplog: pytest.LogCaptureFixture, bad: dict[str, Any]
+) -> None:
+    log = UsageLog(database)
+    for one in (row("before"), row("bad", **bad), row("after")):
+        log.record(one)
+    await log.flush()
+    assert [found["name"] for found in await total(database, ("name",))] == ["after", "before"]
+    assert log.dropped == 1
+    assert [record.message for record in caplog.records] == ["a call's usage cannot be written and is lost"]
+    log.record(row("later"))
+    await log.flush()
+    assert (await total(database))[0]["calls"] == 3
