@@ -111,7 +111,8 @@ async def test_two_hubs_share_a_child_and_mix_up_no_answers(tmp_path: Path) -> N
 async def test_a_hub_that_ends_leaves_the_child_to_the_other(tmp_path: Path) -> None:
     async with open_mcp_hub(tmp_path, child(tmp_path)) as first:
         async with open_mcp_hub(tmp_path, child(tmp_path)) as second:
-            await second.listed("child__pids")
+            for hub in (first, second):
+                await hub.listed("child__pids")
             found = await pids(second)
         assert await pids(first) == found
         assert all(is_alive(pid) for pid in found)
