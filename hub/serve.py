@@ -19,6 +19,7 @@ from hub.app import App, House
 from hub.hosts import Hosts
 from hub.http11 import Front
 from hub.http_exchange import Limits
+from hub.logs import Lines
 from hub.routes import routes
 from hub.services import MakeGate, Services, open_services
 from hub.settings import environment, watch
@@ -115,7 +116,9 @@ def server(app: App, *, host: str, port: int, drain_s: float, ending: asyncio.Ev
 
 def serve(declared: Declared, config_path: Path | None, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; then let running requests end within the drain time."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(Lines())
+    logging.basicConfig(level=logging.INFO, handlers=[shown])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     public_url = declared.hub.public_url or f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
 

@@ -196,7 +196,7 @@ async def test_a_valid_edit_is_applied_and_an_invalid_one_refused_whole(tmp_path
         assert "old state goes on" in "".join(hub.lines)
         assert await models(http) == ["offline", "up"]
         file.write_text(valid.replace("  offline:", "  offline2: {provider: offline}\n  offline:"))
-        await hub.said("changed and applied")
+        await hub.said("changed and applied catalog=")  # with what the line is about
         assert await models(http) == ["offline", "offline2", "up"]
 
 
