@@ -30,6 +30,8 @@ from hub.api.access import check_unambiguous
 from hub.api.description import PROBLEM, described
 from hub.api.docs import page_of
 from hub.services import Services
+from registry.declared.shapes import explain
+from registry.declared.source import dotted
 from registry.errors import INTERNAL, HubError, InvalidRequest, NotFound, ParseFailed
 from registry.judged import JsonObject
 
@@ -99,8 +101,9 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError), "registered for these only"
-    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
-    return await _answer(request, InvalidRequest("; ".join(faults)))
+    faults = map(explain, error.errors())
+    texts = [f"{dotted(path[1:])}: {text}" if path[1:] else text for path, text in faults]
+    return await _answer(request, InvalidRequest("; ".join(texts)))
 
 
 async def _answer_unreadable(request: Request, error: Exception) -> Response:

@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from hub.api.access import MAX_NUMBER, ServicesNow, needs
 from hub.services import Services
 from hub.standing import meant, standing
-from registry import judged
 from registry.access import EVERYTHING, KINDS
 from registry.declared.config import rule_of
 from registry.declared.shapes import RuleShape
 from registry.errors import InvalidRequest, NotFound
 from registry.identity import Principal
-from registry.rules.explaining import ALONE, Answer, explain, tree_of
+from registry.rules.explaining import ALONE, Answer, explain, said_object, tree_of
 from registry.rules.policies import NONE, Version
 from registry.rules.policy import MAX_RULES, Rule
 
@@ -209,8 +208,8 @@ async def explained(request: Request, services: ServicesNow, asked: Annotated[As
         found = await services.keys.named(principal)
     if kind not in KINDS:
         raise InvalidRequest(f"kind must be one of {', '.join(sorted(KINDS))}", member="kind")
-    given = None if asked.arguments is None else judged.unambiguous(asked.arguments.encode())
-    tree = ALONE if asked.tree is None else tree_of(judged.unambiguous(asked.tree.encode()))
+    given = None if asked.arguments is None else said_object("arguments", asked.arguments)
+    tree = ALONE if asked.tree is None else tree_of(said_object("tree", asked.tree))
     catalog = services.registry.catalog
     kind, name = meant(catalog, kind, name, EVERYTHING if is_operator else caller.grants)
     known = standing(catalog, kind, name, lambda path: services.tools.view(found, path))

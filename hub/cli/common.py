@@ -19,7 +19,7 @@ from registry.declared.config import ConfigInvalid, Declared
 from registry.declared.entry_shapes import BoundsShape, BudgetShape
 from registry.errors import HubError
 from registry.identity import OPERATOR
-from registry.limits import MOST
+from registry.limits import MOST, Bounds
 from registry.members import MAX_AMOUNT
 from registry.sealed.secrets import SecretKeyInvalid
 from registry.store.db import Database, DatabaseUnsupported, open_database, open_engine
@@ -27,6 +27,9 @@ from registry.store.schema import DatabaseUnavailable, SchemaNewer, migrate
 
 Command = TypeVar("Command", bound=Callable[..., object])
 T = TypeVar("T")
+
+_NO_LIMITS = {"pace", "usd", "per", "warn_at", "limits_warn_at"}
+"""Members of `Bounds` that `bounded` says otherwise, or not: when there are warnings."""
 
 
 def config_option(command: Command) -> Command:
@@ -197,6 +200,15 @@ def _options(context: click.Context) -> set[str]:
         for one in context.command.params
         if isinstance(one, click.Option) and context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
     }
+
+
+def bounded(stored: str | None, **more: float | None) -> str:
+    """What bounds say, as `--limit` and `--budget` write it; `more` are limits that are stored elsewhere, None: no such."""
+    found = Bounds.stored(stored)
+    counted = {name: most for name, most in found._asdict().items() if name not in _NO_LIMITS}
+    limits = {"requests_per_minute": found.pace, **more, **counted}
+    said = [f"{name}={most:.15g}" for name, most in limits.items() if most is not None]
+    return " ".join(said if found.usd is None else [*said, f"{found.usd:.15g}/{found.per}"]) or "-"
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -11,7 +11,6 @@ from hub.cli.common import config_option, database_of, declared_by, told
 from hub.services import sealer
 from hub.standing import meant, standing
 from mcp_bridge.views import build
-from registry import judged
 from registry.access import EVERYTHING, KINDS, Grants
 from registry.callers.keys import Keys
 from registry.declared.config import Declared
@@ -19,12 +18,12 @@ from registry.errors import CallerError
 from registry.identity import Principal, Tree
 from registry.judged import JsonObject
 from registry.registry import Registry
-from registry.rules.explaining import Explanation, explain, tree_of
+from registry.rules.explaining import Explanation, explain, said_object, tree_of
 
 
-def _arguments(_context: click.Context, _option: click.Parameter, text: str | None) -> JsonObject | None:
+def _arguments(_context: click.Context, option: click.Parameter, text: str | None) -> JsonObject | None:
     try:
-        return None if text is None else judged.unambiguous(text.encode())
+        return None if text is None else said_object(str(option.name), text)
     except CallerError as error:
         raise click.BadParameter(error.text) from None
 

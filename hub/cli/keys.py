@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hub.cli.common import act, bounds_options, checked, config_option, day, moment, on_database, table
+from hub.cli.common import act, bounded, bounds_options, checked, config_option, day, moment, on_database, table
 from registry.access import GrantInvalid, Grants
 from registry.callers.keys import MAX_OVERLAP_S, Keys, NamedKey
-from registry.callers.levels import grants_of
+from registry.callers.levels import doors_of, grants_of, networks_of, request_limits_of
 from registry.declared.entry_shapes import bounds
 from registry.floors import WORDS, Floor, read_floor
 from registry.identity import DOORS, KeySpec
 from registry.limits import MOST
 from registry.members import check_key_name, check_network
-from registry.store.tables.callers import ApiKey
 
 
 @click.group("keys")
@@ -29,6 +29,13 @@ def _networks(_context: click.Context, _option: click.Parameter, texts: tuple[st
         return tuple(map(check_network, texts)) or None
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _ending(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    found = moment(context, option, text)
+    if found is not None and found <= time.time():
+        raise click.BadParameter("that is over already: the key would never be taken")
+    return found
 
 
 def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, ...]) -> Floor | None:
@@ -78,7 +85,7 @@ def _floor(_context: click.Context, _option: click.Parameter, rules: tuple[str, 
     help="Which tools models call for it only when that was approved: always, destructive, or names; repeatable.",
 )
 @click.option(
-    "--expires-at", metavar="TIME", callback=moment, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."
+    "--expires-at", metavar="TIME", callback=_ending, help="When it ends, such as 2030-01-31T00:00:00Z; default: never."
 )
 @config_option
 def _create(allow: tuple[str, ...], grants: tuple[str, ...], config: Path | None, **members: Any) -> None:
@@ -116,19 +123,16 @@ def _list(config: Path | None) -> None:
             team or "-",
             user or "-",
             " ".join(grants_of(key) or ("-",)),
-            _pace(key),
-            day(key.expires_at),
+            bounded(key.bounds, requests_per_minute=key.requests_per_minute, **request_limits_of(key)._asdict()),
+            " ".join((*(doors_of(key) or ()), *(networks_of(key) or ()))) or "-",
+            f"{day(key.expires_at)}{', over' if key.expires_at and key.expires_at <= time.time() else ''}",
             day(key.last_used_at),
             key.owner,
         )
         for key, team, user in found
     ]
-    heads = ("NAME", "ID", "TEAM", "USER", "ALLOW", "LIMIT", "EXPIRES", "LAST USED", "MADE IN")
+    heads = ("NAME", "ID", "TEAM", "USER", "ALLOW", "LIMITS", "WHERE", "EXPIRES", "LAST USED", "MADE IN")
     click.echo(table(heads, rows) if rows else "No keys.")
-
-
-def _pace(key: ApiKey) -> str:
-    return f"{key.requests_per_minute}/min" if key.requests_per_minute else "-"
 
 
 @keys_command.command("rotate")

@@ -44,6 +44,11 @@ def _reseal(also: Path | None, config: Path | None) -> None:
     made, found = act(config, anew)
     click.echo(f"{made} sealed anew.")
     click.echo(_table(found))
+    if any(counted[None] for counted in found.values()):
+        raise click.ClickException(
+            "What NO KEY counts was sealed under none of these keys. If it was the file beside the database, stop the hub and run"
+            " this with --also hubbub.secret; if its key is gone, it stays closed and counts for nothing."
+        )
     if any(set(counted) - {0} for counted in found.values()):
         raise click.ClickException("Not everything is under the first key: keep the others, and run this again.")
     click.echo("Nothing that is stored needs the keys behind the first.")

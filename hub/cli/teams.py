@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hub.cli.common import act, allow_option, bounds_options, checked, config_option, day, on_database, table
+from hub.cli.common import act, allow_option, bounded, bounds_options, checked, config_option, day, on_database, table
 from hub.cli.levels import add_bounds
 from registry.callers.keys import Keys
 from registry.callers.levels import allow_of
@@ -47,10 +47,10 @@ add_bounds(teams_command, _teams, level="team", named="alias", keys="its keys")
 def _list(config: Path | None) -> None:
     """List teams."""
     rows = [
-        (team.alias, team.id, " ".join(allow_of(team) or ("-",)), day(team.created_at))
+        (team.alias, team.id, " ".join(allow_of(team) or ("-",)), bounded(team.bounds), day(team.created_at))
         for team in on_database(config, lambda database: _teams(database).page())
     ]
-    click.echo(table(("ALIAS", "ID", "ALLOWS", "MADE AT"), rows) if rows else "No teams.")
+    click.echo(table(("ALIAS", "ID", "ALLOWS", "LIMITS", "MADE AT"), rows) if rows else "No teams.")
 
 
 @teams_command.command("rename")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hub.cli.common import act, allow_option, bounds_options, checked, config_option, day, on_database, table
+from hub.cli.common import act, allow_option, bounded, bounds_options, checked, config_option, day, on_database, table
 from hub.cli.levels import add_bounds
 from registry.callers.keys import Keys
 from registry.callers.levels import allow_of
@@ -48,12 +48,13 @@ def _list(config: Path | None) -> None:
             user.id,
             user.email or "-",
             " ".join(allow_of(user) or ("-",)),
+            bounded(user.bounds),
             "disabled" if user.disabled else "on",
             day(user.created_at),
         )
         for user in on_database(config, lambda database: _users(database).page())
     ]
-    click.echo(table(("NAME", "ID", "EMAIL", "ALLOWS", "STATE", "MADE AT"), rows) if rows else "No users.")
+    click.echo(table(("NAME", "ID", "EMAIL", "ALLOWS", "LIMITS", "STATE", "MADE AT"), rows) if rows else "No users.")
 
 
 @users_command.command("rename")

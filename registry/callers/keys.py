@@ -133,16 +133,26 @@ class Keys:
         return {one.id: one for one in found if unexpired(one) is not None}
 
     async def named(self, name: str) -> Principal:
-        """The principal of a valid key, by its name or id; raises `NotFound`."""
+        """The principal of a valid key, by its name or id.
 
-        def load(session: Session) -> list[Principal]:
+        Raises:
+            NotFound: there is no such key.
+            InvalidRequest: it is refused at every door; says why, which is for operators.
+        """
+
+        def load(session: Session) -> Principal | str | None:
             key = _live(session, name)
-            return levels.by_ids(session, [name if key is None else key.id])
+            found = levels.read(session, [name if key is None else key.id])
+            return (levels.why_refused(found[0]) or levels.principal_of(session, found[0])) if found else None
 
         found = await self._database.read(load)
-        if not found or unexpired(found[0]) is None:
+        if found is None:
             raise NotFound("principal", name)
-        return self.under(found[0])
+        if not isinstance(found, str) and unexpired(found) is None:
+            found = "it has expired"
+        if isinstance(found, str):
+            raise InvalidRequest(f"The key {name!r} is refused at every door: {found}.", member="principal")
+        return self.under(found)
 
     async def create(self, spec: KeySpec, *, check: Check = anyones) -> tuple[ApiKey, str]:
         """Make a key; returns it and its secret, which is not kept. `check` sees it before it is there.

@@ -60,8 +60,12 @@ def by_digest(session: Session, digest: str) -> Principal | None:
 
 def by_ids(session: Session, ids: Collection[str]) -> list[Principal]:
     """Those of some principals whose keys are valid, but that one may have expired."""
-    found = _read_levels(session, col(ApiKey.id).in_(ids))
-    return [principal for levels in found if (principal := principal_of(session, levels)) is not None]
+    return [principal for levels in read(session, ids) if (principal := principal_of(session, levels)) is not None]
+
+
+def read(session: Session, ids: Collection[str]) -> list[Levels]:
+    """Those of some keys with what is above them, valid or not."""
+    return _read_levels(session, col(ApiKey.id).in_(ids))
 
 
 def named(session: Session, level: type[Level], name: str) -> Level | None:
@@ -80,15 +84,27 @@ def _read_levels(session: Session, which: ColumnElement[bool]) -> list[Levels]:
     return [Levels(*found) for found in session.exec(query.where(which)).all()]
 
 
-def principal_of(session: Session, levels: Levels) -> Principal | None:
-    """The caller that a key stands for; None: nobody. Whether the key has expired is not looked at."""
+def why_refused(levels: Levels) -> str | None:
+    """Why a key stands for nobody, in words for operators; None: it stands for somebody. Whether it has expired is not looked at."""
     key, user, team, member = levels
     if key.revoked_at is not None:
+        return "it is revoked"
+    if key.user_id is not None and user is None:
+        return "its user is deleted"
+    if user is not None and user.disabled:
+        return f"its user {user.name} is disabled"
+    if key.team_id is not None and team is None:
+        return "its team is deleted"
+    if user is not None and team is not None and member is None:
+        return f"its user {user.name} is not in its team {team.alias}"
+    return None
+
+
+def principal_of(session: Session, levels: Levels) -> Principal | None:
+    """The caller that a key stands for; None: nobody. Whether the key has expired is not looked at."""
+    if why_refused(levels) is not None:
         return None
-    if key.user_id is not None and (user is None or user.disabled):
-        return None
-    if key.team_id is not None and (team is None or (key.user_id is not None and member is None)):
-        return None
+    key, user, team, member = levels
     own = grants_of(key)
     limits, session_limits = limits_of(session, key), _each(session, key, Bounds.in_session)
     paces = tuple(_paces(key, user, team))

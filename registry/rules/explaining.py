@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from registry.errors import InvalidRequest
+from registry import judged
+from registry.errors import CallerError, InvalidRequest
 from registry.identity import Circumstances, Principal, Tree
 from registry.judged import JsonObject
 from registry.rules.guards import Guards, GuardSpec
@@ -55,6 +56,17 @@ class Explanation(NamedTuple):
         is_listed = self.is_listed and not known.is_hidden
         why = known.why if is_operator or not known.is_hidden else "nothing of that name is there"
         return Explanation("denied", is_listed, self.grants, None, (), why)
+
+
+def said_object(member: str, text: str) -> JsonObject:
+    """The JSON object that a question's member says; raises `InvalidRequest`, which names the member."""
+    try:
+        return judged.unambiguous(text.encode())
+    except CallerError as error:
+        reason = 'must be a JSON object, such as {"owner": "acme"}; in an address it is percent-encoded'
+        if isinstance(error, InvalidRequest) and error.member is not None:  # one that stands twice
+            reason = error.text
+    raise InvalidRequest(f"{member}: {reason}", member=member)
 
 
 def tree_of(said: JsonObject) -> Tree:

@@ -342,11 +342,16 @@ def _decide(one: _Compiled, variables: Mapping[str, Any]) -> Verdict | None:
     return _executed(one, {name: _shown(one, name, variables[name]) for name in one.variables})
 
 
-def _executed(one: _Compiled, shown: Mapping[str, object]) -> Verdict | None:
+def _value(condition: Any, shown: Mapping[str, object]) -> object:
+    """What a condition says; None: it cannot be decided."""
     try:
-        holds = one.condition.execute(shown)
+        return condition.execute(shown)
     except (KeyError, RuntimeError, TypeError, ValueError, ArithmeticError, IndexError):
-        holds = None
+        return None
+
+
+def _executed(one: _Compiled, shown: Mapping[str, object]) -> Verdict | None:
+    holds = _value(one.condition, shown)
     if holds is True:
         return Verdict(one.rule.effect, one.rule)
     if holds is False or one.rule.effect == "allow":
@@ -382,11 +387,9 @@ def _compile(rule: Rule) -> _Compiled:
     own = _MACRO.findall(rule.when)
     if len(own) > 1:
         raise RuleInvalid("when goes through a list more than once, which a long one would make slow")
-    variables = frozenset(condition.variables()) - set(own)
-    if unknown := sorted(variables - VARIABLES):
-        raise RuleInvalid(f"when has no {unknown[0]}: it may look at {', '.join(sorted(VARIABLES))}")
+    variables = _variables(condition, own)
     members = frozenset(_MEMBER.findall(rule.when)) if "principal" in variables else frozenset()
-    if unknown := sorted(members - set(PRINCIPAL_MEMBERS)):
+    if members - set(PRINCIPAL_MEMBERS):
         raise RuleInvalid(f"when may look at principal.{', principal.'.join(PRINCIPAL_MEMBERS)}")
     if "tree" in variables and not set(_OF_TREE.findall(_TEXT.sub("", rule.when))) <= set(Tree.__struct_fields__):
         raise RuleInvalid(f"when may look at tree.{', tree.'.join(Tree.__struct_fields__)}")
@@ -395,6 +398,16 @@ def _compile(rule: Rule) -> _Compiled:
     if made.arguments is None or variables != {"arguments"}:
         return made
     return replace(made, absent=_Absent(_executed(made, {"arguments": {}})))
+
+
+def _variables(condition: Any, own: list[str]) -> frozenset[str]:
+    """What a condition looks at, beside what it names itself; one that looks at nothing must say true or false."""
+    variables = frozenset(condition.variables()) - set(own)
+    if unknown := sorted(variables - VARIABLES):
+        raise RuleInvalid(f"when has no {unknown[0]}: it may look at {', '.join(sorted(VARIABLES))}")
+    if not variables and not isinstance(_value(condition, {}), bool):
+        raise RuleInvalid("when must say true or false")
+    return variables
 
 
 def _names(when: str) -> frozenset[str]:

@@ -243,6 +243,25 @@ async def test_a_page_names_where_the_next_one_begins(admin: httpx.AsyncClient) 
     assert rest["next"] is None
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"name": "k"}, "allow is missing"),
+        ({"name": "k", "allow": [], "limits": {"calls_per_hour": 1}}, "limits.calls_per_hour: unknown key"),
+        ({"name": "k", "allow": [], "budget": {"usd": 1, "per": "hour"}}, "budget.per: must be one of minute, day, "),
+        ({"name": "k", "allow": [], "expires_at": "2030-01-01T00:00:00"}, "expires_at: needs a time zone, "),
+        ({"name": "k", "allow": [], "networks": ["10.0.0.1/8"]}, "networks.0: must be a network"),
+        ([], "the body must be an object"),
+    ],
+)
+async def test_what_is_wrong_in_a_body_is_said_as_it_is_of_the_file(
+    admin: httpx.AsyncClient, body: object, said: str
+) -> None:
+    refused = await admin.post("/api/keys", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["detail"].startswith(said)
+
+
 async def test_an_expired_key_is_refused(running: Hub, admin: httpx.AsyncClient) -> None:
     body = {"name": "past", "allow": ["admin:usage"], "expires_at": "2020-01-01T00:00:00Z"}
     secret = (await admin.post("/api/keys", json=body)).json()["key"]

@@ -236,6 +236,7 @@ async def test_a_rule_redacts_what_is_sent_and_answered_and_decides_nothing(tmp_
     [
         ({"name": "of-file", "effect": "deny"}, "two rules are called 'of-file'"),
         ({"name": "bad", "effect": "deny", "when": "1 +"}, "is not CEL"),
+        ({"name": "bad", "effect": "deny", "when": "1"}, "must say true or false"),
         ({"name": "bad", "effect": "forbid"}, "effect"),
         ({"name": "bad", "effect": "redact"}, "need one of them"),
         ({"name": "bad", "effect": "deny", "entries": ["admin:keys"]}, "rules are about"),

@@ -173,7 +173,7 @@ def test_a_key_is_made_listed_and_revoked(run: Run) -> None:
     listed = run("keys", "list")
     assert "rita" in listed.output
     assert "model:* tool:a__*" in listed.output
-    assert "3/min" in listed.output
+    assert "requests_per_minute=3" in listed.output
     assert made.stdout.strip() not in listed.output
     assert run("keys", "revoke", "rita").output == "rita is revoked.\n"
     assert run("keys", "list").output == "No keys.\n"

@@ -49,7 +49,7 @@ def test_the_first_rule_that_holds_decides() -> None:
         "arguments.repo > 5",
         "1 / (size(arguments) - 1) == 1",
         "arguments.repo.matches('[')",
-        "1",
+        "arguments.repo",
     ],
 )
 @pytest.mark.attack("2.1/37", "2.1/34")
