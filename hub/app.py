@@ -17,13 +17,14 @@ from functools import partial
 from typing import Any
 
 from hub import errors
-from hub.auth import Authenticator, secret_of
+from hub.auth import Authenticator, repeated_credential, secret_of
 from hub.exchange import ClientGone, Exchange, Header, Receive, Send
 from hub.hosts import Hosts
 from hub.http_exchange import HttpExchange, Limits
 from registry.auditing.audit import Audit
 from registry.errors import (
     INTERNAL,
+    CredentialRepeated,
     HeadersTooLarge,
     HostRefused,
     HubError,
@@ -207,6 +208,8 @@ def _check_origin(house: House, exchange: HttpExchange) -> None:
         raise HeadersTooLarge(limit)
     if not house.hosts.serve(exchange.headers, exchange.raw_headers):
         raise HostRefused
+    if len(exchange.headers) < len(exchange.raw_headers) and (header := repeated_credential(exchange.raw_headers)):
+        raise CredentialRepeated(header)
     origin = exchange.headers.get(b"origin")
     if origin is not None:
         if not house.hosts.allow(origin):

@@ -25,6 +25,9 @@ SESSION_HEADER = SESSION_HEADER_NAME.encode()
 TASK_HEADER = TASK_HEADER_NAME.encode()
 HOPS_HEADER = wire.HOPS_HEADER.encode()
 
+CREDENTIALS = (b"x-litellm-api-key", b"authorization", b"x-api-key")
+"""Where `secret_of` looks. A proxy before the hub may have judged another one of two."""
+
 MAX_SECRET_BYTES = 16 * 1024
 """Longer credentials are none of ours; hashing them would be work for nothing."""
 
@@ -59,6 +62,12 @@ def secret_of(headers: Mapping[bytes, bytes]) -> bytes | None:
     if space and scheme.lower() == b"bearer":
         return rest.strip()
     return secret if headers.get(b"x-litellm-api-key") else headers.get(b"x-api-key")
+
+
+def repeated_credential(raw_headers: Sequence[Header]) -> str | None:
+    """The first header of those that say who calls which stands more than once."""
+    names = [name for name, _ in raw_headers]
+    return next((name.decode() for name in CREDENTIALS if names.count(name) > 1), None)
 
 
 class Shown(msgspec.Struct, frozen=True):

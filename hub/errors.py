@@ -60,6 +60,7 @@ TABLE: dict[type[HubError], Row] = {
     errors.NotSupported: Row(400, -32004, -32601, _BAD, "UNSUPPORTED_OPERATION"),
     errors.VersionNotSupported: Row(400, -32009, -32022, _BAD, "VERSION_NOT_SUPPORTED"),
     errors.HostRefused: Row(421, -32600, -32600, _BAD, "HOST_REFUSED", http=True),
+    errors.CredentialRepeated: Row(400, -32600, -32600, _BAD, "CREDENTIAL_REPEATED", http=True),
     errors.OriginRefused: Row(403, -32600, -32600, _BAD, "ORIGIN_REFUSED", http=True),
     errors.CrossSiteRefused: Row(403, -32600, -32600, _BAD, "CROSS_SITE_REFUSED", http=True),
     errors.TooLarge: Row(413, -32600, -32600, _BAD, "TOO_LARGE", http=True),

@@ -35,6 +35,9 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 )
 """Of every answer; the last where `public_url` is https."""
 
+MAX_CHUNK_LINE_BYTES = 20
+"""What each byte of a chunked body may bring with it: its chunk's size in 16 digits, and two ends of lines."""
+
 MAX_PIPELINED = 64
 """Requests that one connection may have waiting."""
 
@@ -84,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: list[Header] = []
         self._head_bytes = 0
+        self._body_bytes = 0
+        """What came since a head was whole: its body, and what frames it."""
         self._reading: HttpExchange | None = None
         """The request whose body is coming."""
         self._current: HttpExchange | None = None
@@ -122,17 +127,27 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
-        if self._reading is None:
+        reading = self._reading
+        if reading is None:
             if self._head_bytes == 0:
                 self._since = self.loop.time()
             self._head_bytes += len(data)
+        else:
+            self._body_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
         except httptools.HttpParserError:
             self._refuse(b"400 Bad Request")
+        if reading is not None and reading is self._reading:
+            self._check_framing(reading)
         if self._head_bytes > 2 * self.limits.header_bytes:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def _check_framing(self, exchange: HttpExchange) -> None:
+        """Bound extensions of chunks and trailers, which are read and dropped (RFC 9112 §7.1.1, §7.1.2)."""
+        if self._body_bytes > self.limits.header_bytes + (MAX_CHUNK_LINE_BYTES + 1) * exchange.received:
             self._refuse(b"431 Request Header Fields Too Large")
 
     def _decline(self, rest: bytes) -> None:
@@ -189,6 +204,9 @@ class Connection(asyncio.Protocol):
             return  # comes again, see _decline
         path, _, query = self._target.partition(b"?")
         text, headers = path.decode("ascii", "replace"), self._headers
+        fields = dict(headers[::-1])  # of a header that stands twice, the first
+        if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise httptools.HttpParserError("no other coding is decoded here")  # RFC 9112 §6.1
         takes_chunks = parser.get_http_version() != "1.0"
         self._reading = exchange = HttpExchange(
             self,
@@ -200,10 +218,10 @@ class Connection(asyncio.Protocol):
             unquote(text) if "%" in text else text,
             query,
             headers,
-            dict(headers[::-1]),  # of a header that stands twice, the first
+            fields,
             self._head_bytes,
         )
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         if self._current is None and self.room is None:
             self._begin(exchange)
         elif len(self._waiting) < MAX_PIPELINED:
@@ -302,9 +320,14 @@ class Connection(asyncio.Protocol):
         self._timer = self.loop.call_later(bound, self._check)
 
     def _refuse(self, status: bytes) -> None:
-        """Answer what is not a request of ours, and close."""
-        if self._current is None and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
-            self.transport.close()
-        else:
+        """Answer what is not a request of ours, and close; where another answer is due or under way, only close."""
+        if self.transport.is_closing():
+            return
+        current = self._current
+        if self._closing or (current is not None and (current.started or current is not self._reading)):
             self.transport.abort()
+            return
+        if current is not None:
+            current.leave()  # its door answers nothing behind this
+        self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+        self.transport.close()

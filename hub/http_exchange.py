@@ -112,7 +112,8 @@ class HttpExchange(msgspec.Struct, eq=False):
     """Who is asked when the client leaves."""
     _body: bytes | None = None
     _chunks: list[bytes] = []
-    _received: int = 0
+    received: int = 0
+    """Bytes of the body that have come."""
     _in_pieces: bool = False
     """The body is taken while it comes: no more of it is read at a time than one wake-up brings."""
     _complete: bool = False
@@ -127,13 +128,13 @@ class HttpExchange(msgspec.Struct, eq=False):
 
     def feed(self, chunk: bytes) -> None:
         """Take a piece of the body."""
-        self._received += len(chunk)
-        if self.finished or self._received > self._limit:
+        self.received += len(chunk)
+        if self.finished or self.received > self._limit:
             self._chunks.clear()  # nobody will read it; the door hears that it is too large
         else:
             self._chunks.append(chunk)
             waiter = self._waiter
-            if self._received > READ_AHEAD_BYTES and (waiter is None or (self._in_pieces and waiter.done())):
+            if self.received > READ_AHEAD_BYTES and (waiter is None or (self._in_pieces and waiter.done())):
                 self.line.hold()
         self._wake()
 
@@ -188,7 +189,7 @@ class HttpExchange(msgspec.Struct, eq=False):
         return self._whole()
 
     def _whole(self) -> bytes:
-        if self._received > self._limit:
+        if self.received > self._limit:
             raise TooLarge(self._limit)
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
@@ -202,7 +203,7 @@ class HttpExchange(msgspec.Struct, eq=False):
         self.line.take_more()
         try:
             with Deadline(BODY_STALL_S) as deadline:
-                while not self._complete and self._received <= limit:
+                while not self._complete and self.received <= limit:
                     self._waiter = self.line.loop.create_future()
                     await self._waiter
                     if self.gone:
@@ -223,7 +224,7 @@ class HttpExchange(msgspec.Struct, eq=False):
             self.line.transport.write(_CONTINUE)
         while True:
             chunks, self._chunks = self._chunks, []
-            if self._received > limit:
+            if self.received > limit:
                 raise TooLarge(limit)
             if chunks:
                 yield b"".join(chunks)

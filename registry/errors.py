@@ -166,6 +166,13 @@ class HostRefused(CallerError):
         super().__init__("This host name is not served here; the operator sets it with hub.public_url.")
 
 
+class CredentialRepeated(CallerError):
+    """A header that says who calls stands twice: who reads the first and who reads the last would see two callers."""
+
+    def __init__(self, header: str) -> None:
+        super().__init__(f"The header {header} is there more than once; send one.")
+
+
 class OriginRefused(CallerError):
     """A browser's Origin that the operator did not allow."""
 

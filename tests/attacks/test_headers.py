@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from hub.auth import CREDENTIALS
 from hub.http11 import SECURITY_HEADERS, Front
 from hub.http_exchange import Limits
 from tests.conftest import ADMIN_KEY, OpenHub
@@ -39,3 +40,16 @@ async def test_answers_of_the_admin_api_are_stored_nowhere(hub: OpenHub) -> None
         made: httpx.Response = await admin.post("/api/keys", json={"name": "rita", "allow": ["model:*"]})
         for answer in (made, await admin.get("/api/keys"), await admin.get("/api/nowhere")):
             assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.attack("2.1/22")
+@pytest.mark.parametrize("name", [name.decode() for name in CREDENTIALS])
+@pytest.mark.parametrize("path", ["/api/keys", "/v1/models"])
+async def test_two_credentials_in_headers_of_one_name_are_refused(hub: OpenHub, path: str, name: str) -> None:
+    async with hub() as running, running.http() as http:
+        bearer = f"Bearer {ADMIN_KEY}" if name == "authorization" else ADMIN_KEY
+        for values in ((bearer, "Bearer sk-other"), ("Bearer sk-other", bearer)):
+            answer = await http.get(path, headers=[(name, value) for value in values])
+            assert answer.status_code == 400
+            assert f"{name} is there more than once" in answer.text
+        assert (await http.get(path, headers=[(name, bearer), ("x-a", "1"), ("x-a", "2")])).status_code == 200

@@ -109,6 +109,76 @@ async def test_what_is_not_http_ends_the_connection(request_bytes: bytes) -> Non
     assert answered.count(b"HTTP/1.1") <= 1, "nothing after the broken request is served"
 
 
+_POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
+_CHUNKED = _POST + b"transfer-encoding: chunked\r\n\r\n"
+_NEXT = b"ab\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("line", ["-2", "+2", "0x2", "2 ", "", "0_2", "1" + "0" * 16, "2\n", "2;", "2;a\nb"], ids=repr)
+@pytest.mark.attack("2.1/22", "2.2/13")
+async def test_a_bad_chunk_size_is_answered_400_and_nothing_behind_it_is_served(line: str) -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(_CHUNKED + line.encode() + (b"" if line.endswith("\n") else b"\r\n") + _NEXT)
+        answered = await reader.read()
+    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert answered.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [
+        b"transfer-encoding: xchunked",
+        b"transfer-encoding: chunked, chunked",
+        b"transfer-encoding: identity, chunked",
+        b"transfer-encoding: gzip, chunked",
+        b"transfer-encoding: ,chunked",
+        b"transfer-encoding: identity\r\ntransfer-encoding: chunked",
+        b"transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        b"transfer-encoding: chunked\r\ncontent-length: 12",
+        b"content-length: 12\r\ntransfer-encoding: chunked",
+    ],
+    ids=repr,
+)
+@pytest.mark.attack("2.1/22", "2.2/13")
+async def test_a_body_that_may_be_framed_in_two_ways_is_answered_400_and_nothing_behind_it_is_served(
+    coding: bytes,
+) -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(_POST + coding + b"\r\n\r\n2\r\n" + _NEXT)
+        answered = await reader.read()
+    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert answered.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [(b"0\r\n", b"x-padding: " + b"x" * 8192 + b"\r\n"), (b"1;a=", b"x" * 8192), (b"", b"0" * 8192)],
+    ids=["trailers", "extension", "zeros"],
+)
+@pytest.mark.attack("2.1/24")
+async def test_what_frames_a_body_has_an_end(start: bytes, more: bytes) -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(_CHUNKED + start)
+        try:
+            for _ in range(64):
+                writer.write(more)
+                await writer.drain()
+            status = await reader.readline()
+        except ConnectionError:
+            return  # closed while we were still sending
+    assert b" 431 " in status
+
+
+async def test_a_body_in_chunks_of_one_byte_is_read_whole() -> None:
+    async with talk(echo) as (reader, writer):
+        writer.write(_CHUNKED)
+        for _ in range(50):
+            writer.write(b"0001;a=b\r\nx\r\n" * 1000)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        assert (await answer(reader))[2] == b"/||" + b"x" * 50_000
+
+
 @pytest.mark.attack("2.1/24")
 async def test_a_head_without_end_is_refused() -> None:
     async with talk(echo) as (reader, writer):
