@@ -42,7 +42,7 @@ async def test_answers_of_the_admin_api_are_stored_nowhere(hub: OpenHub) -> None
             assert answer.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.attack("2.1/22")
+@pytest.mark.attack("2.1/22", defence="hub.app:repeated_credential")
 @pytest.mark.parametrize("name", [name.decode() for name in CREDENTIALS])
 @pytest.mark.parametrize("path", ["/api/keys", "/v1/models"])
 async def test_two_credentials_in_headers_of_one_name_are_refused(hub: OpenHub, path: str, name: str) -> None:

@@ -83,7 +83,6 @@ async def test_what_is_open_is_open_to_readers_only(hub: OpenHub, path: str, met
 @pytest.mark.parametrize(
     "headers",
     [
-        ("Authorization: Bearer wrong", "Authorization: Bearer {key}"),
         ("X-Litellm-Api-Key: wrong", "Authorization: Bearer {key}"),
         ("Authorization: Basic {key}",),
         ("Authorization: Bearer",),
@@ -124,5 +123,6 @@ async def test_a_foreign_host_is_refused_before_anything_else(hub: OpenHub, host
         address, port = running.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(address, int(port))
         writer.write(f"GET /livez HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        assert b" 421 " in (await reader.read()).partition(b"\r\n")[0]
+        answered = await reader.read()
         writer.close()
+        assert b" 421 " in answered.partition(b"\r\n")[0]

@@ -155,7 +155,7 @@ async def test_a_body_that_may_be_framed_in_two_ways_is_answered_400_and_nothing
     [(b"0\r\n", b"x-padding: " + b"x" * 8192 + b"\r\n"), (b"1;a=", b"x" * 8192), (b"", b"0" * 8192)],
     ids=["trailers", "extension", "zeros"],
 )
-@pytest.mark.attack("2.1/24")
+@pytest.mark.attack("2.1/24", defence="hub.http11:Connection._check_framing")
 async def test_what_frames_a_body_has_an_end(start: bytes, more: bytes) -> None:
     async with talk(echo) as (reader, writer):
         writer.write(_CHUNKED + start)
@@ -163,6 +163,7 @@ async def test_what_frames_a_body_has_an_end(start: bytes, more: bytes) -> None:
             for _ in range(64):
                 writer.write(more)
                 await writer.drain()
+            writer.write_eof()
             status = await reader.readline()
         except ConnectionError:
             return  # closed while we were still sending
