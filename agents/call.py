@@ -25,6 +25,7 @@ from agents.shown import Shown, is_over
 from agents.speech import PUSH, SPEECHES, Ask, Operation, Speech
 from agents.streams import Begun, Streams
 from agents.upstream import Heard, extensions_of, whole
+from agents.watching import Watching
 from agents.wire import Request
 from registry import judged
 from registry.discreet import discreet
@@ -68,7 +69,9 @@ class AgentCaller:
         streams: Streams,
         wishes: PushWishes,
         instances: Instances,
+        watching: Watching,
     ) -> None:
+        self._watching = watching
         self._egress = egress
         self._discovery = discovery
         self._ledger = streams.ledger
@@ -325,7 +328,8 @@ class AgentCaller:
         route = found.choose(ask.speech or SPEECHES[0])
         if ask.operation == "SubscribeToTask":
             assert named.task_id is not None
-            yield Stream(self._streams.resume(permit, entry, route, named.task_id, after))
+            shown = self._streams.resume(permit, entry, route, named.task_id, after)
+            yield Stream(self._watching.heard(permit.principal, entry, named, shown))
             return
         ask, config = await self._wishes.taken_out(entry, ask)
 

@@ -30,6 +30,8 @@ from agents.signing import Signatures
 from agents.streams import Streams
 from agents.turns import Turns
 from agents.upstream import Upstream
+from agents.watching import Watching
+from registry.callers.keys import Keys
 from registry.catalog import Catalog
 from registry.declared.config import HubSettings
 from registry.egress.http import Egress
@@ -89,7 +91,7 @@ class AgentSide:
     aclose: Callable[[], Awaitable[None]]
 
 
-def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
+def agent_side(ground: Ground, catalog: Callable[[], Catalog], keys: Keys) -> AgentSide:
     """Make the parts and tell them of one another."""
     database, egress, gate, public_url = ground.database, ground.egress, ground.gate, ground.public_url
     signatures = Signatures(SigningKeys(database, ground.sealer), public_url=public_url)
@@ -122,7 +124,14 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog]) -> AgentSide:
 
     callbacks = Callbacks(configs, public_url=public_url, on_event=heard)
     wishes = PushWishes(streams, discovery=discovery, callbacks=callbacks, instances=instances, read_on=keeper.read_on)
-    caller = AgentCaller(egress, discovery=discovery, streams=streams, wishes=wishes, instances=instances)
+    caller = AgentCaller(
+        egress,
+        discovery=discovery,
+        streams=streams,
+        wishes=wishes,
+        instances=instances,
+        watching=Watching(keys, ledger),
+    )
 
     async def ready() -> None:
         await events.begin()

@@ -143,7 +143,7 @@ async def open_services(
     async with AsyncExitStack() as stack:
         base = await _base(declared, public_url, make_gate, stack)
         ground, registry, keys = base.ground, base.registry, base.keys
-        agents = agent_side(ground, lambda: registry.catalog)
+        agents = agent_side(ground, lambda: registry.catalog, keys)
         stack.push_async_callback(agents.aclose)
         mcp = mcp_side(ground, registry, environment, agents)
         llm = llm_side(ground, registry, environment, agents, mcp=mcp, record=base.usage.record)

@@ -111,6 +111,7 @@ def _as_said(call: ModelCall, usage: Usage | None, **_: Any) -> None:
 
 DEFENCES: dict[str, Any] = {
     "agents.ledger:Ledger._opens": lambda *_: True,
+    "agents.watching:Watching._check": _nothing,
     "agents.signing:verified": lambda members, _: members,
     "agents.wire:hops": lambda _: 0,
     "hub.api.entries:_judge_move": lambda *_: True,

@@ -202,6 +202,29 @@ async def test_news_of_a_colleagues_task_end_when_the_key_leaves_the_team(scene:
         assert not any(b"COMPLETED" in notice.body for notice in alberts.came)
 
 
+@pytest.mark.parametrize("how", ["leaves the team", "is revoked", "is narrowed"])
+@pytest.mark.attack("2.1/14", defence="agents.watching:Watching._check")
+async def test_who_listens_to_a_colleagues_task_hears_no_more_of_it_when_the_key(scene: Scene, how: str) -> None:
+    task_id = (await scene.makes("anna", "wait"))["id"]
+    body = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": task_id}}
+    async with scene.keys["albert"].http.stream("POST", "/a2a/echo", json=body) as answer:
+        lines = answer.aiter_lines()
+        while "WORKING" not in (said := await anext(lines)):
+            assert "error" not in said
+        if how == "leaves the team":
+            await scene.moves("albert", "blue")
+        else:
+            async with scene.hub.http(ADMIN_KEY) as admin:
+                if how == "is revoked":
+                    assert (await admin.delete("/api/keys/albert")).status_code == 204
+                else:
+                    assert (await admin.patch("/api/keys/albert", json={"allow": ["model:*"]})).status_code == 200
+        scene.agent.go.set()
+        rest = "".join([line async for line in lines])
+        assert "COMPLETED" not in rest
+        assert "error" in rest
+
+
 async def test_without_the_setting_nothing_is_shared_and_what_was_private_stays_so(hub: OpenHub, agent: Agent) -> None:
     async with hub() as running:
         secrets = await made_keys(running)
