@@ -117,12 +117,7 @@ def agent_side(ground: Ground, catalog: Callable[[], Catalog], keys: Keys) -> Ag
         keep=(ground.hub.limits.task_days, ground.hub.limits.tasks),
     )
 
-    async def heard(agent: str, task_id: str, event: JsonObject) -> None:
-        entry = catalog().agents.get(agent)
-        if entry is not None:
-            await streams.readings.heard(entry, task_id, event)
-
-    callbacks = Callbacks(configs, public_url=public_url, on_event=heard)
+    callbacks = Callbacks(configs, public_url=public_url, on_event=partial(_hear, streams, catalog))
     wishes = PushWishes(streams, discovery=discovery, callbacks=callbacks, instances=instances, read_on=keeper.read_on)
     caller = AgentCaller(
         egress,
@@ -169,6 +164,12 @@ def _make_here(
     own = OwnAgents(means, host, catalog)
     bridges = Bridges(ground.egress, gate=ground.gate, host=host)
     return host
+
+
+async def _hear(streams: Streams, catalog: Callable[[], Catalog], agent: str, task_id: str, event: JsonObject) -> None:
+    entry = catalog().agents.get(agent)
+    if entry is not None:
+        await streams.readings.heard(entry, task_id, event)
 
 
 def _is_shared(catalog: Catalog, agent: str) -> bool:
